@@ -1,0 +1,213 @@
+"""What a user can choose, with defaults that most would choose. YAML in, one plain error out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    """Base: unknown keys are errors, values do not change after they are checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SynthesizeConfig(Config):
+    """What to draw. `long_tail` [most, fewest] replaces `per_defect` by falling counts."""
+
+    size: Literal[512, 1024] = 512
+    good_train: Whole = 24
+    good_test: Whole = 8
+    per_defect: Whole | Literal["mvtec"] = 8
+    long_tail: tuple[Positive, Positive] | None = None
+    seed: int = 0
+
+
+class ConvertConfig(Config):
+    """How masks become instances and parts. Thresholds are in pixels; 0 loses nothing."""
+
+    val: Share = 0.2
+    test: Share = 0.2
+    folds: Whole = 0
+    seed: int = 0
+    group_by: str | None = None
+    split: Path | None = None
+    one_instance: bool = False
+    min_area: Whole = 0
+    bridge_gap: Whole = 0
+    copy_images: bool = False
+
+
+class Augmentation(BaseModel):
+    """One albumentations transform: its name and its own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    p: Probability = 0.5
+
+
+def _default_augmentations() -> tuple[Augmentation, ...]:
+    """Light, focus and noise differ from one photo to the next; shape and position of a defect do
+    not change its kind."""
+    return (
+        Augmentation.model_validate(
+            {"name": "RandomBrightnessContrast", "p": 0.4, "brightness_limit": 0.15,
+             "contrast_limit": 0.2}
+        ),
+        Augmentation.model_validate({"name": "GaussNoise", "p": 0.2, "std_range": [0.01, 0.04]}),
+        Augmentation.model_validate({"name": "MotionBlur", "p": 0.1, "blur_limit": 3}),
+        Augmentation.model_validate({"name": "CLAHE", "p": 0.1, "clip_limit": 2.0}),
+    )
+
+
+class FinetuneConfig(Config):
+    """How YOLO-World is tuned. `image_side` in pixels; `freeze` counts layers from the input."""
+
+    weights: str = "yolov8s-world"
+    text: Literal["auto", "clip", "fixed"] = "auto"
+    epochs: Positive = 60
+    image_side: Annotated[int, Field(ge=64, multiple_of=32)] = 640
+    batch: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    freeze: Whole = 0
+    patience: Positive = 20
+    amp: bool = True
+    workers: Whole = 4
+    merge_classes: bool = False
+    fold: int | None = None
+    mosaic: Probability = 0.5
+    close_mosaic: Whole = 10
+    degrees: Annotated[float, Field(ge=0, le=180)] = 3.0
+    translate: Probability = 0.1
+    scale: Probability = 0.2
+    flip_vertical: Probability = 0.5
+    flip_horizontal: Probability = 0.5
+    augmentations: tuple[Augmentation, ...] = Field(default_factory=_default_augmentations)
+    seed: int = 0
+
+
+class SegmentConfig(Config):
+    """How boxes become masks. `multimask` lets SAM offer three masks and takes the one it rates
+    best; one mask was better on defects (see README)."""
+
+    sam: str = "mobile_sam"
+    multimask: bool = False
+    confidence: Probability = 0.25
+    part: str | None = None
+    overlays: bool = True
+
+
+class ClassifyConfig(Config):
+    """The image-level baseline. `pretrained`: with ImageNet weights, without, or `auto`, with them
+    where they can be had. `unfreeze` names the first block that learns."""
+
+    backbone: Literal["resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2"] = "resnet18"
+    pretrained: Literal["auto", "yes", "no"] = "auto"
+    unfreeze: Literal["all", "layer3", "layer4", "head"] = "layer4"
+    image_side: Annotated[int, Field(ge=32)] = 128
+    batch: Positive = 16
+    epochs: Positive = 50
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    augment: bool = True
+    good_limit: Whole | None = None
+    val: Share = 0.2
+    group_by: str | None = None
+    split: Path | None = None
+    seed: int = 0
+
+
+class EvaluateConfig(Config):
+    """How predictions are held against the truth."""
+
+    grabcut: bool = True
+    part: str | None = None
+
+
+class RunConfig(Config):
+    """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers."""
+
+    output: Path = Path("runs/default")
+    products: tuple[Path, ...] = ()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    convert: ConvertConfig = ConvertConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    segment: SegmentConfig = SegmentConfig()
+    classify: ClassifyConfig | None = ClassifyConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    device: str = "auto"
+
+
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
+    """One configuration from layers of values, later ones winning. None means "not said".
+
+    Raises ConfigError that names the key and what is wrong with it.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        faults = [_fault(entry) for entry in error.errors()]
+        raise ConfigError("; ".join(faults)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises ConfigError for a missing file, bad YAML or anything but a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: needs 'key: value' lines")
+    return content
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set a.b=value` to {"a": {"b": value}}; values are YAML. Raises ConfigError."""
+    merged: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting}: write it as key=value")
+        try:
+            parsed: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not YAML") from error
+        for step in reversed(key.split(".")):
+            parsed = {step: parsed}
+        merged = _merge(merged, parsed)
+    return merged
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _fault(entry: Any) -> str:
+    key = ".".join(str(step) for step in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        return f"unknown key: {key!r}"
+    return f"{key}: {entry['msg'][0].lower()}{entry['msg'][1:]}, got {entry['input']!r}"

@@ -1,0 +1,48 @@
+"""What can go wrong in a way the user can mend. Each is shown as one line, exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PipelineError(Exception):
+    """Base of every error that is shown to the user as one line."""
+
+
+class ConfigError(PipelineError):
+    """An option or a configuration file says something that cannot be meant."""
+
+
+class DataError(PipelineError):
+    """A file or folder of the user's data cannot be used.
+
+    `remedy` is the next thing to do, as a full clause.
+    """
+
+    def __init__(self, path: str | Path, reason: str, remedy: str = "") -> None:
+        self.path = Path(path)
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{path}: {reason}" + (f"; {remedy}" if remedy else ""))
+
+
+class WeightsError(PipelineError):
+    """Model weights are missing, unreachable or not what their name promises."""
+
+
+class Faults:
+    """Faults found in the user's data: the first one ends the command, or all are kept.
+
+    With `keep_going`, `add` records the error so that its file can be skipped and every fault is
+    reported at the end.
+    """
+
+    def __init__(self, keep_going: bool = False) -> None:
+        self.keep_going = keep_going
+        self.found: list[DataError] = []
+
+    def add(self, error: DataError) -> None:
+        """Record a fault, or raise it when not keeping going."""
+        if not self.keep_going:
+            raise error
+        self.found.append(error)

@@ -1,0 +1,1 @@
+"""Disk to Dataset and back: a file per format, two verbs each: read_x and write_x."""

@@ -1,0 +1,178 @@
+"""COCO instances: boxes as x, y, width, height; masks as compressed RLE, which loses nothing.
+
+Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" and "ignore".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
+from pipeline.geometry.masks import Rle
+from pipeline.storage import read_json, write_json
+from pipeline.types import Dataset, Detections, ImageRecord
+
+_IMAGE_KEYS = ("product", "split", "defect", "group", "part")
+_STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
+
+
+def to_coco(dataset: Dataset) -> dict[str, Any]:
+    """The dataset as COCO's dictionary; images without objects stay listed."""
+    annotations: list[dict[str, Any]] = []
+    for record in dataset.records:
+        for row in _annotations(record, dataset.on(record)):
+            annotations.append({"id": len(annotations) + 1, **row})
+    return {
+        "info": {"description": "written by pipeline", "version": "1.0"},
+        "licenses": [],
+        "categories": [
+            {"id": label + 1, "name": name, "supercategory": "defect"}
+            for label, name in enumerate(dataset.categories)
+        ],
+        "images": [_image(record) for record in dataset.records],
+        "annotations": annotations,
+    }
+
+
+def write_coco(path: Path, dataset: Dataset) -> None:
+    """Write COCO instances JSON. Raises DataError when the system refuses."""
+    write_json(path, to_coco(dataset))
+
+
+def write_coco_results(path: Path, dataset: Dataset) -> None:
+    """Write COCO's results format: a list of scored annotations, as `COCO.loadRes` reads it."""
+    keys = ("image_id", "category_id", "bbox", "segmentation", "score")
+    rows = to_coco(dataset)["annotations"]
+    write_json(path, [{key: row[key] for key in keys if key in row} for row in rows])
+
+
+def read_coco(path: Path, images: Path | None = None) -> Dataset:
+    """Read COCO instances; `images` is the folder that file names are relative to.
+
+    Polygons and uncompressed RLE are converted to RLE by pycocotools. Labels follow the order of
+    category ids. Keys beyond COCO's become quality columns when every annotation of the image has
+    them as numbers. Raises DataError naming the file and the id that is at fault.
+    """
+    raw = read_json(path)
+    if not isinstance(raw, dict) or not {"images", "annotations", "categories"} <= raw.keys():
+        raise DataError(path, "is not COCO instances JSON", "it needs images, annotations, categories")
+    try:
+        return _parse(path, raw, images or path.parent)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(path, f"is not valid COCO ({error!r})", "see COCO's data format") from error
+
+
+def _parse(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
+    categories = sorted(raw["categories"], key=lambda entry: int(entry["id"]))
+    label_of = {int(entry["id"]): label for label, entry in enumerate(categories)}
+    records = tuple(_record(entry, images) for entry in raw["images"])
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    sizes = {record.id: record.size for record in records}
+    if len(sizes) != len(records):
+        raise DataError(path, "has two images with one id", "number the images anew")
+    for row in raw["annotations"]:
+        if int(row["image_id"]) not in sizes or int(row["category_id"]) not in label_of:
+            raise DataError(
+                path,
+                f"annotation {row.get('id')} names image {row['image_id']} or category "
+                f"{row['category_id']}, which the file does not hold",
+                "remove it",
+            )
+        by_image[int(row["image_id"])].append(row)
+    objects = {key: _detections(rows, label_of, sizes[key]) for key, rows in by_image.items()}
+    return Dataset(tuple(str(entry["name"]) for entry in categories), records, objects)
+
+
+def _image(record: ImageRecord) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": record.id,
+        "file_name": record.file_name,
+        "height": record.height,
+        "width": record.width,
+    }
+    return entry | {key: value for key in _IMAGE_KEYS if (value := getattr(record, key))}
+
+
+def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
+    extra = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
+    name = str(entry["file_name"])
+    return ImageRecord(
+        int(entry["id"]), images / name, name, int(entry["height"]), int(entry["width"]), **extra
+    )
+
+
+def _annotations(record: ImageRecord, objects: Detections) -> list[dict[str, Any]]:
+    rows = []
+    boxes = xyxy_to_xywh(objects.boxes)
+    for index in range(len(objects)):
+        row: dict[str, Any] = {
+            "image_id": record.id,
+            "category_id": int(objects.labels[index]) + 1,
+            "bbox": [_number(value) for value in boxes[index]],
+            "area": _number(boxes[index, 2] * boxes[index, 3]),
+            "iscrowd": 0,
+        }
+        if objects.masks is not None:
+            rle = objects.masks[index]
+            row["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+            row["area"] = mask_geometry.area(rle)
+        if objects.scores is not None:
+            row["score"] = _number(objects.scores[index], 6)
+        for name, column in objects.quality.items():
+            value = column[index]
+            row[name] = [_number(v) for v in value] if np.ndim(value) else _number(value, 6)
+        rows.append(row)
+    return rows
+
+
+def _number(value: Any, digits: int = 3) -> float | int | bool:
+    """JSON's number for a numpy scalar: whole numbers without a point, others rounded."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    number = round(float(value), digits)
+    return int(number) if number.is_integer() else number
+
+
+def _detections(
+    rows: list[dict[str, Any]], label_of: Mapping[int, int], size: tuple[int, int]
+) -> Detections:
+    masked = all(row.get("segmentation") for row in rows)
+    extra = set.intersection(*(set(row) for row in rows)) - _STANDARD
+    quality = {}
+    for name in sorted(extra):
+        column = np.array([row[name] for row in rows])
+        if column.dtype.kind in "biuf":
+            quality[name] = column.astype(np.float32) if column.dtype.kind == "f" else column
+    scored = all("score" in row for row in rows)
+    return Detections(
+        boxes=xywh_to_xyxy(as_boxes([row["bbox"] for row in rows])),
+        labels=np.array([label_of[int(row["category_id"])] for row in rows], dtype=np.int64),
+        scores=np.array([row["score"] for row in rows], dtype=np.float32) if scored else None,
+        masks=tuple(_rle(row["segmentation"], size) for row in rows) if masked else None,
+        quality=quality,
+    )
+
+
+def _rle(segmentation: Any, size: tuple[int, int]) -> Rle:
+    from pycocotools import mask as coco_mask
+
+    if isinstance(segmentation, list):
+        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        merged = coco_mask.frPyObjects(segmentation, *size)
+    else:
+        counts = segmentation["counts"]
+        merged = {
+            "size": segmentation["size"],
+            "counts": counts.encode("ascii") if isinstance(counts, str) else counts,
+        }
+    if tuple(merged["size"]) != size:
+        raise ValueError(f"a mask of size {merged['size']} on an image of size {list(size)}")
+    return Rle(size=[int(side) for side in merged["size"]], counts=merged["counts"])

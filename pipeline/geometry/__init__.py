@@ -1,0 +1,1 @@
+"""Boxes, masks and polygons: arrays in, arrays out; no files, no torch."""

@@ -1,0 +1,112 @@
+"""Pixels from files. Images are HWC uint8 RGB; masks are (H, W) bool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.storage import whole_file
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_BROKEN = "copy it anew from its source, or leave it out with --keep-going"
+
+
+def read_image(path: Path) -> Image:
+    """Read an image as (H, W, 3) uint8 RGB in [0, 255], as it lies on disk.
+
+    EXIF rotation is NOT applied: masks and boxes belong to the stored pixels, and COCO and YOLO
+    readers disagree about it. A rotated file is refused by `read_size`. 16-bit images are scaled
+    from [0, 65535] to [0, 255]; grey is repeated in three channels; alpha is dropped.
+    """
+    import cv2
+
+    raw = _decode(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if raw.dtype == np.uint16:
+        raw = (raw / 257.0 + 0.5).astype(np.uint8)
+    elif raw.dtype != np.uint8:
+        raise DataError(path, f"has pixels of type {raw.dtype}", "save it with 8 or 16 bits")
+    if raw.ndim == 2:
+        return np.repeat(raw[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(raw[:, :, 2::-1])
+
+
+def read_mask(path: Path) -> Mask:
+    """Read a mask as (H, W) bool: every pixel that is not zero is defect.
+
+    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; an alpha channel is ignored.
+    """
+    import cv2
+
+    raw = _decode(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if raw.ndim == 3:
+        raw = raw[:, :, :3].max(axis=2)
+    return np.asarray(raw != 0)
+
+
+def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+    import cv2
+
+    try:
+        data = np.fromfile(path, dtype=np.uint8)  # imread cannot open every non-ASCII path
+    except FileNotFoundError:
+        raise DataError(path, "no such image", "check the path") from None
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", "check it") from error
+    try:
+        pixels = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError(path, "is not a readable image (broken or empty)", _BROKEN)
+    if path.suffix.lower() == ".png" and b"IEND\xaeB`\x82" not in data[-4096:].tobytes():
+        raise DataError(path, "is a truncated PNG", _BROKEN)
+    return np.asarray(pixels)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the header alone. Raises DataError for EXIF-rotated and broken files."""
+    from PIL import Image as PillowImage
+    from PIL import UnidentifiedImageError
+
+    try:
+        with PillowImage.open(path) as image:
+            orientation = image.getexif().get(0x0112, 1)
+            width, height = image.size
+    except FileNotFoundError:
+        raise DataError(path, "no such image", "check the path") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(path, "is not a readable image (broken or empty)", _BROKEN) from error
+    if orientation != 1:
+        raise DataError(
+            path,
+            f"carries EXIF orientation {orientation}: tools disagree which way its pixels lie",
+            "rotate its pixels and save it without EXIF, or leave it out with --keep-going",
+        )
+    return height, width
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB pixels as PNG, whole or not at all."""
+    import cv2
+
+    stored = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+    done, data = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not done:
+        raise DataError(path, "cannot be encoded as PNG", "report this with the image's shape")
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, sorted by name. Hidden files are passed over."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )

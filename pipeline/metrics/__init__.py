@@ -1,0 +1,1 @@
+"""How good a result is, each figure with a published definition."""

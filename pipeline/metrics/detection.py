@@ -1,0 +1,106 @@
+"""COCO average precision, by pycocotools itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import xyxy_to_xywh
+from pipeline.types import Dataset, Detections
+
+NOT_A_NUMBER = float("nan")
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """ap: mean over IoU 0.50:0.95. ap50: at IoU 0.50. per_category: name to (ap, ap50).
+
+    Each in [0, 1]; NaN where the truth holds no object.
+    """
+
+    ap: float
+    ap50: float
+    per_category: Mapping[str, tuple[float, float]]
+
+
+def average_precision(
+    truth: Dataset, predictions: Mapping[int, Detections], kind: Literal["bbox", "segm"]
+) -> AveragePrecision:
+    """COCOeval's AP over all areas, at most 100 objects an image.
+
+    `predictions` are by image id, with scores, in the truth's labels; for `segm` both need masks.
+    Images without predictions count as searched and empty.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rows = _rows(truth, predictions, kind, scored=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = _skeleton(truth) | {"annotations": _truth_rows(truth, kind)}
+        reference.createIndex()
+        found = COCO()
+        found.dataset = _skeleton(truth) | {"annotations": rows}  # loadRes fails on an empty list
+        found.createIndex()
+        evaluation = COCOeval(reference, found, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # IoU, recall, category
+    per_category = {
+        name: (_mean(precision[:, :, label]), _mean(precision[0, :, label]))
+        for label, name in enumerate(truth.categories)
+    }
+    return AveragePrecision(_mean(precision), _mean(precision[0]), per_category)
+
+
+def _mean(precision: Any) -> float:
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else NOT_A_NUMBER
+
+
+def _skeleton(truth: Dataset) -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": record.id, "height": record.height, "width": record.width}
+            for record in truth.records
+        ],
+        "categories": [
+            {"id": label + 1, "name": name} for label, name in enumerate(truth.categories)
+        ],
+    }
+
+
+def _truth_rows(truth: Dataset, kind: str) -> list[dict[str, Any]]:
+    return _rows(truth, {record.id: truth.on(record) for record in truth.records}, kind, False)
+
+
+def _rows(
+    truth: Dataset, objects: Mapping[int, Detections], kind: str, scored: bool
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for record in truth.records:
+        found = objects.get(record.id)
+        if found is None:
+            continue
+        scores = found.scores if found.scores is not None else np.ones(len(found))
+        for index, box in enumerate(xyxy_to_xywh(found.boxes)):
+            row: dict[str, Any] = {
+                "id": len(rows) + 1,
+                "image_id": record.id,
+                "category_id": int(found.labels[index]) + 1,
+                "bbox": [float(value) for value in box],
+                "area": float(box[2] * box[3]),
+                "iscrowd": 0,
+            }
+            if found.masks is not None:
+                row["area"] = mask_geometry.area(found.masks[index])
+                if kind == "segm":
+                    row["segmentation"] = found.masks[index]
+            rows.append(row | ({"score": float(scores[index])} if scored else {}))
+    return rows

@@ -1,0 +1,114 @@
+"""Category names as YOLO-World hears them: one unit vector of 512 numbers per category.
+
+Cheng et al., "YOLO-World", CVPR 2024: a frozen CLIP text encoder gives the vectors. Where CLIP's
+file cannot be had, fixed vectors stand in: they carry no meaning of the name, so zero-shot search
+with them is blind, but fine-tuning can learn what each of them is to stand for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.models.weights import WeightsStore
+from pipeline.progress import say
+
+_CLIP = "clip_vit_b_32"
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """categories: N names. vectors: (N, 512) float32 of length 1. kind: `clip` or `fixed`."""
+
+    categories: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    kind: str
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file with the names in its header."""
+        from safetensors.numpy import save_file
+
+        header = {"kind": self.kind, "categories": "\n".join(self.categories)}
+        save_file({"vectors": self.vectors}, path, metadata=header)
+
+    @classmethod
+    def load(cls, path: Path) -> TextEmbeddings:
+        """Read what `save` wrote. Raises WeightsError for another file."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as stream:
+                header, vectors = stream.metadata(), stream.get_tensor("vectors")
+            return cls(tuple(header["categories"].split("\n")), vectors, header["kind"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise WeightsError(f"{path}: is not a file of text embeddings ({error})") from error
+
+
+def embed(
+    categories: Sequence[str], reference: NDArray[np.float32], source: str, store: WeightsStore
+) -> TextEmbeddings:
+    """Vectors for category names.
+
+    `source` is `clip` (fetched if need be), `fixed`, or `auto`: CLIP where its file and the package
+    open_clip are already there, else fixed. `reference` (M, 512) are CLIP vectors that the detector
+    was trained with; fixed ones lie among them. Raises ConfigError when CLIP was asked for and
+    open_clip is not installed, WeightsError when its file cannot be had.
+    """
+    if source == "clip" or (source == "auto" and store.verify(_CLIP)):
+        try:
+            return _clip(categories, store)
+        except ImportError as error:
+            if source == "clip":
+                raise ConfigError("--text clip needs: pip install 'defect-pipeline[clip]'") from error
+            say("CLIP's file is there, but open_clip is not installed: fixed vectors are used")
+    vectors = np.stack([_fixed(name, reference) for name in categories])
+    return TextEmbeddings(tuple(categories), vectors, "fixed")
+
+
+def _fixed(name: str, reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same vector for the same name everywhere, as far from others as CLIP's are on average."""
+    unit = reference / np.linalg.norm(reference, axis=1, keepdims=True)
+    closeness = float((unit @ unit.T).mean())
+    centre = unit.mean(axis=0) / np.linalg.norm(unit.mean(axis=0))
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    aside = np.random.default_rng(seed).standard_normal(unit.shape[1])
+    aside -= (aside @ centre) * centre
+    aside /= np.linalg.norm(aside)
+    vector = np.sqrt(closeness) * centre + np.sqrt(1 - closeness) * aside
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _clip(categories: Sequence[str], store: WeightsStore) -> TextEmbeddings:
+    import open_clip
+    import torch
+
+    model = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None)
+    model.load_state_dict(_clip_state(store.fetch(_CLIP).path))
+    tokens = open_clip.get_tokenizer("ViT-B-32-quickgelu")([_spoken(name) for name in categories])
+    with torch.inference_mode():
+        vectors = model.eval().encode_text(tokens, normalize=True).numpy()
+    return TextEmbeddings(tuple(categories), vectors.astype(np.float32), "clip")
+
+
+def _spoken(name: str) -> str:
+    """`zipper/broken_teeth` as a person would say it."""
+    return name.replace("/", " ").replace("_", " ")
+
+
+def _clip_state(path: Path) -> dict[str, Any]:
+    """OpenAI publishes TorchScript, which runs no Python when it is loaded; others a plain dict."""
+    import torch
+
+    try:
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    except RuntimeError:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    extra = {"input_resolution", "context_length", "vocab_size"}
+    return {key: value.float() for key, value in state.items() if key not in extra}

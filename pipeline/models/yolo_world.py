@@ -1,0 +1,130 @@
+"""YOLO-World as a `Detector`: the open-vocabulary network with given text embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.geometry.boxes import as_boxes
+from pipeline.models import ultralytics_offline
+from pipeline.models.devices import choose_device
+from pipeline.models.text_embeddings import TextEmbeddings
+from pipeline.storage import read_json, write_json
+from pipeline.types import Detections, Image
+
+_CARD = "detector.json"
+
+
+class WorldDetector:
+    """Finds categories given by their text embeddings. A `Detector`."""
+
+    def __init__(
+        self,
+        weights: Path,
+        embeddings: TextEmbeddings,
+        image_side: int = 640,
+        confidence: float = 0.25,
+        nms_iou: float = 0.6,
+        device: str = "auto",
+    ) -> None:
+        """`image_side` is the longer side in pixels at which images are searched; boxes below
+        `confidence` are not returned; of two that overlap by more than `nms_iou` the better stays.
+
+        Raises WeightsError for a file that is not YOLO-World.
+        """
+        self.categories = embeddings.categories
+        self._settings: dict[str, Any] = {
+            "imgsz": image_side,
+            "conf": confidence,
+            "iou": nms_iou,
+            "device": choose_device(device),
+            "max_det": 300,
+            "verbose": False,
+            "save": False,
+        }
+        self._model = load_world(weights)
+        speak(self._model.model, embeddings)
+
+    def detect(self, image: Image) -> Detections:
+        """Boxes with labels and scores, best first."""
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        found = self._model.predict(bgr, **self._settings)[0].boxes
+        return Detections(
+            as_boxes(found.xyxy.cpu().numpy()),
+            found.cls.cpu().numpy().astype(np.int64),
+            scores=found.conf.cpu().numpy().astype(np.float32),
+        )
+
+
+def load_world(weights: Path) -> Any:
+    """ultralytics' model around a YOLO-World checkpoint. Raises WeightsError for anything else."""
+    ultralytics = ultralytics_offline.load()
+    if not weights.is_file():  # ultralytics would ask the network for it
+        raise WeightsError(f"{weights}: no such file; run finetune-yolo or weights fetch")
+    try:
+        model = ultralytics.YOLO(str(weights), task="detect")
+    except (TypeError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{weights}: is not a YOLO checkpoint ({error})") from error
+    if not hasattr(model.model, "txt_feats"):
+        raise WeightsError(f"{weights}: is a YOLO, but not a YOLO-World checkpoint")
+    return model
+
+
+def reference_embeddings(weights: Path) -> NDArray[np.float32]:
+    """(M, 512) text embeddings that a checkpoint was saved with: COCO's names, spoken by CLIP."""
+    vectors = load_world(weights).model.txt_feats[0].float().numpy()
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def speak(network: Any, embeddings: TextEmbeddings) -> None:
+    """Make a WorldModel look for these categories and no others."""
+    import torch
+
+    network.txt_feats = torch.from_numpy(embeddings.vectors)[None]
+    network.model[-1].nc = len(embeddings.categories)
+    network.names = dict(enumerate(embeddings.categories))
+
+
+def write_card(run: Path, checkpoint: Path, sha256: str, image_side: int, base: str) -> None:
+    """Say what a run's detector is, so that `load_run` needs nothing but the folder."""
+    card = {
+        "checkpoint": checkpoint.relative_to(run).as_posix(),
+        "sha256": sha256,
+        "image_side": image_side,
+        "base": base,
+    }
+    write_json(run / _CARD, card)
+
+
+def load_run(run: Path, confidence: float = 0.25, device: str = "auto") -> WorldDetector:
+    """The detector that finetune-yolo left in `run`. Raises ConfigError for another folder."""
+    if not (run / _CARD).is_file():
+        raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
+    card = read_json(run / _CARD)
+    return WorldDetector(
+        run / card["checkpoint"],
+        TextEmbeddings.load(embeddings_file(run)),
+        image_side=int(card["image_side"]),
+        confidence=confidence,
+        device=device,
+    )
+
+
+def embeddings_file(run: Path) -> Path:
+    """Where a run keeps its text embeddings: outside the trainer's own folder, which DDP empties."""
+    return run / "text_embeddings.safetensors"
+
+
+def label_map(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
+    """(len(source),) labels in `target`; every category maps to the only one of a merged set."""
+    if len(target) == 1:
+        return np.zeros(len(source), dtype=np.int64)
+    missing = set(source) - set(target)
+    if missing:
+        raise ConfigError(f"the detector does not know {', '.join(sorted(missing))}")
+    return np.array([list(target).index(name) for name in source], dtype=np.int64)

@@ -1,0 +1,107 @@
+"""Plots, as PNG files or as bytes for a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.storage import write_bytes
+
+_INK, _ACCENT, _SOFT = "#1f2933", "#d64545", "#7b8794"
+
+
+def training_curves(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Losses and box AP over epochs, from ultralytics' results.csv."""
+    epochs = [int(row["epoch"]) for row in rows]
+    figure, axes = _figure(1, 2, (9, 3.2))
+    for key in rows[0] if rows else ():
+        if key.startswith("train/"):
+            axes[0].plot(epochs, [float(row[key]) for row in rows], label=key.split("/")[1])
+        elif "mAP" in key:
+            name = "AP50-95" if "95" in key else "AP50"
+            axes[1].plot(epochs, [float(row[key]) for row in rows], label=name)
+    axes[0].set(title="training loss", xlabel="epoch")
+    axes[1].set(title="box AP on val", xlabel="epoch", ylim=(0, 1))
+    for axis in axes:
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def bars(path: Path, title: str, values: Mapping[str, float], unit: str = "") -> None:
+    """One horizontal bar per name, longest first."""
+    names = sorted(values, key=lambda name: values[name])
+    figure, axes = _figure(1, 1, (6.5, 0.6 + 0.32 * max(len(names), 1)))
+    drawn = axes[0].barh(names, [values[name] for name in names], color=_ACCENT)
+    axes[0].bar_label(drawn, padding=3, color=_INK)
+    axes[0].set(title=title, xlabel=unit)
+    _save(figure, path)
+
+
+def grouped_bars(path: Path, title: str, series: Mapping[str, Mapping[str, float]]) -> None:
+    """For each name, a bar per series side by side; values in [0, 1]."""
+    names = list(next(iter(series.values()), {}))
+    figure, axes = _figure(1, 1, (max(6.5, 1.1 * len(names)), 3.4))
+    width = 0.8 / max(len(series), 1)
+    colours = [_ACCENT, _SOFT, "#bcccdc", "#334e68", "#829ab1"]
+    for index, (label, values) in enumerate(series.items()):
+        at = np.arange(len(names)) + (index - (len(series) - 1) / 2) * width
+        heights = [values.get(name, float("nan")) for name in names]
+        axes[0].bar(at, heights, width * 0.94, label=label, color=colours[index % len(colours)])
+    axes[0].set(title=title, ylim=(0, 1))
+    axes[0].set_xticks(np.arange(len(names)), names, rotation=20, ha="right")
+    axes[0].legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.28))
+    _save(figure, path)
+
+
+def confusion(path: Path, matrix: NDArray[np.int64], categories: Sequence[str]) -> None:
+    """Counts (C, C): rows are the truth, columns what was said."""
+    side = 2.2 + 0.55 * len(categories)
+    figure, axes = _figure(1, 1, (side + 0.8, side))
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes[0].imshow(shares, cmap="Reds", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = "white" if shares[row, column] > 0.6 else _INK
+        axes[0].text(column, row, str(count), ha="center", va="center", color=colour)
+    ticks = np.arange(len(categories))
+    axes[0].set_xticks(ticks, categories, rotation=45, ha="right")
+    axes[0].set_yticks(ticks, categories)
+    axes[0].set(xlabel="said", ylabel="true")
+    _save(figure, path)
+
+
+def size_scatter(path: Path, sizes: Mapping[str, NDArray[np.float64]]) -> None:
+    """Width against height of every instance, as fractions of the image, one colour a category."""
+    figure, axes = _figure(1, 1, (5.5, 4.6))
+    for name, points in sizes.items():
+        axes[0].scatter(points[:, 0], points[:, 1], s=14, alpha=0.7, label=name)
+    axes[0].set(title="instance sizes", xlabel="width / image", ylabel="height / image")
+    axes[0].set(xscale="log", yscale="log")
+    if sizes:
+        axes[0].legend(frameon=False, fontsize=7)
+    _save(figure, path)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes.flat)
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    pyplot.close(figure)
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""One verb a file. Stages never import each other; `run` alone calls several."""

@@ -1,0 +1,236 @@
+"""`pipeline finetune-yolo`: YOLO-World learns a product's defects, and is held against its start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import FinetuneConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.coco import read_coco
+from pipeline.images import read_image
+from pipeline.metrics.detection import AveragePrecision, average_precision
+from pipeline.models.weights import Weights, WeightsStore
+from pipeline.progress import say, track
+from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.storage import make_folder, read_json, sha256_of, write_json
+from pipeline.types import Dataset, Detections
+
+_STARTED = "started.json"
+_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
+
+
+def finetune_yolo(
+    data: Path, output: Path, config: FinetuneConfig, device: str, overwrite: bool = False
+) -> dict[str, Any]:
+    """Fine-tune on what convert-masks wrote into `data`; a run lies in `output`.
+
+    A run that was stopped goes on when it is called again with the same settings. Returns box AP on
+    the held-out part, before and after. Raises DataError for a folder that convert-masks did not
+    write, ConfigError when `output` holds another run, WeightsError.
+    """
+    from pipeline.models.devices import choose_device, seed_all
+    from pipeline.models.yolo_world import embeddings_file, load_run, write_card
+
+    yaml = data / (f"data_fold{config.fold}.yaml" if config.fold is not None else "data.yaml")
+    if not yaml.is_file():
+        raise DataError(yaml, "no such file", "give the folder that convert-masks wrote")
+    chosen = choose_device(device)
+    settings = config.model_dump(mode="json")
+    _claim(output, settings, overwrite)
+    record = RunRecord("finetune-yolo", settings)
+    seed_all(config.seed)
+    base = WeightsStore().get(config.weights)
+    record.used_weights(base.name, base.sha256)
+    truth = _merged(_truth(data, config), config.merge_classes)
+    _embed(output, base, truth.categories, config)
+    zero_shot = _zero_shot(output, base, truth, config, device)
+    best = _train(output, yaml, base, config, chosen)
+    write_card(output, best, sha256_of(best), config.image_side, base.name)
+    detector = load_run(output, confidence=_CONFIDENCE, device=device)
+    tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
+    _draw(output)
+    from pipeline.models.text_embeddings import TextEmbeddings
+
+    summary = {
+        "output": str(output),
+        "weights": base.name,
+        "text_embeddings": TextEmbeddings.load(embeddings_file(output)).kind,
+        "epochs_run": _epochs_run(output),
+        "held_out": {"images": len(truth.records), "instances": sum(map(len, truth.objects.values()))},
+        "zero_shot": zero_shot,
+        "tuned": _figures(tuned),
+    }
+    record.write(output, summary, fingerprint([data]))
+    return summary
+
+
+def _claim(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Make `output` this run's folder; refuse one that holds a finished or a different run."""
+    import shutil
+
+    key = config_key("finetune-yolo", settings)
+    started = output / _STARTED
+    if output.is_dir() and any(output.iterdir()):
+        if not started.is_file():
+            raise DataError(output, "holds files of something else", "choose another --output")
+        if overwrite:
+            shutil.rmtree(output)
+        elif (output / FILE).is_file():
+            raise ConfigError(f"{output}: holds a finished run; add --overwrite or change --output")
+        elif read_json(started).get("key") != key:
+            raise ConfigError(
+                f"{output}: holds a run with other settings; add --overwrite or change --output"
+            )
+        else:
+            say(f"{output}: taking up the run that was stopped")
+    make_folder(output)
+    write_json(started, {"key": key, "config": settings})
+
+
+def _truth(data: Path, config: FinetuneConfig) -> Dataset:
+    """What the figures are held against: test where there is one, else val."""
+    names = [f"fold{config.fold}_val"] if config.fold is not None else ["test", "val", "train"]
+    for name in names:
+        path = data / "annotations" / f"instances_{name}.json"
+        if path.is_file():
+            if name == "train":
+                say("no image is held out: the figures are those of images it was trained on")
+            return read_coco(path, data / "images")
+    raise DataError(data / "annotations", "holds no COCO file of a part", "run convert-masks anew")
+
+
+def _merged(truth: Dataset, merge: bool) -> Dataset:
+    if not merge:
+        return truth
+    objects = {
+        key: replace(found, labels=np.zeros_like(found.labels))
+        for key, found in truth.objects.items()
+    }
+    return Dataset(("defect",), truth.records, objects)
+
+
+def _embed(
+    output: Path, base: Weights, categories: tuple[str, ...], config: FinetuneConfig
+) -> None:
+    from pipeline.models.text_embeddings import embed
+    from pipeline.models.yolo_world import embeddings_file, reference_embeddings
+
+    if embeddings_file(output).is_file():
+        return
+    found = embed(categories, reference_embeddings(base.path), config.text, WeightsStore())
+    found.save(embeddings_file(output))
+    if found.kind == "fixed":
+        say("CLIP's text encoder is not here: fixed embeddings stand for the category names, so")
+        say("zero-shot search is blind; the detector learns what they mean (see README)")
+
+
+def _zero_shot(
+    output: Path, base: Weights, truth: Dataset, config: FinetuneConfig, device: str
+) -> dict[str, Any]:
+    """Box AP of the untouched weights, measured once and kept for a run that is taken up."""
+    from pipeline.models.text_embeddings import TextEmbeddings
+    from pipeline.models.yolo_world import WorldDetector, embeddings_file
+
+    kept = output / "zero_shot.json"
+    if not kept.is_file():
+        embeddings = TextEmbeddings.load(embeddings_file(output))
+        detector = WorldDetector(
+            base.path, embeddings, config.image_side, _CONFIDENCE, device=device
+        )
+        found = _detect(detector, truth, "detect, zero-shot")
+        write_json(kept, _figures(average_precision(truth, found, "bbox")))
+    result: dict[str, Any] = read_json(kept)
+    return result
+
+
+def _detect(detector: Any, truth: Dataset, title: str) -> dict[int, Detections]:
+    return {
+        record.id: detector.detect(read_image(record.path))
+        for record in track(truth.records, title)
+    }
+
+
+def _train(
+    output: Path, yaml: Path, base: Weights, config: FinetuneConfig, device: str
+) -> Path:
+    """Train, or go on where `last.pt` left off; returns the best weights."""
+    from pipeline.models.world_trainer import is_finished, train
+
+    last, best = (output / "train" / "weights" / f"{name}.pt" for name in ("last", "best"))
+    if last.is_file() and is_finished(last):
+        return best
+    cuda = device != "cpu"
+    settings = {
+        "model": str(base.path),
+        "data": str(yaml.resolve()),
+        "project": str(output.resolve()),
+        "name": "train",
+        "exist_ok": True,
+        "epochs": config.epochs,
+        "imgsz": config.image_side,
+        "batch": config.batch,
+        "nbs": config.batch,
+        "optimizer": "AdamW",
+        "lr0": config.learning_rate,
+        "lrf": 0.05,
+        "cos_lr": True,
+        "warmup_epochs": 2,
+        "warmup_bias_lr": config.learning_rate,
+        "freeze": config.freeze or None,
+        "patience": config.patience,
+        "amp": "bf16" if config.amp and cuda else False,
+        "workers": config.workers,
+        "single_cls": config.merge_classes,
+        "mosaic": config.mosaic,
+        "close_mosaic": min(config.close_mosaic, config.epochs // 2),
+        "degrees": config.degrees,
+        "translate": config.translate,
+        "scale": config.scale,
+        "flipud": config.flip_vertical,
+        "fliplr": config.flip_horizontal,
+        "hsv_h": 0.0,
+        "hsv_s": 0.2,
+        "hsv_v": 0.2,
+        "seed": config.seed,
+        "device": device.removeprefix("cuda:"),
+        "resume": str(last) if last.is_file() else False,
+        "verbose": False,
+        "plots": True,
+    }
+    train(settings, [entry.model_dump() for entry in config.augmentations])
+    return best if best.is_file() else last
+
+
+def _epochs_run(output: Path) -> int:
+    lines = (output / "train" / "results.csv").read_text(encoding="utf-8").splitlines()
+    return len(lines) - 1
+
+
+def _draw(output: Path) -> None:
+    import csv
+
+    from pipeline.pictures.plots import training_curves
+
+    with (output / "train" / "results.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, skipinitialspace=True))
+    training_curves(output / "curves.png", rows)
+
+
+def _figures(result: AveragePrecision) -> dict[str, Any]:
+    return {
+        "box_ap50": _rounded(result.ap50),
+        "box_ap": _rounded(result.ap),
+        "per_category": {
+            name: {"box_ap50": _rounded(ap50), "box_ap": _rounded(ap)}
+            for name, (ap, ap50) in result.per_category.items()
+        },
+    }
+
+
+def _rounded(value: float) -> float | None:
+    """JSON knows no NaN: a category without objects has no figure."""
+    return None if np.isnan(value) else round(value, 4)

@@ -1,0 +1,1 @@
+"""A drawn zipper product with seven kinds of defect, in MVTec's layout: the default data."""

@@ -1,0 +1,206 @@
+"""Seven kinds of defect, named as MVTec AD's zipper names them: each changes a faultless Zipper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.synthesis.zipper import COIL, PITCH, Points, Stroke, Tooth, Zipper, draw, draw_cloth
+
+Defect = Callable[[Zipper, np.random.Generator, float], Zipper]
+_CHANGED = 7  # grey levels that tell a changed pixel from an equal one
+
+
+def broken_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """One to three turns of one side snap off; bright splinters stand where they broke."""
+    side = int(generator.choice([-1, 1]))
+    reach = PITCH * generator.uniform(0.8, 2.2)
+    teeth, strokes = [], list(zipper.strokes)
+    for tooth in zipper.teeth:
+        head = tooth.line[-1]
+        if tooth.side == side and abs(head[1] - y) < reach:
+            keep = int(generator.integers(4, 11))
+            strokes += _splinters(tooth.line[keep], generator, int(generator.integers(2, 6)), 0.014)
+            tooth = replace(tooth, line=tooth.line[:keep])
+        teeth.append(tooth)
+    return replace(zipper, teeth=tuple(teeth), strokes=tuple(strokes))
+
+
+def squeezed_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """A stretch of one side is pressed together and bent askew."""
+    side = int(generator.choice([-1, 1]))
+    reach = PITCH * generator.uniform(1.6, 3.0)
+    strength, lean = generator.uniform(0.35, 0.6), generator.uniform(-0.35, 0.35)
+
+    def press(line: Points) -> Points:
+        away = line[:, 1] - y
+        weight = np.exp(-((away / reach) ** 2))
+        moved = line.copy()
+        moved[:, 1] -= away * weight * strength - lean * weight * (np.abs(line[:, 0]) - 0.03)
+        moved[:, 0] *= 1 - 0.30 * weight * strength
+        return moved
+
+    return replace(zipper, teeth=_each(zipper.teeth, press, side))
+
+
+def split_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """The two sides come apart over a stretch, and the bed shows between them."""
+    reach = PITCH * generator.uniform(1.8, 3.6)
+    gap = generator.uniform(0.010, 0.020, 2)
+
+    def part(line: Points) -> Points:
+        moved = line.copy()
+        outward = 1 if line[0, 0] > 0 else -1
+        weight = np.exp(-((np.abs(line[:, 1] - y) / reach) ** 4))
+        moved[:, 0] += outward * gap[(outward + 1) // 2] * weight
+        moved[:, 1] += 0.3 * PITCH * weight * np.sin((line[:, 1] - y) / reach * 2)
+        return moved
+
+    return replace(zipper, teeth=_each(zipper.teeth, part, 0))
+
+
+def rough(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """The rim of some turns is scraped: broken white scuffs along it."""
+    reach = PITCH * generator.uniform(1.4, 3.0)
+    sides = (-1, 1) if generator.uniform() < 0.6 else (int(generator.choice([-1, 1])),)
+    strokes = list(zipper.strokes)
+    for tooth in zipper.teeth:
+        if tooth.side in sides and abs(tooth.line[-1][1] - y) < reach:
+            for _ in range(int(generator.integers(3, 7))):
+                start = int(generator.integers(0, 11))
+                scuff = tooth.line[start : start + int(generator.integers(2, 5))]
+                scuff = scuff + generator.normal(0, 0.0012, scuff.shape)
+                width = generator.uniform(0.0014, 0.0034)
+                strokes.append(Stroke(scuff, width, generator.uniform(0.42, 0.85)))
+    return replace(zipper, strokes=tuple(strokes))
+
+
+def fabric_border(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """The tape's edge is torn: a notch, and loose fibres across it and off the cloth."""
+    side = int(generator.choice([-1, 1]))
+    border = side * zipper.half_width[(side + 1) // 2]
+    tall, deep = generator.uniform(0.025, 0.065), generator.uniform(0.010, 0.030)
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ragged = generator.uniform(0.6, 1.2, 24)
+    notch = np.stack([np.cos(angles) * deep * ragged, np.sin(angles) * tall * ragged], axis=1)
+    fibres = [
+        Stroke(
+            _fibre(np.array([border - side * 0.006, y + generator.normal(0, tall * 0.7)]),
+                   generator.normal(np.pi / 2 * (1 - side), 0.9),
+                   generator.uniform(0.018, 0.055), generator),
+            generator.uniform(0.0007, 0.0016),
+            generator.uniform(0.20, 0.62),
+        )
+        for _ in range(int(generator.integers(6, 16)))
+    ]
+    return replace(
+        zipper,
+        notches=(*zipper.notches, notch + [border, y]),
+        strokes=(*zipper.strokes, *fibres),
+    )
+
+
+def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """A cut, a hole or a pulled thread in the cloth beside the coil, lying any way round."""
+    side = int(generator.choice([-1, 1]))
+    centre = np.array([side * generator.uniform(COIL + 0.05, 0.29), y])
+    turn = generator.uniform(0, np.pi)
+    long, thin = generator.uniform(0.05, 0.13), generator.uniform(0.006, 0.024)
+    spine = _fibre(centre - 0.5 * long * np.array([np.cos(turn), np.sin(turn)]), turn, long, generator)
+    across = np.array([-np.sin(turn), np.cos(turn)])
+    bulge = np.sin(np.linspace(0, np.pi, len(spine))) * thin
+    upper = spine + across * (bulge * generator.uniform(0.5, 1.2, len(spine)))[:, None]
+    lower = spine - across * (bulge * generator.uniform(0.5, 1.2, len(spine)))[:, None]
+    outline = np.concatenate([upper, lower[::-1]])
+    threads = [
+        Stroke(
+            _fibre(spine[int(generator.integers(len(spine)))],
+                   turn + generator.normal(np.pi / 2, 0.5), generator.uniform(0.015, 0.045), generator),
+            generator.uniform(0.0008, 0.0018),
+            generator.uniform(0.28, 0.52),
+        )
+        for _ in range(int(generator.integers(3, 9)))
+    ]
+    depth = generator.uniform(0.35, 0.7)
+    return replace(
+        zipper,
+        stains=(*zipper.stains, (outline, depth)),
+        strokes=(*zipper.strokes, *threads),
+    )
+
+
+def combined(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
+    """Two different defects, far apart."""
+    first, second = generator.choice(len(_SINGLE), 2, replace=False)
+    other = y + 0.5 if y < 0.5 else y - 0.5
+    return _SINGLE[second](_SINGLE[first](zipper, generator, y), generator, other)
+
+
+_SINGLE: tuple[Defect, ...] = (
+    broken_teeth,
+    fabric_border,
+    fabric_interior,
+    rough,
+    split_teeth,
+    squeezed_teeth,
+)
+DEFECTS: dict[str, Defect] = {
+    defect.__name__: defect
+    for defect in (broken_teeth, combined, *_SINGLE[1:])
+}
+
+
+def photograph(
+    zipper: Zipper, defective: Zipper, side: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The photo of a defective zipper (side, side, 3), and its mask (side, side).
+
+    The mask is exact by construction: the pixels that differ from the same zipper without the
+    defect, with gaps up to 2.6 % of the side closed and specks left out.
+    """
+    cloth = draw_cloth(zipper, side)
+    before, after = (
+        draw(one, side, noise=False, cloth=cloth).astype(np.int16) for one in (zipper, defective)
+    )
+    changed = (np.abs(after - before).max(axis=2) >= _CHANGED).astype(np.uint8)
+    reach = max(3, round(side * 0.020)) | 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    padded = cv2.morphologyEx(np.pad(changed, reach), cv2.MORPH_CLOSE, kernel)
+    closed = padded[reach:-reach, reach:-reach]
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    mask = np.zeros_like(closed)
+    smallest = 2e-4 * side * side
+    cv2.drawContours(mask, [o for o in outlines if cv2.contourArea(o) >= smallest], -1, 1, -1)
+    return draw(defective, side, cloth=cloth), mask.astype(bool)
+
+
+def _each(teeth: tuple[Tooth, ...], change: Callable[[Points], Points], side: int) -> tuple[Tooth, ...]:
+    return tuple(
+        replace(tooth, line=change(tooth.line)) if side in (0, tooth.side) else tooth
+        for tooth in teeth
+    )
+
+
+def _fibre(start: Points, angle: float, length: float, generator: np.random.Generator) -> Points:
+    turns = angle + np.cumsum(generator.normal(0, 0.22, 12))
+    steps = np.stack([np.cos(turns), np.sin(turns)], axis=1) * length / 12
+    return np.asarray(start + np.cumsum(steps, axis=0))
+
+
+def _splinters(
+    at: Points, generator: np.random.Generator, count: int, length: float
+) -> list[Stroke]:
+    return [
+        Stroke(
+            _fibre(at + generator.normal(0, 0.002, 2), generator.uniform(0, 2 * np.pi),
+                   length * generator.uniform(0.5, 1.6), generator),
+            generator.uniform(0.0009, 0.0024),
+            generator.uniform(0.45, 0.95),
+        )
+        for _ in range(count)
+    ]

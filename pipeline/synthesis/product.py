@@ -1,0 +1,73 @@
+"""A whole product folder of drawn zippers, in MVTec's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import ConfigError
+from pipeline.images import Image, Mask, write_png
+from pipeline.progress import track
+from pipeline.synthesis.defects import DEFECTS, photograph
+from pipeline.synthesis.zipper import Zipper, draw, new_zipper
+
+MVTEC_ZIPPER = {  # MVTec AD's own counts of test images
+    "broken_teeth": 19,
+    "combined": 16,
+    "fabric_border": 17,
+    "fabric_interior": 16,
+    "rough": 17,
+    "split_teeth": 18,
+    "squeezed_teeth": 16,
+}
+
+
+def long_tail(most: int, fewest: int) -> dict[str, int]:
+    """Image counts that fall geometrically from `most` to `fewest` over the seven kinds."""
+    if not 1 <= fewest <= most:
+        raise ConfigError(f"a long tail from {most} to {fewest} images is not possible")
+    steps = np.geomspace(most, fewest, len(DEFECTS))
+    return {name: round(float(count)) for name, count in zip(DEFECTS, steps, strict=True)}
+
+
+def write_product(
+    root: Path, side: int, good_train: int, good_test: int, defects: Mapping[str, int], seed: int
+) -> int:
+    """Draw a product into `root` and return how many images it has.
+
+    The same arguments give the same bytes; image k of a kind is the same whatever the counts are.
+    Raises ConfigError for a kind that is not known, DataError when a file cannot be written.
+    """
+    unknown = set(defects) - set(DEFECTS)
+    if unknown:
+        raise ConfigError(f"no such defect: {', '.join(sorted(unknown))}; known: {', '.join(DEFECTS)}")
+    jobs = [("train", "good", index) for index in range(good_train)]
+    jobs += [("test", "good", index) for index in range(good_test)]
+    jobs += [("test", kind, index) for kind, count in defects.items() for index in range(count)]
+    for split, kind, index in track(jobs, "draw zippers"):
+        generator = np.random.default_rng(_seed_of(seed, split, kind, index))
+        zipper = new_zipper(generator)
+        target = root / split / kind / f"{index:03d}.png"
+        if kind == "good":
+            write_png(target, draw(zipper, side))
+            continue
+        image, mask = _with_defect(zipper, kind, generator, side)
+        write_png(target, image)
+        write_png(root / "ground_truth" / kind / f"{index:03d}_mask.png", mask * np.uint8(255))
+    return len(jobs)
+
+
+def _with_defect(
+    zipper: Zipper, kind: str, generator: np.random.Generator, side: int
+) -> tuple[Image, Mask]:
+    while True:  # a change that cannot be seen is no defect: place it anew
+        y = generator.uniform(0.10, 0.90)
+        image, mask = photograph(zipper, DEFECTS[kind](zipper, generator, y), side)
+        if mask.any():
+            return image, mask
+
+
+def _seed_of(seed: int, split: str, kind: str, index: int) -> list[int]:
+    return [seed, *f"{split}/{kind}".encode(), index]

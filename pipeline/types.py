@@ -1,0 +1,174 @@
+"""The nouns of the pipeline, and what each kind of model promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.boxes import Boxes, as_boxes
+from pipeline.geometry.masks import Rle, bounding_boxes
+from pipeline.images import Image, Mask
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects of one image, a row each.
+
+    boxes: (N, 4) float32 xyxy pixels, half-open. labels: (N,) int indices into the categories.
+    scores: (N,) float32 in [0, 1], or None for ground truth. masks: N RLEs, or None.
+    quality: named (N, ...) columns that a stage adds, such as `predicted_iou`.
+    Raises ValueError when the columns differ in length.
+    """
+
+    boxes: Boxes
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32] | None = None
+    masks: tuple[Rle, ...] | None = None
+    quality: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = [self.labels, *self.quality.values()]
+        columns += [] if self.scores is None else [self.scores]
+        lengths = {len(column) for column in columns}
+        lengths |= set() if self.masks is None else {len(self.masks)}
+        if lengths != {len(self.boxes)}:
+            raise ValueError(f"columns of {sorted(lengths)} rows for {len(self.boxes)} boxes")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def none(cls) -> Detections:
+        """An image without objects."""
+        return cls(as_boxes([]), np.zeros(0, dtype=np.int64), masks=())
+
+    @classmethod
+    def from_masks(cls, masks: Sequence[Rle], label: int) -> Detections:
+        """Ground truth from masks of one category; boxes are the masks' own."""
+        labels = np.full(len(masks), label, dtype=np.int64)
+        return cls(bounding_boxes(masks), labels, masks=tuple(masks))
+
+    def select(self, rows: NDArray[np.generic] | Sequence[int]) -> Detections:
+        """The rows named by an index or a boolean array, in that order."""
+        index = np.arange(len(self))[np.asarray(rows, dtype=None if len(rows) else np.int64)]
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            scores=None if self.scores is None else self.scores[index],
+            masks=None if self.masks is None else tuple(self.masks[i] for i in index),
+            quality={name: column[index] for name, column in self.quality.items()},
+        )
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a set. `path` is where it lies now; `file_name` is its name inside the set.
+
+    `split` is the part of the source it came from; `part` the part it is used for (train, val,
+    test); `group` keeps pictures of one object together. `mask_path` is None for good images.
+    """
+
+    id: int
+    path: Path
+    file_name: str
+    height: int
+    width: int
+    product: str = ""
+    split: str = ""
+    defect: str = GOOD
+    mask_path: Path | None = None
+    group: str = ""
+    part: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images by record and what is on them by image id; pixels stay on disk.
+
+    categories: names in label order; COCO's category id is label + 1.
+    """
+
+    categories: tuple[str, ...]
+    records: tuple[ImageRecord, ...]
+    objects: Mapping[int, Detections] = field(default_factory=dict)
+
+    def on(self, record: ImageRecord) -> Detections:
+        """The objects of one image; an image that nothing was said of has none."""
+        return self.objects.get(record.id, Detections.none())
+
+    def subset(self, records: Sequence[ImageRecord]) -> Dataset:
+        """The same categories over some of the images."""
+        kept = {record.id for record in records}
+        objects = {key: value for key, value in self.objects.items() if key in kept}
+        return Dataset(self.categories, tuple(records), objects)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A segmenter's answer: exactly one row per box, in the boxes' order.
+
+    masks: N RLEs (an empty one where it failed). predicted_iou and stability: (N,) float32 in
+    [0, 1]. failed: (N,) bool.
+    """
+
+    masks: tuple[Rle, ...]
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    failed: NDArray[np.bool_]
+
+
+class Detector(Protocol):
+    """Finds objects on one image (HWC uint8 RGB) of any size."""
+
+    categories: tuple[str, ...]
+
+    def detect(self, image: Image) -> Detections:
+        """Boxes with labels and scores, best first."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Turns boxes on one image (HWC uint8 RGB) into masks."""
+
+    def segment(self, image: Image, boxes: Boxes) -> Masks:
+        """One mask per box, in order; failed ones are marked, never dropped."""
+        ...
+
+
+class Classifier(Protocol):
+    """Names what is on a whole image (HWC uint8 RGB)."""
+
+    categories: tuple[str, ...]
+
+    def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """(N, C) probabilities that sum to 1 in each row."""
+        ...
+
+
+__all__ = [
+    "GOOD",
+    "Boxes",
+    "Classifier",
+    "Dataset",
+    "Detections",
+    "Detector",
+    "Image",
+    "ImageRecord",
+    "Mask",
+    "Masks",
+    "Rle",
+    "Segmenter",
+]
