@@ -62,8 +62,12 @@ def _default_augmentations() -> tuple[Augmentation, ...]:
     not change its kind."""
     return (
         Augmentation.model_validate(
-            {"name": "RandomBrightnessContrast", "p": 0.4, "brightness_limit": 0.15,
-             "contrast_limit": 0.2}
+            {
+                "name": "RandomBrightnessContrast",
+                "p": 0.4,
+                "brightness_limit": 0.15,
+                "contrast_limit": 0.2,
+            }
         ),
         Augmentation.model_validate({"name": "GaussNoise", "p": 0.2, "std_range": [0.01, 0.04]}),
         Augmentation.model_validate({"name": "MotionBlur", "p": 0.1, "blur_limit": 3}),

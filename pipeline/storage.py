@@ -36,9 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_error(path: Path, error: OSError) -> DataError:
     """The one line for a write that the system refused."""
     reason = error.strerror or str(error)
-    return DataError(
-        path, f"cannot be written ({reason})", "free space or choose another --output"
-    )
+    return DataError(path, f"cannot be written ({reason})", "free space or choose another --output")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,7 +111,9 @@ def whole_folder(path: Path, owner: str) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise DataError(path, "is a file", "choose another --output")
     if path.is_dir() and any(path.iterdir()) and not (path / owner).is_file():
-        raise DataError(path, "holds files that this command did not write", "choose another --output")
+        raise DataError(
+            path, "holds files that this command did not write", "choose another --output"
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     retired = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.geometry import masks as mask_geometry
@@ -57,12 +58,14 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     """Read COCO instances; `images` is the folder that file names are relative to.
 
     Polygons and uncompressed RLE are converted to RLE by pycocotools. Labels follow the order of
-    category ids. Keys beyond COCO's become quality columns when every annotation of the image has
-    them as numbers. Raises DataError naming the file and the id that is at fault.
+    category ids. Annotation ids, and keys beyond COCO's that every annotation of an image has as
+    numbers, become quality columns. Raises DataError naming the file and the id that is at fault.
     """
     raw = read_json(path)
     if not isinstance(raw, dict) or not {"images", "annotations", "categories"} <= raw.keys():
-        raise DataError(path, "is not COCO instances JSON", "it needs images, annotations, categories")
+        raise DataError(
+            path, "is not COCO instances JSON", "it needs images, annotations, categories"
+        )
     try:
         return _parse(path, raw, images or path.parent)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -125,7 +128,8 @@ def _annotations(record: ImageRecord, objects: Detections) -> list[dict[str, Any
             row["area"] = mask_geometry.area(rle)
         if objects.scores is not None:
             row["score"] = _number(objects.scores[index], 6)
-        for name, column in objects.quality.items():
+        for name in objects.quality.keys() - {"annotation_id"}:
+            column = objects.quality[name]
             value = column[index]
             row[name] = [_number(v) for v in value] if np.ndim(value) else _number(value, 6)
         rows.append(row)
@@ -145,7 +149,9 @@ def _detections(
 ) -> Detections:
     masked = all(row.get("segmentation") for row in rows)
     extra = set.intersection(*(set(row) for row in rows)) - _STANDARD
-    quality = {}
+    quality: dict[str, NDArray[np.generic]] = {}
+    if all("id" in row for row in rows):
+        quality["annotation_id"] = np.array([int(row["id"]) for row in rows])
     for name in sorted(extra):
         column = np.array([row[name] for row in rows])
         if column.dtype.kind in "biuf":

@@ -22,9 +22,7 @@ def pixel_centre_ring(mask: Mask) -> Ring:
     A mask of several parts becomes one ring by walking a seam of zero width to the nearest point of
     each part, there and back. At least three vertices; an empty mask has (0, 2).
     """
-    found, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     rings = [contour[:, 0, :].astype(np.float64) for contour in found]
     if not rings:
         return np.zeros((0, 2))

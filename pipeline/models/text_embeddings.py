@@ -66,7 +66,9 @@ def embed(
             return _clip(categories, store)
         except ImportError as error:
             if source == "clip":
-                raise ConfigError("--text clip needs: pip install 'defect-pipeline[clip]'") from error
+                raise ConfigError(
+                    "--text clip needs: pip install 'defect-pipeline[clip]'"
+                ) from error
             say("CLIP's file is there, but open_clip is not installed: fixed vectors are used")
     vectors = np.stack([_fixed(name, reference) for name in categories])
     return TextEmbeddings(tuple(categories), vectors, "fixed")

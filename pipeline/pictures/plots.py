@@ -54,7 +54,9 @@ def grouped_bars(path: Path, title: str, series: Mapping[str, Mapping[str, float
         axes[0].bar(at, heights, width * 0.94, label=label, color=colours[index % len(colours)])
     axes[0].set(title=title, ylim=(0, 1))
     axes[0].set_xticks(np.arange(len(names)), names, rotation=20, ha="right")
-    axes[0].legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.28))
+    axes[0].legend(
+        frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.28)
+    )
     _save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,8 @@ def finetune_yolo(
     if not yaml.is_file():
         raise DataError(yaml, "no such file", "give the folder that convert-masks wrote")
     chosen = choose_device(device)
-    settings = config.model_dump(mode="json")
-    _claim(output, settings, overwrite)
-    record = RunRecord("finetune-yolo", settings)
+    _claim(data, output, config, overwrite)
+    record = RunRecord("finetune-yolo", config.model_dump(mode="json"))
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
@@ -60,7 +60,10 @@ def finetune_yolo(
         "weights": base.name,
         "text_embeddings": TextEmbeddings.load(embeddings_file(output)).kind,
         "epochs_run": _epochs_run(output),
-        "held_out": {"images": len(truth.records), "instances": sum(map(len, truth.objects.values()))},
+        "held_out": {
+            "images": len(truth.records),
+            "instances": sum(map(len, truth.objects.values())),
+        },
         "zero_shot": zero_shot,
         "tuned": _figures(tuned),
     }
@@ -68,27 +71,34 @@ def finetune_yolo(
     return summary
 
 
-def _claim(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Make `output` this run's folder; refuse one that holds a finished or a different run."""
-    import shutil
-
-    key = config_key("finetune-yolo", settings)
+def can_be_taken_up(data: Path, output: Path, config: FinetuneConfig) -> bool:
+    """Whether `output` is empty, or holds an unfinished run of these settings on this data."""
+    if not output.is_dir() or not any(output.iterdir()):
+        return True
     started = output / _STARTED
-    if output.is_dir() and any(output.iterdir()):
+    if not started.is_file() or (output / FILE).is_file():
+        return False
+    return bool(read_json(started).get("key") == _key(data, config))
+
+
+def _key(data: Path, config: FinetuneConfig) -> str:
+    return config_key("finetune-yolo", config.model_dump(mode="json")) + fingerprint([data])
+
+
+def _claim(data: Path, output: Path, config: FinetuneConfig, overwrite: bool) -> None:
+    """Make `output` this run's folder; refuse one that holds a finished or a different run."""
+    started = output / _STARTED
+    if not can_be_taken_up(data, output, config):
         if not started.is_file():
             raise DataError(output, "holds files of something else", "choose another --output")
-        if overwrite:
-            shutil.rmtree(output)
-        elif (output / FILE).is_file():
-            raise ConfigError(f"{output}: holds a finished run; add --overwrite or change --output")
-        elif read_json(started).get("key") != key:
-            raise ConfigError(
-                f"{output}: holds a run with other settings; add --overwrite or change --output"
-            )
-        else:
-            say(f"{output}: taking up the run that was stopped")
+        if not overwrite:
+            kind = "a finished run" if (output / FILE).is_file() else "a run with other settings"
+            raise ConfigError(f"{output}: holds {kind}; add --overwrite or change --output")
+        shutil.rmtree(output)
+    elif started.is_file():
+        say(f"{output}: taking up the run that was stopped")
     make_folder(output)
-    write_json(started, {"key": key, "config": settings})
+    write_json(started, {"key": _key(data, config), "config": config.model_dump(mode="json")})
 
 
 def _truth(data: Path, config: FinetuneConfig) -> Dataset:
@@ -154,9 +164,7 @@ def _detect(detector: Any, truth: Dataset, title: str) -> dict[int, Detections]:
     }
 
 
-def _train(
-    output: Path, yaml: Path, base: Weights, config: FinetuneConfig, device: str
-) -> Path:
+def _train(output: Path, yaml: Path, base: Weights, config: FinetuneConfig, device: str) -> Path:
     """Train, or go on where `last.pt` left off; returns the best weights."""
     from pipeline.models.world_trainer import is_finished, train
 

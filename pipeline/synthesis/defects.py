@@ -89,9 +89,12 @@ def fabric_border(zipper: Zipper, generator: np.random.Generator, y: float) -> Z
     notch = np.stack([np.cos(angles) * deep * ragged, np.sin(angles) * tall * ragged], axis=1)
     fibres = [
         Stroke(
-            _fibre(np.array([border - side * 0.006, y + generator.normal(0, tall * 0.7)]),
-                   generator.normal(np.pi / 2 * (1 - side), 0.9),
-                   generator.uniform(0.018, 0.055), generator),
+            _fibre(
+                np.array([border - side * 0.006, y + generator.normal(0, tall * 0.7)]),
+                generator.normal(np.pi / 2 * (1 - side), 0.9),
+                generator.uniform(0.018, 0.055),
+                generator,
+            ),
             generator.uniform(0.0007, 0.0016),
             generator.uniform(0.20, 0.62),
         )
@@ -110,7 +113,9 @@ def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) ->
     centre = np.array([side * generator.uniform(COIL + 0.05, 0.29), y])
     turn = generator.uniform(0, np.pi)
     long, thin = generator.uniform(0.05, 0.13), generator.uniform(0.006, 0.024)
-    spine = _fibre(centre - 0.5 * long * np.array([np.cos(turn), np.sin(turn)]), turn, long, generator)
+    spine = _fibre(
+        centre - 0.5 * long * np.array([np.cos(turn), np.sin(turn)]), turn, long, generator
+    )
     across = np.array([-np.sin(turn), np.cos(turn)])
     bulge = np.sin(np.linspace(0, np.pi, len(spine))) * thin
     upper = spine + across * (bulge * generator.uniform(0.5, 1.2, len(spine)))[:, None]
@@ -118,8 +123,12 @@ def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) ->
     outline = np.concatenate([upper, lower[::-1]])
     threads = [
         Stroke(
-            _fibre(spine[int(generator.integers(len(spine)))],
-                   turn + generator.normal(np.pi / 2, 0.5), generator.uniform(0.015, 0.045), generator),
+            _fibre(
+                spine[int(generator.integers(len(spine)))],
+                turn + generator.normal(np.pi / 2, 0.5),
+                generator.uniform(0.015, 0.045),
+                generator,
+            ),
             generator.uniform(0.0008, 0.0018),
             generator.uniform(0.28, 0.52),
         )
@@ -149,8 +158,7 @@ _SINGLE: tuple[Defect, ...] = (
     squeezed_teeth,
 )
 DEFECTS: dict[str, Defect] = {
-    defect.__name__: defect
-    for defect in (broken_teeth, combined, *_SINGLE[1:])
+    defect.__name__: defect for defect in (broken_teeth, combined, *_SINGLE[1:])
 }
 
 
@@ -179,7 +187,9 @@ def photograph(
     return draw(defective, side, cloth=cloth), mask.astype(bool)
 
 
-def _each(teeth: tuple[Tooth, ...], change: Callable[[Points], Points], side: int) -> tuple[Tooth, ...]:
+def _each(
+    teeth: tuple[Tooth, ...], change: Callable[[Points], Points], side: int
+) -> tuple[Tooth, ...]:
     return tuple(
         replace(tooth, line=change(tooth.line)) if side in (0, tooth.side) else tooth
         for tooth in teeth
@@ -197,8 +207,12 @@ def _splinters(
 ) -> list[Stroke]:
     return [
         Stroke(
-            _fibre(at + generator.normal(0, 0.002, 2), generator.uniform(0, 2 * np.pi),
-                   length * generator.uniform(0.5, 1.6), generator),
+            _fibre(
+                at + generator.normal(0, 0.002, 2),
+                generator.uniform(0, 2 * np.pi),
+                length * generator.uniform(0.5, 1.6),
+                generator,
+            ),
             generator.uniform(0.0009, 0.0024),
             generator.uniform(0.45, 0.95),
         )

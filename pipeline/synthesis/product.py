@@ -42,7 +42,9 @@ def write_product(
     """
     unknown = set(defects) - set(DEFECTS)
     if unknown:
-        raise ConfigError(f"no such defect: {', '.join(sorted(unknown))}; known: {', '.join(DEFECTS)}")
+        raise ConfigError(
+            f"no such defect: {', '.join(sorted(unknown))}; known: {', '.join(DEFECTS)}"
+        )
     jobs = [("train", "good", index) for index in range(good_train)]
     jobs += [("test", "good", index) for index in range(good_test)]
     jobs += [("test", kind, index) for kind, count in defects.items() for index in range(count)]

@@ -88,7 +88,9 @@ def new_tooth(side: int, y: float, generator: np.random.Generator) -> Tooth:
     reach = COIL + generator.normal(0, 0.0006)
     angle = np.linspace(-0.35, np.pi / 2, 10)
     rim = np.stack([reach - 0.020 + 0.020 * np.cos(angle), 0.019 * np.sin(angle) - 0.019], axis=1)
-    shank = np.stack([np.linspace(reach - 0.024, -0.007, 6), np.linspace(0.0003, 0.0015, 6)], axis=1)
+    shank = np.stack(
+        [np.linspace(reach - 0.024, -0.007, 6), np.linspace(0.0003, 0.0015, 6)], axis=1
+    )
     line = np.concatenate([rim, shank]) + generator.normal(0, 0.0004, 2)
     line = line * [side, 1] + [0, y]
     radius = 0.0074 * generator.uniform(0.95, 1.05)
@@ -127,7 +129,7 @@ class _Canvas:
     def cloth(self) -> Plane:
         zipper, side = self.zipper, self.side
         generator = np.random.default_rng(zipper.seed + 1)
-        near = np.exp(-((np.abs(self.u) - COIL) / 0.05).clip(0) ** 2)
+        near = np.exp(-(((np.abs(self.u) - COIL) / 0.05).clip(0) ** 2))
         bend_u = _smooth_noise(generator, side, 9) * 0.006
         bend_y = _smooth_noise(generator, side, 9) * 0.006
         u, y = (self.u + bend_u)[::2, ::2], (self.y + bend_y)[::2, ::2]
@@ -183,9 +185,7 @@ class _Canvas:
         ripple = np.cumsum(generator.normal(0, 1, (2, self.side)), axis=1)
         ripple -= cv2.GaussianBlur(ripple, (0, 0), self.side / 30)
         ripple = ripple * 0.0004 + 0.0015 * np.sin(self.y[:, 0] * 2 * np.pi * 70)
-        inside = np.minimum(
-            self.u + left + ripple[0][:, None], right + ripple[1][:, None] - self.u
-        )
+        inside = np.minimum(self.u + left + ripple[0][:, None], right + ripple[1][:, None] - self.u)
         cover = np.clip(inside * self.side / 1.5 + 0.5, 0, 1)
         for outline in self.zipper.notches:
             cover = cover * (1 - cv2.GaussianBlur(self._filled(outline), (0, 0), 1.0))
@@ -210,9 +210,7 @@ class _Canvas:
         cv2.fillPoly(blot, [np.round(self._pixels(outline) * 16).astype(np.int32)], 1.0, shift=4)
         return blot
 
-    def _tube(
-        self, height: Plane, level: Plane, line: Points, radius: float, tone: float
-    ) -> None:
+    def _tube(self, height: Plane, level: Plane, line: Points, radius: float, tone: float) -> None:
         """Lay a round tube along a line: raises `height` to at most 1 and sets `level` under it."""
         points = self._pixels(line)
         reach = radius * self.side

@@ -1,0 +1,71 @@
+"""Masks and boxes drawn on their image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.masks import Rle
+from pipeline.types import Detections, Image
+
+_COLOURS = ((214, 69, 69), (61, 145, 230), (63, 176, 109), (240, 180, 41), (150, 90, 200),
+            (0, 160, 160), (230, 120, 60))  # fmt: skip
+TRUTH = (63, 220, 109)
+
+
+def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Image:
+    """The image with each object's mask tinted, its box, and its category with the score."""
+    drawn = image.copy()
+    thickness = max(1, round(max(image.shape[:2]) / 500))
+    for index in range(len(objects)):
+        label = int(objects.labels[index])
+        colour = _COLOURS[label % len(_COLOURS)]
+        if objects.masks is not None:
+            tint(drawn, objects.masks[index], colour)
+        x0, y0, x1, y1 = (round(float(value)) for value in objects.boxes[index])
+        cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)
+        text = categories[label]
+        if objects.scores is not None:
+            text += f" {objects.scores[index]:.2f}"
+        at = (x0, y0 - 4 if y0 > 14 else y1 + 14)
+        for width, shade in ((thickness + 2, (255, 255, 255)), (thickness, colour)):
+            cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, shade, width, cv2.LINE_AA)
+    return drawn
+
+
+def tint(image: Image, rle: Rle, colour: tuple[int, int, int], strength: float = 0.4) -> None:
+    """Colour a mask's pixels in place, and draw its outline."""
+    mask = mask_geometry.decode(rle)
+    paint = np.array(colour, dtype=np.float32)
+    image[mask] = (image[mask] * (1 - strength) + paint * strength).astype(np.uint8)
+    outline(image, mask, colour)
+
+
+def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw a mask's contour in place."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, found, -1, colour, max(1, round(max(image.shape[:2]) / 700)))
+
+
+def close_up(
+    image: Image, found: Rle, truth: Rle, box: NDArray[np.float32], side: int = 220
+) -> Image:
+    """A square crop around a box, (side, side, 3): the mask tinted red, the truth outlined green."""
+    drawn = image.copy()
+    tint(drawn, found, _COLOURS[0])
+    outline(drawn, mask_geometry.decode(truth), TRUTH)
+    height, width = image.shape[:2]
+    centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    reach = max(float(box[2] - box[0]), float(box[3] - box[1]), 48.0) * 0.75
+    x0, y0 = max(round(centre_x - reach), 0), max(round(centre_y - reach), 0)
+    x1, y1 = min(round(centre_x + reach), width), min(round(centre_y + reach), height)
+    crop = drawn[y0:y1, x0:x1]
+    scale = side / max(crop.shape[:2])
+    resized = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    canvas = np.full((side, side, 3), 255, dtype=np.uint8)
+    canvas[: resized.shape[0], : resized.shape[1]] = resized[:side, :side]
+    return canvas

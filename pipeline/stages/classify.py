@@ -1,0 +1,148 @@
+"""`pipeline classify`: is a whole image good, and if not, what is wrong with it?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ClassifyConfig
+from pipeline.errors import Faults, WeightsError
+from pipeline.formats.mvtec import group_by, read_mvtec
+from pipeline.images import Image, read_image
+from pipeline.metrics.classification import classification
+from pipeline.metrics.intervals import wilson
+from pipeline.pictures.plots import confusion
+from pipeline.progress import say, track
+from pipeline.run_record import FILE, RunRecord, fingerprint
+from pipeline.splits import read_split, split
+from pipeline.storage import whole_folder
+from pipeline.types import GOOD, Dataset, ImageRecord
+
+
+def classify(
+    data: Path, output: Path, config: ClassifyConfig, device: str, keep_going: bool = False
+) -> dict[str, Any]:
+    """Train the classifier on an MVTec product and test it on images it has not seen.
+
+    With a split file, it learns on train and val and is tested on test; otherwise on a seeded
+    stratified share `val`. Returns accuracy with its Wilson interval, macro F1 and both baselines.
+    """
+    from pipeline.models.backbones import split_backbone
+    from pipeline.models.classifier import ImageClassifier, train_classifier
+    from pipeline.models.devices import seed_all, torch_device
+
+    faults = Faults(keep_going)
+    settings = config.model_dump(mode="json")
+    record = RunRecord("classify", settings)
+    categories, train, held = _parts(data, config, faults)
+    weights, origin = _weights(config, record)
+    seed_all(config.seed)
+    backbone = split_backbone(config.backbone, weights, len(categories), config.unfreeze)
+    chosen = torch_device(device)
+    classifier = ImageClassifier(backbone, categories, config.image_side, chosen)
+    labels = _labels(train, categories)
+    history = train_classifier(
+        classifier, _images(train), labels, config.epochs, config.batch, config.learning_rate,
+        config.augment, config.seed,
+    )  # fmt: skip
+    said = [
+        classifier.classify([image])[0].argmax()
+        for image in track(_images(held), "test", len(held))
+    ]
+    truth = _labels(held, categories)
+    figures = classification(truth, np.array(said, dtype=np.int64), len(categories))
+    right = int(np.trace(figures.confusion))
+    with whole_folder(output, FILE) as folder:
+        confusion(folder / "confusion.png", figures.confusion, categories)
+        classifier.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
+        most = Counter(truth.tolist()).most_common(1)[0][1]
+        summary = {
+            "output": str(output),
+            "backbone": config.backbone,
+            "weights": origin,
+            "trained_on": len(train),
+            "tested_on": len(held),
+            "right": right,
+            "accuracy": round(figures.accuracy, 4),
+            "accuracy_interval": [round(value, 4) for value in wilson(right, len(held))],
+            "accuracy_of_commonest": round(most / len(held), 4),
+            "macro_f1": round(figures.macro_f1, 4),
+            "good_or_defective": _binary(figures.confusion, categories),
+            "f1": {
+                name: None if np.isnan(value) else round(float(value), 4)
+                for name, value in zip(categories, figures.f1, strict=True)
+            },
+            "training_loss": [round(epoch.loss, 4) for epoch in history],
+            "faults": [str(error) for error in faults.found],
+        }
+        record.write(folder, summary, fingerprint([data]))
+    return summary
+
+
+def _parts(
+    data: Path, config: ClassifyConfig, faults: Faults
+) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
+    listed = read_mvtec([data], faults)
+    if config.group_by:
+        listed = group_by(listed, config.group_by)
+    listed = _limited(listed, config)
+    if config.split:
+        parted = read_split(config.split, listed)
+    else:
+        parted = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
+    parts = {record.part for record in parted.records}
+    held_part = "test" if "test" in parts else "val"
+    held = [record for record in parted.records if record.part == held_part]
+    train = [record for record in parted.records if record.part != held_part]
+    present = {record.defect for record in parted.records}
+    categories = ((GOOD,) if GOOD in present else ()) + listed.categories
+    return categories, train, held
+
+
+def _limited(dataset: Dataset, config: ClassifyConfig) -> Dataset:
+    """At most `good_limit` good images, evenly taken, for sets that hold thousands."""
+    if config.good_limit is None:
+        return dataset
+    good = [record for record in dataset.records if record.defect == GOOD]
+    step = max(len(good) / max(config.good_limit, 1), 1)
+    kept = {good[int(i * step)].id for i in range(min(config.good_limit, len(good)))}
+    return dataset.subset([r for r in dataset.records if r.defect != GOOD or r.id in kept])
+
+
+def _weights(config: ClassifyConfig, record: RunRecord) -> tuple[Path | None, str]:
+    from pipeline.models.weights import WeightsStore
+
+    if config.pretrained == "no":
+        return None, "random"
+    try:
+        found = WeightsStore().get(config.backbone)
+    except WeightsError as error:
+        if config.pretrained == "yes":
+            raise
+        say(f"{error}")
+        say(f"{config.backbone} starts from random weights: expect a poor classifier")
+        return None, "random (ImageNet's could not be had)"
+    record.used_weights(found.name, found.sha256)
+    return found.path, "ImageNet"
+
+
+def _labels(records: Sequence[ImageRecord], categories: Sequence[str]) -> Any:
+    return np.array([categories.index(record.defect) for record in records], dtype=np.int64)
+
+
+def _images(records: Sequence[ImageRecord]) -> Iterator[Image]:
+    return (read_image(record.path) for record in records)
+
+
+def _binary(matrix: Any, categories: Sequence[str]) -> dict[str, Any] | None:
+    """The same answers read as "is anything wrong at all", for sets that hold good images."""
+    if categories[0] != GOOD or not matrix[0].sum():
+        return None
+    right = int(matrix[0, 0] + matrix[1:, 1:].sum())
+    total = int(matrix.sum())
+    interval = [round(value, 4) for value in wilson(right, total)]
+    return {"accuracy": round(right / total, 4), "accuracy_interval": interval}

@@ -1,0 +1,104 @@
+"""`pipeline report`: one self-contained page that a manager would read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+from pipeline.errors import DataError
+from pipeline.run_record import FILE
+from pipeline.storage import read_json, write_text
+
+_STEPS = ("data", "detector", "masks_from_truth", "masks_from_detector", "classifier")
+
+
+def report(run: Path, output: Path | None = None) -> dict[str, Any]:
+    """Write `report.html` for the folder that `pipeline run` wrote. Pictures are inside the page.
+
+    Raises DataError when the folder holds no finished step.
+    """
+    steps = {name: _summary(run / name) for name in _STEPS}
+    evaluations = {
+        name: _summary(run / f"evaluation_{name}") for name in ("truth_boxes", "detector_boxes")
+    }
+    if not any(steps.values()):
+        raise DataError(run, "holds no finished step", "give the folder that `pipeline run` wrote")
+    target = output or run / "report.html"
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
+    )
+    environment.filters["percent"] = _percent
+    page = environment.get_template("report.html").render(
+        title=run.name,
+        steps=steps,
+        evaluations=evaluations,
+        pictures=_pictures(run),
+        gallery=_gallery(run / "evaluation_truth_boxes" / "gallery"),
+        samples=_samples(run / "masks_from_detector" / "overlays"),
+        versions=_versions(run),
+    )
+    write_text(target, page)
+    return {"report": str(target), "size_kb": len(page) // 1024}
+
+
+def _summary(folder: Path) -> Mapping[str, Any] | None:
+    if not (folder / FILE).is_file():
+        return None
+    summary: Mapping[str, Any] = read_json(folder / FILE)["summary"]
+    return summary
+
+
+def _versions(run: Path) -> list[Mapping[str, Any]]:
+    """What each step ran with, from its run.json."""
+    found = []
+    for path in sorted(run.glob(f"*/{FILE}")):
+        record = read_json(path)
+        found.append(
+            {
+                "step": path.parent.name,
+                "seconds": record["seconds"],
+                "weights": ", ".join(f"{k} {v[:12]}" for k, v in record["weights"].items()),
+                "versions": ", ".join(f"{k} {v}" for k, v in sorted(record["versions"].items())),
+                "commit": record["git_commit"][:12],
+            }
+        )
+    return found
+
+
+def _pictures(run: Path) -> dict[str, str]:
+    paths = {
+        "curves": run / "detector" / "curves.png",
+        "confusion": run / "classifier" / "confusion.png",
+        "truth_boxes": run / "evaluation_truth_boxes" / "mask_iou.png",
+        "detector_boxes": run / "evaluation_detector_boxes" / "mask_iou.png",
+        "images": run / "stats" / "images_per_category.png",
+        "sizes": run / "stats" / "instance_sizes.png",
+    }
+    return {name: _inline(path) for name, path in paths.items() if path.is_file()}
+
+
+def _gallery(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Close-ups by rank; each file is called <rank>_<number>_<iou>_<category>.png."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    for rank in ("best", "typical", "worst"):
+        for path in sorted(folder.glob(f"{rank}_*.png")):
+            _, _, iou, category = path.stem.split("_", 3)
+            entry = {"picture": _inline(path), "iou": iou, "category": category}
+            rows.setdefault(rank, []).append(entry)
+    return rows
+
+
+def _samples(folder: Path, count: int = 6) -> list[str]:
+    return [_inline(path) for path in sorted(folder.rglob("*.png"))[:count]]
+
+
+def _inline(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"  # noqa: RUF001
