@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def read_mask(path: Path) -> Mask:
     return np.asarray(raw != 0)
 
 
-def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+def _decode(path: Path, flags: int) -> NDArray[Any]:
     import cv2
 
     try:
@@ -80,7 +81,8 @@ def read_size(path: Path) -> tuple[int, int]:
             width, height = image.size
     except FileNotFoundError:
         raise DataError(path, "no such image", "check the path") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError) as error:
+        # ImportError: ultralytics, once imported, makes `open` ask for a plugin that is not here
         raise DataError(path, "is not a readable image (broken or empty)", _BROKEN) from error
     if orientation != 1:
         raise DataError(

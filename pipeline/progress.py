@@ -1,4 +1,4 @@
-"""One progress bar for all long work: on stderr, gone when `--quiet` or not a terminal's business."""
+"""One kind of progress bar for all long work: on stderr, and none with `--quiet`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run.json`: what a run was, so that it can be told, repeated, and skipped when nothing changed."""
+"""`run.json`: what a run was, so that it can be told, repeated, and skipped when it may be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.storage import read_json, write_json
+from pipeline.storage import write_json
 
 FILE = "run.json"
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
@@ -43,15 +43,6 @@ class RunRecord:
         seconds = round(time.perf_counter() - self._started, 2)
         body = {**self.content, "inputs": inputs, "seconds": seconds, "summary": dict(summary)}
         write_json(folder / FILE, body)
-
-
-def finished(folder: Path, command: str, config: Mapping[str, Any], inputs: str) -> bool:
-    """Whether `folder` holds a finished run of this command, configuration and input."""
-    if not (folder / FILE).is_file():
-        return False
-    record = read_json(folder / FILE)
-    same = record.get("key") == config_key(command, config)
-    return same and record.get("inputs") == inputs
 
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -75,17 +75,20 @@ def make_folder(path: Path) -> Path:
 
 
 def place_file(source: Path, target: Path, copy: bool) -> None:
-    """Put `source` at `target`: a symbolic link, or a copy on request or where links fail."""
+    """Put `source` at `target`: a hard link, or a copy on request or where no link can be.
+
+    Not a symbolic link: datumaro (CVAT) and supervision refuse images that resolve to a place
+    outside their folder.
+    """
     make_folder(target.parent)
     try:
-        if target.is_symlink() or target.exists():
-            target.unlink()
+        target.unlink(missing_ok=True)
         if not copy:
             try:
-                target.symlink_to(source.resolve())
+                target.hardlink_to(source.resolve())
                 return
             except OSError:
-                pass  # a file system without links: a copy serves as well
+                pass  # another file system, or one without links
         with whole_file(target) as temporary:
             shutil.copyfile(source, temporary)
     except OSError as error:

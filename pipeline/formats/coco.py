@@ -104,7 +104,7 @@ def _image(record: ImageRecord) -> dict[str, Any]:
 
 
 def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
-    extra = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
+    extra: dict[str, Any] = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
     name = str(entry["file_name"])
     return ImageRecord(
         int(entry["id"]), images / name, name, int(entry["height"]), int(entry["width"]), **extra

@@ -7,7 +7,7 @@ drawing it back as ultralytics does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -67,5 +67,5 @@ def _rows(
     return rows, ious
 
 
-def _row(label: object, values: Sequence[float]) -> str:
+def _row(label: object, values: Iterable[float]) -> str:
     return " ".join([str(label), *(f"{value:.6f}" for value in values)])

@@ -52,7 +52,8 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float32]:
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]
     union = area(first)[:, None] + area(second)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(overlap, dtype=np.float32)
 
 
 def whole_pixels(box: NDArray[np.float32], height: int, width: int) -> tuple[int, int, int, int]:

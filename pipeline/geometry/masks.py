@@ -77,7 +77,9 @@ def components(mask: Mask, bridge_gap: int = 0) -> list[Mask]:
     """
     glue = mask.astype(np.uint8)
     if bridge_gap > 0:
-        glue = cv2.dilate(glue, np.ones((bridge_gap + 1, bridge_gap + 1), np.uint8))
+        glue = cv2.dilate(glue, np.ones((bridge_gap + 1, bridge_gap + 1), np.uint8)).astype(
+            np.uint8
+        )
     count, labels = cv2.connectedComponents(glue, connectivity=8)
     return [part for label in range(1, count) if (part := mask & (labels == label)).any()]
 
@@ -117,7 +119,7 @@ def boundary(mask: Mask, width_ratio: float = 0.02) -> Mask:
     steps = max(1, round(width_ratio * float(np.hypot(height, width))))
     padded = np.pad(mask.astype(np.uint8), 1)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
-    return mask & ~eroded[1:-1, 1:-1].astype(bool)
+    return np.asarray(mask & ~eroded[1:-1, 1:-1].astype(bool))
 
 
 def boundary_iou(first: Rle, second: Rle, width_ratio: float = 0.02) -> float:

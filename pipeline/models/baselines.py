@@ -47,7 +47,13 @@ class GrabCutSegmenter:
             cv2.setRNGSeed(0)
             state = np.zeros((2, 1, 65), np.float64)
             cv2.grabCut(
-                crop, labels, None, state[0], state[1], self.iterations, cv2.GC_INIT_WITH_MASK
+                crop,
+                labels,
+                (0, 0, 0, 0),
+                state[0],
+                state[1],
+                self.iterations,
+                cv2.GC_INIT_WITH_MASK,
             )
         found = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
         mask[top : top + crop.shape[0], left : left + crop.shape[1]] = found

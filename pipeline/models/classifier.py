@@ -131,7 +131,7 @@ def train_classifier(
         order = torch.randperm(len(target), generator=generator)
         view = torch.randint(mirrors, (len(target),), generator=generator)
         total, right = 0.0, 0
-        for rows in order.split(batch):
+        for rows in torch.split(order, batch):
             if len(rows) == 1 and len(target) > 1:
                 continue  # batch norm cannot learn from one image
             inputs = cached[rows, view[rows]].to(classifier.device).float()
@@ -139,9 +139,9 @@ def train_classifier(
             logits = head(inputs)
             loss = functional.cross_entropy(logits, wanted)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
-            total += float(loss) * len(rows)
+            total += float(loss.detach()) * len(rows)
             right += int((logits.argmax(dim=1) == wanted).sum())
         history.append(Epoch(total / len(target), right / len(target)))
     return history

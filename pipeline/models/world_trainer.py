@@ -27,7 +27,7 @@ ultralytics_offline.load()
 from ultralytics.models.yolo.world import train as stock  # noqa: E402
 
 
-class DefectTrainer(stock.WorldTrainer):  # type: ignore[misc]
+class DefectTrainer(stock.WorldTrainer):
     """WorldTrainer that reads its embeddings from `save_dir/../text_embeddings.safetensors`.
 
     A file and not an argument, because ultralytics starts one process per GPU and hands each only
@@ -40,7 +40,7 @@ class DefectTrainer(stock.WorldTrainer):  # type: ignore[misc]
 
     def get_dataset(self) -> Any:
         """ultralytics' description of the data set; merged classes go by the run's one name."""
-        data = super().get_dataset()
+        data: Any = super().get_dataset()  # type: ignore[no-untyped-call]
         if self.args.single_cls:
             data["names"] = dict(enumerate(self.embeddings().categories))
         return data

@@ -116,7 +116,7 @@ def load_run(run: Path, confidence: float = 0.25, device: str = "auto") -> World
 
 
 def embeddings_file(run: Path) -> Path:
-    """Where a run keeps its text embeddings: outside the trainer's own folder, which DDP empties."""
+    """Where a run keeps its text embeddings: not in the trainer's folder, which DDP empties."""
     return run / "text_embeddings.safetensors"
 
 

@@ -54,7 +54,7 @@ def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int])
 def close_up(
     image: Image, found: Rle, truth: Rle, box: NDArray[np.float32], side: int = 220
 ) -> Image:
-    """A square crop around a box, (side, side, 3): the mask tinted red, the truth outlined green."""
+    """A crop around a box, (side, side, 3): the mask tinted red, the truth outlined green."""
     drawn = image.copy()
     tint(drawn, found, _COLOURS[0])
     outline(drawn, mask_geometry.decode(truth), TRUTH)

@@ -1,4 +1,4 @@
-"""`pipeline finetune-yolo`: YOLO-World learns a product's defects, and is held against its start."""
+"""`pipeline finetune-yolo`: YOLO-World learns a product's defects."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _summary(folder: Path) -> Mapping[str, Any] | None:
 
 def _versions(run: Path) -> list[Mapping[str, Any]]:
     """What each step ran with, from its run.json."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for path in sorted(run.glob(f"*/{FILE}")):
         record = read_json(path)
         found.append(

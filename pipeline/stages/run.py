@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config import Config, RunConfig
 from pipeline.progress import say
 from pipeline.run_record import FILE, config_key, fingerprint
 from pipeline.stages.classify import classify
@@ -47,51 +48,60 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 
 def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
-    data, detector = root / "data", root / "detector"
-    truth, device = data / "annotations", config.device
+    """Every step, in order. Each names all that its outcome depends on."""
+    data, detector, device = root / "data", root / "detector", config.device
     held = "test" if config.convert.test > 0 or config.convert.split else "val"
-    held_truth = truth / f"instances_{held}.json"
-    images = data / "images"
+    truth = data / "annotations" / f"instances_{held}.json"
     steps = []
     if not config.products:
-        drawing = config.synthesize
-        steps.append(
-            Step("synthesize", products[0], drawing.model_dump(mode="json"), [],
-                 lambda: synthesize(products[0], drawing))
-        )  # fmt: skip
+        draw = partial(synthesize, products[0], config.synthesize)
+        steps.append(Step("synthesize", products[0], _plain(config.synthesize), [], draw))
+    count = partial(stats, products[0], root / "stats")
+    convert = partial(convert_masks, products, data, config.convert)
     steps += [
-        Step("stats", root / "stats", {}, products, lambda: stats(products[0], root / "stats")),
-        Step("convert-masks", data, config.convert.model_dump(mode="json"), products,
-             lambda: convert_masks(products, data, config.convert)),
-        Step("finetune-yolo", detector, config.finetune.model_dump(mode="json"), [data],
-             lambda: finetune_yolo(
-                 data, detector, config.finetune, device,
-                 overwrite=not can_be_taken_up(data, detector, config.finetune))),
-    ]  # fmt: skip
-    chosen = config.segment.model_dump(mode="json")
-    judged = config.evaluate.model_dump(mode="json")
-    for name, finder in (("truth", None), ("detector", detector)):
-        folder, figures = root / f"masks_from_{name}", root / f"evaluation_{name}_boxes"
-        steps += [
-            Step(f"segment, {name}'s boxes", folder, chosen, [held_truth, *([finder] if finder else [])],
-                 _bound(segment, folder, images, config.segment, device, held_truth, finder)),
-            Step(f"evaluate, {name}'s boxes", figures, judged, [folder / "instances.json"],
-                 _bound(evaluate, held_truth, folder / "instances.json", config.evaluate, images, figures)),
-        ]  # fmt: skip
+        Step("stats", root / "stats", {}, products, count),
+        Step("convert-masks", data, _plain(config.convert), products, convert),
+        Step(
+            "finetune-yolo",
+            detector,
+            _plain(config.finetune),
+            [data],
+            lambda: finetune_yolo(
+                data,
+                detector,
+                config.finetune,
+                device,
+                overwrite=not can_be_taken_up(data, detector, config.finetune),
+            ),
+        ),
+    ]
+    steps += _masks(config, root, truth, "truth", None)
+    steps += _masks(config, root, truth, "detector", detector)
     if config.classify:
-        choice = config.classify.model_copy(update={"split": data / "split.json"})
-        folder = root / "classifier"
-        steps.append(
-            Step("classify", folder, choice.model_dump(mode="json"), [products[0], data / "split.json"],
-                 lambda: classify(products[0], folder, choice, device))
-        )  # fmt: skip
+        chosen = config.classify.model_copy(update={"split": data / "split.json"})
+        learn = partial(classify, products[0], root / "classifier", chosen, device)
+        inputs = [products[0], data / "split.json"]
+        steps.append(Step("classify", root / "classifier", _plain(chosen), inputs, learn))
     return steps
 
 
-def _bound(
-    work: Callable[..., Mapping[str, Any]], *arguments: Any
-) -> Callable[[], Mapping[str, Any]]:
-    return lambda: work(*arguments)
+def _masks(
+    config: RunConfig, root: Path, truth: Path, name: str, detector: Path | None
+) -> list[Step]:
+    """Masks from the truth's boxes or the detector's, and how good they are."""
+    images, folder = root / "data" / "images", root / f"masks_from_{name}"
+    figures, masks = root / f"evaluation_{name}_boxes", root / f"masks_from_{name}/instances.json"
+    cut = partial(segment, folder, images, config.segment, config.device, truth, detector)
+    judge = partial(evaluate, truth, masks, config.evaluate, images, figures)
+    sources = [truth, detector] if detector else [truth]
+    return [
+        Step(f"segment, {name}'s boxes", folder, _plain(config.segment), sources, cut),
+        Step(f"evaluate, {name}'s boxes", figures, _plain(config.evaluate), [truth, masks], judge),
+    ]
+
+
+def _plain(config: Config) -> Mapping[str, Any]:
+    return config.model_dump(mode="json")
 
 
 def _do(step: Step, root: Path) -> Mapping[str, Any]:

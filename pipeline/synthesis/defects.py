@@ -25,8 +25,9 @@ def broken_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zi
         if tooth.side == side and abs(head[1] - y) < reach:
             keep = int(generator.integers(4, 11))
             strokes += _splinters(tooth.line[keep], generator, int(generator.integers(2, 6)), 0.014)
-            tooth = replace(tooth, line=tooth.line[:keep])
-        teeth.append(tooth)
+            teeth.append(replace(tooth, line=tooth.line[:keep]))
+        else:
+            teeth.append(tooth)
     return replace(zipper, teeth=tuple(teeth), strokes=tuple(strokes))
 
 
@@ -102,7 +103,7 @@ def fabric_border(zipper: Zipper, generator: np.random.Generator, y: float) -> Z
     ]
     return replace(
         zipper,
-        notches=(*zipper.notches, notch + [border, y]),
+        notches=(*zipper.notches, notch + np.array([border, y])),
         strokes=(*zipper.strokes, *fibres),
     )
 
@@ -146,7 +147,9 @@ def combined(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper
     """Two different defects, far apart."""
     first, second = generator.choice(len(_SINGLE), 2, replace=False)
     other = y + 0.5 if y < 0.5 else y - 0.5
-    return _SINGLE[second](_SINGLE[first](zipper, generator, y), generator, other)
+    once: Zipper = _SINGLE[first](zipper, generator, y)
+    twice: Zipper = _SINGLE[second](once, generator, other)
+    return twice
 
 
 _SINGLE: tuple[Defect, ...] = (

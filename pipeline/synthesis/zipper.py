@@ -108,7 +108,7 @@ def draw(
     tone = canvas.cloth() if cloth is None else cloth
     tone = canvas.on_table(canvas.overlay(canvas.coil(tone)))
     if len(tone) != side:
-        tone = cv2.resize(tone, (side, side), interpolation=cv2.INTER_AREA)
+        tone = np.asarray(cv2.resize(tone, (side, side), interpolation=cv2.INTER_AREA), np.float32)
     return _photograph(tone, np.random.default_rng(zipper.seed), noise)
 
 
@@ -167,10 +167,12 @@ class _Canvas:
     def overlay(self, tone: Plane) -> Plane:
         for outline, depth in self.zipper.stains:
             blot = self._filled(outline)
-            tone = tone * (1 - depth * cv2.GaussianBlur(blot, (0, 0), self.side * 0.0025))
+            soft = cv2.GaussianBlur(blot, (0, 0), self.side * 0.0025)
+            tone = np.asarray(tone * (1 - depth * soft), dtype=np.float32)
         height, level = self._fibres()
         cover = np.clip(height * 2, 0, 1)
-        tone = tone * (1 - cover) + level * (0.75 + 0.25 * height) * cover
+        laid = tone * (1 - cover) + level * (0.75 + 0.25 * height) * cover
+        tone = np.asarray(laid, dtype=np.float32)
         generator = np.random.default_rng(self.zipper.seed + 2)
         for _ in range(int(generator.integers(4, 14))):  # lint
             x, y = generator.integers(0, self.side, 2)
@@ -274,7 +276,8 @@ def _grain(generator: np.random.Generator, side: int) -> Plane:
 
 
 def _photograph(tone: Plane, generator: np.random.Generator, noise: bool) -> NDArray[np.uint8]:
-    tone = cv2.GaussianBlur(tone, (0, 0), max(0.45, tone.shape[0] / 1800))
+    sharpness = max(0.45, tone.shape[0] / 1800)
+    tone = np.asarray(cv2.GaussianBlur(tone, (0, 0), sharpness), dtype=np.float32)
     gain = 1 + 0.04 * _smooth_noise(generator, tone.shape[0], 3)
     grey = np.clip(tone, 0, 1) * 255 * np.where(tone < 0.9, gain, 1)
     colour = np.stack([grey, grey * 0.997, grey * 1.004], axis=2)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.errors import DataError
+from pipeline.formats.coco import read_coco, to_coco, write_coco, write_coco_results
+from pipeline.geometry import masks as mask_geometry
+from pipeline.types import Dataset, Detections, ImageRecord
+
+RECORD = ImageRecord(7, Path("a.png"), "a.png", height=12, width=16)
+
+
+def dataset_of(mask: np.ndarray) -> Dataset:
+    rles, _ = mask_geometry.instances(mask)
+    return Dataset(("crack",), (RECORD,), {7: Detections.from_masks(rles, 0)})
+
+
+def test_an_image_without_objects_stays_listed() -> None:
+    raw = to_coco(Dataset(("crack",), (RECORD,)))
+    assert raw["annotations"] == []
+    assert raw["images"] == [
+        {"id": 7, "file_name": "a.png", "height": 12, "width": 16, "defect": "good"}
+    ]
+
+
+def test_ids_count_from_1_and_nothing_is_a_crowd() -> None:
+    mask = np.zeros((12, 16), bool)
+    mask[2:5, 3:9] = mask[8, 1] = True
+    raw = to_coco(dataset_of(mask))
+    assert [row["id"] for row in raw["annotations"]] == [1, 2]
+    assert [row["category_id"] for row in raw["annotations"]] == [1, 1]
+    assert {row["iscrowd"] for row in raw["annotations"]} == {0}
+    assert raw["annotations"][0]["bbox"] == [3, 2, 6, 3]  # x, y, width, height
+    assert raw["annotations"][0]["area"] == 18
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(mask=arrays(np.bool_, st.just((12, 16))))
+def test_what_is_written_is_read_back_to_the_pixel(tmp_path: Path, mask: np.ndarray) -> None:
+    dataset = dataset_of(mask)
+    write_coco(tmp_path / "x.json", dataset)
+    returned = read_coco(tmp_path / "x.json")
+    assert returned.categories == dataset.categories
+    found, expected = returned.on(RECORD), dataset.on(RECORD)
+    assert found.masks == expected.masks or (not found.masks and not expected.masks)
+    assert np.array_equal(found.boxes, expected.boxes)
+
+
+def test_polygons_and_uncompressed_rle_are_read_as_pycocotools_reads_them(tmp_path: Path) -> None:
+    square = [2, 2, 6, 2, 6, 5, 2, 5]  # pixel edges: 4 x 3 pixels
+    runs = {"size": [12, 16], "counts": [5, 2, 185]}  # column-major: rows 5 and 6 of column 0
+    rows = [
+        {"id": i + 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "segmentation": s}
+        for i, s in enumerate(([square], runs))
+    ]
+    raw = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
+        "categories": [{"id": 3, "name": "crack"}],
+        "annotations": rows,
+    }
+    (tmp_path / "x.json").write_text(json.dumps(raw))
+    found = read_coco(tmp_path / "x.json").on(RECORD)
+    assert found.masks is not None
+    assert [mask_geometry.area(rle) for rle in found.masks] == [12, 2]
+    assert found.labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not readable JSON"),
+        ("[]", "not COCO instances JSON"),
+        ('{"images": [], "annotations": [{}], "categories": []}', "not valid COCO"),
+        (
+            '{"images": [], "categories": [], '
+            '"annotations": [{"id": 9, "image_id": 4, "category_id": 1}]}',
+            "annotation 9 names image 4",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_line_with_its_path(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"bad.json.*{message}"):
+        read_coco(path)
+
+
+def test_results_are_what_load_res_reads(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    mask = np.zeros((12, 16), bool)
+    mask[2:5, 3:9] = True
+    truth = dataset_of(mask)
+    scored = Detections(
+        truth.on(RECORD).boxes,
+        truth.on(RECORD).labels,
+        scores=np.array([0.5], np.float32),
+        masks=truth.on(RECORD).masks,
+    )
+    write_coco(tmp_path / "truth.json", truth)
+    write_coco_results(tmp_path / "results.json", Dataset(("crack",), (RECORD,), {7: scored}))
+    loaded = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "results.json"))
+    assert loaded.annToMask(loaded.anns[1]).sum() == 18
+    assert loaded.anns[1]["score"] == 0.5
+
+
+def test_quality_columns_survive_the_round_trip(tmp_path: Path) -> None:
+    mask = np.zeros((12, 16), bool)
+    mask[2:5, 3:9] = True
+    plain = dataset_of(mask).on(RECORD)
+    rich = Detections(
+        plain.boxes,
+        plain.labels,
+        masks=plain.masks,
+        quality={"stability": np.array([0.25], np.float32), "failed": np.array([True])},
+    )
+    write_coco(tmp_path / "x.json", Dataset(("crack",), (RECORD,), {7: rich}))
+    found = read_coco(tmp_path / "x.json").on(RECORD).quality
+    assert found["stability"].tolist() == [0.25]
+    assert found["failed"].tolist() == [True]
+    assert found["annotation_id"].tolist() == [1]

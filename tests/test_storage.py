@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.storage import place_file, whole_file, whole_folder, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_one_line_with_the_path(tmp_path: Path) -> None:
+    message = r"a\.txt: cannot be written \(No space left"
+    with pytest.raises(DataError, match=message), whole_file(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), whole_folder(target, "run.json") as folder:
+        (folder / "part").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with whole_folder(target, "run.json") as folder:
+        (folder / "run.json").touch()
+    with whole_folder(target, "run.json") as folder:  # our own may be replaced
+        (folder / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_somebody_elses_folder_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DataError, match="did not write"), whole_folder(tmp_path, "run.json"):
+        pass
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_the_same_value_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"b": 1, "a": [2]})
+    write_json(tmp_path / "b", {"a": [2], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_images_are_linked_or_copied(tmp_path: Path, copy: bool) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_text("x")
+    place_file(source, target, copy)
+    assert target.read_text() == "x"
+    assert target.samefile(source) != copy
