@@ -29,7 +29,7 @@ SAM_NAMES = (*_TINY, *_BUILDERS)
 class SamSegmenter:
     """A `Segmenter`. The encoding of one image is kept, so that more boxes on it cost little."""
 
-    def __init__(self, weights: Weights, device: torch.device, multimask: bool = True) -> None:
+    def __init__(self, weights: Weights, device: torch.device, multimask: bool = False) -> None:
         """Load checked weights. `multimask` lets SAM answer with three masks, the best of which is
         taken; otherwise it answers with one.
 

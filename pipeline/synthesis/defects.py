@@ -185,7 +185,7 @@ def photograph(
     closed = padded[reach:-reach, reach:-reach]
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     mask = np.zeros_like(closed)
-    smallest = 2e-4 * side * side
+    smallest = 6e-5 * side * side
     cv2.drawContours(mask, [o for o in outlines if cv2.contourArea(o) >= smallest], -1, 1, -1)
     return draw(defective, side, cloth=cloth), mask.astype(bool)
 

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.config import ConvertConfig
+from pipeline.errors import DataError
+from pipeline.stages.convert_masks import convert_masks
+
+MakeProduct = Callable[..., Path]
+
+
+def test_the_summary_says_what_was_lost(make_product: MakeProduct, tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:20, 5:20] = 255
+    mask[10:15, 10:15] = 0  # a hole, which YOLO fills: 200 of 225 pixels were right
+    mask[40, 60] = 255  # a speck
+    product = make_product({"crack": 2}, mask=mask)
+    config = ConvertConfig(min_area=5)
+    found = convert_masks([product], tmp_path / "out", config)
+    assert found["instances"] == 2
+    assert found["specks_dropped"] == 2
+    assert (found["pixels_in_masks"], found["pixels_in_coco"]) == (402, 400)
+    assert found["yolo_segment_iou_min"] == pytest.approx(200 / 225, abs=1e-4)
+
+
+def test_by_default_nothing_is_lost(make_product: MakeProduct, tmp_path: Path) -> None:
+    found = convert_masks([make_product()], tmp_path / "out", ConvertConfig())
+    assert found["pixels_in_masks"] == found["pixels_in_coco"] == 6 * 24
+    assert found["specks_dropped"] == 0
+    assert found["yolo_segment_iou_min"] == 1
+
+
+def test_an_empty_mask_is_said_and_its_image_kept(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product({"crack": 1}, mask=np.zeros((48, 64), np.uint8))
+    found = convert_masks([product], tmp_path / "out", ConvertConfig())
+    assert len(found["defect_images_without_instance"]) == 1
+    assert found["images"] == 7
+
+
+def test_png_masks_number_the_instances(make_product: MakeProduct, tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[2:4, 2:4] = mask[30:33, 30:33] = 255
+    convert_masks([make_product({"crack": 1}, mask=mask)], tmp_path / "out", ConvertConfig())
+    path = next((tmp_path / "out" / "masks").rglob("*.png"))
+    values, counts = np.unique(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), return_counts=True)
+    assert dict(zip(values, counts, strict=True)) == {0: 48 * 64 - 13, 1: 4, 2: 9}
+
+
+def test_the_same_input_gives_the_same_bytes(make_product: MakeProduct, tmp_path: Path) -> None:
+    product = make_product()
+    for name in ("one", "two"):
+        convert_masks([product], tmp_path / name, ConvertConfig(folds=2))
+    names = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
+    assert len(names) > 40
+    for name in names - {Path("run.json")}:  # which holds the time it took
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_split_file_is_reused_for_more_pictures_or_other_formats(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product()
+    convert_masks([product], tmp_path / "a", ConvertConfig(seed=3))
+    again = ConvertConfig(seed=9, split=tmp_path / "a" / "split.json")
+    convert_masks([product], tmp_path / "b", again)
+    first, second = ((tmp_path / n / "split.json").read_bytes() for n in "ab")
+    assert first == second
+
+
+def test_several_products_share_one_set(make_product: MakeProduct, tmp_path: Path) -> None:
+    products = [make_product({"crack": 2}), make_product({"dent": 3}, name="gadget")]
+    found = convert_masks(products, tmp_path / "out", ConvertConfig())
+    assert found["categories"] == ["crack", "dent"]
+    raw = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
+    assert {image["product"] for image in raw["images"]} == {"widget", "gadget"}
+
+
+def test_a_fault_leaves_nothing_behind(make_product: MakeProduct, tmp_path: Path) -> None:
+    product = make_product()
+    (product / "ground_truth" / "crack" / "001_mask.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"001_mask\.png: is not a readable image"):
+        convert_masks([product], tmp_path / "out", ConvertConfig())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["widget"]
+    found = convert_masks([product], tmp_path / "out", ConvertConfig(), keep_going=True)
+    assert len(found["faults"]) == 1
+    assert found["images"] == 11

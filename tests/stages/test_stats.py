@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import ConvertConfig
+from pipeline.images import write_png
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.stats import stats
+from pipeline.synthesis.product import MVTEC_ZIPPER
+
+MakeProduct = Callable[..., Path]
+
+
+def test_counts_areas_and_the_long_tail_are_told(make_product: MakeProduct, tmp_path: Path) -> None:
+    product = make_product({"crack": 6, "stain": 2}, good_train=3, good_test=1)
+    found = stats(product, tmp_path / "pictures")
+    assert found["images"] == 12
+    assert found["splits"] == {"test": 9, "train": 3}
+    assert found["good_images"] == 4
+    assert found["sizes"] == {"64x48": 12}
+    assert found["categories"]["crack"] == {
+        "images": 6,
+        "instances": 6,
+        "area_px": {"min": 24, "median": 24, "max": 24},
+    }
+    assert found["long_tail_ratio"] == 3.0
+    assert {p.name for p in (tmp_path / "pictures").iterdir()} == {
+        "images_per_category.png",
+        "instance_sizes.png",
+    }
+
+
+def test_a_coco_file_has_the_same_figures(make_product: MakeProduct, tmp_path: Path) -> None:
+    product = make_product()
+    convert_masks([product], tmp_path / "out", ConvertConfig())
+    one, two = stats(product), stats(tmp_path / "out" / "annotations" / "instances.json")
+    assert one == two
+
+
+def test_the_original_zippers_counts_agree_with_the_published_table(tmp_path: Path) -> None:
+    """A folder with MVTec AD's own counts and size, its images black to be quick."""
+    root = tmp_path / "zipper"
+    black, spot = np.zeros((1024, 1024), np.uint8), np.zeros((1024, 1024), np.uint8)
+    spot[500:510, 500:510] = 255
+    write_png(root / "black.png", black)
+    write_png(root / "spot.png", spot)
+
+    def link(count: int, folder: str, name: str, source: str) -> None:
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            (root / folder / name.format(index)).hardlink_to(root / source)
+
+    link(240, "train/good", "{:03d}.png", "black.png")
+    link(32, "test/good", "{:03d}.png", "black.png")
+    for kind, count in MVTEC_ZIPPER.items():
+        link(count, f"test/{kind}", "{:03d}.png", "black.png")
+        link(count, f"ground_truth/{kind}", "{:03d}_mask.png", "spot.png")
+    found = stats(root)
+    assert found["published_table"] == "agrees"
+    assert (found["images"], len(found["categories"])) == (391, 7)
+    (root / "test" / "rough" / "000.png").unlink()
+    (root / "ground_truth" / "rough" / "000_mask.png").unlink()
+    assert "rough: 16 images, published 17" in stats(root)["published_table"]

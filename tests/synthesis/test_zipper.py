@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, Faults
+from pipeline.formats.mvtec import read_defect_mask, read_mvtec
+from pipeline.geometry import masks as mask_geometry
+from pipeline.synthesis.defects import DEFECTS, photograph
+from pipeline.synthesis.product import MVTEC_ZIPPER, long_tail, write_product
+from pipeline.synthesis.zipper import draw, new_zipper
+
+
+def defective(kind: str, seed: int = 1, side: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    zipper = new_zipper(generator)
+    return photograph(zipper, DEFECTS[kind](zipper, generator, 0.4), side)
+
+
+def test_the_kinds_are_mvtecs() -> None:
+    assert DEFECTS.keys() == MVTEC_ZIPPER.keys()
+    assert sum(MVTEC_ZIPPER.values()) == 119
+
+
+def test_a_good_zipper_is_dark_cloth_on_a_white_table() -> None:
+    image = draw(new_zipper(np.random.default_rng(0)), 512)
+    assert image.shape == (512, 512, 3)
+    assert (image[:, :20] > 240).all()  # the table
+    assert 40 < np.median(image[:, 120:400]) < 90  # MVTec's zipper: 60
+
+
+@pytest.mark.parametrize("kind", sorted(DEFECTS))
+def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(kind: str) -> None:
+    generator = np.random.default_rng(1)
+    zipper = new_zipper(generator)
+    image, mask = photograph(zipper, DEFECTS[kind](zipper, generator, 0.4), 512)
+    good = draw(zipper, 512)
+    difference = np.abs(image.astype(int) - good).max(axis=2)
+    assert mask.any()
+    assert mask.mean() < 0.08
+    # camera noise is the same for both; beyond the mask at most specks are left
+    assert (difference[~mask] > 25).mean() < 5e-4
+    assert difference[mask].mean() > 4 * difference[~mask].mean()
+
+
+def test_a_filled_box_is_a_poor_mask() -> None:
+    ious = []
+    for kind in DEFECTS:
+        for seed in range(2):
+            _, mask = defective(kind, seed)
+            rles, _ = mask_geometry.instances(mask)
+            for rle, box in zip(rles, mask_geometry.bounding_boxes(rles), strict=True):
+                ious.append(mask_geometry.paired_iou(mask_geometry.from_box(box, 512, 512), rle))
+    assert np.mean(ious) < 0.65  # on MVTec's zipper it has 0.71
+
+
+def test_the_same_seed_draws_the_same_bytes_and_counts_do_not_matter(tmp_path: Path) -> None:
+    write_product(tmp_path / "a", 512, 1, 0, {"rough": 1}, seed=4)
+    write_product(tmp_path / "b", 512, 0, 0, {"rough": 2}, seed=4)
+    write_product(tmp_path / "c", 512, 0, 0, {"rough": 1}, seed=5)
+    first, again, other = (
+        (tmp_path / name / "test" / "rough" / "000.png").read_bytes() for name in "abc"
+    )
+    assert first == again != other
+
+
+def test_a_product_is_in_mvtecs_layout(tmp_path: Path) -> None:
+    write_product(tmp_path / "zipper", 512, 1, 1, {"rough": 1, "combined": 1}, seed=0)
+    dataset = read_mvtec([tmp_path / "zipper"], Faults())
+    assert [r.defect for r in dataset.records] == ["good", "combined", "good", "rough"]
+    for record in dataset.records:
+        mask = read_defect_mask(record)
+        assert mask is None or mask.any()
+
+
+def test_a_long_tail_falls_from_most_to_fewest() -> None:
+    counts = list(long_tail(40, 2).values())
+    assert (counts[0], counts[-1]) == (40, 2)
+    assert counts == sorted(counts, reverse=True)
+    with pytest.raises(ConfigError, match="not possible"):
+        long_tail(2, 5)
+
+
+def test_an_unknown_kind_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such defect: rust; known: broken_teeth"):
+        write_product(tmp_path, 512, 0, 0, {"rust": 1}, seed=0)

@@ -1,0 +1,148 @@
+"""The command as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import cli
+
+MakeProduct = Callable[..., Path]
+
+
+def pipeline(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_help_needs_no_heavy_import() -> None:
+    heavy = "torch", "ultralytics", "cv2", "numpy", "pydantic", "matplotlib", "scipy"
+    script = (
+        "import sys; sys.argv = ['pipeline', '--help']\n"
+        "from pipeline.cli import main\n"
+        "try: main()\n"
+        f"finally: print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "convert-masks" in done.stdout
+
+
+@pytest.mark.parametrize("verb", sorted(cli.command.commands))
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = CliRunner().invoke(cli.command, [verb, "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert-masks", "nowhere", "-o", "out"], "nowhere: no such folder; check the path"),
+        (["stats", "nowhere.json"], "nowhere.json: no such file; check the path"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["segment", "--images", ".", "-o", "out"], "needs --boxes COCO.json or --detector RUN"),
+        (["finetune-yolo", "--data", ".", "-o", "out"], "give the folder that convert-masks wrote"),
+        (["evaluate", "--truth", "a.json", "--predictions", "b"], "a.json: no such file"),
+        (["weights", "fetch", "resnet99"], "no weights are called 'resnet99'; known: "),
+        (["report", "."], "holds no finished step"),
+        (["classify", "--data", ".", "-o", "out"], "is not in MVTec layout"),
+        (["synthesize", "-o", "out", "--set", "colour=red"], "unknown key: 'colour'"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    told = capsys.readouterr().err
+    assert raised.value.code == 2
+    assert message in told
+    assert told.startswith("pipeline: ")
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_is_one_object_on_stdout_and_quiet_is_silent(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product()
+    done = pipeline("convert-masks", product, "-o", tmp_path / "a", "--json")
+    assert json.loads(done.stdout)["images"] == 12
+    done = pipeline("convert-masks", product, "-o", tmp_path / "b", "--quiet")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_keep_going_reports_every_fault(make_product: MakeProduct, tmp_path: Path) -> None:
+    product = make_product()
+    (product / "test" / "crack" / "000.png").write_bytes(b"broken")
+    (product / "ground_truth" / "stain" / "001_mask.png").unlink()
+    done = pipeline("convert-masks", product, "-o", tmp_path / "a", "--keep-going", "--json")
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)["faults"]) == 2
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()  # a file in the way stops even root
+    done = pipeline("convert-masks", make_product(), "-o", tmp_path / "file" / "out")
+    assert done.returncode == 2
+    assert "cannot be written (Not a directory)" in done.stderr.splitlines()[-1]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # write() then fails
+    start = f"from pipeline.cli import main; import sys; sys.argv = {['pipeline', 'synthesize', '-o', str(tmp_path / 'zip'), '-q']}; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + ignore + start], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "cannot be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "pipeline", "synthesize", "-o", str(tmp_path / "z")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("*.png")):  # it is at work
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == 130
+    assert told.splitlines()[-1].startswith("pipeline: stopped")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_listed_and_verified(tmp_path: Path) -> None:
+    listed = pipeline("weights", "list", "--json", PIPELINE_WEIGHTS=str(tmp_path))
+    assert json.loads(listed.stdout)["yolov8s-world"]["licence"] == "AGPL-3.0"
+    (tmp_path / "yolov8s-world.pt").write_bytes(b"planted")
+    done = pipeline("weights", "verify", PIPELINE_WEIGHTS=str(tmp_path))
+    assert done.returncode == 1
+    assert "remove the file" in done.stdout

