@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,8 +24,8 @@ FILE = click.Path(path_type=Path)
 
 
 def main() -> NoReturn:
-    """Run the command. Exit code 0: done; 1: weights or data did not verify; 2: the user must mend
-    something; 130: stopped."""
+    """Run the command. Exit code 0: done; 1: weights did not verify, or a fault of the program;
+    2: the user must mend something; 130: stopped."""
     try:
         code = command.main(standalone_mode=False, prog_name="pipeline")
     except click.exceptions.Abort:
@@ -39,6 +40,11 @@ def main() -> NoReturn:
         _fail("out of memory; use a smaller batch or image side", 2)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}; mend it and try again", 2)
+    except Exception as error:
+        if os.environ.get("PIPELINE_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        _fail(f"a fault of the program ({what}); report it with PIPELINE_DEBUG=1's traceback", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

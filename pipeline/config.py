@@ -102,12 +102,14 @@ class FinetuneConfig(Config):
 
 
 class SegmentConfig(Config):
-    """How boxes become masks. `multimask` lets SAM offer three masks and takes the one it rates
+    """How boxes become masks. The detector's boxes below `confidence`, or beyond the best
+    `max_boxes` of an image, are left. `multimask` lets SAM offer three masks and takes the one it rates
     best; one mask was better on defects (see README)."""
 
     sam: str = "mobile_sam"
     multimask: bool = False
     confidence: Probability = 0.25
+    max_boxes: Positive = 100
     part: str | None = None
     overlays: bool = True
 
@@ -139,7 +141,10 @@ class EvaluateConfig(Config):
 
 
 class RunConfig(Config):
-    """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers."""
+    """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers.
+
+    The detector learns all products; statistics and the classifier are of the first one.
+    """
 
     output: Path = Path("runs/default")
     products: tuple[Path, ...] = ()

@@ -113,7 +113,8 @@ def test_a_folder_that_may_not_be_written_is_one_line(
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
     ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # write() then fails
-    start = f"from pipeline.cli import main; import sys; sys.argv = {['pipeline', 'synthesize', '-o', str(tmp_path / 'zip'), '-q']}; main()"
+    arguments = ["pipeline", "synthesize", "-o", str(tmp_path / "zip"), "-q"]
+    start = f"from pipeline.cli import main; import sys; sys.argv = {arguments}; main()"
     done = subprocess.run(
         [sys.executable, "-c", limit + ignore + start], capture_output=True, text=True, check=False
     )
@@ -146,3 +147,22 @@ def test_weights_are_listed_and_verified(tmp_path: Path) -> None:
     done = pipeline("weights", "verify", PIPELINE_WEIGHTS=str(tmp_path))
     assert done.returncode == 1
     assert "remove the file" in done.stdout
+
+
+def test_a_fault_of_the_program_is_one_line_too_unless_debugging(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.stages import report
+
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setattr(report, "report", broken)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "report", "."])
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    assert raised.value.code == 1
+    assert capsys.readouterr().err.startswith("pipeline: a fault of the program (ZeroDivisionError")
+    monkeypatch.setenv("PIPELINE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

@@ -75,5 +75,5 @@ def test_an_exif_rotated_photo_is_refused_with_a_remedy(tmp_path: Path) -> None:
     exif = PillowImage.Exif()
     exif[0x0112] = 6
     PillowImage.new("RGB", (8, 6)).save(path, exif=exif)
-    with pytest.raises(DataError, match="EXIF orientation 6.*rotate its pixels"):
+    with pytest.raises(DataError, match=r"EXIF orientation 6.*rotate its pixels"):
         read_size(path)

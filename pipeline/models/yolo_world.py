@@ -31,9 +31,11 @@ class WorldDetector:
         confidence: float = 0.25,
         nms_iou: float = 0.6,
         device: str = "auto",
+        max_boxes: int = 300,
     ) -> None:
         """`image_side` is the longer side in pixels at which images are searched; boxes below
-        `confidence` are not returned; of two that overlap by more than `nms_iou` the better stays.
+        `confidence` and beyond the best `max_boxes` are not returned; of two that overlap by more
+        than `nms_iou` the better stays.
 
         Raises WeightsError for a file that is not YOLO-World.
         """
@@ -42,8 +44,8 @@ class WorldDetector:
             "imgsz": image_side,
             "conf": confidence,
             "iou": nms_iou,
-            "device": choose_device(device),
-            "max_det": 300,
+            "device": choose_device(device).split(",")[0],
+            "max_det": max_boxes,
             "verbose": False,
             "save": False,
         }
@@ -101,7 +103,9 @@ def write_card(run: Path, checkpoint: Path, sha256: str, image_side: int, base: 
     write_json(run / _CARD, card)
 
 
-def load_run(run: Path, confidence: float = 0.25, device: str = "auto") -> WorldDetector:
+def load_run(
+    run: Path, confidence: float = 0.25, device: str = "auto", max_boxes: int = 300
+) -> WorldDetector:
     """The detector that finetune-yolo left in `run`. Raises ConfigError for another folder."""
     if not (run / _CARD).is_file():
         raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
@@ -112,6 +116,7 @@ def load_run(run: Path, confidence: float = 0.25, device: str = "auto") -> World
         image_side=int(card["image_side"]),
         confidence=confidence,
         device=device,
+        max_boxes=max_boxes,
     )
 
 

@@ -209,8 +209,17 @@ def _train(output: Path, yaml: Path, base: Weights, config: FinetuneConfig, devi
         "verbose": False,
         "plots": True,
     }
-    train(settings, [entry.model_dump() for entry in config.augmentations])
+    _drop_caches(yaml.parent)  # ultralytics would unpickle what somebody left there
+    try:
+        train(settings, [entry.model_dump() for entry in config.augmentations])
+    finally:
+        _drop_caches(yaml.parent)
     return best if best.is_file() else last
+
+
+def _drop_caches(data: Path) -> None:
+    for cache in (data / "labels").glob("*.cache"):
+        cache.unlink()
 
 
 def _epochs_run(output: Path) -> int:

@@ -80,7 +80,7 @@ def segment(
 def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
     from pipeline.models.yolo_world import load_run
 
-    return load_run(run, config.confidence, device)
+    return load_run(run, config.confidence, device, config.max_boxes)
 
 
 def _list_images(images: Path, faults: Faults) -> Dataset:

@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
     asked: list[str | None] = []  # noqa: RUF012 - shared by the requests of one test
     cut_at: int | None = None
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         start = self.headers.get("Range")
         Handler.asked.append(start)
         first = int(start.removeprefix("bytes=").rstrip("-")) if start else 0

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import as_boxes
+from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter
+from pipeline.types import Segmenter
+
+
+@pytest.mark.parametrize("segmenter", [BoxFillSegmenter(), GrabCutSegmenter()])
+def test_every_box_has_one_row_and_a_box_outside_fails(segmenter: Segmenter) -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert segmenter.segment(image, as_boxes([])).masks == ()
+    found = segmenter.segment(image, as_boxes([[70, 5, 90, 9], [10, 10, 30, 30]]))
+    assert found.failed.tolist() == [True, False]
+
+
+def test_a_filled_box_has_the_boxs_area() -> None:
+    found = BoxFillSegmenter().segment(np.zeros((40, 60, 3), np.uint8), as_boxes([[5, 6, 9, 16]]))
+    assert mask_geometry.area(found.masks[0]) == 40
+
+
+@pytest.mark.parametrize("side", [120, 1200])  # the larger one is shrunk on the way
+def test_grabcut_cuts_a_bright_disc_out_of_the_dark(side: int) -> None:
+    y, x = np.mgrid[0:side, 0:side] / side
+    image = np.random.default_rng(0).integers(20, 40, (side, side, 3)).astype(np.uint8)
+    disc = (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.2**2
+    image[disc] += 180
+    box = as_boxes([[0.28 * side, 0.28 * side, 0.72 * side, 0.72 * side]])
+    found = GrabCutSegmenter().segment(image, box)
+    assert mask_geometry.paired_iou(found.masks[0], mask_geometry.encode(disc)) > 0.95
