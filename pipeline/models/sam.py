@@ -16,6 +16,7 @@ from torch.nn import functional
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes, area, clip
+from pipeline.models.devices import keep_freed_memory
 from pipeline.models.weights import Weights
 from pipeline.types import Image, Masks, Rle
 
@@ -35,6 +36,7 @@ class SamSegmenter:
 
         Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
         """
+        keep_freed_memory()
         self.name = weights.name
         self.device = device
         self.multimask = multimask
