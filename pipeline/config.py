@@ -103,12 +103,13 @@ class FinetuneConfig(Config):
 
 class SegmentConfig(Config):
     """How boxes become masks. The detector's boxes below `confidence`, or beyond the best
-    `max_boxes` of an image, are left. `multimask` lets SAM offer three masks and takes the one it
-    rates best; one mask was better on defects (see README)."""
+    `max_boxes` of an image, are left; without a figure, the detector's own is taken, which
+    finetune-yolo chose on the validation images. `multimask` lets SAM offer three masks and takes
+    the one it rates best; on zippers a single mask was the better one."""
 
     sam: str = "mobile_sam"
     multimask: bool = False
-    confidence: Probability = 0.25
+    confidence: Probability | None = None
     max_boxes: Positive = 100
     part: str | None = None
     overlays: bool = True

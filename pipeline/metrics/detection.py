@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import xyxy_to_xywh
+from pipeline.geometry.boxes import iou, xyxy_to_xywh
 from pipeline.types import Dataset, Detections
 
 NOT_A_NUMBER = float("nan")
@@ -57,6 +57,42 @@ def average_precision(
         for label, name in enumerate(truth.categories)
     }
     return AveragePrecision(_mean(precision), _mean(precision[0]), per_category)
+
+
+def best_confidence(
+    truth: Dataset, predictions: Mapping[int, Detections], minimum_iou: float = 0.5
+) -> float | None:
+    """The score from which on boxes are worth keeping: where F1 over all categories is highest.
+
+    A box is right when it is the best-scored one left that shares `minimum_iou` with a true box of
+    its category. None when no box is right. `predictions` are by image id, with scores.
+    """
+    scores: list[float] = []
+    right: list[bool] = []
+    for record in truth.records:
+        found = predictions.get(record.id, Detections.none())
+        if found.scores is not None:
+            scores += found.scores.tolist()
+            right += _right(found, truth.on(record), minimum_iou)
+    order = np.argsort(scores, kind="stable")[::-1]
+    hits = np.cumsum(np.array(right, dtype=bool)[order])
+    if not len(hits) or not hits[-1]:
+        return None
+    objects = sum(len(truth.on(record)) for record in truth.records)
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + objects)
+    return float(np.array(scores)[order][int(f1.argmax())])
+
+
+def _right(found: Detections, true: Detections, minimum_iou: float) -> list[bool]:
+    """Greedy matching in the order of scores, each true box once."""
+    shared = iou(found.boxes, true.boxes)
+    shared[found.labels[:, None] != true.labels[None, :]] = 0
+    right = [False] * len(found)
+    for row in np.argsort(-(found.scores if found.scores is not None else 0), kind="stable"):
+        if len(true) and shared[row].max() >= minimum_iou:
+            shared[:, int(shared[row].argmax())] = 0
+            right[int(row)] = True
+    return right
 
 
 def _mean(precision: Any) -> float:

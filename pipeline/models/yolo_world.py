@@ -14,7 +14,7 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import choose_device
 from pipeline.models.text_embeddings import TextEmbeddings
-from pipeline.storage import read_json, write_json
+from pipeline.storage import read_json, sha256_of, write_json
 from pipeline.types import Detections, Image
 
 _CARD = "detector.json"
@@ -92,9 +92,12 @@ def speak(network: Any, embeddings: TextEmbeddings) -> None:
     network.names = dict(enumerate(embeddings.categories))
 
 
-def write_card(run: Path, checkpoint: Path, sha256: str, image_side: int, base: str) -> None:
+def write_card(
+    run: Path, checkpoint: Path, sha256: str, image_side: int, base: str, confidence: float
+) -> None:
     """Say what a run's detector is, so that `load_run` needs nothing but the folder."""
     card = {
+        "confidence": round(confidence, 4),
         "checkpoint": checkpoint.relative_to(run).as_posix(),
         "sha256": sha256,
         "image_side": image_side,
@@ -104,17 +107,22 @@ def write_card(run: Path, checkpoint: Path, sha256: str, image_side: int, base: 
 
 
 def load_run(
-    run: Path, confidence: float = 0.25, device: str = "auto", max_boxes: int = 300
+    run: Path, confidence: float | None = None, device: str = "auto", max_boxes: int = 300
 ) -> WorldDetector:
-    """The detector that finetune-yolo left in `run`. Raises ConfigError for another folder."""
+    """The detector that finetune-yolo left in `run`, by default at the confidence it chose.
+
+    Raises ConfigError for another folder, WeightsError when the checkpoint was changed.
+    """
     if not (run / _CARD).is_file():
         raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
     card = read_json(run / _CARD)
+    if sha256_of(run / card["checkpoint"]) != card["sha256"]:
+        raise WeightsError(f"{run / card['checkpoint']}: is not the file that {_CARD} names")
     return WorldDetector(
         run / card["checkpoint"],
         TextEmbeddings.load(embeddings_file(run)),
         image_side=int(card["image_side"]),
-        confidence=confidence,
+        confidence=card["confidence"] if confidence is None else confidence,
         device=device,
         max_boxes=max_boxes,
     )

@@ -13,14 +13,15 @@ from pipeline.config import FinetuneConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.images import read_image
-from pipeline.metrics.detection import AveragePrecision, average_precision
+from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.storage import make_folder, read_json, sha256_of, write_json
-from pipeline.types import Dataset, Detections
+from pipeline.types import Dataset, Detections, Detector
 
 _STARTED = "started.json"
+_DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 
 
@@ -34,7 +35,8 @@ def finetune_yolo(
     write, ConfigError when `output` holds another run, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
-    from pipeline.models.yolo_world import embeddings_file, load_run, write_card
+    from pipeline.models.text_embeddings import TextEmbeddings
+    from pipeline.models.yolo_world import WorldDetector, embeddings_file, write_card
 
     yaml = data / (f"data_fold{config.fold}.yaml" if config.fold is not None else "data.yaml")
     if not yaml.is_file():
@@ -49,16 +51,17 @@ def finetune_yolo(
     _embed(output, base, truth.categories, config)
     zero_shot = _zero_shot(output, base, truth, config, device)
     best = _train(output, yaml, base, config, chosen)
-    write_card(output, best, sha256_of(best), config.image_side, base.name)
-    detector = load_run(output, confidence=_CONFIDENCE, device=device)
+    embeddings = TextEmbeddings.load(embeddings_file(output))
+    detector = WorldDetector(best, embeddings, config.image_side, _CONFIDENCE, device=device)
+    confidence = _confidence(data, config, detector)
+    write_card(output, best, sha256_of(best), config.image_side, base.name, confidence)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
     _draw(output)
-    from pipeline.models.text_embeddings import TextEmbeddings
-
     summary = {
         "output": str(output),
         "weights": base.name,
-        "text_embeddings": TextEmbeddings.load(embeddings_file(output)).kind,
+        "text_embeddings": embeddings.kind,
+        "confidence": round(confidence, 4),
         "epochs_run": _epochs_run(output),
         "held_out": {
             "images": len(truth.records),
@@ -113,6 +116,17 @@ def _truth(data: Path, config: FinetuneConfig) -> Dataset:
     raise DataError(data / "annotations", "holds no COCO file of a part", "run convert-masks anew")
 
 
+def _confidence(data: Path, config: FinetuneConfig, detector: Detector) -> float:
+    """From which score on boxes are kept: chosen by F1 on the validation images, 0.25 without."""
+    name = f"fold{config.fold}_val" if config.fold is not None else "val"
+    path = data / "annotations" / f"instances_{name}.json"
+    if not path.is_file():
+        return _DEFAULT_CONFIDENCE
+    chosen = _merged(read_coco(path, data / "images"), config.merge_classes)
+    found = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
+    return _DEFAULT_CONFIDENCE if found is None else found
+
+
 def _merged(truth: Dataset, merge: bool) -> Dataset:
     if not merge:
         return truth
@@ -157,7 +171,7 @@ def _zero_shot(
     return result
 
 
-def _detect(detector: Any, truth: Dataset, title: str) -> dict[int, Detections]:
+def _detect(detector: Detector, truth: Dataset, title: str) -> dict[int, Detections]:
     return {
         record.id: detector.detect(read_image(record.path))
         for record in track(truth.records, title)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.metrics.classification import classification
-from pipeline.metrics.detection import average_precision
+from pipeline.metrics.detection import average_precision, best_confidence
 from pipeline.metrics.intervals import bootstrap_mean, wilson
 from pipeline.metrics.masks import match, mean_by, size_bin
 from pipeline.types import Dataset, Detections, ImageRecord
@@ -150,3 +150,19 @@ def test_ap_is_what_cocoeval_says_of_the_same_files(tmp_path: Path) -> None:
         evaluation.summarize()
         ours = average_precision(Dataset(names, records, truth), said, kind)  # type: ignore[arg-type]
         assert (ours.ap, ours.ap50) == pytest.approx(tuple(evaluation.stats[:2]), abs=1e-9)
+
+
+def test_the_confidence_kept_is_where_f1_is_highest() -> None:
+    truth = truth_of(square(5, 5), square(55, 55))
+    said = truth_of(square(5, 5), square(55, 55), square(55, 5), square(5, 55)).objects[1]
+    assert best_confidence(truth, {}) is None
+    # kept 1: F1 2/3; kept 2: 1; kept 3: 4/5
+    assert best_confidence(truth, {1: scored(said, 0.9, 0.4, 0.3, 0.2)}) == pytest.approx(0.4)
+    # a false alarm between the two: kept 1: 2/3; 2: 1/2; 3: 4/5
+    assert best_confidence(truth, {1: scored(said, 0.9, 0.3, 0.4, 0.2)}) == pytest.approx(0.3)
+
+
+def test_the_same_true_box_is_not_found_twice() -> None:
+    truth = truth_of(square(5, 5))
+    said = truth_of(square(5, 5), square(6, 5)).objects[1]
+    assert best_confidence(truth, {1: scored(said, 0.8, 0.9)}) == pytest.approx(0.9)

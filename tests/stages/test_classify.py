@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ClassifyConfig, ConvertConfig
+from pipeline.errors import WeightsError
+from pipeline.stages.classify import classify
+from pipeline.stages.convert_masks import convert_masks
+
+MakeProduct = Callable[..., Path]
+QUICK = ClassifyConfig(backbone="mobilenet_v2", image_side=32, epochs=1)
+
+
+def test_every_accuracy_has_its_interval_and_the_commonest_beside_it(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    found = classify(make_product({"crack": 5}, 5, 5), tmp_path / "run", QUICK, "cpu")
+    assert found["trained_on"] + found["tested_on"] == 15
+    assert found["tested_on"] == 3  # a fifth of 10 good and of 5 cracked
+    low, high = found["accuracy_interval"]
+    assert low <= found["accuracy"] <= high
+    assert found["accuracy_of_commonest"] == pytest.approx(2 / 3, abs=1e-4)
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "card.json", "confusion.png", "model.safetensors", "run.json",
+    }  # fmt: skip
+
+
+def test_it_is_tested_on_the_images_that_the_split_holds_out(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product({"crack": 5})
+    parts = convert_masks([product], tmp_path / "out", ConvertConfig())["parts"]
+    config = QUICK.model_copy(update={"split": tmp_path / "out" / "split.json"})
+    found = classify(product, tmp_path / "run", config, "cpu")
+    assert found["tested_on"] == parts["test"]["images"]
+
+
+def test_good_images_can_be_limited(make_product: MakeProduct, tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"good_limit": 2})
+    found = classify(make_product({"crack": 4}, 8, 4), tmp_path / "run", config, "cpu")
+    assert found["trained_on"] + found["tested_on"] == 6
+
+
+def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
+    make_product: MakeProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.models.weights import WeightsStore
+
+    def unreachable(self: WeightsStore, name: str) -> None:
+        raise WeightsError(f"weights {name} cannot be fetched")
+
+    monkeypatch.setattr(WeightsStore, "get", unreachable)
+    product = make_product()
+    found = classify(product, tmp_path / "run", QUICK, "cpu")
+    assert found["weights"] == "random (ImageNet's could not be had)"
+    with pytest.raises(WeightsError, match="cannot be fetched"):
+        classify(product, tmp_path / "no", QUICK.model_copy(update={"pretrained": "yes"}), "cpu")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import ConvertConfig, EvaluateConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.coco import read_coco, write_coco
+from pipeline.geometry import masks as mask_geometry
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.evaluate import evaluate
+from pipeline.types import Dataset, Detections
+
+MakeProduct = Callable[..., Path]
+
+
+@pytest.fixture
+def truth(make_product: MakeProduct, tmp_path: Path) -> Path:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:20, 10:30] = 255
+    mask[10:20, 20:30] = 0
+    mask[15:20, 10:30] = 255  # an L: 10 x 10 and 5 x 20, 150 of the box's 200 pixels
+    product = make_product({"crack": 2, "stain": 2}, mask=mask)
+    convert_masks([product], tmp_path / "out", ConvertConfig())
+    return tmp_path / "out" / "annotations" / "instances.json"
+
+
+def predictions(truth: Path, change: Callable[[Detections], Detections]) -> Path:
+    dataset = read_coco(truth)
+    objects = {
+        key: change(replace(found, scores=np.full(len(found), 0.9, np.float32), quality={}))
+        for key, found in dataset.objects.items()
+    }
+    path = truth.parent / "predictions.json"
+    write_coco(path, replace(dataset, objects=objects))
+    return path
+
+
+def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -> None:
+    found = evaluate(
+        truth, predictions(truth, lambda o: o), EvaluateConfig(), truth.parent.parent / "images"
+    )
+    assert (found["matched"], found["missed"], found["extra"]) == (4, 0, 0)
+    assert found["mask_iou"] == found["boundary_iou"] == 1
+    assert found["average_precision"] == {
+        "box_ap": 1, "box_ap50": 1, "mask_ap": 1, "mask_ap50": 1,
+    }  # fmt: skip
+    assert found["mask_iou_by_size"] == {"small": {"mean": 1, "count": 4}}
+    assert found["baselines"]["box_fill"]["mask_iou"] == pytest.approx(150 / 200)
+
+
+def test_a_missed_object_counts_0_where_it_should(truth: Path) -> None:
+    nothing = predictions(truth, lambda o: o.select(np.zeros(len(o), bool)))
+    found = evaluate(truth, nothing, EvaluateConfig())
+    assert (found["matched"], found["missed"]) == (0, 4)
+    assert found["mask_iou"] is None
+    assert found["mask_iou_missed_as_0"] == 0
+    assert found["average_precision"]["box_ap"] == 0
+
+
+def test_a_mask_on_the_right_box_is_judged_by_its_pixels(truth: Path) -> None:
+    def fill(objects: Detections) -> Detections:
+        return replace(
+            objects, masks=tuple(mask_geometry.from_box(b, 48, 64) for b in objects.boxes)
+        )
+
+    found = evaluate(truth, predictions(truth, fill), EvaluateConfig(grabcut=False))
+    assert found["mask_iou"] == pytest.approx(0.75)
+    assert found["average_precision"]["mask_ap50"] == 1  # 0.75 is above 0.5
+    assert found["average_precision"]["mask_ap"] == pytest.approx(0.6)  # 0.50 to 0.75: 6 of 10
+
+
+def test_merged_predictions_are_held_against_the_merged_truth(truth: Path) -> None:
+    path = predictions(truth, lambda o: replace(o, labels=np.zeros_like(o.labels)))
+    dataset = read_coco(path)
+    write_coco(path, Dataset(("defect",), dataset.records, dataset.objects))
+    assert evaluate(truth, path, EvaluateConfig())["average_precision"]["box_ap"] == 1
+
+
+def test_other_categories_and_other_images_are_refused(truth: Path) -> None:
+    raw = json.loads(truth.read_text())
+    raw["categories"][0]["name"] = "rust"
+    other = truth.parent / "other.json"
+    other.write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=r"categories differ: truth has crack, stain; .* rust"):
+        evaluate(truth, other, EvaluateConfig())
+    raw["categories"][0]["name"] = "crack"
+    for image in raw["images"]:
+        image["file_name"] = "elsewhere_" + Path(image["file_name"]).name
+    other.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="no image of the predictions is in the truth"):
+        evaluate(truth, other, EvaluateConfig())
