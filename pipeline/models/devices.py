@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed for the next image instead of handing it back to the system.
 
     A SAM encoding frees and asks for the same large blocks again and again, and the page faults of
-    that take half its time on a CPU (benchmarks/threads.py). Elsewhere than on glibc, nothing.
+    that take half its time on a CPU (benchmarks/sam_encoder.py). Elsewhere than on glibc, nothing.
     """
     trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
     try:
