@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
@@ -55,7 +56,9 @@ class WorldDetector:
     def detect(self, image: Image) -> Detections:
         """Boxes with labels and scores, best first."""
         bgr = np.ascontiguousarray(image[:, :, ::-1])
+        threads = torch.get_num_threads()
         found = self._model.predict(bgr, **self._settings)[0].boxes
+        torch.set_num_threads(threads)  # ultralytics leaves one core less to whoever comes next
         return Detections(
             as_boxes(found.xyxy.cpu().numpy()),
             found.cls.cpu().numpy().astype(np.int64),
@@ -85,8 +88,6 @@ def reference_embeddings(weights: Path) -> NDArray[np.float32]:
 
 def speak(network: Any, embeddings: TextEmbeddings) -> None:
     """Make a WorldModel look for these categories and no others."""
-    import torch
-
     network.txt_feats = torch.from_numpy(embeddings.vectors)[None]
     network.model[-1].nc = len(embeddings.categories)
     network.names = dict(enumerate(embeddings.categories))

@@ -117,14 +117,17 @@ def _truth(data: Path, config: FinetuneConfig) -> Dataset:
 
 
 def _confidence(data: Path, config: FinetuneConfig, detector: Detector) -> float:
-    """From which score on boxes are kept: chosen by F1 on the validation images, 0.25 without."""
+    """From which score on boxes are kept: 0.25, or lower where the validation images ask for it.
+
+    Never higher: a handful of validation images would otherwise silence most of the detector.
+    """
     name = f"fold{config.fold}_val" if config.fold is not None else "val"
     path = data / "annotations" / f"instances_{name}.json"
     if not path.is_file():
         return _DEFAULT_CONFIDENCE
     chosen = _merged(read_coco(path, data / "images"), config.merge_classes)
     found = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
-    return _DEFAULT_CONFIDENCE if found is None else found
+    return _DEFAULT_CONFIDENCE if found is None else min(found, _DEFAULT_CONFIDENCE)
 
 
 def _merged(truth: Dataset, merge: bool) -> Dataset:

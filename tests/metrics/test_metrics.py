@@ -152,13 +152,13 @@ def test_ap_is_what_cocoeval_says_of_the_same_files(tmp_path: Path) -> None:
         assert (ours.ap, ours.ap50) == pytest.approx(tuple(evaluation.stats[:2]), abs=1e-9)
 
 
-def test_the_confidence_kept_is_where_f1_is_highest() -> None:
+def test_the_confidence_kept_is_the_lowest_with_f1_within_a_tenth_of_its_peak() -> None:
     truth = truth_of(square(5, 5), square(55, 55))
     said = truth_of(square(5, 5), square(55, 55), square(55, 5), square(5, 55)).objects[1]
     assert best_confidence(truth, {}) is None
-    # kept 1: F1 2/3; kept 2: 1; kept 3: 4/5
+    # kept 1: F1 2/3; kept 2: 1; kept 3: 4/5, below 0.9
     assert best_confidence(truth, {1: scored(said, 0.9, 0.4, 0.3, 0.2)}) == pytest.approx(0.4)
-    # a false alarm between the two: kept 1: 2/3; 2: 1/2; 3: 4/5
+    # a false alarm between the two: kept 1: 2/3; 2: 1/2; 3: 4/5; 4: 2/3, below 0.72
     assert best_confidence(truth, {1: scored(said, 0.9, 0.3, 0.4, 0.2)}) == pytest.approx(0.3)
 
 
