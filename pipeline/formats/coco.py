@@ -25,11 +25,12 @@ _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmen
 
 
 def to_coco(dataset: Dataset) -> dict[str, Any]:
-    """The dataset as COCO's dictionary; images without objects stay listed."""
-    annotations: list[dict[str, Any]] = []
-    for record in dataset.records:
-        for row in _annotations(record, dataset.on(record)):
-            annotations.append({"id": len(annotations) + 1, **row})
+    """The dataset as COCO's dictionary; images without objects stay listed.
+
+    Annotations follow the images, or the prompts they answer, where they carry a `prompt_id`.
+    """
+    rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
+    rows.sort(key=lambda row: int(row.get("prompt_id", 0)))
     return {
         "info": {"description": "written by pipeline", "version": "1.0"},
         "licenses": [],
@@ -38,7 +39,7 @@ def to_coco(dataset: Dataset) -> dict[str, Any]:
             for label, name in enumerate(dataset.categories)
         ],
         "images": [_image(record) for record in dataset.records],
-        "annotations": annotations,
+        "annotations": [{"id": index + 1, **row} for index, row in enumerate(rows)],
     }
 
 

@@ -128,3 +128,16 @@ def test_quality_columns_survive_the_round_trip(tmp_path: Path) -> None:
     assert found["stability"].tolist() == [0.25]
     assert found["failed"].tolist() == [True]
     assert found["annotation_id"].tolist() == [1]
+
+
+def test_answers_stand_in_the_order_of_their_prompts() -> None:
+    def answer(image: int, prompt: int) -> tuple[ImageRecord, Detections]:
+        record = ImageRecord(image, Path(f"{image}"), f"{image}", height=12, width=16)
+        boxes = np.array([[prompt, 0, prompt + 1, 1]], np.float32)
+        quality = {"prompt_id": np.array([prompt])}
+        return record, Detections(boxes, np.zeros(1, np.int64), quality=quality)
+
+    answers = [answer(1, 5), answer(2, 3)]  # the file that asked had image 2's box first
+    objects = {record.id: found for record, found in answers}
+    raw = to_coco(Dataset(("crack",), tuple(record for record, _ in answers), objects))
+    assert [(row["id"], row["prompt_id"]) for row in raw["annotations"]] == [(1, 3), (2, 5)]
