@@ -15,6 +15,8 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
+_END_MARKS = {b"\x89P": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
 _BROKEN = "copy it anew from its source, or leave it out with --keep-going"
 
 
@@ -65,13 +67,19 @@ def _decode(path: Path, flags: int) -> NDArray[Any]:
         pixels = None
     if pixels is None:
         raise DataError(path, "is not a readable image (broken or empty)", _BROKEN)
-    if path.suffix.lower() == ".png" and b"IEND\xaeB`\x82" not in data[-4096:].tobytes():
-        raise DataError(path, "is a truncated PNG", _BROKEN)
+    _refuse_truncated(path, data[:2].tobytes(), data[-_TAIL:].tobytes())
     return np.asarray(pixels)
 
 
+def _refuse_truncated(path: Path, head: bytes, tail: bytes) -> None:
+    """Decoders fill what is missing with grey and say nothing: look for the end mark instead."""
+    end = _END_MARKS.get(head)
+    if end is not None and end not in tail:
+        raise DataError(path, "is truncated: its end is missing", _BROKEN)
+
+
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the header alone. Raises DataError for EXIF-rotated and broken files."""
+    """(height, width) without decoding. Raises DataError for EXIF-rotated and broken files."""
     from PIL import Image as PillowImage
     from PIL import UnidentifiedImageError
 
@@ -79,6 +87,10 @@ def read_size(path: Path) -> tuple[int, int]:
         with PillowImage.open(path) as image:
             orientation = image.getexif().get(0x0112, 1)
             width, height = image.size
+        with path.open("rb") as stream:
+            head = stream.read(2)
+            stream.seek(max(0, path.stat().st_size - _TAIL))
+            _refuse_truncated(path, head, stream.read())
     except FileNotFoundError:
         raise DataError(path, "no such image", "check the path") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError) as error:

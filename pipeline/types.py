@@ -57,7 +57,8 @@ class Detections:
 
     def select(self, rows: NDArray[np.generic] | Sequence[int]) -> Detections:
         """The rows named by an index or a boolean array, in that order."""
-        index = np.arange(len(self))[np.asarray(rows, dtype=None if len(rows) else np.int64)]
+        chosen = np.asarray(rows, dtype=None if len(rows) else np.int64)  # [] would be of floats
+        index = np.arange(len(self))[chosen]
         return replace(
             self,
             boxes=self.boxes[index],

@@ -145,3 +145,52 @@ def test_classes_merge_into_one_defect_on_request(finished: Path, tmp_path: Path
         "--image-side", 96, "--merge-classes", "--json",
     )  # fmt: skip
     assert list(json.loads(done.stdout)["tuned"]["per_category"]) == ["defect"]
+
+
+def test_a_run_that_could_not_begin_leaves_nothing_in_the_way_of_the_next(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.config import FinetuneConfig
+    from pipeline.errors import WeightsError
+    from pipeline.models.weights import WeightsStore
+    from pipeline.stages.finetune_yolo import finetune_yolo
+
+    def unreachable(self: WeightsStore, name: str) -> None:
+        raise WeightsError(f"weights {name} cannot be fetched")
+
+    monkeypatch.setattr(WeightsStore, "get", unreachable)
+    with pytest.raises(WeightsError):
+        finetune_yolo(finished / "data", tmp_path / "run", FinetuneConfig(epochs=1), "cpu")
+    assert not (tmp_path / "run").exists()
+    before = (finished / "detector" / "run.json").read_bytes()
+    with pytest.raises(WeightsError):  # not even --overwrite loses the old run for nothing
+        finetune_yolo(finished / "data", finished / "detector", FinetuneConfig(), "cpu", True)
+    assert (finished / "detector" / "run.json").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_one_line_with_a_way_out(tmp_path: Path) -> None:
+    from pipeline.errors import WeightsError
+    from pipeline.models.world_trainer import is_finished
+
+    (tmp_path / "last.pt").write_bytes(b"PK half")
+    with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
+        is_finished(tmp_path / "last.pt")
+
+
+def test_overwrite_starts_anew_even_where_a_run_could_be_taken_up(
+    finished: Path, tmp_path: Path
+) -> None:
+    from pipeline.config import FinetuneConfig
+    from pipeline.errors import WeightsError
+    from pipeline.stages import finetune_yolo as stage
+    from pipeline.storage import write_json
+
+    run, config = tmp_path / "run", FinetuneConfig(epochs=1, image_side=96, batch=4, mosaic=0.0)
+    write_json(run / "started.json", {"key": stage._key(finished / "data", config)})
+    last = run / "train" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"PK half")
+    with pytest.raises(WeightsError, match="is damaged"):
+        stage.finetune_yolo(finished / "data", run, config, "cpu")
+    found = stage.finetune_yolo(finished / "data", run, config, "cpu", overwrite=True)
+    assert found["epochs_run"] == 1

@@ -53,12 +53,18 @@ def test_spaces_and_other_alphabets_in_paths_are_fine(tmp_path: Path) -> None:
     assert read_size(path) == (6, 8)
 
 
-def test_a_truncated_png_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cut.png"
-    write_png(path, np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg"])
+def test_a_truncated_file_is_named_though_decoders_fill_it_with_grey(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    PillowImage.fromarray(noise).save(path)
+    assert read_size(path) == read_image(path).shape[:2] == (64, 64)
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(DataError, match=r"cut\.png"):
-        read_image(path)
+    for reader in (read_image, read_size):
+        with pytest.raises(DataError, match=name.replace(".", r"\.")):
+            reader(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])

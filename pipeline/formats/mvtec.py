@@ -6,12 +6,13 @@ Bergmann et al., "MVTec AD", CVPR 2019.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.images import list_images, read_mask, read_size
+from pipeline.progress import track
 from pipeline.types import GOOD, Dataset, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"
@@ -50,6 +51,20 @@ def read_defect_mask(record: ImageRecord) -> Mask | None:
             "draw the mask on the image it belongs to",
         )
     return mask
+
+
+def read_defect_masks(
+    dataset: Dataset, faults: Faults
+) -> Iterator[tuple[ImageRecord, Mask | None]]:
+    """Each record with its mask, None for a good image; a mask that is at fault is passed over
+    with its record, if `faults` allows it."""
+    for record in track(dataset.records, "read masks"):
+        try:
+            mask = read_defect_mask(record)
+        except DataError as error:
+            faults.add(error)
+            continue
+        yield record, mask
 
 
 def group_by(dataset: Dataset, pattern: str) -> Dataset:

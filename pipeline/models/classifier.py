@@ -6,7 +6,7 @@ then trains the head alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,7 @@ class Epoch:
 
 def train_classifier(
     classifier: ImageClassifier,
-    images: Iterator[Image],
-    labels: NDArray[np.int64],
+    examples: Iterable[tuple[Image, int]],
     epochs: int,
     batch: int,
     learning_rate: float,
@@ -113,16 +112,17 @@ def train_classifier(
 ) -> list[Epoch]:
     """Train the head with Adam and cross entropy; `augment` shows mirror images, one at random.
 
-    `images` are read once, in the order of `labels`. Returns one entry per epoch.
+    `examples`, images with their labels, are read once. Returns one entry per epoch, and none
+    where there was no example.
     """
     mirrors = len(_MIRRORS) if augment else 1
-    cached = torch.cat(
-        [
-            classifier.features([image], mirrors)
-            for image in track(images, "features", total=len(labels))
-        ]
-    )
-    target = torch.from_numpy(labels)
+    features, labels = [], []
+    for image, label in examples:
+        features.append(classifier.features([image], mirrors))
+        labels.append(label)
+    if not features:
+        return []
+    cached, target = torch.cat(features), torch.tensor(labels)
     head, generator = classifier.backbone.head, torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
     history = []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
+from pipeline.storage import write_bytes
 
 _CLIP = "clip_vit_b_32"
 
@@ -33,10 +34,10 @@ class TextEmbeddings:
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file with the names in its header."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         header = {"kind": self.kind, "categories": "\n".join(self.categories)}
-        save_file({"vectors": self.vectors}, path, metadata=header)
+        write_bytes(path, save({"vectors": self.vectors}, metadata=header))
 
     @classmethod
     def load(cls, path: Path) -> TextEmbeddings:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.models.yolo_world import embeddings_file, speak
@@ -128,10 +128,18 @@ def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]
 
 
 def is_finished(last: Path) -> bool:
-    """Whether a `last.pt` is of a training that came to its end (ultralytics then strips it)."""
+    """Whether a `last.pt` is of a training that came to its end (ultralytics then strips it).
+
+    Raises WeightsError for a file that was damaged, as by a kill while it was written.
+    """
     from ultralytics.nn.tasks import torch_safe_load
 
-    checkpoint, _ = torch_safe_load(str(last))
+    try:
+        checkpoint, _ = torch_safe_load(str(last))
+    except (TypeError, RuntimeError, OSError) as error:
+        raise WeightsError(
+            f"{last}: is damaged, training cannot go on from it; start anew with --overwrite"
+        ) from error
     return bool(np.equal(checkpoint.get("epoch", -1), -1))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ClassifyConfig
-from pipeline.errors import Faults, WeightsError
+from pipeline.errors import DataError, Faults, WeightsError
 from pipeline.formats.mvtec import group_by, read_mvtec
 from pipeline.images import Image, read_image
-from pipeline.metrics.classification import classification
+from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
 from pipeline.pictures.plots import confusion
 from pipeline.progress import say, track
@@ -29,58 +28,72 @@ def classify(
     """Train the classifier on an MVTec product and test it on images it has not seen.
 
     With a split file, it learns on train and val and is tested on test; otherwise on a seeded
-    stratified share `val`. Returns accuracy with its Wilson interval, macro F1 and both baselines.
+    stratified share `val`. Returns accuracy with its Wilson interval and macro F1. Raises DataError
+    when no image is left to train or to test on.
     """
     from pipeline.models.backbones import split_backbone
     from pipeline.models.classifier import ImageClassifier, train_classifier
     from pipeline.models.devices import seed_all, torch_device
 
     faults = Faults(keep_going)
-    settings = config.model_dump(mode="json")
-    record = RunRecord("classify", settings)
+    record = RunRecord("classify", config.model_dump(mode="json"))
     categories, train, held = _parts(data, config, faults)
     weights, origin = _weights(config, record)
     seed_all(config.seed)
     backbone = split_backbone(config.backbone, weights, len(categories), config.unfreeze)
     chosen = torch_device(device)
     classifier = ImageClassifier(backbone, categories, config.image_side, chosen)
-    labels = _labels(train, categories)
+    listed = len(faults.found)
     history = train_classifier(
-        classifier, _images(train), labels, config.epochs, config.batch, config.learning_rate,
-        config.augment, config.seed,
-    )  # fmt: skip
-    said = [
-        classifier.classify([image])[0].argmax()
-        for image in track(_images(held), "test", len(held))
+        classifier,
+        _examples(train, categories, faults, "features"),
+        config.epochs,
+        config.batch,
+        config.learning_rate,
+        config.augment,
+        config.seed,
+    )
+    trained_on = len(train) - (len(faults.found) - listed)
+    answers = [
+        (label, int(classifier.classify([image])[0].argmax()))
+        for image, label in _examples(held, categories, faults, "test")
     ]
-    truth = _labels(held, categories)
-    figures = classification(truth, np.array(said, dtype=np.int64), len(categories))
-    right = int(np.trace(figures.confusion))
+    if not history or not answers:
+        raise DataError(data, "has too few images to train and test on", "add images")
+    truth, said = np.array(answers, dtype=np.int64).T
+    figures = classification(truth, said, len(categories))
     with whole_folder(output, FILE) as folder:
         confusion(folder / "confusion.png", figures.confusion, categories)
         classifier.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
-        most = Counter(truth.tolist()).most_common(1)[0][1]
         summary = {
             "output": str(output),
             "backbone": config.backbone,
             "weights": origin,
-            "trained_on": len(train),
-            "tested_on": len(held),
-            "right": right,
-            "accuracy": round(figures.accuracy, 4),
-            "accuracy_interval": [round(value, 4) for value in wilson(right, len(held))],
-            "accuracy_of_commonest": round(most / len(held), 4),
-            "macro_f1": round(figures.macro_f1, 4),
-            "good_or_defective": _binary(figures.confusion, categories),
-            "f1": {
-                name: None if np.isnan(value) else round(float(value), 4)
-                for name, value in zip(categories, figures.f1, strict=True)
-            },
+            "trained_on": trained_on,
+            **_figures(figures, categories),
             "training_loss": [round(epoch.loss, 4) for epoch in history],
             "faults": [str(error) for error in faults.found],
         }
         record.write(folder, summary, fingerprint([data]))
     return summary
+
+
+def _figures(figures: Classification, categories: Sequence[str]) -> dict[str, Any]:
+    """Accuracy beside that of always naming the commonest, each with what bounds it."""
+    tested, right = int(figures.confusion.sum()), int(np.trace(figures.confusion))
+    return {
+        "tested_on": tested,
+        "right": right,
+        "accuracy": round(figures.accuracy, 4),
+        "accuracy_interval": [round(value, 4) for value in wilson(right, tested)],
+        "accuracy_of_commonest": round(int(figures.confusion.sum(axis=1).max()) / tested, 4),
+        "macro_f1": round(figures.macro_f1, 4),
+        "good_or_defective": _binary(figures.confusion, categories),
+        "f1": {
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(categories, figures.f1, strict=True)
+        },
+    }
 
 
 def _parts(
@@ -130,12 +143,17 @@ def _weights(config: ClassifyConfig, record: RunRecord) -> tuple[Path | None, st
     return found.path, "ImageNet"
 
 
-def _labels(records: Sequence[ImageRecord], categories: Sequence[str]) -> Any:
-    return np.array([categories.index(record.defect) for record in records], dtype=np.int64)
-
-
-def _images(records: Sequence[ImageRecord]) -> Iterator[Image]:
-    return (read_image(record.path) for record in records)
+def _examples(
+    records: Sequence[ImageRecord], categories: Sequence[str], faults: Faults, title: str
+) -> Iterator[tuple[Image, int]]:
+    """Each image with its label; one that cannot be read is a fault."""
+    for record in track(records, title):
+        try:
+            image = read_image(record.path)
+        except DataError as error:
+            faults.add(error)
+            continue
+        yield image, categories.index(record.defect)
 
 
 def _binary(matrix: Any, categories: Sequence[str]) -> dict[str, Any] | None:

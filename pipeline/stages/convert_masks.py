@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ConvertConfig
-from pipeline.errors import DataError, Faults
+from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco, write_coco
-from pipeline.formats.mvtec import group_by, read_defect_mask, read_mvtec
+from pipeline.formats.mvtec import group_by, read_defect_masks, read_mvtec
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.yolo import parts_of, write_data_yaml, write_yolo
 from pipeline.geometry import masks as mask_geometry
@@ -70,12 +70,7 @@ def _with_objects(
     objects: dict[int, Detections] = {}
     specks = pixels = 0
     empty: list[str] = []
-    for record in track(dataset.records, "read masks"):
-        try:
-            mask = read_defect_mask(record)
-        except DataError as error:
-            faults.add(error)
-            continue
+    for record, mask in read_defect_masks(dataset, faults):
         records.append(record)
         if mask is None:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,11 +82,13 @@ def evaluate(
 def _aligned(truth: Dataset, predictions: Dataset) -> tuple[Dataset, dict[int, Detections]]:
     """Predictions under the truth's image ids and labels; categories merge where one side has one.
 
-    Images are the same when their names are, or the last parts of their names.
+    Images are the same when their names are, or the last parts of their names where those tell
+    the truth's images apart.
     """
-    names: dict[str, int] = {}
-    for record in truth.records:
-        names[record.file_name] = names[Path(record.file_name).name] = record.id
+    shared = Counter(Path(record.file_name).name for record in truth.records)
+    names = {Path(r.file_name).name: r.id for r in truth.records}
+    names = {name: key for name, key in names.items() if shared[name] == 1}
+    names |= {record.file_name: record.id for record in truth.records}
     if predictions.categories != truth.categories:
         if 1 not in (len(predictions.categories), len(truth.categories)):
             raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.storage import make_folder, read_json, sha256_of, write_json
 from pipeline.types import Dataset, Detections, Detector
+
+if TYPE_CHECKING:
+    from pipeline.models.text_embeddings import TextEmbeddings
 
 _STARTED = "started.json"
 _DEFAULT_CONFIDENCE = 0.25
@@ -35,23 +38,24 @@ def finetune_yolo(
     write, ConfigError when `output` holds another run, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
-    from pipeline.models.text_embeddings import TextEmbeddings
-    from pipeline.models.yolo_world import WorldDetector, embeddings_file, write_card
+    from pipeline.models.text_embeddings import embed
+    from pipeline.models.yolo_world import WorldDetector, reference_embeddings, write_card
 
     yaml = data / (f"data_fold{config.fold}.yaml" if config.fold is not None else "data.yaml")
     if not yaml.is_file():
         raise DataError(yaml, "no such file", "give the folder that convert-masks wrote")
     chosen = choose_device(device)
-    _claim(data, output, config, overwrite)
+    _refuse_another_run(data, output, config, overwrite)
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"))
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
     truth = _merged(_truth(data, config), config.merge_classes)
-    _embed(output, base, truth.categories, config)
-    zero_shot = _zero_shot(output, base, truth, config, device)
+    reference = reference_embeddings(base.path)
+    embeddings = embed(truth.categories, reference, config.text, WeightsStore())
+    _claim(data, output, config, overwrite, embeddings)
+    zero_shot = _zero_shot(output, base, embeddings, truth, config, device)
     best = _train(output, yaml, base, config, chosen)
-    embeddings = TextEmbeddings.load(embeddings_file(output))
     detector = WorldDetector(best, embeddings, config.image_side, _CONFIDENCE, device=device)
     confidence = _confidence(data, config, detector)
     write_card(output, best, sha256_of(best), config.image_side, base.name, confidence)
@@ -88,20 +92,35 @@ def _key(data: Path, config: FinetuneConfig) -> str:
     return config_key("finetune-yolo", config.model_dump(mode="json")) + fingerprint([data])
 
 
-def _claim(data: Path, output: Path, config: FinetuneConfig, overwrite: bool) -> None:
-    """Make `output` this run's folder; refuse one that holds a finished or a different run."""
-    started = output / _STARTED
-    if not can_be_taken_up(data, output, config):
-        if not started.is_file():
-            raise DataError(output, "holds files of something else", "choose another --output")
-        if not overwrite:
-            kind = "a finished run" if (output / FILE).is_file() else "a run with other settings"
-            raise ConfigError(f"{output}: holds {kind}; add --overwrite or change --output")
+def _refuse_another_run(data: Path, output: Path, config: FinetuneConfig, overwrite: bool) -> None:
+    """Raise unless `output` is free, may be overwritten, or holds this very run, unfinished."""
+    if can_be_taken_up(data, output, config):
+        return
+    if not (output / _STARTED).is_file():
+        raise DataError(output, "holds files of something else", "choose another --output")
+    if not overwrite:
+        kind = "a finished run" if (output / FILE).is_file() else "a run with other settings"
+        raise ConfigError(f"{output}: holds {kind}; add --overwrite or change --output")
+
+
+def _claim(
+    data: Path, output: Path, config: FinetuneConfig, overwrite: bool, embeddings: TextEmbeddings
+) -> None:
+    """Make `output` this run's folder. Nothing is written, or lost, before the run can begin."""
+    from pipeline.models.yolo_world import embeddings_file
+
+    if overwrite and (output / _STARTED).is_file():
         shutil.rmtree(output)
-    elif started.is_file():
+    elif (output / _STARTED).is_file():
         say(f"{output}: taking up the run that was stopped")
     make_folder(output)
-    write_json(started, {"key": _key(data, config), "config": config.model_dump(mode="json")})
+    write_json(
+        output / _STARTED, {"key": _key(data, config), "config": config.model_dump(mode="json")}
+    )
+    embeddings.save(embeddings_file(output))
+    if embeddings.kind == "fixed":
+        say("CLIP's text encoder is not here: fixed embeddings stand for the category names, so")
+        say("zero-shot search is blind; the detector learns what they mean (see README)")
 
 
 def _truth(data: Path, config: FinetuneConfig) -> Dataset:
@@ -140,31 +159,19 @@ def _merged(truth: Dataset, merge: bool) -> Dataset:
     return Dataset(("defect",), truth.records, objects)
 
 
-def _embed(
-    output: Path, base: Weights, categories: tuple[str, ...], config: FinetuneConfig
-) -> None:
-    from pipeline.models.text_embeddings import embed
-    from pipeline.models.yolo_world import embeddings_file, reference_embeddings
-
-    if embeddings_file(output).is_file():
-        return
-    found = embed(categories, reference_embeddings(base.path), config.text, WeightsStore())
-    found.save(embeddings_file(output))
-    if found.kind == "fixed":
-        say("CLIP's text encoder is not here: fixed embeddings stand for the category names, so")
-        say("zero-shot search is blind; the detector learns what they mean (see README)")
-
-
 def _zero_shot(
-    output: Path, base: Weights, truth: Dataset, config: FinetuneConfig, device: str
+    output: Path,
+    base: Weights,
+    embeddings: TextEmbeddings,
+    truth: Dataset,
+    config: FinetuneConfig,
+    device: str,
 ) -> dict[str, Any]:
     """Box AP of the untouched weights, measured once and kept for a run that is taken up."""
-    from pipeline.models.text_embeddings import TextEmbeddings
-    from pipeline.models.yolo_world import WorldDetector, embeddings_file
+    from pipeline.models.yolo_world import WorldDetector
 
     kept = output / "zero_shot.json"
     if not kept.is_file():
-        embeddings = TextEmbeddings.load(embeddings_file(output))
         detector = WorldDetector(
             base.path, embeddings, config.image_side, _CONFIDENCE, device=device
         )

@@ -53,11 +53,11 @@ def segment(
         prompts = replace(prompts, categories=finder.categories, objects={})
     segmenter = SamSegmenter(weights, torch_device(device), config.multimask)
     with whole_folder(output, FILE) as folder:
-        objects = {}
+        objects, overlap = {}, 0
         for image_record, image in _read(prompts, faults):
             found = finder.detect(image) if finder else prompts.on(image_record)
             objects[image_record.id] = _with_masks(found, image, segmenter)
-            _draw(folder, image_record, image, objects[image_record.id], prompts, config)
+            overlap += _draw(folder, image_record, image, objects[image_record.id], prompts, config)
         result = prompts.subset([r for r in prompts.records if r.id in objects])
         result = replace(result, objects=objects)
         write_coco(folder / "instances.json", result)
@@ -69,6 +69,7 @@ def segment(
             "images": len(objects),
             "boxes": sum(map(len, rows)),
             "failed": int(sum(found.quality["failed"].astype(int).sum() for found in rows)),
+            "pixels_lost_to_overlap_in_png": overlap,
             "predicted_iou_mean": _mean([found.quality["predicted_iou"] for found in rows]),
             "stability_mean": _mean([found.quality["stability"] for found in rows]),
             "faults": [str(error) for error in faults.found],
@@ -141,13 +142,14 @@ def _draw(
     found: Detections,
     prompts: Dataset,
     config: SegmentConfig,
-) -> None:
+) -> int:
+    """Write the PNG mask and the overlay; returns the pixels that lie in several masks."""
     if not len(found):
-        return
-    write_png_mask(folder / "masks", record, found)
+        return 0
     if config.overlays:
         target = folder / "overlays" / Path(record.file_name).with_suffix(".png")
         write_png(target, overlay(image, found, prompts.categories))
+    return write_png_mask(folder / "masks", record, found)
 
 
 def _mean(columns: list[Any]) -> float | None:

@@ -11,10 +11,9 @@ import numpy as np
 
 from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
-from pipeline.formats.mvtec import read_defect_mask, read_mvtec
+from pipeline.formats.mvtec import read_defect_masks, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.pictures.plots import bars, size_scatter
-from pipeline.progress import track
 from pipeline.storage import make_folder
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, Detections
@@ -44,19 +43,13 @@ def stats(source: Path, output: Path | None = None, keep_going: bool = False) ->
 
 
 def _with_instances(dataset: Dataset, faults: Faults) -> Dataset:
-    from pipeline.errors import DataError
-
-    objects = {}
-    for record in track(dataset.records, "read masks"):
-        try:
-            mask = read_defect_mask(record)
-        except DataError as error:
-            faults.add(error)
-            continue
+    records, objects = [], {}
+    for record, mask in read_defect_masks(dataset, faults):
+        records.append(record)
         if mask is not None:
             label = dataset.categories.index(record.defect)
             objects[record.id] = Detections.from_masks(mask_geometry.instances(mask)[0], label)
-    return Dataset(dataset.categories, dataset.records, objects)
+    return Dataset(dataset.categories, tuple(records), objects)
 
 
 def _summary(dataset: Dataset) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def _summary(dataset: Dataset) -> dict[str, Any]:
             name: {
                 "images": images[name],
                 "instances": len(areas[name]),
-                "area_px": _quartiles(areas[name]),
+                "area_px": _spread(areas[name]),
             }
             for name in dataset.categories
         },
@@ -102,7 +95,7 @@ def _areas(dataset: Dataset) -> dict[str, list[float]]:
     return areas
 
 
-def _quartiles(values: Sequence[float]) -> dict[str, float] | None:
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     low, middle, high = np.percentile(values, [0, 50, 100])

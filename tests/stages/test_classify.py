@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import ClassifyConfig, ConvertConfig
-from pipeline.errors import WeightsError
+from pipeline.errors import DataError, WeightsError
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
 
@@ -58,3 +58,19 @@ def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
     assert found["weights"] == "random (ImageNet's could not be had)"
     with pytest.raises(WeightsError, match="cannot be fetched"):
         classify(product, tmp_path / "no", QUICK.model_copy(update={"pretrained": "yes"}), "cpu")
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_or_passed_over(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product({"crack": 5})
+    path = product / "test" / "crack" / "000.png"
+    content = bytearray(path.read_bytes())
+    content[60:200] = bytes(140)  # its header and its end are whole
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"000\.png"):
+        classify(product, tmp_path / "run", QUICK, "cpu")
+    assert not (tmp_path / "run").exists()
+    found = classify(product, tmp_path / "run", QUICK, "cpu", keep_going=True)
+    assert len(found["faults"]) == 1
+    assert found["trained_on"] + found["tested_on"] == 10  # of 6 good and 5 cracked

@@ -95,3 +95,19 @@ def test_other_categories_and_other_images_are_refused(truth: Path) -> None:
     other.write_text(json.dumps(raw))
     with pytest.raises(DataError, match="no image of the predictions is in the truth"):
         evaluate(truth, other, EvaluateConfig())
+
+
+def test_equal_names_in_different_folders_are_never_taken_for_one_image(
+    truth: Path, tmp_path: Path
+) -> None:
+    raw = json.loads(truth.read_text())
+    for number, image in enumerate(raw["images"]):
+        image["file_name"] = f"line{number}/000.png"
+    folders, flat = tmp_path / "folders.json", tmp_path / "flat.json"
+    folders.write_text(json.dumps(raw))
+    assert evaluate(folders, folders, EvaluateConfig())["matched"] == 4
+    for image in raw["images"]:
+        image["file_name"] = "000.png"
+    flat.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="no image of the predictions is in the truth"):
+        evaluate(folders, flat, EvaluateConfig())
