@@ -185,12 +185,15 @@ def download(url: str, target: Path, sha256: str) -> None:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             resumed = have > 0 and answer.status == 206
-            _save(answer, part, "ab" if resumed else "wb", target)
+            missing = _save(answer, part, "ab" if resumed else "wb", target)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: the part already holds everything
             raise WeightsError(f"the server answers {error.code} {error.reason}") from error
+        missing = 0
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise WeightsError(f"not reachable ({getattr(error, 'reason', error)})") from error
+    if missing > 0:
+        raise WeightsError(f"the connection broke {missing} bytes before the end; call again")
     found = sha256_of(part)
     if not found.startswith(sha256):
         part.unlink()
@@ -198,17 +201,20 @@ def download(url: str, target: Path, sha256: str) -> None:
     part.replace(target)
 
 
-def _save(answer: Any, part: Path, mode: str, target: Path) -> None:
+def _save(answer: Any, part: Path, mode: str, target: Path) -> int:
+    """Write what the server sends; returns how many bytes it promised and did not send."""
     length = int(answer.headers.get("Content-Length") or 0)
     blocks = iter(lambda: answer.read(_CHUNK), b"")
+    received = 0
     try:
         with part.open(mode) as stream:
             for block in track(blocks, f"fetch {target.name}, MB", total=length // _CHUNK + 1):
-                stream.write(block)
+                received += stream.write(block)
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         raise
     except OSError as error:
         raise write_error(target, error) from error
+    return length - received if length else 0
 
 
 def _package_member(source: Source, scratch: Path) -> Path:

@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
         Handler.asked.append(start)
         first = int(start.removeprefix("bytes=").rstrip("-")) if start else 0
         body = CONTENT[first:]
+        if not body:
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -67,11 +70,23 @@ def test_a_broken_download_is_taken_up_where_it_ended(tmp_path: Path, url: str) 
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
 
 
-def test_a_cut_connection_leaves_no_file_under_the_real_name(tmp_path: Path, url: str) -> None:
+def test_a_cut_connection_keeps_what_came_and_the_next_call_goes_on(
+    tmp_path: Path, url: str
+) -> None:
     Handler.cut_at = 5000
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="broke 1043576 bytes before the end"):  # 2^20 - 5000
         download(url, tmp_path / "x.pt", SHA)
     assert not (tmp_path / "x.pt").exists()
+    Handler.cut_at = None
+    download(url, tmp_path / "x.pt", SHA)
+    assert Handler.asked == [None, "bytes=5000-"]
+    assert (tmp_path / "x.pt").read_bytes() == CONTENT
+
+
+def test_a_part_that_was_already_whole_is_checked_and_used(tmp_path: Path, url: str) -> None:
+    (tmp_path / "x.pt.part").write_bytes(CONTENT)
+    download(url, tmp_path / "x.pt", SHA)
+    assert (tmp_path / "x.pt").read_bytes() == CONTENT
 
 
 def test_wrong_bytes_are_refused_and_removed(tmp_path: Path, url: str) -> None:
