@@ -35,7 +35,12 @@ class SynthesizeConfig(Config):
 
 
 class ConvertConfig(Config):
-    """How masks become instances and parts. Thresholds are in pixels; 0 loses nothing."""
+    """How masks become instances and parts. Thresholds are in pixels; 0 loses nothing.
+
+    Mask values above `mask_threshold` are defect. `polygons` writes COCO polygons in place of RLE;
+    `polygon_loss` is the share of IoU that a polygon, of COCO or YOLO, may lose to having fewer
+    vertices. Below `min_iou`, after reading back, the command fails.
+    """
 
     val: Share = 0.2
     test: Share = 0.2
@@ -47,6 +52,18 @@ class ConvertConfig(Config):
     min_area: Whole = 0
     bridge_gap: Whole = 0
     copy_images: bool = False
+    mask_threshold: Whole = 0
+    polygons: bool = False
+    polygon_loss: Share = 0.0
+    min_iou: Probability | None = None
+
+
+class ExportConfig(Config):
+    """How labels are written for another tool; see ConvertConfig for the bounds on what is lost."""
+
+    copy_images: bool = False
+    polygon_loss: Share = 0.0
+    min_iou: Probability | None = None
 
 
 class Augmentation(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.png import has_exif, read_grey
 from pipeline.storage import whole_file
 
 Image = NDArray[np.uint8]
@@ -29,7 +31,8 @@ def read_image(path: Path) -> Image:
     """
     import cv2
 
-    raw = _decode(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    raw = _decode(path, _bytes_of(path), flags)
     if raw.dtype == np.uint16:
         raw = (raw / 257.0 + 0.5).astype(np.uint8)
     elif raw.dtype != np.uint8:
@@ -39,28 +42,52 @@ def read_image(path: Path) -> Image:
     return np.ascontiguousarray(raw[:, :, 2::-1])
 
 
-def read_mask(path: Path) -> Mask:
-    """Read a mask as (H, W) bool: every pixel that is not zero is defect.
+def read_mask(path: Path, threshold: int = 0) -> Mask:
+    """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect.
 
-    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; an alpha channel is ignored.
+    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; an alpha channel is ignored,
+    and of several channels the greatest value counts.
     """
+    return np.asarray(read_mask_values(path) > threshold)
+
+
+def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values (H, W) of a mask file, in its own range."""
     import cv2
 
-    raw = _decode(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if raw.ndim == 3:
-        raw = raw[:, :, :3].max(axis=2)
-    return np.asarray(raw != 0)
+    data = _bytes_of(path)
+    grey = read_grey(data.tobytes())
+    if grey is not None:
+        return grey
+    raw = _decode(path, data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    return np.asarray(raw[:, :, :3].max(axis=2) if raw.ndim == 3 else raw)
 
 
-def _decode(path: Path, flags: int) -> NDArray[Any]:
-    import cv2
+def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values (H, W) of a mask file; of one with a palette the indices, not the colours."""
+    from PIL import Image as PillowImage
 
     try:
-        data = np.fromfile(path, dtype=np.uint8)  # imread cannot open every non-ASCII path
+        with PillowImage.open(path) as image:
+            if image.mode == "P":
+                return np.asarray(image, dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError):
+        pass  # told in one place, below
+    return read_mask_values(path)
+
+
+def _bytes_of(path: Path) -> NDArray[np.uint8]:
+    try:
+        return np.fromfile(path, dtype=np.uint8)  # imread cannot open every non-ASCII path
     except FileNotFoundError:
         raise DataError(path, "no such image", "check the path") from None
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check it") from error
+
+
+def _decode(path: Path, data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
+    import cv2
+
     try:
         pixels = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:
@@ -85,7 +112,8 @@ def read_size(path: Path) -> tuple[int, int]:
 
     try:
         with PillowImage.open(path) as image:
-            orientation = image.getexif().get(0x0112, 1)
+            known = image.format != "PNG" or has_exif(path)  # else Pillow would decode to find out
+            orientation = image.getexif().get(0x0112, 1) if known else 1
             width, height = image.size
         with path.open("rb") as stream:
             head = stream.read(2)
@@ -110,11 +138,23 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Non
     import cv2
 
     stored = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
-    done, data = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    done, data = cv2.imencode(".png", stored)
     if not done:
         raise DataError(path, "cannot be encoded as PNG", "report this with the image's shape")
     with whole_file(path) as temporary:
         temporary.write_bytes(data.tobytes())
+
+
+def write_indexed_png(
+    path: Path, values: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
+) -> None:
+    """Write (H, W) values as PNG with the colour of each value in [0, 255], whole or not at all."""
+    from PIL import Image as PillowImage
+
+    picture = PillowImage.fromarray(values)  # 8-bit grey, which a palette turns into indices
+    picture.putpalette([channel for colour in palette for channel in colour])
+    with whole_file(path) as temporary:
+        picture.save(temporary, format="PNG")
 
 
 def list_images(folder: Path) -> list[Path]:

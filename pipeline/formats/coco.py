@@ -1,14 +1,20 @@
-"""COCO instances: boxes as x, y, width, height; masks as compressed RLE, which loses nothing.
+"""COCO instances: boxes as x, y, width, height; masks as compressed RLE, which loses nothing, or as
+polygons where a tool wants to edit them.
 
 Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" and "ignore".
 """
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,43 +22,131 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
-from pipeline.geometry.masks import Rle
-from pipeline.storage import read_json, write_json
+from pipeline.geometry.masks import Rle, check_runs, to_patch
+from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
+from pipeline.storage import read_json, whole_file, write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "split", "defect", "group", "part")
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
 
 
-def to_coco(dataset: Dataset) -> dict[str, Any]:
-    """The dataset as COCO's dictionary; images without objects stay listed.
+class CocoWriter:
+    """Takes images one by one and keeps none: a file of any length in little memory.
 
-    Annotations follow the images, or the prompts they answer, where they carry a `prompt_id`.
+    Rows come as JSON texts, made where the work was done; ids are given here, from 1.
     """
-    rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
-    rows.sort(key=lambda row: int(row.get("prompt_id", 0)))
-    return {
-        "info": {"description": "written by pipeline", "version": "1.0"},
-        "licenses": [],
-        "categories": [
-            {"id": label + 1, "name": name, "supercategory": "defect"}
-            for label, name in enumerate(dataset.categories)
-        ],
-        "images": [_image(record) for record in dataset.records],
-        "annotations": [{"id": index + 1, **row} for index, row in enumerate(rows)],
-    }
+
+    def __init__(self, images: IO[str], annotations: IO[str]) -> None:
+        self._images, self._annotations = images, annotations
+        self._count = 0
+        self._image_count = 0
+
+    def add_image(self, image: str) -> None:
+        """List an image, given as a JSON object."""
+        self._images.write((",\n" if self._image_count else "\n") + image)
+        self._image_count += 1
+
+    def add_rows(self, rows: Iterable[str]) -> None:
+        """List annotations, given as JSON objects without `id`."""
+        for row in rows:
+            start = ",\n" if self._count else "\n"
+            self._count += 1
+            self._annotations.write(f'{start}{{"id": {self._count}, {row[1:]}')
 
 
-def write_coco(path: Path, dataset: Dataset) -> None:
-    """Write COCO instances JSON. Raises DataError when the system refuses."""
-    write_json(path, to_coco(dataset))
+@contextmanager
+def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
+    """A writer of COCO instances JSON; the file is there, whole, when the block has succeeded.
+
+    Raises DataError when the system refuses.
+    """
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=path.parent) as spool,
+    ):
+        head = {"info": _INFO, "licenses": [], "categories": category_entries(categories)}
+        file.write(f'{_text(head)[:-1]},\n"images": [')
+        yield CocoWriter(file, spool)
+        file.write('],\n"annotations": [')
+        spool.seek(0)
+        shutil.copyfileobj(spool, file, 1 << 20)
+        file.write("]}\n")
+
+
+_INFO = {"description": "written by pipeline", "version": "1.0"}
+
+
+def category_entries(categories: Sequence[str]) -> list[dict[str, Any]]:
+    """COCO's categories, numbered from 1."""
+    return [
+        {"id": label + 1, "name": name, "supercategory": "defect"}
+        for label, name in enumerate(categories)
+    ]
+
+
+def image_text(record: ImageRecord) -> str:
+    """An image's entry as JSON."""
+    return _text(_image(record))
+
+
+def row_texts(record: ImageRecord, objects: Detections, loss: float | None = None) -> list[str]:
+    """An image's annotations as JSON, without ids, as `CocoWriter` takes them.
+
+    loss: None writes RLE; else polygons that lose at most this share of IoU to simplification, and
+    RLE for an instance whose polygons would lose more.
+    """
+    return [_text(row) for row in _annotations(record, objects, loss)]
+
+
+def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int) -> Detections:
+    """What `row_texts` wrote, as pycocotools reads it."""
+    rows = [json.loads(text) for text in texts]
+    if not rows:
+        return Detections.none()
+    return _detections(rows, {label + 1: label for label in range(categories)}, size)
+
+
+def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
+    """Write COCO instances JSON; images without objects stay listed. Raises DataError when the
+    system refuses.
+
+    Annotations follow the images, or the prompts they answer, where they carry a `prompt_id`. For
+    `loss`, see `row_texts`.
+    """
+    with coco_writer(path, dataset.categories) as writer:
+        for record in dataset.records:
+            writer.add_image(image_text(record))
+        found = (row for r in dataset.records for row in _annotations(r, dataset.on(r), loss))
+        if any("prompt_id" in dataset.on(record).quality for record in dataset.records):
+            writer.add_rows(map(_text, sorted(found, key=lambda row: int(row["prompt_id"]))))
+        else:
+            writer.add_rows(map(_text, found))
 
 
 def write_coco_results(path: Path, dataset: Dataset) -> None:
-    """Write COCO's results format: a list of scored annotations, as `COCO.loadRes` reads it."""
+    """Write COCO's results format: a list of scored annotations, as `COCO.loadRes` reads it.
+
+    An object without a score is taken as certain (1.0).
+    """
     keys = ("image_id", "category_id", "bbox", "segmentation", "score")
-    rows = to_coco(dataset)["annotations"]
-    write_json(path, [{key: row[key] for key in keys if key in row} for row in rows])
+    rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
+    rows.sort(key=lambda row: int(row.get("prompt_id", 0)))
+    scored = [{"score": 1, **row} for row in rows]
+    write_json(path, [{key: row[key] for key in keys if key in row} for row in scored])
+
+
+def read_coco_results(path: Path, listing: Path, images: Path | None = None) -> Dataset:
+    """Read COCO results, with the images and categories of the instances file `listing`.
+
+    Raises DataError as `read_coco` does.
+    """
+    rows, raw = read_json(path), read_json(listing)
+    if not isinstance(rows, list) or not isinstance(raw, dict):
+        raise DataError(path, "is not COCO results JSON", "it needs a list of annotations")
+    numbered = [{"id": index + 1, **row} for index, row in enumerate(rows)]
+    return _parsed(path, raw | {"annotations": numbered}, images or listing.parent)
 
 
 def read_coco(path: Path, images: Path | None = None) -> Dataset:
@@ -67,8 +161,12 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
         raise DataError(
             path, "is not COCO instances JSON", "it needs images, annotations, categories"
         )
+    return _parsed(path, raw, images or path.parent)
+
+
+def _parsed(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
     try:
-        return _parse(path, raw, images or path.parent)
+        return _parse(path, raw, images)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(path, f"is not valid COCO ({error!r})", "see COCO's data format") from error
 
@@ -112,9 +210,12 @@ def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
     )
 
 
-def _annotations(record: ImageRecord, objects: Detections) -> list[dict[str, Any]]:
+def _annotations(
+    record: ImageRecord, objects: Detections, loss: float | None = None
+) -> list[dict[str, Any]]:
     rows = []
     boxes = xyxy_to_xywh(objects.boxes)
+    areas = mask_geometry.areas(objects.masks or ())
     for index in range(len(objects)):
         row: dict[str, Any] = {
             "image_id": record.id,
@@ -124,9 +225,8 @@ def _annotations(record: ImageRecord, objects: Detections) -> list[dict[str, Any
             "iscrowd": 0,
         }
         if objects.masks is not None:
-            rle = objects.masks[index]
-            row["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-            row["area"] = mask_geometry.area(rle)
+            row["segmentation"] = _segmentation(objects.masks[index], loss)
+            row["area"] = areas[index]
         if objects.scores is not None:
             row["score"] = _number(objects.scores[index], 6)
         for name in objects.quality.keys() - {"annotation_id"}:
@@ -135,6 +235,20 @@ def _annotations(record: ImageRecord, objects: Detections) -> list[dict[str, Any
             row[name] = [_number(v) for v in value] if np.ndim(value) else _number(value, 6)
         rows.append(row)
     return rows
+
+
+def _segmentation(rle: Rle, loss: float | None) -> Any:
+    if loss is not None:
+        patch = to_patch(rle)
+        draw = partial(draw_coco, height=rle["size"][0], width=rle["size"][1])
+        rings = simplified(coco_rings(patch), patch, draw, loss)
+        if rings and patch_iou(patch, draw(rings)) >= 1 - loss:
+            return [[_number(value) for value in ring.ravel()] for ring in rings]
+    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _number(value: Any, digits: int = 3) -> float | int | bool:
@@ -162,12 +276,16 @@ def _detections(
         boxes=xywh_to_xyxy(as_boxes([row["bbox"] for row in rows])),
         labels=np.array([label_of[int(row["category_id"])] for row in rows], dtype=np.int64),
         scores=np.array([row["score"] for row in rows], dtype=np.float32) if scored else None,
-        masks=tuple(_rle(row["segmentation"], size) for row in rows) if masked else None,
+        masks=tuple(segmentation_rle(row["segmentation"], size) for row in rows)
+        if masked
+        else None,
         quality=quality,
     )
 
 
-def _rle(segmentation: Any, size: tuple[int, int]) -> Rle:
+def segmentation_rle(segmentation: Any, size: tuple[int, int]) -> Rle:
+    """A polygon list, an uncompressed or a compressed RLE as RLE, by pycocotools. Raises ValueError
+    for a mask of another size (height, width)."""
     from pycocotools import mask as coco_mask
 
     if isinstance(segmentation, list):
@@ -180,6 +298,7 @@ def _rle(segmentation: Any, size: tuple[int, int]) -> Rle:
             "size": segmentation["size"],
             "counts": counts.encode("ascii") if isinstance(counts, str) else counts,
         }
+        check_runs(merged["counts"], *merged["size"])
     if tuple(merged["size"]) != size:
         raise ValueError(f"a mask of size {merged['size']} on an image of size {list(size)}")
     return Rle(size=[int(side) for side in merged["size"]], counts=merged["counts"])

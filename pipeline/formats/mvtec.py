@@ -6,14 +6,18 @@ Bergmann et al., "MVTec AD", CVPR 2019.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import ConfigError, DataError, Faults
-from pipeline.images import list_images, read_mask, read_size
-from pipeline.progress import track
-from pipeline.types import GOOD, Dataset, ImageRecord, Mask
+from pipeline.geometry.masks import decode, instances
+from pipeline.images import list_images, read_mask_values, read_size, write_png
+from pipeline.storage import make_folder, place_file
+from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"
 
@@ -37,34 +41,76 @@ def read_mvtec(products: Sequence[Path], faults: Faults) -> Dataset:
     return Dataset(tuple(categories), numbered)
 
 
-def read_defect_mask(record: ImageRecord) -> Mask | None:
-    """The mask of a record, None for a good image. Raises DataError when the sizes differ."""
+def read_defect_values(record: ImageRecord) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+    """The values (H, W) of a record's mask file, None for a good image. Raises DataError when the
+    sizes of mask and image differ."""
     if record.mask_path is None:
         return None
-    mask = read_mask(record.mask_path)
-    if mask.shape != record.size:
-        height, width = mask.shape
+    values = read_mask_values(record.mask_path)
+    if values.shape != record.size:
+        height, width = values.shape
         raise DataError(
             record.mask_path,
             f"is {width}x{height} but its image {record.path.name} is "
             f"{record.width}x{record.height}",
             "draw the mask on the image it belongs to",
         )
-    return mask
+    return values
 
 
-def read_defect_masks(
-    dataset: Dataset, faults: Faults
-) -> Iterator[tuple[ImageRecord, Mask | None]]:
-    """Each record with its mask, None for a good image; a mask that is at fault is passed over
-    with its record, if `faults` allows it."""
-    for record in track(dataset.records, "read masks"):
-        try:
-            mask = read_defect_mask(record)
-        except DataError as error:
-            faults.add(error)
-            continue
-        yield record, mask
+def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
+    """The pixels of a record's mask above `threshold`, None for a good image; see
+    `read_defect_values`."""
+    values = read_defect_values(record)
+    return None if values is None else np.asarray(values > threshold)
+
+
+def read_mvtec_objects(product: Path, threshold: int = 0) -> Dataset:
+    """A product folder with the instances of its masks; `file_name` is relative to the folder's
+    kind of defect. Raises DataError at the first fault."""
+    listed = read_mvtec([product], Faults())
+    records, objects = [], {}
+    for record in listed.records:
+        mask = read_defect_mask(record, threshold)
+        records.append(replace(record, file_name=record.path.name))
+        if mask is not None:
+            label = listed.categories.index(record.defect)
+            objects[record.id] = Detections.from_masks(instances(mask)[0], label)
+    return Dataset(listed.categories, tuple(records), objects)
+
+
+def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
+    """Write a product folder: each image below its kind of defect, `combined` where it has several.
+
+    A mask keeps pixels, not objects: those that touch become one. Raises DataError where two images
+    would get one name.
+    """
+    taken: dict[str, ImageRecord] = {}
+    for record in dataset.records:
+        objects = dataset.on(record)
+        defect = _kind(record, objects, dataset.categories)
+        name = Path(record.file_name).name
+        if (stem := Path(name).stem) in taken:
+            raise DataError(
+                record.path, f"has the same name as {taken[stem].path}", "rename one of them"
+            )
+        taken[stem] = record
+        trained = defect == GOOD and "train" in (record.split, record.part)
+        folder = root / ("train" if trained else "test") / defect
+        place_file(record.path, folder / name, copy_images)
+        if defect != GOOD:
+            canvas = np.zeros(record.size, dtype=np.uint8)
+            for rle in objects.masks or ():
+                canvas[decode(rle)] = 255
+            write_png(root / "ground_truth" / defect / f"{stem}_mask.png", canvas)
+    make_folder(root / "test")
+
+
+def _kind(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
+    kinds = {categories[int(label)] for label in objects.labels}
+    if len(kinds) > 1:
+        return "combined"
+    return kinds.pop() if kinds else record.defect
 
 
 def group_by(dataset: Dataset, pattern: str) -> Dataset:

@@ -33,6 +33,13 @@ def xyxy_to_yolo(boxes: Boxes, height: int, width: int) -> NDArray[np.float64]:
     return np.concatenate([centre, size], axis=1) / scale
 
 
+def yolo_to_xyxy(rows: NDArray[np.float64], height: int, width: int) -> Boxes:
+    """(N, 4) YOLO's centre x, centre y, width, height in [0, 1] to xyxy pixels."""
+    scale = np.array([width, height, width, height], dtype=np.float64)
+    centre, size = rows[:, :2], rows[:, 2:]
+    return as_boxes(np.concatenate([centre - size / 2, centre + size / 2], axis=1) * scale)
+
+
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:
     """Boxes cut to the image [0, width] x [0, height]."""
     limits = np.array([width, height, width, height], dtype=np.float32)

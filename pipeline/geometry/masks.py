@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from pipeline.geometry import patches
 from pipeline.geometry.boxes import Boxes, as_boxes
+from pipeline.geometry.patches import Mask, Patch
 
-Mask = NDArray[np.bool_]
+Runs = NDArray[np.int64]
 
 
 class Rle(TypedDict):
@@ -33,9 +34,123 @@ def decode(rle: Rle) -> Mask:
     return np.asarray(coco_mask.decode(rle), dtype=bool)
 
 
+def encode_patches(found: Sequence[Patch], height: int, width: int) -> list[Rle]:
+    """Encode instances that lie inside the image: pycocotools' very bytes, without its full frames.
+
+    COCO counts runs column by column, and writes each count (from the fourth on, its difference to
+    the count before the last) as 5-bit groups, lowest first, from the character `0` up
+    (maskApi.c: rleEncode, rleToString).
+    """
+    if not found:
+        return []
+    runs = [_runs(patch, height) for patch in found]
+    sizes = np.array([len(edges) + 1 for edges in runs])
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    ends = np.concatenate([part for edges in runs for part in (edges, [height * width])])
+    starts = np.concatenate([[0], ends[:-1]])
+    starts[first[:-1]] = 0
+    counts = ends - starts
+    place = np.arange(len(counts)) - np.repeat(first[:-1], sizes)
+    values = counts.copy()
+    late = np.flatnonzero(place > 2)
+    values[late] -= counts[late - 2]
+    unwritten = (counts == 0) & (place > 0)  # nothing follows a run that ends with the image
+    text, lengths = _characters(values, unwritten)
+    stops = np.cumsum(np.add.reduceat(lengths, first[:-1])).tolist()
+    pieces = zip([0, *stops[:-1]], stops, strict=True)
+    return [Rle(size=[height, width], counts=text[start:stop]) for start, stop in pieces]
+
+
+def _runs(patch: Patch, height: int) -> Runs:
+    """Where pixels start and end, alternately, counted down the image's columns."""
+    rows, columns = patch.pixels.shape
+    turned = np.zeros((columns, rows + 1), dtype=bool)  # a row of background ends each column
+    turned[:, :rows] = patch.pixels.T
+    flat = turned.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[:1].any():
+        edges = np.concatenate([[0], edges])
+    column, row = np.divmod(edges, rows + 1)
+    found = (patch.x + column) * height + patch.y + row
+    if rows < height:
+        return np.asarray(found)
+    joined = np.flatnonzero(found[1:-1:2] == found[2::2]) * 2 + 1  # on from column to column
+    return np.delete(found, np.concatenate([joined, joined + 1]))
+
+
+def _characters(values: Runs, unwritten: Mask) -> tuple[bytes, Runs]:
+    """The text of all values, and how many characters each takes; none where `unwritten`."""
+    shifts = np.arange(0, max(int(np.abs(values).max()).bit_length() + 5, 5), 5)
+    rest = values[:, None] >> (shifts + 4)
+    more = (rest != 0) & (rest != -1)
+    lengths = np.where(unwritten, 0, 1 + more.sum(axis=1))
+    groups = ((values[:, None] >> shifts) & 31) + 32 * more + 48
+    written = np.arange(len(shifts)) < lengths[:, None]
+    return groups[written].astype(np.uint8).tobytes(), lengths
+
+
+def instances(
+    mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
+) -> tuple[list[Rle], int]:
+    """A defect mask's instances as RLE, and how many specks were left out; see `patches.split`."""
+    found, dropped = patches.split(mask, merge, min_area, bridge_gap)
+    return encode_patches(found, *mask.shape), dropped
+
+
+def to_patch(rle: Rle) -> Patch:
+    """An RLE's pixels, cut to where they are: `decode` without the full frame."""
+    height = rle["size"][0]
+    bounds = np.cumsum(_counts(rle["counts"]))
+    starts, ends = bounds[0:-1:2], bounds[1::2]
+    if not (ends > starts).any():
+        return Patch(0, 0, np.zeros((0, 0), dtype=bool))
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    left, right = int(starts[0]) // height, int(ends[-1] - 1) // height + 1
+    top, bottom = int((starts % height).min()), int(((ends - 1) % height).max()) + 1
+    if (starts // height != (ends - 1) // height).any():  # a run goes on in the next column
+        top, bottom = 0, height
+    rows, columns = bottom - top, right - left
+    step = rows + (rows < height)  # a row of background ends each column
+    edges = np.zeros(columns * step + 1, dtype=np.int8)
+    for at, change in ((starts, 1), (ends - 1, -1)):
+        place = (at // height - left) * step + at % height - top + (change < 0)
+        np.add.at(edges, place, np.int8(change))
+    turned = np.cumsum(edges[:-1], dtype=np.int8).reshape(columns, step)[:, :rows]
+    return Patch(left, top, np.ascontiguousarray(turned.T).view(bool))
+
+
+def check_runs(text: bytes, height: int, width: int) -> None:
+    """Raises ValueError for compressed runs that do not cover the frame (height, width) exactly;
+    pycocotools reads and draws such in silence."""
+    ended = len(text) > 0 and not (text[-1] - 48) & 32
+    counts = _counts(text) if ended else np.zeros(0, dtype=np.int64)
+    if (counts < 0).any() or counts.sum() != height * width:
+        raise ValueError(f"a mask's runs cover {counts.sum()} pixels of {width}x{height}")
+
+
+def _counts(text: bytes) -> Runs:
+    """The run lengths that COCO's text stands for (maskApi.c: rleFrString)."""
+    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((codes & 32) == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    values = np.add.reduceat((codes & 31) << (5 * place), first)
+    negative = (codes[last] & 16) != 0
+    values -= np.where(negative, 1 << (5 * (last - first + 1)), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return np.asarray(values)
+
+
 def area(rle: Rle) -> int:
     """Number of pixels."""
     return int(coco_mask.area(rle))
+
+
+def areas(rles: Sequence[Rle]) -> list[int]:
+    """Number of pixels of each."""
+    found: list[int] = coco_mask.area(list(rles)).tolist() if rles else []
+    return found
 
 
 def bounding_boxes(rles: Sequence[Rle]) -> Boxes:
@@ -69,61 +184,10 @@ def from_box(box: NDArray[np.float32], height: int, width: int) -> Rle:
     return encode(mask)
 
 
-def components(mask: Mask, bridge_gap: int = 0) -> list[Mask]:
-    """Split a mask into its 8-connected instances, in the order of their topmost pixels.
-
-    Parts with at most `bridge_gap` background pixels between them, along a row, a column or a
-    diagonal, count as one instance; the pixels themselves are never changed. Each is (H, W) bool.
-    """
-    glue = mask.astype(np.uint8)
-    if bridge_gap > 0:
-        glue = cv2.dilate(glue, np.ones((bridge_gap + 1, bridge_gap + 1), np.uint8)).astype(
-            np.uint8
-        )
-    count, labels = cv2.connectedComponents(glue, connectivity=8)
-    return [part for label in range(1, count) if (part := mask & (labels == label)).any()]
-
-
-def instances(
-    mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
-) -> tuple[list[Rle], int]:
-    """A defect mask as instances, and how many specks were left out.
-
-    `merge` makes one instance of the whole image; otherwise connected components. Specks of fewer
-    than `min_area` pixels are left out; the default keeps everything. Only the mask's bounding
-    region is searched, so a small defect on a large image is cheap.
-    """
-    if not mask.any():
-        return [], 0
-    if merge:
-        parts = [mask]
-    else:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        region = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        parts = []
-        for part in components(mask[region], bridge_gap):
-            full = np.zeros_like(mask)
-            full[region] = part
-            parts.append(full)
-    kept = [part for part in parts if part.sum() >= min_area]
-    return [encode(part) for part in kept], len(parts) - len(kept)
-
-
-def boundary(mask: Mask, width_ratio: float = 0.02) -> Mask:
-    """The pixels of a mask within `width_ratio` of the image diagonal from its contour.
-
-    Boundary IoU's region (Cheng et al., CVPR 2021, section 4): the mask less its erosion; the
-    image border counts as a contour.
-    """
-    height, width = mask.shape
-    steps = max(1, round(width_ratio * float(np.hypot(height, width))))
-    padded = np.pad(mask.astype(np.uint8), 1)
-    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
-    return np.asarray(mask & ~eroded[1:-1, 1:-1].astype(bool))
-
-
 def boundary_iou(first: Rle, second: Rle, width_ratio: float = 0.02) -> float:
     """Boundary IoU of two masks of one image; two empty masks agree perfectly (1.0)."""
-    one, two = (boundary(decode(rle), width_ratio) for rle in (first, second))
+    height, width = first["size"]
+    whole = (Patch(0, 0, decode(rle)) for rle in (first, second))
+    one, two = (patches.boundary(patch, height, width, width_ratio) for patch in whole)
     union = int((one | two).sum())
     return float((one & two).sum() / union) if union else 1.0

@@ -1,56 +1,215 @@
 """Polygons are derived from masks; each reader has its own idea of where a pixel lies.
 
-YOLO segmentation is drawn with `cv2.fillPoly`, whose vertices are pixel centres. A label stands at
-pixel centre + 0.5 before it is divided by the image size, because ultralytics truncates to whole
-pixels when it draws.
+COCO's readers (pycocotools) take vertices for corners of pixels: rings on pixel edges come back to
+the pixel. `cv2.fillPoly`, which YOLO segmentation is trained with, and PIL, which LabelMe draws
+with, take them for centres of pixels. None of these formats knows holes: a hole is reached by a
+seam, a line walked to it and back, which adds no area.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
-from pipeline.geometry.masks import Mask
+from pipeline.geometry.patches import Patch, tight
 
 Ring = NDArray[np.float64]
+Rings = list[Ring]
+Reader = Callable[[Rings], Patch]
+
+_TOLERANCES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)  # pixels, tried in this order
 
 
-def pixel_centre_ring(mask: Mask) -> Ring:
-    """One closed ring (P, 2) of pixel-centre xy that `fillPoly` fills to the mask, holes filled in.
+def edge_polygons(patch: Patch) -> list[Rings]:
+    """Polygons on pixel edges: one list per 4-connected part, its outer ring first, then its holes.
 
-    A mask of several parts becomes one ring by walking a seam of zero width to the nearest point of
-    each part, there and back. At least three vertices; an empty mask has (0, 2).
+    Each ring is (P, 2) xy in image pixels, without the first point again; parts that meet at a
+    corner stay two, so each polygon is valid in the sense of OGC simple features.
     """
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [contour[:, 0, :].astype(np.float64) for contour in found]
-    if not rings:
-        return np.zeros((0, 2))
-    rings.sort(key=len, reverse=True)
+    if not patch.pixels.any():
+        return []
+    _, labels = cv2.connectedComponents(patch.pixels.view(np.uint8), connectivity=4)
+    polygons: list[Rings] = [[] for _ in range(int(labels.max()))]
+    corner = np.array([patch.x, patch.y])
+    for ring in _edge_rings(np.asarray(labels, dtype=np.int32)):
+        column, row = ring[np.lexsort(ring.T[::-1])[0]]  # leftmost, then topmost
+        inside = int(labels[row, column])  # 0: the ring of a hole, whose part is left of it
+        polygon = polygons[(inside or int(labels[row, column - 1])) - 1]
+        shifted = (ring + corner).astype(np.float64)
+        polygon.insert(0 if inside else len(polygon), shifted)
+    return polygons
+
+
+def _edge_rings(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
+    """The closed paths around the parts of `labels` (0: background), (P, 2) xy corners each.
+
+    Every corner ends one horizontal and one vertical edge; sorted along rows, corners pair up to
+    horizontal edges, sorted along columns to vertical ones. Where two pixels meet at a corner only,
+    it counts twice: paths part there between different parts, and go on along the same one.
+    """
+    padded = np.pad(labels, 1)
+    a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    turning = ((a > 0) ^ (b > 0)) ^ ((c > 0) ^ (d > 0))
+    falling = (a > 0) & (d > 0) & (b == 0) & (c == 0)
+    rising = (b > 0) & (c > 0) & (a == 0) & (d == 0)
+    straight = (falling & (a != d)) | (rising & (b == c))  # left with up, right with down
+    crossed = (falling | rising) & ~straight
+    at = [np.argwhere(kind) for kind in (turning, straight, straight, crossed, crossed)]
+    sizes = [len(found) for found in at]
+    corners = np.concatenate(at)  # (P, 2) row, column
+    row_turn = np.repeat([0, 0, 1, 0, 1], sizes)  # first ends the edge from the left
+    column_turn = np.repeat([0, 0, 1, 1, 0], sizes)  # first ends the edge from above
+    along_row = np.lexsort((row_turn, corners[:, 1], corners[:, 0]))
+    along_column = np.lexsort((column_turn, corners[:, 0], corners[:, 1]))
+    across, down = _partners(along_row), _partners(along_column)
+    seen = [False] * len(corners)
+    points = corners[:, ::-1]
+    for start in range(len(corners)):
+        path, corner = [], start
+        while not seen[corner]:
+            other = across[corner]
+            seen[corner] = seen[other] = True
+            path += [corner, other]
+            corner = down[other]
+        if path:
+            yield points[path]
+
+
+def _partners(order: NDArray[np.intp]) -> list[int]:
+    partner = np.empty(len(order), dtype=np.int64)
+    partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
+    found: list[int] = partner.tolist()
+    return found
+
+
+def bridged(rings: Sequence[Ring]) -> Ring:
+    """One ring that walks to every other ring and back by a seam between nearest points."""
     merged = rings[0]
     for ring in rings[1:]:
         merged = _join(merged, ring)
+    return merged
+
+
+def _join(base: Ring, ring: Ring) -> Ring:
+    from scipy.spatial import KDTree
+
+    distances, nearest = KDTree(base).query(ring)
+    start = int(distances.argmin())
+    at = int(nearest[start])
+    loop = np.concatenate([ring[start:], ring[: start + 1]])
+    return np.concatenate([base[: at + 1], loop, base[at:]])
+
+
+def coco_rings(patch: Patch) -> Rings:
+    """One ring per 4-connected part, with seams to its holes, that COCO readers fill exactly."""
+    return [bridged(rings) for rings in edge_polygons(patch)]
+
+
+def centre_ring(patch: Patch, holes: bool = True) -> Ring:
+    """One ring (P, 2) of pixel-centre xy that `fillPoly` fills to the instance, with seams to its
+    parts and, if wanted, its holes. At least three vertices; an empty patch has (0, 2)."""
+    mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
+    found, _ = cv2.findContours(patch.pixels.astype(np.uint8), mode, cv2.CHAIN_APPROX_SIMPLE)
+    corner = np.array([patch.x, patch.y], dtype=np.float64)
+    rings = [contour[:, 0, :] + corner for contour in found]
+    if not rings:
+        return np.zeros((0, 2))
+    rings.sort(key=len, reverse=True)
+    merged = bridged(rings)
     while len(merged) < 3:  # one pixel or a straight line: readers want three vertices
         merged = np.concatenate([merged, merged[:1]])
     return merged
 
 
-def _join(base: Ring, ring: Ring) -> Ring:
-    distances = ((base[:, None, :] - ring[None, :, :]) ** 2).sum(axis=2)
-    at, start = np.unravel_index(int(distances.argmin()), distances.shape)
-    loop = np.concatenate([ring[start:], ring[: start + 1]])
-    return np.concatenate([base[: at + 1], loop, base[at:]])
+def best_centre_ring(patch: Patch, draw: Reader) -> Ring:
+    """The centre ring that keeps most: with seams to holes, or, where drawing those covers more
+    than the holes have, without."""
+    ring = centre_ring(patch)
+    if len(ring) == len(plain := centre_ring(patch, holes=False)):
+        return ring
+    return max((ring, plain), key=lambda way: patch_iou(patch, draw([way])))
+
+
+def simplified(rings: Rings, patch: Patch, draw: Reader, loss: float) -> Rings:
+    """Rings with as few vertices as shapely can leave while `draw` keeps an IoU of 1 - `loss`.
+
+    draw: the rule of the reader. With a `loss` of 0 the rings stay as they are.
+    """
+    from shapely import LinearRing
+    from shapely.errors import ShapelyError
+
+    for tolerance in _TOLERANCES if loss > 0 else ():
+        try:
+            fewer = [
+                np.array(LinearRing(ring).simplify(tolerance).coords)[:-1]
+                if len(ring) > 4
+                else ring
+                for ring in rings
+            ]
+        except (ShapelyError, ValueError):
+            continue
+        if all(len(ring) >= 3 for ring in fewer) and patch_iou(patch, draw(fewer)) >= 1 - loss:
+            return fewer
+    return rings
+
+
+def draw_coco(rings: Rings, height: int, width: int) -> Patch:
+    """The pixels that pycocotools fills: the union of the rings."""
+    usable = [ring.ravel().tolist() for ring in rings if len(ring) >= 3]
+    if not usable:
+        return tight(np.zeros((height, width), dtype=bool))
+    merged = coco_mask.merge(coco_mask.frPyObjects(usable, height, width))
+    return tight(np.asarray(coco_mask.decode(merged), dtype=bool))
 
 
 def to_yolo(ring: Ring, height: int, width: int) -> Ring:
-    """Pixel-centre xy to YOLO's normalised xy in [0, 1]."""
+    """Pixel-centre xy to YOLO's normalised xy in [0, 1].
+
+    The label stands at the centre + 0.5 before it is divided by the image size, because ultralytics
+    truncates to whole pixels when it draws.
+    """
     return (ring + 0.5) / np.array([width, height], dtype=np.float64)
 
 
-def draw_yolo(ring: Ring, height: int, width: int) -> Mask:
+def draw_yolo(ring: Ring, height: int, width: int) -> Patch:
     """The pixels that ultralytics trains on: normalised xy, truncated, drawn by `fillPoly`."""
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    if len(ring):
-        points = (ring * np.array([width, height])).astype(np.int32)
-        cv2.fillPoly(canvas, [points], color=1)
-    return canvas.astype(bool)
+    points = (ring * np.array([width, height])).astype(np.int32)
+    return draw_centres(points, height, width)
+
+
+def draw_centres(ring: NDArray[np.number], height: int, width: int) -> Patch:
+    """The pixels that `fillPoly` fills between whole pixel centres (P, 2), inside the image."""
+    if not len(ring):
+        return Patch(0, 0, np.zeros((0, 0), dtype=bool))
+    points = np.asarray(ring, dtype=np.int32)
+    low, high = points.min(axis=0), points.max(axis=0) + 1
+    canvas = np.zeros((high - low)[::-1], dtype=np.uint8)
+    cv2.fillPoly(canvas, [points - low], color=1)
+    x0, y0 = np.maximum(low, 0)
+    x1, y1 = np.minimum(high, [width, height])
+    inside = canvas[y0 - low[1] : max(y1 - low[1], 0), x0 - low[0] : max(x1 - low[0], 0)]
+    return tight(inside.astype(bool), int(x0), int(y0))
+
+
+def patch_iou(first: Patch, second: Patch) -> float:
+    """IoU of two patches of one image; two empty ones agree perfectly (1.0)."""
+    shared = overlap(first, second)
+    union = first.area + second.area - shared
+    return shared / union if union else 1.0
+
+
+def overlap(first: Patch, second: Patch) -> int:
+    """How many pixels two patches share."""
+    x0, y0 = max(first.x, second.x), max(first.y, second.y)
+    x1, y1 = (min(one, two) for one, two in zip(first.box[2:], second.box[2:], strict=True))
+    if x1 <= x0 or y1 <= y0:
+        return 0
+    one, two = (
+        patch.pixels[y0 - patch.y : y1 - patch.y, x0 - patch.x : x1 - patch.x]
+        for patch in (first, second)
+    )
+    return int(np.count_nonzero(one & two))

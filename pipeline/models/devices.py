@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 
 import numpy as np
@@ -27,21 +26,6 @@ def torch_device(name: str) -> torch.device:
     """One torch device for `auto`, `cpu`, `cuda`, or the first of `0,1`."""
     chosen = choose_device(name).split(",")[0]
     return torch.device(f"cuda:{chosen}" if chosen.isdigit() else chosen)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next image instead of handing it back to the system.
-
-    A SAM encoding frees and asks for the same large blocks again and again, and the page faults of
-    that take half its time on a CPU (benchmarks/sam_encoder.py). Elsewhere than on glibc, nothing.
-    """
-    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):
-        return
 
 
 def seed_all(seed: int) -> None:

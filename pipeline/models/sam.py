@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes, area, clip
-from pipeline.models.devices import keep_freed_memory
+from pipeline.memory import keep_freed_memory
 from pipeline.models.weights import Weights
 from pipeline.types import Image, Masks, Rle
 

@@ -1,55 +1,190 @@
-"""`pipeline convert-masks`: ground-truth masks to COCO, YOLO and PNG, saying what was lost."""
+"""`pipeline convert-masks`: ground-truth masks to COCO, YOLO and PNG, saying what was lost.
+
+Each image goes through on its own, in as many processes as there are cores; what comes back is text
+and figures, which are written as they come. So memory does not grow with the pixels of a set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import ConvertConfig
-from pipeline.errors import Faults
-from pipeline.formats.coco import read_coco, write_coco
-from pipeline.formats.mvtec import group_by, read_defect_masks, read_mvtec
-from pipeline.formats.png_masks import write_png_mask
-from pipeline.formats.yolo import parts_of, write_data_yaml, write_yolo
-from pipeline.geometry import masks as mask_geometry
+from pipeline.engines import Engine, run_over
+from pipeline.errors import DataError, Faults
+from pipeline.fidelity_report import FidelityReport, fidelity_report
+from pipeline.formats.coco import CocoWriter, coco_writer, image_text, parse_row_texts, row_texts
+from pipeline.formats.mvtec import group_by, read_defect_values, read_mvtec
+from pipeline.formats.png_masks import read_png_mask, write_png_mask
+from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image
+from pipeline.geometry.masks import encode_patches
+from pipeline.geometry.patches import Patch, split
+from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.progress import track
 from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.splits import folds, read_split, split, write_split
+from pipeline.splits import folds, read_split, write_split
+from pipeline.splits import split as split_parts
 from pipeline.storage import whole_folder, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What every image of a conversion has in common."""
+
+    folder: Path
+    categories: tuple[str, ...]
+    config: ConvertConfig
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One image, converted: its COCO texts, what each format kept, and what was lost."""
+
+    image: str
+    rows: Sequence[str]
+    kept: Mapping[str, Comparison]
+    specks: int = 0
+    pixels: int = 0
+    pixels_in_coco: int = 0
+    grey: bool = False
+
+
+@dataclass
+class Losses:
+    """What a whole conversion lost, added up image by image."""
+
+    images: int = 0
+    instances: int = 0
+    specks_dropped: int = 0
+    pixels_in_masks: int = 0
+    pixels_in_coco: int = 0
+    masks_with_grey_values: int = 0
+    defect_images_without_instance: list[str] = field(default_factory=list)
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, record: ImageRecord, found: Converted) -> None:
+        """Count one image."""
+        row = self.parts.setdefault(record.part, {"images": 0, "good": 0, "instances": 0})
+        row["images"] += 1
+        row["good"] += record.mask_path is None
+        row["instances"] += len(found.rows)
+        self.images += 1
+        self.instances += len(found.rows)
+        self.specks_dropped += found.specks
+        self.pixels_in_masks += found.pixels
+        self.pixels_in_coco += found.pixels_in_coco
+        self.masks_with_grey_values += found.grey
+        if record.mask_path is not None and not found.rows:
+            self.defect_images_without_instance.append(str(record.path))
+
+
 def convert_masks(
-    products: Sequence[Path], output: Path, config: ConvertConfig, keep_going: bool = False
+    products: Sequence[Path],
+    output: Path,
+    config: ConvertConfig,
+    keep_going: bool = False,
+    engine: Engine = "local",
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Convert MVTec products into `output`; see annotations/README.md for what lies where.
 
-    Returns counts, what was lost, and the faults that `keep_going` passed over.
+    Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
+    over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
     """
     record = RunRecord("convert-masks", config.model_dump(mode="json"))
     faults = Faults(keep_going)
     listed = read_mvtec(products, faults)
     if config.group_by:
         listed = group_by(listed, config.group_by)
-    dataset, losses = _with_objects(_parted(listed, config), config, faults)
+    dataset = _parted(listed, config)
     with whole_folder(output, FILE) as folder:
-        kept = _write(folder, dataset, config)
-        _write_folds(folder, dataset, config)
+        work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
+        losses = Losses()
+        with fidelity_report(folder) as report:
+            done = run_over(work, dataset.records, engine, workers)
+            converted = _written(dataset, track(done, "convert", len(dataset.records)), faults,
+                                 losses, report, folder, config)  # fmt: skip
+        _write_lists(folder, converted, config)
+        kept = report.finish(folder)
+        poor = report.below(config.min_iou) if config.min_iou else 0
         summary = {
             "output": str(output),
-            **_counts(dataset),
-            **losses,
-            "pixels_in_coco": _pixels(read_coco(folder / "annotations" / "instances.json")),
-            "yolo_segment_iou_mean": round(float(np.mean(kept)), 4) if kept else None,
-            "yolo_segment_iou_min": round(min(kept), 4) if kept else None,
+            **vars(losses),
+            "categories": list(dataset.categories),
+            "fidelity": kept,
+            "instances_below_min_iou": poor,
             "faults": [str(error) for error in faults.found],
         }
         record.write(folder, summary, fingerprint(products))
-    return summary
+    return summary | ({"exit_code": 1} if poor else {})
+
+
+def convert_image(record: ImageRecord, plan: Plan) -> Converted | DataError:
+    """Convert one image: write its YOLO labels and its PNG mask, and hold every format against the
+    source's pixels after its own reader has read it back. A fault is returned."""
+    try:
+        values = read_defect_values(record)
+        if values is None:
+            kept = _write(record, [], Detections.none(), plan, [])
+            return Converted(image_text(record), [], kept)
+        mask = np.asarray(values > plan.config.mask_threshold)
+        config = plan.config
+        patches, specks = split(mask, config.one_instance, config.min_area, config.bridge_gap)
+        label = plan.categories.index(record.defect)
+        objects = Detections.from_masks(encode_patches(patches, *record.size), label)
+        loss = config.polygon_loss if config.polygons else None
+        rows = row_texts(record, objects, loss)
+        kept = _write(record, patches, objects, plan, rows)
+    except DataError as error:
+        return error
+    return Converted(
+        image=image_text(record),
+        rows=rows,
+        kept=kept,
+        specks=specks,
+        pixels=int(np.count_nonzero(mask)),
+        pixels_in_coco=sum(row.area_read for row in kept["coco"].rows) if kept else 0,
+        grey=_is_grey(values, patches),
+    )
+
+
+def _write(
+    record: ImageRecord, patches: Sequence[Patch], objects: Detections, plan: Plan,
+    rows: Sequence[str],
+) -> dict[str, Comparison]:  # fmt: skip
+    """Write an image's own files; returns what each format, read back, kept of its objects."""
+    copy, loss = plan.config.copy_images, plan.config.polygon_loss
+    boxes = write_yolo_image(plan.folder, record, objects, False, copy)
+    rings = write_yolo_image(plan.folder / "segment", record, objects, True, copy, loss)
+    if not len(objects):
+        return {}
+    write_png_mask(plan.folder / "masks", record, objects)
+    path = plan.folder / "masks" / Path(record.file_name).with_suffix(".png")
+    count, size = len(plan.categories), record.size
+    read = {
+        "coco": parse_row_texts(rows, size, count),
+        "yolo": parse_labels(boxes, size, count),
+        "yolo-segment": parse_labels(rings, size, count),
+        "png": read_png_mask(path, len(objects)),
+    }
+    return {name: compare(objects, found, *size, patches) for name, found in read.items()}
+
+
+def _is_grey(values: np.ndarray[Any, Any], patches: Sequence[Patch]) -> bool:
+    """Whether a mask has values between 0 and its greatest, as soft or resampled edges have."""
+    for patch in patches:
+        x0, y0, x1, y1 = patch.box
+        inside = values[y0:y1, x0:x1][patch.pixels]
+        if inside.min() != inside.max():
+            return True
+    return False
 
 
 def _parted(dataset: Dataset, config: ConvertConfig) -> Dataset:
@@ -58,90 +193,70 @@ def _parted(dataset: Dataset, config: ConvertConfig) -> Dataset:
     else:
         train = 1 - config.val - config.test
         shares = {"train": train, "test": config.test, "val": config.val}
-        parted = split(dataset, shares, config.seed)
+        parted = split_parts(dataset, shares, config.seed)
     named = (replace(r, file_name=f"{r.part}/{r.file_name}") for r in parted.records)
     return replace(parted, records=tuple(named))
 
 
-def _with_objects(
-    dataset: Dataset, config: ConvertConfig, faults: Faults
-) -> tuple[Dataset, dict[str, Any]]:
-    records: list[ImageRecord] = []
-    objects: dict[int, Detections] = {}
-    specks = pixels = 0
-    empty: list[str] = []
-    for record, mask in read_defect_masks(dataset, faults):
-        records.append(record)
-        if mask is None:
-            continue
-        rles, dropped = mask_geometry.instances(
-            mask, config.one_instance, config.min_area, config.bridge_gap
-        )
-        specks += dropped
-        pixels += int(mask.sum())
-        if not rles:
-            empty.append(str(record.path))
-        label = dataset.categories.index(record.defect)
-        objects[record.id] = Detections.from_masks(rles, label)
-    losses = {
-        "specks_dropped": specks,
-        "pixels_in_masks": pixels,
-        "defect_images_without_instance": empty,
-    }
-    return Dataset(dataset.categories, tuple(records), objects), losses
+def _written(
+    dataset: Dataset, done: Iterator[Converted | DataError], faults: Faults, losses: Losses,
+    report: FidelityReport, folder: Path, config: ConvertConfig,
+) -> Dataset:  # fmt: skip
+    """Write the COCO files as images come back; returns the images that were without fault."""
+    writers: dict[str, CocoWriter] = {}
+    fold_of = _fold_of(dataset, config)
+    kept: list[ImageRecord] = []
+    with ExitStack() as stack:
+        for record, found in zip(dataset.records, done, strict=True):
+            if isinstance(found, DataError):
+                faults.add(found)
+                continue
+            for name in _coco_files(record, fold_of, config):
+                if name not in writers:
+                    path = folder / "annotations" / f"{name}.json"
+                    writers[name] = stack.enter_context(coco_writer(path, dataset.categories))
+                writers[name].add_image(found.image)
+                writers[name].add_rows(found.rows)
+            losses.add(record, found)
+            report.add(record, found.kept)
+            kept.append(record)
+    return Dataset(dataset.categories, tuple(kept))
 
 
-def _write(folder: Path, dataset: Dataset, config: ConvertConfig) -> list[float]:
-    """Write every format; returns the IoU that each YOLO polygon keeps."""
-    write_coco(folder / "annotations" / "instances.json", dataset)
-    for part in sorted({record.part for record in dataset.records}):
-        chosen = dataset.subset([r for r in dataset.records if r.part == part])
-        write_coco(folder / "annotations" / f"instances_{part}.json", chosen)
-    write_yolo(folder, dataset, copy_images=config.copy_images)
-    kept = write_yolo(folder / "segment", dataset, segments=True, copy_images=config.copy_images)
-    for record in track(dataset.records, "write PNG masks"):
-        if len(dataset.on(record)):
-            write_png_mask(folder / "masks", record, dataset.on(record))
-    write_split(folder / "split.json", dataset)
-    return kept
+def _coco_files(
+    record: ImageRecord, fold_of: Mapping[str, int], config: ConvertConfig
+) -> Iterator[str]:
+    yield "instances"
+    yield f"instances_{record.part}"
+    if record.part != "test":
+        for fold in range(config.folds):
+            part = "val" if fold_of[record.group] == fold else "train"
+            yield f"instances_fold{fold}_{part}"
 
 
-def _write_folds(folder: Path, dataset: Dataset, config: ConvertConfig) -> None:
-    """Cross-validation over all images but test's: lists and data.yaml for YOLO, JSON for COCO."""
-    if not config.folds:
-        return
+def _fold_of(dataset: Dataset, config: ConvertConfig) -> Mapping[str, int]:
+    """Cross-validation over all images but test's: the fold of each group."""
     pool = [record for record in dataset.records if record.part != "test"]
-    fold_of = folds(pool, config.folds, config.seed)
+    return folds(pool, config.folds, config.seed) if config.folds else {}
+
+
+def _write_lists(folder: Path, dataset: Dataset, config: ConvertConfig) -> None:
+    """Write what names the images of each part and fold: data.yaml, split.json, lists."""
+    parts = parts_of(dataset.records)
+    for root in (folder, folder / "segment"):
+        write_data_yaml(root / "data.yaml", dataset.categories, parts)
+    write_split(folder / "split.json", dataset)
+    fold_of = _fold_of(dataset, config)
+    held = {"test": parts["test"]} if "test" in parts else {}
     for fold in range(config.folds):
-        parts = parts_of([record for record in dataset.records if record.part == "test"])
-        parts = {"test": parts["test"]} if "test" in parts else {}
-        for name, chosen in (
-            ("train", [r for r in pool if fold_of[r.group] != fold]),
-            ("val", [r for r in pool if fold_of[r.group] == fold]),
-        ):
-            listing = f"fold{fold}_{name}.txt"
-            write_text(folder / listing, "".join(f"./images/{r.file_name}\n" for r in chosen))
-            parts[name] = listing
-            coco = folder / "annotations" / f"instances_fold{fold}_{name}.json"
-            write_coco(coco, dataset.subset(chosen))
-        write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, parts)
-
-
-def _pixels(dataset: Dataset) -> int:
-    objects = (dataset.on(record) for record in dataset.records)
-    return sum(mask_geometry.area(rle) for found in objects for rle in found.masks or ())
-
-
-def _counts(dataset: Dataset) -> dict[str, Any]:
-    parts: dict[str, dict[str, int]] = {}
-    for record in dataset.records:
-        row = parts.setdefault(record.part, {"images": 0, "good": 0, "instances": 0})
-        row["images"] += 1
-        row["good"] += record.mask_path is None
-        row["instances"] += len(dataset.on(record))
-    return {
-        "images": len(dataset.records),
-        "instances": sum(row["instances"] for row in parts.values()),
-        "categories": list(dataset.categories),
-        "parts": parts,
-    }
+        listings = {}
+        for part in ("train", "val"):
+            chosen = [
+                record
+                for record in dataset.records
+                if record.part != "test" and (fold_of[record.group] == fold) == (part == "val")
+            ]
+            listings[part] = f"fold{fold}_{part}.txt"
+            lines = "".join(f"./images/{record.file_name}\n" for record in chosen)
+            write_text(folder / listings[part], lines)
+        write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, held | listings)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Faults
+from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
-from pipeline.formats.mvtec import read_defect_masks, read_mvtec
+from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.pictures.plots import bars, size_scatter
+from pipeline.progress import track
 from pipeline.storage import make_folder
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, Detections
@@ -44,7 +45,12 @@ def stats(source: Path, output: Path | None = None, keep_going: bool = False) ->
 
 def _with_instances(dataset: Dataset, faults: Faults) -> Dataset:
     records, objects = [], {}
-    for record, mask in read_defect_masks(dataset, faults):
+    for record in track(dataset.records, "read masks"):
+        try:
+            mask = read_defect_mask(record)
+        except DataError as error:
+            faults.add(error)
+            continue
         records.append(record)
         if mask is not None:
             label = dataset.categories.index(record.defect)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import DataError
-from pipeline.formats.coco import read_coco, to_coco, write_coco, write_coco_results
+from pipeline.formats.coco import read_coco, write_coco, write_coco_results
 from pipeline.geometry import masks as mask_geometry
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -22,18 +23,24 @@ def dataset_of(mask: np.ndarray) -> Dataset:
     return Dataset(("crack",), (RECORD,), {7: Detections.from_masks(rles, 0)})
 
 
-def test_an_image_without_objects_stays_listed() -> None:
-    raw = to_coco(Dataset(("crack",), (RECORD,)))
+def written(folder: Path, dataset: Dataset) -> dict[str, Any]:
+    write_coco(folder / "x.json", dataset)
+    raw: dict[str, Any] = json.loads((folder / "x.json").read_text())
+    return raw
+
+
+def test_an_image_without_objects_stays_listed(tmp_path: Path) -> None:
+    raw = written(tmp_path, Dataset(("crack",), (RECORD,)))
     assert raw["annotations"] == []
     assert raw["images"] == [
         {"id": 7, "file_name": "a.png", "height": 12, "width": 16, "defect": "good"}
     ]
 
 
-def test_ids_count_from_1_and_nothing_is_a_crowd() -> None:
+def test_ids_count_from_1_and_nothing_is_a_crowd(tmp_path: Path) -> None:
     mask = np.zeros((12, 16), bool)
     mask[2:5, 3:9] = mask[8, 1] = True
-    raw = to_coco(dataset_of(mask))
+    raw = written(tmp_path, dataset_of(mask))
     assert [row["id"] for row in raw["annotations"]] == [1, 2]
     assert [row["category_id"] for row in raw["annotations"]] == [1, 1]
     assert {row["iscrowd"] for row in raw["annotations"]} == {0}
@@ -130,7 +137,7 @@ def test_quality_columns_survive_the_round_trip(tmp_path: Path) -> None:
     assert found["annotation_id"].tolist() == [1]
 
 
-def test_answers_stand_in_the_order_of_their_prompts() -> None:
+def test_answers_stand_in_the_order_of_their_prompts(tmp_path: Path) -> None:
     def answer(image: int, prompt: int) -> tuple[ImageRecord, Detections]:
         record = ImageRecord(image, Path(f"{image}"), f"{image}", height=12, width=16)
         boxes = np.array([[prompt, 0, prompt + 1, 1]], np.float32)
@@ -139,5 +146,7 @@ def test_answers_stand_in_the_order_of_their_prompts() -> None:
 
     answers = [answer(1, 5), answer(2, 3)]  # the file that asked had image 2's box first
     objects = {record.id: found for record, found in answers}
-    raw = to_coco(Dataset(("crack",), tuple(record for record, _ in answers), objects))
+    raw = written(
+        tmp_path, Dataset(("crack",), tuple(record for record, _ in answers), objects)
+    )
     assert [(row["id"], row["prompt_id"]) for row in raw["annotations"]] == [(1, 3), (2, 5)]

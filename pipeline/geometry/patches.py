@@ -1,0 +1,118 @@
+"""A mask cut to where it has pixels: what one instance costs then depends on its size alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+class Patch(NamedTuple):
+    """The pixels (h, w) bool of one instance, whose top left pixel is (x, y) of the image."""
+
+    x: int
+    y: int
+    pixels: Mask
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Half-open x0, y0, x1, y1 of the patch, which is the instance's own where it is tight."""
+        height, width = self.pixels.shape
+        return self.x, self.y, self.x + width, self.y + height
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return int(np.count_nonzero(self.pixels))
+
+
+def tight(mask: Mask, x: int = 0, y: int = 0) -> Patch:
+    """The smallest patch that holds all pixels of a mask (H, W) whose corner is at (x, y); an empty
+    mask has a patch of 0 x 0."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return Patch(x + left, y + top, mask[top : top + height, left : left + width])
+
+
+def paste(patch: Patch, height: int, width: int) -> Mask:
+    """The whole mask (height, width); what lies outside the image is cut off."""
+    canvas = np.zeros((height, width), dtype=bool)
+    x0, y0, x1, y1 = patch.box
+    inside = patch.pixels[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    canvas[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = inside
+    return canvas
+
+
+def components(mask: Mask, bridge_gap: int = 0) -> list[Patch]:
+    """Split a mask into its 8-connected instances, in the order of their topmost pixels,
+    from left to right.
+
+    Parts with at most `bridge_gap` background pixels between them, along a row, a column or a
+    diagonal, count as one instance; the pixels themselves are never changed. Only the region that
+    has pixels is searched, so a small defect on a large image is cheap.
+    """
+    x, y, region = tight(mask)
+    if not region.size:
+        return []
+    glue = region.view(np.uint8)
+    if bridge_gap > 0:
+        glue = cv2.dilate(glue, np.ones((bridge_gap + 1, bridge_gap + 1), np.uint8)).astype(
+            np.uint8
+        )
+    _, labels = cv2.connectedComponents(glue, connectivity=8, ltype=cv2.CV_32S)
+    outlines, tree = cv2.findContours(glue, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parts = []
+    for outline, (_, _, _, parent) in zip(outlines, tree[0].tolist(), strict=True):
+        if parent >= 0:  # the edge of a hole
+            continue
+        left, top, width, height = cv2.boundingRect(outline)
+        window = slice(top, top + height), slice(left, left + width)
+        part = labels[window] == labels[outline[0, 0, 1], outline[0, 0, 0]]
+        if bridge_gap > 0:
+            parts.append(tight(part & region[window], x + left, y + top))
+        else:
+            parts.append(Patch(x + left, y + top, part))
+    found = [part for part in parts if part.pixels.size]
+    return sorted(found, key=lambda part: (part.y, part.x + int(part.pixels[0].argmax())))
+
+
+def split(
+    mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
+) -> tuple[list[Patch], int]:
+    """A defect mask as instances, and how many specks were left out.
+
+    `merge` makes one instance of the whole image; otherwise connected components. Specks of fewer
+    than `min_area` pixels are left out; the default keeps everything.
+    """
+    if merge:
+        whole = tight(mask)
+        parts = [whole] if whole.pixels.size else []
+    else:
+        parts = components(mask, bridge_gap)
+    kept = [part for part in parts if part.area >= min_area]
+    return kept, len(parts) - len(kept)
+
+
+def count_parts_and_holes(patch: Patch) -> tuple[int, int]:
+    """How many 8-connected parts a patch has, and how many holes (4-connected background)."""
+    if not patch.pixels.size:
+        return 0, 0
+    padded = np.pad(patch.pixels.view(np.uint8), 1)
+    _, tree = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[-2:]
+    holes = int((tree[0, :, 3] >= 0).sum())
+    return len(tree[0]) - holes, holes
+
+
+def boundary(patch: Patch, height: int, width: int, width_ratio: float = 0.02) -> Mask:
+    """The pixels (h, w) of a patch within `width_ratio` of the image diagonal from its contour.
+
+    Boundary IoU's region (Cheng et al., CVPR 2021, section 4): the mask less its erosion; the
+    image border counts as a contour.
+    """
+    steps = max(1, round(width_ratio * float(np.hypot(height, width))))
+    padded = np.pad(patch.pixels.view(np.uint8), 1)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
+    return np.asarray(patch.pixels & ~eroded[1:-1, 1:-1].astype(bool))

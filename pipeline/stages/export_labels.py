@@ -1,0 +1,101 @@
+"""`pipeline export` and `pipeline import`: COCO to another tool's format, and back.
+
+Both write, read back by the rules of the tool that will read, and report what each object kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ExportConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.fidelity_report import fidelity_report
+from pipeline.formats.catalogue import FORMATS, Format
+from pipeline.metrics.fidelity import compare
+from pipeline.progress import track
+from pipeline.run_record import FILE, RunRecord, fingerprint
+from pipeline.storage import whole_folder
+from pipeline.types import Dataset, ImageRecord
+
+
+def export_labels(
+    source: Path, to: str, output: Path, config: ExportConfig, images: Path | None = None
+) -> dict[str, Any]:
+    """Write a COCO set (file, or folder that convert-masks wrote) in the format `to`.
+
+    images: the folder that the file's names are relative to; without it, `images` beside the file
+    or beside its folder. Raises ConfigError for an unknown format, DataError for what cannot be
+    read. `exit_code` is 1 when an object keeps an IoU under `config.min_iou`.
+    """
+    dataset = FORMATS["coco"].read(source, images or _images_beside(source))
+    return _rewritten("export", dataset, _format(to, "--to"), to, source, output, config)
+
+
+def import_labels(
+    source: Path, origin: str, output: Path, config: ExportConfig, images: Path | None = None
+) -> dict[str, Any]:
+    """Read labels in the format `origin` and write them as COCO into `output`.
+
+    images: the folder of the images, where the format does not say. Raises as `export_labels`.
+    """
+    dataset = _format(origin, "--from").read(source, images)
+    return _rewritten("import", dataset, FORMATS["coco"], "coco", source, output, config)
+
+
+def _rewritten(
+    command: str, dataset: Dataset, form: Format, name: str, source: Path, output: Path,
+    config: ExportConfig,
+) -> dict[str, Any]:  # fmt: skip
+    record = RunRecord(command, {**config.model_dump(mode="json"), "format": name})
+    _refuse_missing_images(dataset)
+    with whole_folder(output, FILE) as folder:
+        form.write(folder, dataset, config.copy_images, config.polygon_loss)
+        back = form.read(folder, None)
+        with fidelity_report(folder) as report:
+            for one, other in _pairs(dataset, back):
+                objects = dataset.on(one)
+                report.add(one, {name: compare(objects, back.on(other), *one.size)})
+        poor = report.below(config.min_iou) if config.min_iou else 0
+        summary = {
+            "output": str(output),
+            "format": name,
+            "images": len(dataset.records),
+            "objects": sum(len(dataset.on(found)) for found in dataset.records),
+            "categories": list(dataset.categories),
+            "fidelity": report.finish(folder),
+            "objects_below_min_iou": poor,
+        }
+        record.write(folder, summary, fingerprint([source]))
+    return summary | ({"exit_code": 1} if poor else {})
+
+
+def _format(name: str, option: str) -> Format:
+    if name not in FORMATS:
+        raise ConfigError(f"{option} {name}: no such format; there are {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _images_beside(source: Path) -> Path | None:
+    folders = (source.parent / "images", source.parent.parent / "images")
+    return next((folder for folder in folders if source.is_file() and folder.is_dir()), None)
+
+
+def _refuse_missing_images(dataset: Dataset) -> None:
+    for record in dataset.records:
+        if not record.path.is_file():
+            raise DataError(record.path, "no such image", "give their folder with --images")
+
+
+def _pairs(dataset: Dataset, back: Dataset) -> Iterator[tuple[ImageRecord, ImageRecord]]:
+    """Each image with what was read back of it, by its name, or the last part of it where a format
+    keeps no folders; one that is gone with an empty one."""
+    by_name = {record.file_name: record for record in back.records}
+    last = Counter(Path(name).name for name in by_name)
+    by_name |= {Path(n).name: r for n, r in by_name.items() if last[Path(n).name] == 1}
+    for record in track(dataset.records, "read back"):
+        found = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
+        yield record, found or replace(record, id=-1)
