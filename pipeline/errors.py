@@ -25,6 +25,10 @@ class DataError(PipelineError):
         self.remedy = remedy
         super().__init__(f"{path}: {reason}" + (f"; {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> tuple[type[DataError], tuple[Path, str, str]]:
+        """Errors cross from one process to another."""
+        return type(self), (self.path, self.reason, self.remedy)
+
 
 class WeightsError(PipelineError):
     """Model weights are missing, unreachable or not what their name promises."""

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import strategies
 from pipeline.images import read_mask, read_mask_values, read_size, write_png
 from pipeline.png import has_exif, read_grey
 
@@ -53,10 +53,8 @@ def test_every_kind_of_png_is_a_mask(tmp_path: Path, mode: str) -> None:
     mask = np.zeros((9, 12), np.uint8)
     mask[2:5, 3:9] = 255
     image = Image.fromarray(mask)
-    if mode == "I;16":
-        image = Image.fromarray(mask.astype(np.uint16) * 257)
-    else:
-        image = image.convert(mode)
+    deep = Image.fromarray(mask.astype(np.uint16) * 257)
+    image = deep if mode == "I;16" else image.convert(mode)
     image.save(tmp_path / "m.png")
     assert (read_mask(tmp_path / "m.png") == (mask > 0)).all()
 

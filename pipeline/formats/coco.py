@@ -167,7 +167,7 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
 def _parsed(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
     try:
         return _parse(path, raw, images)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(path, f"is not valid COCO ({error!r})", "see COCO's data format") from error
 
 

@@ -66,7 +66,8 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
         except (ValueError, KeyError) as error:
             raise DataError(path, f"image {name}: {error}", "export it anew") from error
         place = (images or path.parent / "images") / name
-        part = node.get("subset", "")
+        folder = name.partition("/")[0]
+        part = node.get("subset", folder if folder in {"train", "val", "test"} else "")
         records.append(ImageRecord(number, place, name, *size, part=part))
     return Dataset(tuple(categories), tuple(records), objects)
 
@@ -134,8 +135,6 @@ def _add_image(
     size = {"width": str(record.width), "height": str(record.height)}
     named = {"id": str(number), "name": record.file_name}
     node = ElementTree.SubElement(tree, "image", named | size)
-    if record.part:
-        node.set("subset", record.part)
     for row, label in enumerate(objects.labels):
         common = {"label": categories[int(label)], "source": "manual", "occluded": "0"}
         if objects.masks is None:

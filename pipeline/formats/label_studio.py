@@ -74,7 +74,7 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
                 else tuple(int(side) for side in task["size"])
             )
             objects[number] = _parse(rows, categories, (size[0], size[1]))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(
                 path, f"task {task.get('id')} cannot be read ({error!r})", "export it anew"
             ) from error

@@ -72,7 +72,7 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
             size = int(content["imageHeight"]), int(content["imageWidth"])
             name = (path.relative_to(root).parent / content["imagePath"]).as_posix()
             objects[number] = _parse(content["shapes"], categories, size)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(path, f"is not a LabelMe file ({error!r})", "mend it") from error
         records.append(ImageRecord(number, (images or root) / name, name, *size))
     return Dataset(tuple(categories), tuple(records), objects)
@@ -121,25 +121,14 @@ def _ring(patch: Patch, size: tuple[int, int], loss: float | None) -> Ring | Non
 
 
 def draw_polygon(ring: Ring, height: int, width: int) -> Patch:
-    """The pixels of a polygon (P, 2) xy as `labelme.utils.shape_to_mask` draws it, by PIL."""
+    """The pixels of a polygon (P, 2) xy as `labelme.utils.shape_to_mask` draws it, by PIL. On the
+    whole image, for PIL's rounding depends on where a polygon lies."""
     from PIL import Image, ImageDraw
 
-    low = np.floor(ring.min(axis=0)).astype(int)
-    high = np.ceil(ring.max(axis=0)).astype(int) + 1
-    canvas = Image.new("L", tuple((high - low + 1).tolist()))
-    points = [tuple(point) for point in (ring - low).tolist()]
+    canvas = Image.new("L", (width, height))
+    points = [tuple(point) for point in ring.tolist()]
     ImageDraw.Draw(canvas).polygon(points, outline=1, fill=1)
-    drawn = Patch(int(low[0]), int(low[1]), np.asarray(canvas, dtype=bool))
-    return tight(paste(drawn, height, width)) if _beyond(drawn, height, width) else _tight(drawn)
-
-
-def _tight(patch: Patch) -> Patch:
-    return tight(patch.pixels, patch.x, patch.y)
-
-
-def _beyond(patch: Patch, height: int, width: int) -> bool:
-    x0, y0, x1, y1 = patch.box
-    return x0 < 0 or y0 < 0 or x1 > width or y1 > height
+    return tight(np.asarray(canvas) > 0)
 
 
 def _parse(

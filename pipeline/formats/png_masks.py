@@ -69,7 +69,7 @@ def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
     content = read_json(root / _LISTING)
     try:
         return _parse(root, content, images or root)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             root / _LISTING, f"is not a listing of PNG masks ({error!r})", "write it anew"
         ) from error

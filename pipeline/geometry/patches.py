@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+_MANY = 200  # boxes, of which each pair is compared
 
 
 class Patch(NamedTuple):
@@ -62,21 +64,32 @@ def components(mask: Mask, bridge_gap: int = 0) -> list[Patch]:
         glue = cv2.dilate(glue, np.ones((bridge_gap + 1, bridge_gap + 1), np.uint8)).astype(
             np.uint8
         )
-    _, labels = cv2.connectedComponents(glue, connectivity=8, ltype=cv2.CV_32S)
     outlines, tree = cv2.findContours(glue, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = [o for o, node in zip(outlines, tree[0], strict=True) if node[3] < 0]  # no holes' edges
+    boxes = [cv2.boundingRect(outline) for outline in outer]
+    labels = None
+    if _overlap(boxes):  # else a box holds one component alone, and none need be told apart
+        _, labels = cv2.connectedComponents(glue, connectivity=8, ltype=cv2.CV_32S)
     parts = []
-    for outline, (_, _, _, parent) in zip(outlines, tree[0].tolist(), strict=True):
-        if parent >= 0:  # the edge of a hole
-            continue
-        left, top, width, height = cv2.boundingRect(outline)
+    for outline, (left, top, width, height) in zip(outer, boxes, strict=True):
         window = slice(top, top + height), slice(left, left + width)
-        part = labels[window] == labels[outline[0, 0, 1], outline[0, 0, 0]]
-        if bridge_gap > 0:
-            parts.append(tight(part & region[window], x + left, y + top))
-        else:
-            parts.append(Patch(x + left, y + top, part))
+        part = region[window]
+        if labels is not None:
+            part = part & (labels[window] == labels[outline[0, 0, 1], outline[0, 0, 0]])
+        parts.append(tight(part, x + left, y + top) if bridge_gap > 0 else
+                     Patch(x + left, y + top, part.copy()))  # fmt: skip
     found = [part for part in parts if part.pixels.size]
     return sorted(found, key=lambda part: (part.y, part.x + int(part.pixels[0].argmax())))
+
+
+def _overlap(boxes: Sequence[Sequence[int]]) -> bool:
+    """Whether any two boxes (x, y, width, height) share a pixel."""
+    rows = np.array(boxes)
+    low, high = rows[:, :2], rows[:, :2] + rows[:, 2:]
+    if len(rows) > _MANY:
+        return True
+    shared = (low[:, None] < high[None]).all(axis=2)
+    return bool((shared & shared.T).sum() > len(rows))
 
 
 def split(

@@ -146,7 +146,5 @@ def test_answers_stand_in_the_order_of_their_prompts(tmp_path: Path) -> None:
 
     answers = [answer(1, 5), answer(2, 3)]  # the file that asked had image 2's box first
     objects = {record.id: found for record, found in answers}
-    raw = written(
-        tmp_path, Dataset(("crack",), tuple(record for record, _ in answers), objects)
-    )
+    raw = written(tmp_path, Dataset(("crack",), tuple(record for record, _ in answers), objects))
     assert [(row["id"], row["prompt_id"]) for row in raw["annotations"]] == [(1, 3), (2, 5)]

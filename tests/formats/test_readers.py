@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import ConvertConfig
+from pipeline.config import ConvertConfig, ExportConfig
 from pipeline.models import ultralytics_offline
 from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.export_labels import export_labels
 
 MakeProduct = Callable[..., Path]
 BLOCK_PIXELS = 24  # the fixture's mask is 6 x 4
@@ -122,3 +123,99 @@ def test_data_yaml_names_only_parts_that_exist(make_product: MakeProduct, tmp_pa
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     assert data["train"] == data["val"] == "images/train"
     assert "test" not in data
+
+
+@pytest.fixture
+def holed(make_product: MakeProduct, tmp_path: Path) -> Path:
+    """A set whose one mask has a hole, two parts, a one-pixel scratch and a single pixel."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[4:16, 4:20] = 255
+    mask[8:12, 8:14] = 0
+    mask[20:24, 30:34] = 255
+    mask[30, 5:40] = 255
+    mask[40, 50] = 255
+    output = tmp_path / "set"
+    product = make_product({"crack": 2}, mask=mask, good_train=1, good_test=0)
+    convert_masks([product], output, ConvertConfig(one_instance=True, val=0, test=0))
+    return output
+
+
+HOLED_PIXELS = 12 * 16 - 4 * 6 + 16 + 35 + 1
+
+
+def exported(holed: Path, name: str) -> Path:
+    target = holed.parent / name
+    found = export_labels(holed, name, target, ExportConfig())
+    assert found["fidelity"][name]["instances"] == 2
+    return target
+
+
+def test_datumaro_reads_cvats_masks(holed: Path) -> None:
+    import datumaro
+
+    path = exported(holed, "cvat") / "annotations.xml"
+    read = datumaro.Dataset.import_from(str(path), "cvat")
+    masks = [a for item in read for a in item.annotations]
+    assert [int(mask.image.sum()) for mask in masks] == [HOLED_PIXELS] * 2
+    assert {mask.type for mask in masks} == {datumaro.AnnotationType.mask}
+
+
+def test_datumaro_reads_cvats_coco(holed: Path) -> None:
+    import datumaro
+
+    read = datumaro.Dataset.import_from(str(exported(holed, "cvat-coco")), "coco_instances")
+    found = [a for item in read for a in item.annotations]
+    masks = [a for a in found if a.type == datumaro.AnnotationType.mask]
+    assert [int(mask.image.sum()) for mask in masks] == [HOLED_PIXELS] * 2
+    assert all(item.media is not None for item in read)
+
+
+def test_datumaro_reads_voc_boxes_and_masks(holed: Path) -> None:
+    import datumaro
+
+    read = datumaro.Dataset.import_from(
+        str(exported(holed, "voc")), "voc", coordinate_mode="voc-one-based"
+    )
+    found = [a for item in read for a in item.annotations]
+    boxes = [a.get_bbox() for a in found if a.type == datumaro.AnnotationType.bbox]
+    assert boxes == [[4, 4, 47, 37]] * 2  # x, y, width, height of columns 4-50, rows 4-40
+    masks = [a for a in found if a.type == datumaro.AnnotationType.mask]
+    assert [int(mask.image.sum()) for mask in masks] == [HOLED_PIXELS] * 2
+
+
+def test_supervision_reads_voc_boxes(holed: Path) -> None:
+    import supervision
+
+    root = exported(holed, "voc")
+    read = supervision.DetectionDataset.from_pascal_voc(
+        str(root / "JPEGImages" / "train"), str(root / "Annotations" / "train")
+    )
+    boxes = [found.xyxy[0].tolist() for _, _, found in read if len(found)]
+    assert boxes == [[4, 4, 51, 41]] * 2  # half-open
+
+
+def test_torchvision_reads_coco_polygons_through_pycocotools(holed: Path) -> None:
+    from torchvision.datasets import CocoDetection
+
+    root = exported(holed, "coco-polygon")
+    read = CocoDetection(str(root / "images"), str(root / "annotations" / "instances.json"))
+    rows = [row for _, target in read for row in target]
+    assert all(isinstance(row["segmentation"], list) for row in rows)
+    assert [read.coco.annToMask(row).sum() for row in rows] == [HOLED_PIXELS] * 2
+
+
+def test_ultralytics_draws_the_hole_of_a_polygon(holed: Path) -> None:
+    ultralytics_offline.load()
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.utils import check_det_dataset, polygon2mask
+
+    root = exported(holed, "yolo-segment")
+    data = check_det_dataset(str(root / "data.yaml"))
+    dataset = YOLODataset(data["train"], data=data, task="segment", augment=False, imgsz=64)
+    rows = [row for row in dataset.labels if len(row["cls"])]
+    assert len(rows) == 2
+    for row in rows:
+        points = row["segments"][0] * [64, 48]
+        drawn = polygon2mask((48, 64), [points.ravel()])
+        assert not drawn[8:12, 8:14].any()
+        assert drawn.sum() <= HOLED_PIXELS + 40  # seams of one pixel between the four parts

@@ -3,9 +3,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import strategies
 from hypothesis import given, settings
 
-import strategies
 from pipeline.geometry import masks, patches
 
 

@@ -5,10 +5,10 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
+import strategies
 from hypothesis import given, settings
 from shapely import Polygon
 
-import strategies
 from pipeline.geometry import patches
 from pipeline.geometry.patches import Patch, paste
 from pipeline.geometry.polygons import (

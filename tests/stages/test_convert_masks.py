@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import ConvertConfig
+from pipeline.engines import Engine
 from pipeline.errors import DataError
 from pipeline.stages.convert_masks import convert_masks
 
@@ -64,6 +65,50 @@ def test_the_same_input_gives_the_same_bytes(make_product: MakeProduct, tmp_path
     assert len(names) > 40
     for name in names - {Path("run.json")}:  # which holds the time it took
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("local", 2), ("ray", 2)])
+def test_processes_and_ray_write_the_same_bytes(
+    make_product: MakeProduct, tmp_path: Path, engine: Engine, workers: int
+) -> None:
+    product = make_product({"crack": 12, "stain": 9})
+    convert_masks([product], tmp_path / "one", ConvertConfig(folds=2))
+    convert_masks([product], tmp_path / "two", ConvertConfig(folds=2), engine=engine,
+                  workers=workers)  # fmt: skip
+    names = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
+    assert len(names) > 80
+    for name in names - {Path("run.json")}:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_faults_are_the_same_in_one_process_and_in_two(
+    make_product: MakeProduct, tmp_path: Path, workers: int
+) -> None:
+    product = make_product({"crack": 20})
+    for number in (3, 17):
+        (product / "ground_truth" / "crack" / f"{number:03d}_mask.png").write_bytes(b"broken")
+    found = convert_masks([product], tmp_path / "out", ConvertConfig(), True, workers=workers)
+    assert [Path(fault.split(":")[0]).name for fault in found["faults"]] == [
+        "003_mask.png",
+        "017_mask.png",
+    ]
+    assert found["images"] == 24
+
+
+def test_masks_with_soft_edges_are_counted_and_a_threshold_hardens_them(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:14, 20:26] = 255
+    mask[10:14, 26] = 60
+    mask[30, 40] = 3  # a speck of compression
+    product = make_product({"crack": 2}, mask=mask)
+    soft = convert_masks([product], tmp_path / "soft", ConvertConfig())
+    assert (soft["masks_with_grey_values"], soft["instances"]) == (2, 4)
+    hard = convert_masks([product], tmp_path / "hard", ConvertConfig(mask_threshold=127))
+    assert (hard["masks_with_grey_values"], hard["instances"]) == (0, 2)
+    assert hard["pixels_in_coco"] == 48
 
 
 def test_a_split_file_is_reused_for_more_pictures_or_other_formats(

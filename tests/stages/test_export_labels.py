@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.config import ConvertConfig, ExportConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.catalogue import FORMATS
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.export_labels import export_labels, import_labels
+
+MakeProduct = Callable[..., Path]
+
+
+@pytest.fixture
+def converted(make_product: MakeProduct, tmp_path: Path) -> Path:
+    """Discs of 20 pixels' radius, whose polygons can be simplified."""
+    mask = np.zeros((48, 64), np.uint8)
+    cv2.circle(mask, (30, 24), 20, 255, -1)
+    convert_masks([make_product({"crack": 2, "stain": 1}, mask=mask)], tmp_path / "set",
+                  ConvertConfig())  # fmt: skip
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: str) -> None:
+    sent = export_labels(converted, name, tmp_path / name, ExportConfig())
+    assert sent["fidelity"][name] == {
+        "instances": 3, "iou_mean": 1.0, "iou_min": 1.0, "changed": 0, "lost": 0,
+    }  # fmt: skip
+    got = import_labels(tmp_path / name, name, tmp_path / f"{name} back", ExportConfig())
+    assert (got["images"], got["objects"]) == (sent["images"], sent["objects"]) == (9, 3)
+    assert got["categories"] == ["crack", "stain"]
+    raw = json.loads((tmp_path / f"{name} back" / "annotations" / "instances.json").read_text())
+    areas = [row["area"] for row in raw["annotations"]]
+    assert len(areas) == 3
+    if name != "yolo":  # which holds boxes of 41 x 41
+        assert len(set(areas)) == 1
+        assert areas[0] < 41 * 41
+
+
+def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
+    converted: Path, tmp_path: Path
+) -> None:
+    config = ExportConfig(polygon_loss=0.1, min_iou=0.999)
+    found = export_labels(converted, "yolo-segment", tmp_path / "out", config)
+    assert found["exit_code"] == 1
+    assert found["objects_below_min_iou"] == 3
+    report = json.loads((tmp_path / "out" / "fidelity.json").read_text())
+    total = report["formats"]["yolo-segment"]
+    assert 0.9 <= total["iou_min"] == found["fidelity"]["yolo-segment"]["iou_min"] < 0.999
+    with (tmp_path / "out" / "fidelity.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 3
+    assert sum(int(row["area_read"]) for row in rows) == total["area_read"]
+    pictures = sorted((tmp_path / "out" / "fidelity").iterdir())
+    assert len(pictures) == len(report["worst"]) == 3
+    assert cv2.imread(str(pictures[0])).shape == (220, 220, 3)
+
+
+def test_a_bound_that_is_kept_lets_the_command_pass(converted: Path, tmp_path: Path) -> None:
+    config = ExportConfig(polygon_loss=0.02, min_iou=0.98)
+    assert "exit_code" not in export_labels(converted, "coco-polygon", tmp_path / "o", config)
+    exact = ConvertConfig(min_iou=1.0)
+    again = convert_masks([converted.parent / "widget"], tmp_path / "again", exact)
+    assert "exit_code" not in again
+
+
+def test_images_elsewhere_are_found_with_images_and_missed_in_one_line(
+    converted: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "labels.json"
+    moved.write_bytes((converted / "annotations" / "instances.json").read_bytes())
+    with pytest.raises(DataError, match="no such image; give their folder with --images"):
+        export_labels(moved, "voc", tmp_path / "out", ExportConfig())
+    assert not (tmp_path / "out").exists()
+    images = converted / "images"
+    assert export_labels(moved, "voc", tmp_path / "out", ExportConfig(), images)["images"] == 9
+
+
+def test_an_unknown_format_is_answered_with_the_known(converted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such format; there are coco, .*voc"):
+        export_labels(converted, "xls", tmp_path / "out", ExportConfig())
+
+
+def test_a_folder_of_the_users_own_is_not_replaced(converted: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(DataError, match="holds files that this command did not write"):
+        export_labels(converted, "png", tmp_path / "mine", ExportConfig())
