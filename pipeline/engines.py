@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -93,7 +94,7 @@ def _over_ray(work: Work[Item, Result], items: Sequence[Item], workers: int) -> 
         ) from error
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level="ERROR", num_cpus=workers or None)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, num_cpus=workers or None)
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True

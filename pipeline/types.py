@@ -69,7 +69,7 @@ class Detections:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a set. `path` is where it lies now; `file_name` is its name inside the set.
 

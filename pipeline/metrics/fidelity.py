@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -148,10 +149,10 @@ class Worst:
 
 
 class FidelityTotals:
-    """Adds up what was kept, per format, in memory that grows by four bytes an instance."""
+    """Adds up what was kept, per format, in memory that grows by eight bytes an instance."""
 
     def __init__(self, worst: int = 10) -> None:
-        self._ious: dict[str, list[NDArray[np.float32]]] = {}
+        self._ious: dict[str, array[float]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._furthest: dict[str, float] = {}
         self._most = worst
@@ -160,11 +161,11 @@ class FidelityTotals:
 
     def add(self, name: str, record: ImageRecord, found: Comparison) -> None:
         """Count the instances of one image, written as the format `name`."""
-        self._ious.setdefault(name, [])
+        ious = self._ious.setdefault(name, array("d"))
         if not found.rows:
             return
         table = np.array(found.rows, dtype=np.float64)
-        self._ious[name].append(table[:, 0].astype(np.float32))
+        ious.extend(table[:, 0].tolist())
         self._sums[name] = self._sums.get(name, 0.0) + table.sum(axis=0)
         self._furthest[name] = max(self._furthest.get(name, 0.0), float(table[:, -1].max()))
         for row, (kept, masks) in enumerate(zip(found.rows, found.evidence, strict=True)):
@@ -183,7 +184,7 @@ class FidelityTotals:
 
     def below(self, least: float) -> int:
         """How many instances keep an IoU under `least`, over all formats."""
-        return sum(int((part < least).sum()) for parts in self._ious.values() for part in parts)
+        return sum(iou < least for found in self._ious.values() for iou in found)
 
     def summary(self) -> Mapping[str, Mapping[str, Any]]:
         """Per format: instances, IoU, boundary IoU, and sums of area, parts and holes."""
@@ -192,7 +193,7 @@ class FidelityTotals:
     def _row(self, name: str) -> Mapping[str, Any]:
         if name not in self._sums:
             return {"instances": 0}
-        ious = np.concatenate(self._ious[name]).astype(np.float64)
+        ious = np.array(self._ious[name], dtype=np.float64)
         sums = dict(zip(COLUMNS, self._sums[name].tolist(), strict=True))
         return {
             "instances": len(ious),

@@ -100,10 +100,10 @@ def convert_masks(
     """
     record = RunRecord("convert-masks", config.model_dump(mode="json"))
     faults = Faults(keep_going)
-    listed = read_mvtec(products, faults)
+    dataset = read_mvtec(products, faults)
     if config.group_by:
-        listed = group_by(listed, config.group_by)
-    dataset = _parted(listed, config)
+        dataset = group_by(dataset, config.group_by)
+    dataset = _parted(dataset, config)
     with whole_folder(output, FILE) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
         losses = Losses()
