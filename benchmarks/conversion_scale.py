@@ -2,6 +2,7 @@
 
 python benchmarks/conversion_scale.py memory 2 1000 10000 100000     peak memory with two processes
 python benchmarks/conversion_scale.py speed 2000                     one process and two, in turn
+python benchmarks/conversion_scale.py engines 2000                   two processes, here and by Ray
 
 Masks are 1024x1024; beyond 400 they are hard links to the first ones. All that the command does is
 in the figures: listing, splitting, converting, writing four formats, reading them back, the report.
@@ -28,7 +29,8 @@ from pipeline.stages.convert_masks import convert_masks
 if __name__ == "__main__":
     set_quiet(True)
     start = time.perf_counter()
-    convert_masks([Path(sys.argv[1])], Path(sys.argv[2]), ConvertConfig(), workers=int(sys.argv[3]))
+    convert_masks([Path(sys.argv[1])], Path(sys.argv[2]), ConvertConfig(),
+                  engine=sys.argv[4], workers=int(sys.argv[3]))
     peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in
              (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = time.perf_counter() - start
@@ -36,12 +38,12 @@ if __name__ == "__main__":
 """
 
 
-def convert(folder: Path, product: Path, workers: int) -> dict[str, float]:
+def convert(folder: Path, product: Path, workers: int, engine: str = "local") -> dict[str, float]:
     """Run the conversion in a process of its own. Returns seconds, and peak memory in MB of the
     main process and of the largest worker."""
     script = folder / "convert.py"
     script.write_text(_RUN)
-    call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers)]
+    call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers), engine]
     done = subprocess.run(call, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -52,33 +54,35 @@ def memory(workers: int, counts: list[int]) -> None:
     print("| masks | processes | main process, MB | each worker, MB | masks a second |")
     print("|---|---|---|---|---|")
     for count in counts:
-        for workers in (1, 2):
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                found = convert(folder, write_product(folder / "blobs", count), workers)
-            worker = f"{found['worker']:.0f}" if workers > 1 else "-"
-            rate = count / found["seconds"]
-            print(
-                f"| {count} | {workers} | {found['main']:.0f} | {worker} | {rate:.0f} |", flush=True
-            )
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            found = convert(folder, write_product(folder / "blobs", count), workers)
+        worker = f"{found['worker']:.0f}" if workers > 1 else "-"
+        rate = count / found["seconds"]
+        print(f"| {count} | {workers} | {found['main']:.0f} | {worker} | {rate:.0f} |", flush=True)
 
 
-def speed(count: int, rounds: int = 3) -> None:
-    """Print the medians of one process and of two, in turn, and their ratio."""
-    times: dict[int, list[float]] = {1: [], 2: []}
+def compare(count: int, ways: list[tuple[int, str]], rounds: int = 3) -> None:
+    """Print the medians of two ways (processes, engine), run in turn, and their ratio."""
+    times: dict[tuple[int, str], list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:
         product = write_product(Path(name) / "blobs", count)
         for _ in range(rounds):
-            for workers, found in times.items():
+            for way, found in times.items():
                 start = time.perf_counter()
-                convert(Path(name), product, workers)
+                convert(Path(name), product, *way)
                 found.append(time.perf_counter() - start)
-    one, two = (statistics.median(found) for found in times.values())
-    print(f"{count} masks: one process {one:.1f} s, two {two:.1f} s, ratio {one / two:.2f}")
+    medians = [statistics.median(found) for found in times.values()]
+    for (workers, engine), seconds in zip(ways, medians, strict=True):
+        print(f"{count} masks, {workers} processes, {engine}: {seconds:.1f} s")
+    print(f"ratio {medians[0] / medians[1]:.2f}")
 
 
 if __name__ == "__main__":
+    counts = [int(count) for count in sys.argv[2:]]
     if sys.argv[1] == "memory":
-        memory(int(sys.argv[2]), [int(count) for count in sys.argv[3:]])
+        memory(counts[0], counts[1:])
+    elif sys.argv[1] == "speed":
+        compare(counts[0], [(1, "local"), (2, "local")])
     else:
-        speed(int(sys.argv[2]))
+        compare(counts[0], [(2, "local"), (2, "ray")])

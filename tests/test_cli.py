@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from pipeline import cli
+from pipeline.formats.catalogue import FORMATS
 
 MakeProduct = Callable[..., Path]
 
@@ -57,6 +59,11 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["evaluate", "--truth", "a.json", "--predictions", "b"], "a.json: no such file"),
         (["weights", "fetch", "resnet99"], "no weights are called 'resnet99'; known: "),
         (["report", "."], "holds no finished step"),
+        (["export", "no.json", "--to", "voc", "-o", "out"], "no.json: no such file"),
+        (["export", "no.json", "--to", "xls", "-o", "out"], "no such format; there are coco,"),
+        (["import", "nowhere", "--from", "voc", "-o", "out"], "holds no XML file"),
+        (["validate", "nowhere"], "nowhere: is neither COCO JSON nor a YOLO set"),
+        (["validate", "no.json"], "no.json: no such file"),
         (["classify", "--data", ".", "-o", "out"], "is not in MVTec layout"),
         (["synthesize", "-o", "out", "--set", "colour=red"], "unknown key: 'colour'"),
         (["nonsense"], "No such command 'nonsense'"),
@@ -138,6 +145,69 @@ def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert told.splitlines()[-1].startswith("pipeline: stopped")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_a_conversion_even_with_keep_going(
+    make_product: MakeProduct, tmp_path: Path, workers: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 2, (300, 300)).astype(np.uint8)
+    product = make_product({"crack": 3}, mask=noise, size=(300, 300))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    arguments = ["pipeline", "convert-masks", str(product), "-o", str(tmp_path / "out"), "-q",
+                 "--keep-going", "--workers", str(workers)]  # fmt: skip
+    start = f"from pipeline.cli import main; import sys; sys.argv = {arguments}; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + ignore + start], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "cannot be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["widget"]
+
+
+def test_ctrl_c_ends_a_conversion_in_several_processes(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    import signal
+    import time
+
+    product = make_product({"crack": 400}, size=(400, 400))
+    out = tmp_path / "out"
+    arguments = ["convert-masks", str(product), "-o", str(out), "--workers", "2"]
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *arguments],
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while not list(tmp_path.glob(".out.*/labels/*/*.txt")):  # it is at work
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == 130
+    assert told.splitlines()[-1].startswith("pipeline: stopped")
+    assert [path.name for path in tmp_path.iterdir()] == ["widget"]
+
+
+def test_formats_are_listed() -> None:
+    listed = pipeline("export", "--formats").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(FORMATS)
+
+
+def test_a_bound_on_what_is_lost_is_an_exit_code_and_a_fault_too(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[2:40, 2:3] = mask[2:40, 60:61] = 255  # two parts: one YOLO ring needs a seam
+    product = make_product({"crack": 1}, mask=mask)
+    strict = ["convert-masks", product, "-o", tmp_path / "out", "--one-instance", "--min-iou"]
+    assert pipeline(*strict, "0.999").returncode == 1
+    assert (tmp_path / "out" / "fidelity.json").is_file()
+    assert pipeline(*strict, "0.5").returncode == 0
+    assert pipeline("validate", tmp_path / "out").returncode == 0
+    (tmp_path / "out" / "data.yaml").write_text("names: [a, a]\ntrain: images\n")
+    done = pipeline("validate", tmp_path / "out")
+    assert done.returncode == 1
+    assert "categories disagree" in done.stdout
 
 
 def test_weights_are_listed_and_verified(tmp_path: Path) -> None:

@@ -196,6 +196,18 @@ def test_every_run_length_text_is_pycocotools_own(
     assert row["segmentation"] == {"size": [40, 50], "counts": theirs["counts"].decode()}
 
 
+def test_an_image_of_more_than_255_objects_is_converted(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    """pycocotools.mask.area raises OverflowError for 256 masks at once; 8-bit PNG masks end too."""
+    mask = np.zeros((40, 50), np.uint8)
+    mask[::2, ::2] = 255  # 20 x 25 single pixels
+    product = make_product({"crack": 1}, mask=mask, size=(40, 50))
+    found = convert_masks([product], tmp_path / "out", ConvertConfig())
+    assert found["instances"] == 500
+    assert {row["iou_min"] for row in found["fidelity"].values()} == {1.0}
+
+
 def test_a_doubled_seam_to_each_hole_changes_no_pixel() -> None:
     mask = frame()
     mask[12:14, 14:16] = True  # an island in the hole: a part of its own in the same instance

@@ -141,10 +141,11 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool) -> Any:
 @click.command()
 @click.argument("source", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder for the pictures.")
+@click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
 @options(KEEP)
 @common
-def stats(source: Path, output: Path | None, keep_going: bool) -> Any:
+def stats(source: Path, output: Path | None, keep_going: bool, mask_threshold: int) -> Any:
     """Count and draw what an MVTec product folder or a COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
-    return stage(source, output, keep_going)
+    return stage(source, output, keep_going, mask_threshold)

@@ -147,12 +147,6 @@ def area(rle: Rle) -> int:
     return int(coco_mask.area(rle))
 
 
-def areas(rles: Sequence[Rle]) -> list[int]:
-    """Number of pixels of each."""
-    found: list[int] = coco_mask.area(list(rles)).tolist() if rles else []
-    return found
-
-
 def bounding_boxes(rles: Sequence[Rle]) -> Boxes:
     """(N, 4) half-open xyxy boxes; an empty mask has the box (0, 0, 0, 0)."""
     if not rles:

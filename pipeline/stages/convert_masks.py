@@ -128,22 +128,24 @@ def convert_masks(
 
 def convert_image(record: ImageRecord, plan: Plan) -> Converted | DataError:
     """Convert one image: write its YOLO labels and its PNG mask, and hold every format against the
-    source's pixels after its own reader has read it back. A fault is returned."""
+    source's pixels after its own reader has read it back.
+
+    A fault of the mask file is returned; one in writing, such as a full disk, is raised.
+    """
     try:
         values = read_defect_values(record)
-        if values is None:
-            kept = _write(record, [], Detections.none(), plan, [])
-            return Converted(image_text(record), [], kept)
-        mask = np.asarray(values > plan.config.mask_threshold)
-        config = plan.config
-        patches, specks = split(mask, config.one_instance, config.min_area, config.bridge_gap)
-        label = plan.categories.index(record.defect)
-        objects = Detections.from_masks(encode_patches(patches, *record.size), label)
-        loss = config.polygon_loss if config.polygons else None
-        rows = row_texts(record, objects, loss)
-        kept = _write(record, patches, objects, plan, rows)
     except DataError as error:
         return error
+    if values is None:
+        kept = _write(record, [], Detections.none(), plan, [])
+        return Converted(image_text(record), [], kept)
+    config = plan.config
+    mask = np.asarray(values > config.mask_threshold)
+    patches, specks = split(mask, config.one_instance, config.min_area, config.bridge_gap)
+    label = plan.categories.index(record.defect)
+    objects = Detections.from_masks(encode_patches(patches, *record.size), label)
+    rows = row_texts(record, objects, config.polygon_loss if config.polygons else None)
+    kept = _write(record, patches, objects, plan, rows)
     return Converted(
         image=image_text(record),
         rows=rows,

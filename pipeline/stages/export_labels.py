@@ -31,8 +31,9 @@ def export_labels(
     or beside its folder. Raises ConfigError for an unknown format, DataError for what cannot be
     read. `exit_code` is 1 when an object keeps an IoU under `config.min_iou`.
     """
+    form = _format(to, "--to")
     dataset = FORMATS["coco"].read(source, images or _images_beside(source))
-    return _rewritten("export", dataset, _format(to, "--to"), to, source, output, config)
+    return _rewritten("export", dataset, form, to, source, output, config)
 
 
 def import_labels(

@@ -56,10 +56,11 @@ def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
     if not config.products:
         draw = partial(synthesize, products[0], config.synthesize)
         steps.append(Step("synthesize", products[0], _plain(config.synthesize), [], draw))
-    count = partial(stats, products[0], root / "stats")
+    threshold = config.convert.mask_threshold
+    count = partial(stats, products[0], root / "stats", mask_threshold=threshold)
     convert = partial(convert_masks, products, data, config.convert)
     steps += [
-        Step("stats", root / "stats", {}, products, count),
+        Step("stats", root / "stats", {"mask_threshold": threshold}, products, count),
         Step("convert-masks", data, _plain(config.convert), products, convert),
         Step(
             "finetune-yolo",

@@ -22,8 +22,12 @@ from pipeline.types import GOOD, Dataset, Detections
 _ZIPPER = {"images": 391, "train": 240, "test": 151, "size": "1024x1024"}
 
 
-def stats(source: Path, output: Path | None = None, keep_going: bool = False) -> dict[str, Any]:
+def stats(
+    source: Path, output: Path | None = None, keep_going: bool = False, mask_threshold: int = 0
+) -> dict[str, Any]:
     """Counts, sizes and areas of an MVTec product folder or a COCO file.
+
+    Mask values above `mask_threshold` are defect.
 
     With `output`, pictures are drawn there. The original zipper of MVTec AD is held against its
     published table. Raises DataError for what cannot be read.
@@ -32,7 +36,7 @@ def stats(source: Path, output: Path | None = None, keep_going: bool = False) ->
     if source.suffix.lower() == ".json":
         dataset = read_coco(source)
     else:
-        dataset = _with_instances(read_mvtec([source], faults), faults)
+        dataset = _with_instances(read_mvtec([source], faults), faults, mask_threshold)
     summary = _summary(dataset) | {"faults": [str(error) for error in faults.found]}
     if source.name == "zipper":
         summary["published_table"] = _against_published(summary)
@@ -43,11 +47,11 @@ def stats(source: Path, output: Path | None = None, keep_going: bool = False) ->
     return summary
 
 
-def _with_instances(dataset: Dataset, faults: Faults) -> Dataset:
+def _with_instances(dataset: Dataset, faults: Faults, threshold: int) -> Dataset:
     records, objects = [], {}
     for record in track(dataset.records, "read masks"):
         try:
-            mask = read_defect_mask(record)
+            mask = read_defect_mask(record, threshold)
         except DataError as error:
             faults.add(error)
             continue
