@@ -10,7 +10,7 @@ in the figures: listing, splitting, converting, writing four formats, reading th
 
 from __future__ import annotations
 
-import json
+import contextlib
 import statistics
 import subprocess
 import sys
@@ -18,10 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from drawn_masks import write_product
 
 _RUN = """
-import json, resource, sys, time
+import sys, time
 from pathlib import Path
 from pipeline.config import ConvertConfig
 from pipeline.progress import set_quiet
@@ -31,35 +32,44 @@ if __name__ == "__main__":
     start = time.perf_counter()
     convert_masks([Path(sys.argv[1])], Path(sys.argv[2]), ConvertConfig(),
                   engine=sys.argv[4], workers=int(sys.argv[3]))
-    peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in
-             (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "main": peaks[0], "worker": peaks[1]}))
+    print(time.perf_counter() - start)
 """
 
 
-def convert(folder: Path, product: Path, workers: int, engine: str = "local") -> dict[str, float]:
-    """Run the conversion in a process of its own. Returns seconds, and peak memory in MB of the
-    main process and of the largest worker."""
+def convert(
+    folder: Path, product: Path, workers: int, engine: str = "local"
+) -> tuple[float, float]:
+    """Run the conversion in a process of its own. Returns its seconds, and the greatest sum in MB
+    of what its processes held in memory at one time, looked at five times a second."""
     script = folder / "convert.py"
     script.write_text(_RUN)
     call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers), engine]
-    done = subprocess.run(call, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _held(process.pid))
+        time.sleep(0.2)
+    return float(process.communicate()[0]), peak / 2**20
+
+
+def _held(process: int) -> int:
+    held = 0
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+        parent = psutil.Process(process)
+        for member in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                held += member.memory_full_info().pss  # what processes share counts once
+    return held
 
 
 def memory(workers: int, counts: list[int]) -> None:
-    """Print peak memory for each size of set."""
-    print("| masks | processes | main process, MB | each worker, MB | masks a second |")
-    print("|---|---|---|---|---|")
+    """Print peak memory of all processes together for each size of set."""
+    print("| masks | processes | peak memory in all, MB | masks a second |\n|---|---|---|---|")
     for count in counts:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            found = convert(folder, write_product(folder / "blobs", count), workers)
-        worker = f"{found['worker']:.0f}" if workers > 1 else "-"
-        rate = count / found["seconds"]
-        print(f"| {count} | {workers} | {found['main']:.0f} | {worker} | {rate:.0f} |", flush=True)
+            seconds, peak = convert(folder, write_product(folder / "blobs", count), workers)
+        print(f"| {count} | {workers} | {peak:.0f} | {count / seconds:.0f} |", flush=True)
 
 
 def compare(count: int, ways: list[tuple[int, str]], rounds: int = 3) -> None:

@@ -94,7 +94,8 @@ def _over_ray(work: Work[Item, Result], items: Sequence[Item], workers: int) -> 
         ) from error
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, num_cpus=workers or None)
+        cores = None if os.environ.get("RAY_ADDRESS") else workers or None  # a cluster has its own
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, num_cpus=cores)
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -108,7 +109,8 @@ def _over_ray(work: Work[Item, Result], items: Sequence[Item], workers: int) -> 
             keep_freed_memory()
             return {"results": pickle.dumps(_work_on(work, pickle.loads(row["items"])))}
 
-        for row in ray.data.from_items(batches).map(on_batch).iter_rows():
+        done = ray.data.from_items(batches).map(on_batch, concurrency=workers or None)
+        for row in done.iter_rows():
             yield from pickle.loads(row["results"])
     finally:
         if started:
