@@ -117,14 +117,22 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     assert "cannot be written (Not a directory)" in done.stderr.splitlines()[-1]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # write() then fails
-    arguments = ["pipeline", "synthesize", "-o", str(tmp_path / "zip"), "-q"]
-    start = f"from pipeline.cli import main; import sys; sys.argv = {arguments}; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", limit + ignore + start], capture_output=True, text=True, check=False
+def pipeline_on_a_full_disk(limit: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Files cannot grow beyond `limit` bytes: a write then fails as on a full disk."""
+    script = (
+        "import resource, signal, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"sys.argv = {['pipeline', *map(str, arguments), '-q']}\n"
+        "from pipeline.cli import main; main()"
     )
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    done = pipeline_on_a_full_disk(20000, "synthesize", "-o", tmp_path / "zip")
     assert done.returncode == 2
     assert "cannot be written (File too large)" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -153,14 +161,8 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 2, (300, 300)).astype(np.uint8)
     product = make_product({"crack": 3}, mask=noise, size=(300, 300))
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
-    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    arguments = ["pipeline", "convert-masks", str(product), "-o", str(tmp_path / "out"), "-q",
-                 "--keep-going", "--workers", str(workers)]  # fmt: skip
-    start = f"from pipeline.cli import main; import sys; sys.argv = {arguments}; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", limit + ignore + start], capture_output=True, text=True, check=False
-    )
+    verb = ["convert-masks", product, "-o", tmp_path / "out", "--keep-going"]
+    done = pipeline_on_a_full_disk(9000, *verb, "--workers", workers)
     assert done.returncode == 2
     assert "cannot be written (File too large)" in done.stderr
     assert done.stderr.count("\n") == 1

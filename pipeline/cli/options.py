@@ -30,7 +30,7 @@ def common(verb: Command) -> Command:
         if as_json:
             print(json.dumps(summary, sort_keys=True, ensure_ascii=False))
         elif not quiet:
-            _print(summary)
+            _print({key: value for key, value in summary.items() if key != "exit_code"})
         return summary.get("exit_code", 0)
 
     return wrapped

@@ -7,83 +7,26 @@ Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_stream import coco_writer
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
 from pipeline.geometry.masks import Rle, check_runs, to_patch
 from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
-from pipeline.storage import read_json, whole_file, write_json
+from pipeline.storage import read_json, write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "split", "defect", "group", "part")
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
-
-
-class CocoWriter:
-    """Takes images one by one and keeps none: a file of any length in little memory.
-
-    Rows come as JSON texts, made where the work was done; ids are given here, from 1.
-    """
-
-    def __init__(self, images: IO[str], annotations: IO[str]) -> None:
-        self._images, self._annotations = images, annotations
-        self._count = 0
-        self._image_count = 0
-
-    def add_image(self, image: str) -> None:
-        """List an image, given as a JSON object."""
-        self._images.write((",\n" if self._image_count else "\n") + image)
-        self._image_count += 1
-
-    def add_rows(self, rows: Iterable[str]) -> None:
-        """List annotations, given as JSON objects without `id`."""
-        for row in rows:
-            start = ",\n" if self._count else "\n"
-            self._count += 1
-            self._annotations.write(f'{start}{{"id": {self._count}, {row[1:]}')
-
-
-@contextmanager
-def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
-    """A writer of COCO instances JSON; the file is there, whole, when the block has succeeded.
-
-    Raises DataError when the system refuses.
-    """
-    with (
-        whole_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-        tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=path.parent) as spool,
-    ):
-        head = {"info": _INFO, "licenses": [], "categories": category_entries(categories)}
-        file.write(f'{_text(head)[:-1]},\n"images": [')
-        yield CocoWriter(file, spool)
-        file.write('],\n"annotations": [')
-        spool.seek(0)
-        shutil.copyfileobj(spool, file, 1 << 20)
-        file.write("]}\n")
-
-
-_INFO = {"description": "written by pipeline", "version": "1.0"}
-
-
-def category_entries(categories: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's categories, numbered from 1."""
-    return [
-        {"id": label + 1, "name": name, "supercategory": "defect"}
-        for label, name in enumerate(categories)
-    ]
 
 
 def image_text(record: ImageRecord) -> str:

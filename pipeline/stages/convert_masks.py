@@ -19,7 +19,8 @@ from pipeline.config import ConvertConfig
 from pipeline.engines import Engine, run_over
 from pipeline.errors import DataError, Faults
 from pipeline.fidelity_report import FidelityReport, fidelity_report
-from pipeline.formats.coco import CocoWriter, coco_writer, image_text, parse_row_texts, row_texts
+from pipeline.formats.coco import image_text, parse_row_texts, row_texts
+from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.mvtec import group_by, read_defect_values, read_mvtec
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
 from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image

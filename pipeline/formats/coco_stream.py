@@ -1,0 +1,67 @@
+"""COCO instances written as a stream: a file of any length in little memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.storage import whole_file
+
+_INFO = {"description": "written by pipeline", "version": "1.0"}
+
+
+class CocoWriter:
+    """Takes images one by one and keeps none: a file of any length in little memory.
+
+    Rows come as JSON texts, made where the work was done; ids are given here, from 1.
+    """
+
+    def __init__(self, images: IO[str], annotations: IO[str]) -> None:
+        self._images, self._annotations = images, annotations
+        self._count = 0
+        self._image_count = 0
+
+    def add_image(self, image: str) -> None:
+        """List an image, given as a JSON object."""
+        self._images.write((",\n" if self._image_count else "\n") + image)
+        self._image_count += 1
+
+    def add_rows(self, rows: Iterable[str]) -> None:
+        """List annotations, given as JSON objects without `id`."""
+        for row in rows:
+            start = ",\n" if self._count else "\n"
+            self._count += 1
+            self._annotations.write(f'{start}{{"id": {self._count}, {row[1:]}')
+
+
+@contextmanager
+def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
+    """A writer of COCO instances JSON; the file is there, whole, when the block has succeeded.
+
+    Raises DataError when the system refuses.
+    """
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=path.parent) as spool,
+    ):
+        head = {"info": _INFO, "licenses": [], "categories": category_entries(categories)}
+        file.write(f'{json.dumps(head, sort_keys=True)[:-1]},\n"images": [')
+        yield CocoWriter(file, spool)
+        file.write('],\n"annotations": [')
+        spool.seek(0)
+        shutil.copyfileobj(spool, file, 1 << 20)
+        file.write("]}\n")
+
+
+def category_entries(categories: Sequence[str]) -> list[dict[str, Any]]:
+    """COCO's categories, numbered from 1."""
+    return [
+        {"id": label + 1, "name": name, "supercategory": "defect"}
+        for label, name in enumerate(categories)
+    ]
