@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -75,6 +75,7 @@ class ImageRecord:
 
     `split` is the part of the source it came from; `part` the part it is used for (train, val,
     test); `group` keeps pictures of one object together. `mask_path` is None for good images.
+    Raises ValueError for a `file_name` that leaves its folder, for files are written by it.
     """
 
     id: int
@@ -88,6 +89,11 @@ class ImageRecord:
     mask_path: Path | None = None
     group: str = ""
     part: str = ""
+
+    def __post_init__(self) -> None:
+        name = PurePosixPath(self.file_name)
+        if name.is_absolute() or ".." in name.parts:
+            raise ValueError(f"file_name {self.file_name} leaves its folder")
 
     @property
     def size(self) -> tuple[int, int]:

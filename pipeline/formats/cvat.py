@@ -63,12 +63,12 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
         try:
             size = int(node.get("height", "")), int(node.get("width", ""))
             objects[number] = _parse(node, categories, size)
+            place = (images or path.parent / "images") / name
+            folder = name.partition("/")[0]
+            part = node.get("subset", folder if folder in {"train", "val", "test"} else "")
+            records.append(ImageRecord(number, place, name, *size, part=part))
         except (ValueError, KeyError) as error:
             raise DataError(path, f"image {name}: {error}", "export it anew") from error
-        place = (images or path.parent / "images") / name
-        folder = name.partition("/")[0]
-        part = node.get("subset", folder if folder in {"train", "val", "test"} else "")
-        records.append(ImageRecord(number, place, name, *size, part=part))
     return Dataset(tuple(categories), tuple(records), objects)
 
 

@@ -74,13 +74,13 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
                 else tuple(int(side) for side in task["size"])
             )
             objects[number] = _parse(rows, categories, (size[0], size[1]))
+            place = (images or path.parent / "images") / name
+            part = str(task["data"].get("part", ""))
+            records.append(ImageRecord(number, place, name, size[0], size[1], part=part))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(
                 path, f"task {task.get('id')} cannot be read ({error!r})", "export it anew"
             ) from error
-        place = (images or path.parent / "images") / name
-        part = str(task["data"].get("part", ""))
-        records.append(ImageRecord(number, place, name, size[0], size[1], part=part))
     return Dataset(tuple(categories), tuple(records), objects)
 
 

@@ -70,11 +70,13 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
     for number, (path, content) in enumerate(contents.items(), start=1):
         try:
             size = int(content["imageHeight"]), int(content["imageWidth"])
-            name = (path.relative_to(root).parent / content["imagePath"]).as_posix()
+            image = path.parent / str(content["imagePath"]).replace("\\", "/")  # from Windows
+            name = (path.relative_to(root).parent / image.name).as_posix()
             objects[number] = _parse(content["shapes"], categories, size)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(path, f"is not a LabelMe file ({error!r})", "mend it") from error
-        records.append(ImageRecord(number, (images or root) / name, name, *size))
+        place = images / name if images else image
+        records.append(ImageRecord(number, place, name, *size))
     return Dataset(tuple(categories), tuple(records), objects)
 
 

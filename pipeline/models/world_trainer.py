@@ -89,7 +89,7 @@ class _Bar:
             total=trainer.epochs * batches,
             initial=trainer.start_epoch * batches,
             desc="fine-tune, batches",
-            disable=is_quiet(),
+            disable=is_quiet() or int(os.environ.get("RANK", "0")) > 0,  # one bar for all GPUs
             mininterval=0.1 if sys.stderr.isatty() else 10.0,
             file=sys.stderr,
         )

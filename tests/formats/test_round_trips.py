@@ -229,6 +229,16 @@ def test_a_brush_with_literals_is_read() -> None:
         decode_brush(data, 1, 3)
 
 
+def test_a_labelme_file_may_lie_beside_its_folder_of_images(tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png", np.zeros((4, 6), np.uint8))
+    content = {"shapes": [], "imagePath": "..\\images\\a.png", "imageHeight": 4, "imageWidth": 6}
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.json").write_text(json.dumps(content))
+    (record,) = FORMATS["labelme"].read(tmp_path / "labels", None).records
+    assert record.file_name == "a.png"
+    assert record.path.is_file()
+
+
 @quick
 @given(strategies.masks)
 def test_labelmes_polygons_are_drawn_as_labelme_does(mask: np.ndarray) -> None:
@@ -260,10 +270,16 @@ def test_labelmes_polygons_are_drawn_as_labelme_does(mask: np.ndarray) -> None:
         ("label-studio", "tasks.json", '[{"id": 7, "data": {"image": "a.png"}}]', "task 7"),
         ("coco-results", "results.json", "{}", "no such file"),
         ("png", "masks/objects.json", '{"images": 3}', "is not a listing"),
+        ("coco", "annotations/instances.json",
+         '{"images": [{"id": 1, "file_name": "../../a.png", "height": 1, "width": 1}], '
+         '"annotations": [], "categories": []}', "leaves its folder"),
+        ("cvat", "annotations.xml",
+         '<annotations><image name="/etc/a.png" height="1" width="1"/></annotations>',
+         "leaves its folder"),
         ("yolo", "data.yaml", "train: images", "names no categories"),
         ("yolo", "data.yaml", "names: [a]\ntrain: images", "does not exist"),
     ],
-)
+)  # fmt: skip
 def test_a_broken_file_is_one_line_with_its_path(
     tmp_path: Path, name: str, file: str, content: str, message: str
 ) -> None:
