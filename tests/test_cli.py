@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,18 +141,28 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    import signal
-    import time
-
-    command = [sys.executable, "-m", "pipeline", "synthesize", "-o", str(tmp_path / "z")]
+def stopped_by_ctrl_c(folder: Path, pattern: str, *arguments: object) -> tuple[int, str]:
+    """Start a command, press Ctrl-C once a file of `pattern` is there; its exit code and stderr."""
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background
+        f"sys.argv = {['pipeline', *map(str, arguments)]}\n"  # is started deaf to it
+        "from pipeline.cli import main\n"
+        "if __name__ == '__main__': main()"
+    )
+    command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.rglob("*.png")):  # it is at work
+    while not list(folder.glob(pattern)):  # it is at work
         assert process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     told = process.communicate()[1]
-    assert process.returncode == 130
+    return process.returncode, told
+
+
+def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    code, told = stopped_by_ctrl_c(tmp_path, ".z*/**/*.png", "synthesize", "-o", tmp_path / "z")
+    assert code == 130
     assert told.splitlines()[-1].startswith("pipeline: stopped")
     assert not list(tmp_path.iterdir())
 
@@ -172,20 +184,10 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
 def test_ctrl_c_ends_a_conversion_in_several_processes(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    import signal
-    import time
-
     product = make_product({"crack": 400}, size=(400, 400))
-    out = tmp_path / "out"
-    arguments = ["convert-masks", str(product), "-o", str(out), "--workers", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "pipeline", *arguments],
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
-    while not list(tmp_path.glob(".out.*/labels/*/*.txt")):  # it is at work
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate()[1]
-    assert process.returncode == 130
+    verb = ["convert-masks", product, "-o", tmp_path / "out", "--workers", 2]
+    code, told = stopped_by_ctrl_c(tmp_path, ".out.*/labels/*/*.txt", *verb)
+    assert code == 130
     assert told.splitlines()[-1].startswith("pipeline: stopped")
     assert [path.name for path in tmp_path.iterdir()] == ["widget"]
 
