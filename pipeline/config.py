@@ -118,18 +118,72 @@ class FinetuneConfig(Config):
     seed: int = 0
 
 
+class LooksConfig(Config):
+    """How SAM looks at objects, where it is not to look as its card says or, for one that was not
+    tuned, as `pipeline/models/sam.py` has it: see `Looks` there for what each means."""
+
+    side: Annotated[int, Field(ge=64, multiple_of=64)] | None = None
+    zoom_below: Annotated[float, Field(ge=0)] | None = None
+    zooms: Annotated[tuple[Annotated[float, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    turns: Annotated[int, Field(ge=1, le=8)] | None = None
+    pad: Annotated[float, Field(ge=0)] | None = None
+    reach: Annotated[float, Field(ge=0)] | None = None
+    rounds: Positive | None = None
+    point: bool | None = None
+    multimask: bool | None = None
+    jitters: Annotated[int, Field(ge=0, le=4)] | None = None
+
+
 class SegmentConfig(Config):
-    """How boxes become masks. The detector's boxes below `confidence`, or beyond the best
-    `max_boxes` of an image, are left; without a figure, the detector's own is taken, which
-    finetune-yolo chose on the validation images. `multimask` lets SAM offer three masks and takes
-    the one it rates best; on zippers a single mask was the better one."""
+    """How boxes become masks. `sam` is a name or the folder of finetune-sam.
+
+    The detector's boxes below `confidence`, or beyond the best `max_boxes` of an image, are left;
+    without a figure, the detector's own is taken, which finetune-yolo chose on the validation
+    images. `engine` computes SAM's image encoder; `cache_gb` bounds what is kept of it on disk (0:
+    nothing). `heatmaps`: a folder whose <image>.npy or .png says where in a box to look. `tighten`
+    replaces boxes by their masks' own.
+    """
 
     sam: str = "mobile_sam"
-    multimask: bool = False
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    cache_gb: Annotated[float, Field(ge=0)] = 20.0
+    looks: LooksConfig = LooksConfig()
+    heatmaps: Path | None = None
+    tighten: bool = False
     confidence: Probability | None = None
     max_boxes: Positive = 100
     part: str | None = None
     overlays: bool = True
+
+
+class FinetuneSamConfig(Config):
+    """How SAM is tuned, on the masks of train and val, and tested on those of test.
+
+    `tune`: the mask decoder alone, with the prompt encoder, or with adapters of `rank` in the image
+    encoder. `masks` takes that many, drawn by `seed`, in place of all. `views` looks are taken at
+    each object at `zooms` (from, to), and `steps` made of `batch` objects each, whose boxes are
+    moved by a normal error of `jitter` of their sides. `folds` are left out in turn to calibrate
+    the expected IoU (0: not). `looks` is how the tuned SAM will look.
+    """
+
+    sam: str = "mobile_sam"
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    cache_gb: Annotated[float, Field(ge=0)] = 20.0
+    tune: Literal["decoder", "prompts", "encoder"] = "decoder"
+    rank: Positive = 4
+    masks: Positive | None = None
+    views: Positive = 24
+    zooms: tuple[Annotated[float, Field(ge=1)], Annotated[float, Field(ge=1)]] = (1.4, 1.9)
+    steps: Positive = 400
+    batch: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    jitter: Share = 0.04
+    folds: Whole = 3
+    looks: LooksConfig = LooksConfig()
+    multimask: bool = False
+    rounds: Positive = 1
+    robustness: bool = True
+    seed: int = 0
 
 
 class ClassifyConfig(Config):
@@ -161,7 +215,8 @@ class EvaluateConfig(Config):
 class RunConfig(Config):
     """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers.
 
-    The detector learns all products; statistics and the classifier are of the first one.
+    The detector and SAM learn all products; statistics and the classifier are of the first one.
+    With `tune_sam`, `finetune_sam` tunes the SAM that `segment` names, which `segment` then uses.
     """
 
     output: Path = Path("runs/default")
@@ -169,6 +224,8 @@ class RunConfig(Config):
     synthesize: SynthesizeConfig = SynthesizeConfig()
     convert: ConvertConfig = ConvertConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    tune_sam: bool = True
+    finetune_sam: FinetuneSamConfig = FinetuneSamConfig()
     segment: SegmentConfig = SegmentConfig()
     classify: ClassifyConfig | None = ClassifyConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -76,6 +76,26 @@ def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     return read_mask_values(path)
 
 
+def read_heatmap(folder: Path, name: str, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The heat map (H, W) of an image in a folder of such: `<name>.npy` or a grey `<name>.png`,
+    brought to the image's (height, width). Raises DataError."""
+    import cv2
+
+    stem = folder / Path(name).with_suffix("")
+    array, picture = stem.with_suffix(".npy"), stem.with_suffix(".png")
+    if array.is_file():
+        try:
+            values = np.load(array, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(array, f"is no array ({error})", "write it with numpy.save") from error
+    else:
+        values = read_mask_values(picture)
+    if values.ndim != 2:
+        raise DataError(array, f"is of shape {values.shape}", "give one value a pixel")
+    height, width = size
+    return np.asarray(cv2.resize(values.astype(np.float32), (width, height)), np.float32)
+
+
 def _bytes_of(path: Path) -> NDArray[np.uint8]:
     try:
         return np.fromfile(path, dtype=np.uint8)  # imread cannot open every non-ASCII path

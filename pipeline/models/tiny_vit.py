@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 State = dict[str, torch.Tensor]
 
 
-def build_tiny_vit() -> nn.Module:
-    """The untrained encoder: (B, 3, 1024, 1024) normalised RGB to (B, 256, 64, 64)."""
+def build_tiny_vit(side: int = 1024) -> nn.Module:
+    """The untrained encoder: (B, 3, side, side) normalised RGB to (B, 256, side / 16, side / 16).
+
+    Its attention looks through windows, so weights fit every side that is a multiple of 64.
+    """
     ultralytics_offline.load()
     from ultralytics.models.sam.modules.tiny_encoder import TinyViT
 
     encoder: Any = TinyViT(
-        img_size=1024,
+        img_size=side,
         embed_dims=(64, 128, 160, 320),
         depths=(2, 2, 6, 2),
         num_heads=(2, 4, 5, 10),
@@ -39,7 +42,7 @@ def build_tiny_vit() -> nn.Module:
     )
     encoder.head = nn.Identity()  # the classifier that TinyViT was distilled with is of no use here
     encoder.norm_head = nn.Identity()
-    encoder.img_size = 1024
+    encoder.img_size = side
     network: nn.Module = encoder
     return network
 

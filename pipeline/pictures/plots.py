@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.storage import write_bytes
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#d64545", "#7b8794"
+_LINES = (_SOFT, _ACCENT, "#334e68", "#829ab1")
 
 
 def training_curves(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -57,6 +58,38 @@ def grouped_bars(path: Path, title: str, series: Mapping[str, Mapping[str, float
     axes[0].legend(
         frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.28)
     )
+    _save(figure, path)
+
+
+def curves(
+    path: Path,
+    positions: Sequence[float],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    across: str,
+    up: str,
+) -> None:
+    """A panel for each title, with a line for each name; values in [0, 1]."""
+    figure, axes = _figure(1, len(panels), (4.5 * len(panels), 3.4))
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for index, (name, values) in enumerate(lines.items()):
+            axis.plot(positions, values, marker="o", color=_LINES[index % len(_LINES)], label=name)
+        axis.set(title=title, xlabel=across, ylabel=up, ylim=(0, 1))
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def reliability(
+    path: Path, expected: NDArray[np.floating[Any]], found: NDArray[np.floating[Any]]
+) -> None:
+    """Expected against true IoU of each mask, each in [0, 1], and the mean of a fifth at a time."""
+    figure, axes = _figure(1, 1, (4.6, 4.4))
+    axes[0].plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
+    axes[0].scatter(expected, found, s=14, alpha=0.5, color=_SOFT, label="a mask")
+    parts = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
+    points = [(expected[part].mean(), found[part].mean()) for part in parts if len(part)]
+    axes[0].plot(*zip(*points, strict=True), marker="o", color=_ACCENT, label="mean of a fifth")
+    axes[0].set(xlabel="expected IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
+    axes[0].legend(frameon=False, loc="upper left")
     _save(figure, path)
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 from pipeline.run_record import FILE
 from pipeline.storage import read_json, write_text
 
-_STEPS = ("data", "detector", "masks_from_truth", "masks_from_detector", "classifier")
+_STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
 
 def report(run: Path, output: Path | None = None) -> dict[str, Any]:
@@ -75,6 +75,9 @@ def _pictures(run: Path) -> dict[str, str]:
         "confusion": run / "classifier" / "confusion.png",
         "truth_boxes": run / "evaluation_truth_boxes" / "mask_iou.png",
         "detector_boxes": run / "evaluation_detector_boxes" / "mask_iou.png",
+        "tuned": run / "sam" / "mask_iou.png",
+        "robustness": run / "sam" / "robustness.png",
+        "reliability": run / "sam" / "reliability.png",
         "images": run / "stats" / "images_per_category.png",
         "sizes": run / "stats" / "instance_sizes.png",
     }

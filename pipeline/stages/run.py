@@ -15,6 +15,7 @@ from pipeline.run_record import FILE, config_key, fingerprint
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.finetune_yolo import can_be_taken_up, finetune_yolo
 from pipeline.stages.report import report
 from pipeline.stages.segment import segment
@@ -76,13 +77,19 @@ def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
             ),
         ),
     ]
+    if config.tune_sam:
+        chosen = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
+        tune = partial(finetune_sam, data, root / "sam", chosen, device)
+        steps.append(Step("finetune-sam", root / "sam", _plain(chosen), [data], tune))
+        tuned = config.segment.model_copy(update={"sam": str(root / "sam")})
+        config = config.model_copy(update={"segment": tuned})
     steps += _masks(config, root, truth, "truth", None)
     steps += _masks(config, root, truth, "detector", detector)
     if config.classify:
-        chosen = config.classify.model_copy(update={"split": data / "split.json"})
-        learn = partial(classify, products[0], root / "classifier", chosen, device)
+        learned = config.classify.model_copy(update={"split": data / "split.json"})
+        learn = partial(classify, products[0], root / "classifier", learned, device)
         inputs = [products[0], data / "split.json"]
-        steps.append(Step("classify", root / "classifier", _plain(chosen), inputs, learn))
+        steps.append(Step("classify", root / "classifier", _plain(learned), inputs, learn))
     return steps
 
 
@@ -95,6 +102,8 @@ def _masks(
     cut = partial(segment, folder, images, config.segment, config.device, truth, detector)
     judge = partial(evaluate, truth, masks, config.evaluate, images, figures)
     sources = [truth, detector] if detector else [truth]
+    if config.tune_sam:
+        sources.append(root / "sam")
     return [
         Step(f"segment, {name}'s boxes", folder, _plain(config.segment), sources, cut),
         Step(f"evaluate, {name}'s boxes", figures, _plain(config.evaluate), [truth, masks], judge),

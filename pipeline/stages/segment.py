@@ -1,24 +1,51 @@
-"""`pipeline segment --prompt boxes`: boxes, from a file or a detector, become masks."""
+"""`pipeline segment --prompt boxes`: boxes, from a file or a detector, become masks.
+
+Images are read ahead and pictures written behind while SAM works. What is finished stands in a
+journal, so that a stopped run goes on where it was, however it was stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import json
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import SegmentConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.coco import read_coco, write_coco, write_coco_results
+from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
+from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.images import SUFFIXES, Image, read_image, read_size, write_png
+from pipeline.geometry import masks as mask_geometry
+from pipeline.images import SUFFIXES, Image, read_heatmap, read_image, read_size, write_png
+from pipeline.journal import Journal
 from pipeline.pictures.overlays import overlay
-from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.storage import whole_folder
-from pipeline.types import Dataset, Detections, Detector, ImageRecord, Segmenter
+from pipeline.progress import say, track
+from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.storage import resumable_folder
+from pipeline.types import Dataset, Detections, Detector, ImageRecord, PromptedSegmenter
+
+_JOURNAL = "rows.journal"
+_AHEAD = 3  # images read before they are needed, and written after
+_QUALITY = ("expected_iou", "predicted_iou", "stability")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the masks of one image come from."""
+
+    prompts: Dataset
+    segmenter: PromptedSegmenter
+    finder: Detector | None
+    config: SegmentConfig
+    folder: Path
 
 
 def segment(
@@ -34,11 +61,11 @@ def segment(
 
     With both, the detector searches the images that the file lists. Writes COCO instances and
     results, PNG masks and overlays into `output`. Every box has one row, in its order; failed ones
-    are marked. Raises DataError for missing images or boxes, WeightsError.
+    are marked. A call that was stopped is taken up by the same call. Raises DataError for missing
+    images or boxes, WeightsError.
     """
     from pipeline.models.devices import torch_device
-    from pipeline.models.sam import SamSegmenter
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.sam_model import open_segmenter
 
     faults = Faults(keep_going)
     prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
@@ -46,36 +73,152 @@ def segment(
         prompts = prompts.subset([r for r in prompts.records if r.part == config.part])
     settings = config.model_dump(mode="json")
     record = RunRecord("segment", settings)
-    weights = WeightsStore().get(config.sam)
-    record.used_weights(weights.name, weights.sha256)
     finder = _load_detector(detector, config, device) if detector else None
     if finder:
         prompts = replace(prompts, categories=finder.categories, objects={})
-    segmenter = SamSegmenter(weights, torch_device(device), config.multimask)
-    with whole_folder(output, FILE) as folder:
-        objects, overlap = {}, 0
-        for image_record, image in _read(prompts, faults):
-            found = finder.detect(image) if finder else prompts.on(image_record)
-            objects[image_record.id] = _with_masks(found, image, segmenter)
-            overlap += _draw(folder, image_record, image, objects[image_record.id], prompts, config)
-        result = prompts.subset([r for r in prompts.records if r.id in objects])
-        result = replace(result, objects=objects)
-        write_coco(folder / "instances.json", result)
-        write_coco_results(folder / "results.json", result)
-        rows = [found for found in objects.values() if len(found)]
-        summary = {
-            "output": str(output),
-            "sam": weights.name,
-            "images": len(objects),
-            "boxes": sum(map(len, rows)),
-            "failed": int(sum(found.quality["failed"].astype(int).sum() for found in rows)),
-            "pixels_lost_to_overlap_in_png": overlap,
-            "predicted_iou_mean": _mean([found.quality["predicted_iou"] for found in rows]),
-            "stability_mean": _mean([found.quality["stability"] for found in rows]),
-            "faults": [str(error) for error in faults.found],
-        }
-        record.write(folder, summary, fingerprint([p for p in (boxes, detector, images) if p]))
+    chosen = config.looks.model_dump(exclude_none=True)
+    segmenter, name, used = open_segmenter(
+        config.sam, chosen, torch_device(device), config.engine, config.cache_gb
+    )
+    for weights, sha256 in used.items():
+        record.used_weights(weights, sha256)
+    inputs = fingerprint([p for p in (boxes, detector, images, config.heatmaps) if p])
+    key = f"{config_key('segment', settings)} {inputs} {record.content['weights']}"
+    with resumable_folder(output, FILE, key) as folder:
+        job = Job(prompts, segmenter, finder, config, folder)
+        with Journal(folder / _JOURNAL) as journal:
+            _work(job, journal, faults)
+            summary = {
+                "output": str(output),
+                "sam": name,
+                **_totals(journal),
+                "faults": [str(error) for error in faults.found],
+            }
+            _write_coco(folder, prompts, journal)
+        (folder / _JOURNAL).unlink()
+        record.write(folder, summary, inputs)
     return summary
+
+
+def _work(job: Job, journal: Journal, faults: Faults) -> None:
+    """Every image that the journal does not know, in order."""
+    left = [r for r in job.prompts.records if r.id not in journal.done]
+    if journal.done:
+        say(f"going on after {len(journal.done)} images")
+    with ThreadPoolExecutor(1) as writer:
+        behind: deque[tuple[ImageRecord, Detections, Future[int]]] = deque()
+        for record, image in _read_ahead(left, faults):
+            found = _found(job, record, image)
+            behind.append((record, found, writer.submit(_draw, job, record, image, found)))
+            if len(behind) > _AHEAD:
+                _finish(journal, *behind.popleft())
+        while behind:
+            _finish(journal, *behind.popleft())
+
+
+def _finish(journal: Journal, record: ImageRecord, found: Detections, drawn: Future[int]) -> None:
+    """An image is done once its pictures are on the disk."""
+    note = {"boxes": len(found), "lost": drawn.result()}
+    journal.add(record.id, row_texts(record, found), note)
+
+
+def _read_ahead(records: list[ImageRecord], faults: Faults) -> Iterator[tuple[ImageRecord, Image]]:
+    """Each image with its record; one that cannot be read, or has another size, is a fault."""
+    with ThreadPoolExecutor(1) as reader:
+        coming: deque[Future[Image]] = deque()
+        waiting = iter(records)
+        for record in track(records, "segment"):
+            while len(coming) < _AHEAD and (following := next(waiting, None)):
+                coming.append(reader.submit(_read, following))
+            try:
+                image = coming.popleft().result()
+            except DataError as error:
+                faults.add(error)
+                continue
+            yield record, image
+
+
+def _read(record: ImageRecord) -> Image:
+    image = read_image(record.path)
+    if image.shape[:2] != record.size:
+        height, width = image.shape[:2]
+        raise DataError(
+            record.path,
+            f"is {width}x{height}, but the boxes are for {record.width}x{record.height}",
+            "give the images that the boxes were drawn on",
+        )
+    return image
+
+
+def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
+    """The image's boxes with masks, and how far to trust each; that is the score where the boxes
+    had none."""
+    found = job.finder.detect(image) if job.finder else job.prompts.on(record)
+    heatmap = _heatmap(job, record)
+    masks = job.segmenter.segment(image, found.boxes, heatmap)
+    trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
+    quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
+    if "annotation_id" in found.quality:
+        quality["prompt_id"] = found.quality["annotation_id"]
+    boxes = found.boxes
+    if job.config.tighten:
+        quality["prompt_box"] = boxes
+        tight = mask_geometry.bounding_boxes(masks.masks)
+        boxes = np.where(masks.failed[:, None], boxes, tight) if len(boxes) else boxes
+    scores = found.scores if found.scores is not None else trusted
+    return replace(found, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
+
+
+def _heatmap(job: Job, record: ImageRecord) -> NDArray[np.float32] | None:
+    folder = job.config.heatmaps
+    return read_heatmap(folder, record.file_name, record.size) if folder else None
+
+
+def _draw(job: Job, record: ImageRecord, image: Image, found: Detections) -> int:
+    """Write the PNG mask and the overlay; returns the pixels that lie in several masks."""
+    if not len(found):
+        return 0
+    if job.config.overlays:
+        target = job.folder / "overlays" / Path(record.file_name).with_suffix(".png")
+        write_png(target, overlay(image, found, job.prompts.categories))
+    return write_png_mask(job.folder / "masks", record, found)
+
+
+def _write_coco(folder: Path, prompts: Dataset, journal: Journal) -> None:
+    """Instances and results out of the journal, in the order of the boxes they answer."""
+    places, answered = array("q"), array("q")
+    for place, row in journal.rows():
+        places.append(place)
+        answered.append(json.loads(row).get("prompt_id", 0))
+    order = np.argsort(np.asarray(answered, np.int64), kind="stable")
+    with coco_writer(folder / "instances.json", prompts.categories) as writer:
+        for record in prompts.records:
+            if record.id in journal.done:
+                writer.add_image(image_text(record))
+        writer.add_rows(journal.row_at(places[index]) for index in order)
+    results = (result_text(journal.row_at(places[index])) for index in order)
+    write_rows(folder / "results.json", results)
+
+
+def _totals(journal: Journal) -> dict[str, Any]:
+    """What all images together came to, from the journal."""
+    notes = [(int(note["boxes"]), int(note["lost"])) for note in journal.notes()]
+    sums = dict.fromkeys(_QUALITY, 0.0)
+    failed = 0
+    for _, text in journal.rows():
+        row: Mapping[str, Any] = json.loads(text)
+        failed += bool(row["failed"])
+        for name in _QUALITY:
+            sums[name] += float(row.get(name, float("nan")))
+    boxes = sum(count for count, _ in notes)
+    means = {f"{name}_mean": round(sums[name] / boxes, 4) for name in _QUALITY if boxes}
+    return {
+        "images": len(notes),
+        "boxes": boxes,
+        "failed": failed,
+        "pixels_lost_to_overlap_in_png": sum(lost for _, lost in notes),
+        **{name: value for name, value in means.items() if not np.isnan(value)},
+    }
 
 
 def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
@@ -100,57 +243,3 @@ def _list_images(images: Path, faults: Faults) -> Dataset:
     if not records:
         raise DataError(images, "holds no image", "check --images")
     return Dataset((), tuple(records))
-
-
-def _read(prompts: Dataset, faults: Faults) -> Iterator[tuple[ImageRecord, Image]]:
-    """Each image with its record; one that cannot be read, or has another size, is a fault."""
-    for record in track(prompts.records, "segment"):
-        try:
-            image = read_image(record.path)
-            if image.shape[:2] != record.size:
-                height, width = image.shape[:2]
-                raise DataError(
-                    record.path,
-                    f"is {width}x{height}, but the boxes are for {record.width}x{record.height}",
-                    "give the images that the boxes were drawn on",
-                )
-        except DataError as error:
-            faults.add(error)
-            continue
-        yield record, image
-
-
-def _with_masks(found: Detections, image: Image, segmenter: Segmenter) -> Detections:
-    """The same rows with masks and what SAM thinks of them; its opinion is the score where the
-    boxes had none."""
-    masks = segmenter.segment(image, found.boxes)
-    scores = found.scores if found.scores is not None else masks.predicted_iou
-    quality: dict[str, Any] = {
-        "predicted_iou": masks.predicted_iou,
-        "stability": masks.stability,
-        "failed": masks.failed,
-    }
-    if "annotation_id" in found.quality:
-        quality["prompt_id"] = found.quality["annotation_id"]
-    return replace(found, masks=masks.masks, scores=scores, quality=quality)
-
-
-def _draw(
-    folder: Path,
-    record: ImageRecord,
-    image: Image,
-    found: Detections,
-    prompts: Dataset,
-    config: SegmentConfig,
-) -> int:
-    """Write the PNG mask and the overlay; returns the pixels that lie in several masks."""
-    if not len(found):
-        return 0
-    if config.overlays:
-        target = folder / "overlays" / Path(record.file_name).with_suffix(".png")
-        write_png(target, overlay(image, found, prompts.categories))
-    return write_png_mask(folder / "masks", record, found)
-
-
-def _mean(columns: list[Any]) -> float | None:
-    return round(float(np.concatenate(columns).mean()), 4) if columns else None

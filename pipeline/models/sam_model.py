@@ -1,0 +1,195 @@
+"""A SAM by name, or one that finetune-sam tuned, ready to cut masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import DataError, WeightsError
+from pipeline.models.embedding_cache import Embedding, EmbeddingCache, cache_folder
+from pipeline.models.encoders import (
+    CachedEncoder,
+    Engine,
+    ImageEncoder,
+    OpenVinoEncoder,
+    TorchEncoder,
+    choose_engine,
+)
+from pipeline.models.quality import Calibration
+from pipeline.models.sam import Looks, SamSegmenter
+from pipeline.models.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
+from pipeline.models.sam_network import SIDE, build_encoder, close_side, load_sam
+from pipeline.models.sam_tuning import add_delta, write_delta
+from pipeline.models.weights import Weights, WeightsStore
+from pipeline.storage import read_json, sha256_of, write_json
+from pipeline.types import Image, PromptedSegmenter
+
+CARD, DELTA = "sam.json", "delta.safetensors"
+_GIGABYTE = 1 << 30
+
+
+@dataclass
+class SamModel:
+    """A network, where its weights came from, and how it was found best to look.
+
+    base: the named weights. delta_sha256: of what was learned, "" for a SAM as published.
+    """
+
+    base: Weights
+    network: Any
+    looks: Looks = field(default_factory=Looks)
+    calibration: Calibration | None = None
+    delta_sha256: str = ""
+    adapted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The base's name, and whether it was tuned."""
+        return f"{self.base.name}, tuned" if self.delta_sha256 else self.base.name
+
+    def encoder(
+        self, side: int, device: torch.device, engine: Engine, cache: EmbeddingCache
+    ) -> ImageEncoder:
+        """The image encoder at a side, exported or loaded when it is first asked for."""
+        key = self.base.sha256 + (self.delta_sha256 if self.adapted else "")
+        chosen = choose_engine(engine, device)
+
+        def make() -> ImageEncoder:
+            network = build_encoder(self.base.name, side, self.network.state_dict())
+            if chosen == "openvino":
+                return OpenVinoEncoder(network, key, side, cache_folder() / "graphs")
+            return TorchEncoder(network, key, side, device)
+
+        return CachedEncoder(_Deferred(f"{key} {side} {chosen} {device.type}", side, make), cache)
+
+    def segmenter(
+        self,
+        device: torch.device,
+        engine: Engine = "auto",
+        cache_gb: float = 20.0,
+        looks: Looks | None = None,
+    ) -> SamSegmenter:
+        """A segmenter that looks as the model's card says, or as `looks` does; a calibration
+        belongs to the card's own looks and is left out with others."""
+        cache = EmbeddingCache(cache_folder(), int(cache_gb * _GIGABYTE))
+        chosen = looks or self.looks
+        return SamSegmenter(
+            self.network,
+            self.encoder(SIDE, device, engine, cache),
+            self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
+            chosen,
+            self.calibration if looks in (None, self.looks) else None,
+            device,
+        )
+
+
+class _Deferred:
+    """An encoder that is made at its first use."""
+
+    def __init__(self, key: str, side: int, make: Callable[[], ImageEncoder]) -> None:
+        self.key = key
+        self.side = side
+        self._make = make
+
+    @cached_property
+    def _encoder(self) -> ImageEncoder:
+        return self._make()
+
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """See `ImageEncoder`."""
+        return self._encoder.encode(pictures) if pictures else []
+
+
+def open_sam(name: str, store: WeightsStore | None = None) -> SamModel:
+    """A SAM by the name of its weights, or by the folder that finetune-sam wrote.
+
+    Raises WeightsError for weights that cannot be had or are not those a delta was learned on,
+    DataError for a folder that holds none.
+    """
+    weights = store or WeightsStore()
+    folder = Path(name)
+    if not folder.is_dir():
+        base = weights.get(name)
+        return SamModel(base, load_sam(base))
+    if not (folder / CARD).is_file():
+        raise DataError(folder, f"holds no {CARD}", "give the folder that finetune-sam wrote")
+    return read_sam(folder, weights)
+
+
+def open_segmenter(
+    name: str,
+    looks: Mapping[str, Any],
+    device: torch.device,
+    engine: Engine = "auto",
+    cache_gb: float = 20.0,
+    store: WeightsStore | None = None,
+) -> tuple[PromptedSegmenter, str, dict[str, str]]:
+    """A segmenter by the name of SAM's or SAM 2's weights, or by the folder of finetune-sam.
+
+    looks: fields of `Looks` that are to be other than the model's own. Returns the segmenter, the
+    name it really goes by, and the sha256 of each file used. Raises as `open_sam`.
+    """
+    if name in SAM2_NAMES:
+        weights = (store or WeightsStore()).get(name)
+        segmenter = Sam2Segmenter(load_sam2(weights), Looks(**looks), device)
+        return segmenter, weights.name, {weights.name: weights.sha256}
+    sam = open_sam(name, store)
+    used = {sam.base.name: sam.base.sha256}
+    if sam.delta_sha256:
+        used["learned"] = sam.delta_sha256
+    own = replace(sam.looks, **looks)
+    return sam.segmenter(device, engine, cache_gb, own), sam.name, used
+
+
+def read_sam(folder: Path, store: WeightsStore) -> SamModel:
+    """The SAM of a finetune-sam folder: its base, with what was learned added."""
+    from safetensors.torch import load_file
+
+    card = read_json(folder / CARD)
+    try:
+        base = store.fetch(card["base"]["name"])
+        wanted, learned = card["base"]["sha256"], card["delta_sha256"]
+        looks = Looks(**{**card["looks"], "zooms": tuple(card["looks"]["zooms"])})
+        raw = card["calibration"]
+        calibration = Calibration.from_json(raw) if raw else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(folder / CARD, f"is damaged ({error!r})", "tune anew") from error
+    if base.sha256 != wanted:
+        raise WeightsError(f"{folder}: was learned on {wanted[:16]}..., not {base.sha256[:16]}...")
+    if not (folder / DELTA).is_file() or sha256_of(folder / DELTA) != learned:
+        raise WeightsError(f"{folder / DELTA}: is not what {CARD} names; tune anew")
+    network = load_sam(base)
+    delta = load_file(folder / DELTA)
+    add_delta(network, delta)
+    adapted = any(key.startswith("image_encoder.") for key in delta)
+    return SamModel(base, network, looks, calibration, learned, adapted)
+
+
+def write_sam(
+    folder: Path,
+    model: SamModel,
+    delta: dict[str, torch.Tensor],
+    looks: Looks,
+    calibration: Calibration | None,
+    about: Mapping[str, Any],
+) -> SamModel:
+    """Write what was learned on `model`, and its card; returns the tuned model."""
+    write_delta(folder / DELTA, delta)
+    learned = sha256_of(folder / DELTA)
+    card = {
+        "base": {"name": model.base.name, "sha256": model.base.sha256},
+        "delta_sha256": learned,
+        "looks": asdict(looks),
+        "calibration": calibration.to_json() if calibration else None,
+        "about": dict(about),
+    }
+    write_json(folder / CARD, card)
+    adapted = any(key.startswith("image_encoder.") for key in delta)
+    return replace(
+        model, looks=looks, calibration=calibration, delta_sha256=learned, adapted=adapted
+    )

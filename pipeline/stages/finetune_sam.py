@@ -1,0 +1,409 @@
+"""`pipeline finetune-sam`: SAM learns from a few masks how these defects are outlined.
+
+What was learned is tried on photos that were held out, beside SAM as published, the filled box and
+GrabCut; and the masks left out in turn while training say what IoU to expect of a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import FinetuneSamConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.coco import read_coco
+from pipeline.geometry import masks as mask_geometry
+from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
+from pipeline.metrics.masks import mean_by
+from pipeline.pictures.plots import curves, grouped_bars, reliability
+from pipeline.progress import say, track
+from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.storage import read_json, resumable_folder, write_json
+from pipeline.types import Segmenter
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.quality import Calibration
+    from pipeline.models.sam import Looks
+    from pipeline.models.sam_model import SamModel
+    from pipeline.models.sam_trials import Target, Trial
+    from pipeline.models.sam_tuning import Example
+
+_MOST_EXAMPLES = 1200  # pictures in memory, of 0.8 MB each at 512 px
+_FEWEST_VIEWS = 4
+_FEWEST_TO_CALIBRATE = 10
+_ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+_CURVE_TARGETS = 60
+_SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which to look closely
+_ALWAYS = 10.0
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What every step of the tuning needs."""
+
+    config: FinetuneSamConfig
+    sam: SamModel
+    looks: Looks
+    device: torch.device
+
+    def segmenter(self, sam: SamModel | None = None, looks: Looks | None = None) -> Segmenter:
+        """One of the same engine and cache: the published SAM unless said."""
+        return (sam or self.sam).segmenter(
+            self.device, self.config.engine, self.config.cache_gb, looks
+        )
+
+
+def finetune_sam(
+    data: Path, output: Path, config: FinetuneSamConfig, device: str
+) -> dict[str, Any]:
+    """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
+
+    Writes the card, what was learned, figures and plots. A call that was stopped is taken up by the
+    same call. Raises ConfigError, DataError for a folder without masks, WeightsError.
+    """
+    from pipeline.models.devices import seed_all, torch_device
+    from pipeline.models.sam import Looks
+    from pipeline.models.sam_model import open_sam
+    from pipeline.models.sam_trials import few
+
+    known, held = _targets(data, ("train", "val")), _targets(data, ("test",))
+    known = few(known, config.masks, config.seed)
+    if not known:
+        raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
+    record = RunRecord("finetune-sam", config.model_dump(mode="json"))
+    sam = open_sam(config.sam)
+    if sam.delta_sha256:
+        raise ConfigError(f"{config.sam} was tuned already; tune a SAM as published")
+    record.used_weights(sam.base.name, sam.base.sha256)
+    seed_all(config.seed)
+    zoom = float(np.sqrt(config.zooms[0] * config.zooms[1]))
+    tuned = Looks(zoom_below=_ALWAYS, zooms=(zoom,), turns=4, reach=0.1, jitters=2)
+    tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
+    tuned = replace(tuned, **config.looks.model_dump(exclude_none=True))
+    shop = Shop(config, sam, tuned, torch_device(device))
+    inputs = fingerprint([data / "annotations", data / "images"])
+    key = f"{config_key('finetune-sam', config.model_dump(mode='json'))} {inputs}"
+    with resumable_folder(output, FILE, key) as folder:
+        shown = _examples(shop, known)
+        left_out = _cross_fit(shop, known, shown, folder)
+        shop, calibration = _calibrated(shop, known, left_out)
+        learned = _learn(shop, known, shown, folder, calibration)
+        summary: dict[str, Any] = {
+            "output": str(output),
+            "sam": sam.base.name,
+            "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
+            "tune": config.tune,
+            "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
+            "zoom_below": shop.looks.zoom_below,
+            "calibrated_on": calibration.masks if calibration else 0,
+        }
+        if held:
+            summary |= _tested(shop, learned, known, held, folder)
+        else:
+            say("no masks are held out as test: the tuned SAM was not tried")
+        record.write(folder, summary, inputs)
+    return summary
+
+
+def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
+    from pipeline.models.sam_trials import targets
+
+    files = [data / "annotations" / f"instances_{part}.json" for part in parts]
+    there = [path for path in files if path.is_file()]
+    if not there and "train" in parts:
+        raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
+    return [target for path in there for target in targets(read_coco(path, data / "images"))]
+
+
+def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
+    """Looks at every object, each encoded and kept in the cache."""
+    from pipeline.models.embedding_cache import EmbeddingCache, cache_folder
+    from pipeline.models.sam_network import close_side
+    from pipeline.models.sam_trials import by_image
+    from pipeline.models.sam_tuning import examples
+
+    config = shop.config
+    side = close_side(shop.sam.base.name, shop.looks.side)
+    views = max(_FEWEST_VIEWS, min(config.views, _MOST_EXAMPLES // len(known)))
+    cache = EmbeddingCache(cache_folder(), int(config.cache_gb * (1 << 30)))
+    encoder = shop.sam.encoder(side, shop.device, config.engine, cache)
+    generator = np.random.default_rng(config.seed)
+    shown: list[list[Example]] = [[] for _ in known]
+    photos = len({target.record.id for target in known})
+    for image, rows in track(by_image(known), f"encode {views} looks at each object", photos):
+        for row in rows:
+            mask = mask_geometry.decode(known[row].mask)
+            box = known[row].box
+            looks = examples(image, mask, box, side, config.zooms, views, generator)
+            shown[row] = list(looks)
+            if config.tune != "encoder":
+                encoder.encode([example.picture for example in shown[row]])
+    return shown
+
+
+def _fit(shop: Shop, shown: Sequence[Sequence[Example]], title: str) -> dict[str, torch.Tensor]:
+    """What is learned from these objects."""
+    from pipeline.models.embedding_cache import EmbeddingCache, cache_folder
+    from pipeline.models.sam_network import build_encoder, close_side
+    from pipeline.models.sam_tuning import Tuner
+
+    config, sam = shop.config, shop.sam
+    side = close_side(sam.base.name, shop.looks.side)
+    cache = EmbeddingCache(cache_folder(), int(config.cache_gb * (1 << 30)))
+    adapted = config.tune == "encoder"
+    tuner = Tuner(
+        sam.network,
+        sam.encoder(side, shop.device, config.engine, cache),
+        config.tune,
+        build_encoder(sam.base.name, side, sam.network.state_dict()) if adapted else None,
+        config.rank,
+        config.multimask,
+        config.rounds,
+        shop.device,
+    )
+    tuner.fit(
+        shown, config.steps, config.batch, config.learning_rate, config.jitter, config.seed, title
+    )
+    return tuner.delta(sam.network)
+
+
+def _tuned(shop: Shop, delta: dict[str, torch.Tensor]) -> SamModel:
+    """The SAM with what was learned, of this run alone."""
+    from copy import deepcopy
+
+    from pipeline.models.embedding_cache import key_of
+    from pipeline.models.sam_tuning import add_delta
+
+    network = deepcopy(shop.sam.network)
+    add_delta(network, delta)
+    adapted = {key: value for key, value in delta.items() if key.startswith("image_encoder.")}
+    name = key_of(*(adapted[key].numpy().tobytes() for key in sorted(adapted)))
+    return replace(
+        shop.sam, network=network, looks=shop.looks, delta_sha256=name, adapted=bool(adapted)
+    )
+
+
+def _cross_fit(
+    shop: Shop, known: Sequence[Target], shown: Sequence[Sequence[Example]], folder: Path
+) -> list[dict[str, Any]]:
+    """Every object as cut by a SAM that did not learn from its photo: from its true box and one
+    off by a tenth, closely and on the whole image. Nothing for too few photos."""
+    from pipeline.models.sam_trials import attempt, folds, moved
+
+    count = shop.config.folds
+    if count < 2 or len({t.group for t in known}) < max(count, _FEWEST_TO_CALIBRATE):
+        return []
+    fold_of = folds(known, count, shop.config.seed)
+    rows: list[dict[str, Any]] = []
+    for fold in range(count):
+        path = folder / f"fold_{fold}.json"
+        if not path.is_file():
+            learning, left = (
+                np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold)
+            )
+            title = f"tune SAM, left out {fold + 1} of {count}"
+            sam = _tuned(shop, _fit(shop, [shown[i] for i in learning], title))
+            some = [known[i] for i in left]
+            close = shop.segmenter(sam, shop.looks)
+            whole = shop.segmenter(sam, replace(shop.looks, zoom_below=0.0))
+            tries = [
+                ("close", attempt(close, some, title="left out")),
+                ("moved", attempt(close, some, moved(some, "shift", 0.1, fold), "left out, moved")),
+                ("whole", attempt(whole, some, title="left out, whole image")),
+            ]
+            found = [_rows(left, name, trial) for name, trial in tries]
+            write_json(path, [row for part in found for row in part])
+        rows += read_json(path)
+    return rows
+
+
+def _rows(left: Sequence[int], name: str, trial: Trial) -> list[dict[str, Any]]:
+    return [
+        {
+            "target": target,
+            "try": name,
+            "iou": round(float(trial.iou[row]), 5),
+            "quality": {key: round(float(v[row]), 6) for key, v in trial.quality.items()},
+        }
+        for row, target in enumerate(left)
+    ]
+
+
+def _calibrated(
+    shop: Shop, known: Sequence[Target], left_out: Sequence[Mapping[str, Any]]
+) -> tuple[Shop, Calibration | None]:
+    """Below which size to look closely, by measured gain; and the expected IoU, from the looks
+    that were chosen."""
+    from pipeline.models.quality import calibrate
+
+    if not left_out:
+        say("too few photos to calibrate: masks will carry no expected IoU")
+        return shop, None
+    by_try: dict[str, dict[int, float]] = {}
+    for row in left_out:
+        by_try.setdefault(row["try"], {})[row["target"]] = row["iou"]
+    extents = {n: _extent(target) for n, target in enumerate(known)}
+
+    def mean(size: float) -> float:
+        chosen = ["close" if extents[n] < size else "whole" for n in range(len(known))]
+        return float(np.mean([by_try[name][n] for n, name in enumerate(chosen)]))
+
+    fixed = shop.config.looks.zoom_below
+    best = max((*_SIZES, _ALWAYS), key=lambda size: (mean(size), size))
+    looks = replace(shop.looks, zoom_below=best if fixed is None else fixed)
+    kept = [
+        row
+        for row in left_out
+        if (row["try"] == "whole") != (extents[row["target"]] < looks.zoom_below)
+    ]
+    names = sorted(kept[0]["quality"])
+    table = {
+        name: np.array([row["quality"].get(name, 0) for row in kept], np.float32) for name in names
+    }
+    groups = [known[row["target"]].group for row in kept]
+    calibration = calibrate(table, [row["iou"] for row in kept], groups)
+    return replace(shop, looks=looks), calibration
+
+
+def _extent(target: Target) -> float:
+    """The box's longer side to the image's."""
+    box = target.box
+    return float(max(box[2] - box[0], box[3] - box[1]) / max(target.record.size))
+
+
+def _learn(
+    shop: Shop,
+    known: Sequence[Target],
+    shown: Sequence[Sequence[Example]],
+    folder: Path,
+    calibration: Calibration | None,
+) -> SamModel:
+    """The tuned SAM, from all known objects; it is read back from what was written."""
+    from pipeline.models.sam_model import CARD, read_sam, write_sam
+    from pipeline.models.weights import WeightsStore
+
+    if not (folder / CARD).is_file():
+        delta = _fit(shop, shown, "tune SAM")
+        about = {"masks": len(known), "photos": sorted({target.group for target in known})}
+        write_sam(folder, shop.sam, delta, shop.looks, calibration, about)
+    return read_sam(folder, WeightsStore())
+
+
+def _tested(
+    shop: Shop,
+    tuned: SamModel,
+    known: Sequence[Target],
+    held: Sequence[Target],
+    folder: Path,
+) -> dict[str, Any]:
+    """Before and after on photos that were held out, beside what needs no SAM."""
+    from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
+    from pipeline.models.sam_trials import attempt
+
+    after = shop.segmenter(tuned)
+    trials = {
+        "zero_shot": attempt(shop.segmenter(), held, title="test, zero-shot"),
+        "tuned": attempt(after, held, title="test, tuned"),
+        "mean_shape": attempt(
+            MeanShapeSegmenter([mask_geometry.to_patch(t.mask).pixels for t in known]), held
+        ),
+        "box_fill": attempt(BoxFillSegmenter(), held, title="test, box-fill"),
+        "grabcut": attempt(GrabCutSegmenter(), held, title="test, GrabCut"),
+    }
+    groups = [target.group for target in held]
+    categories = [target.category for target in held]
+    ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
+    gains = {
+        f"gain_over_{name}": _mean(trials["tuned"].iou - trials[name].iou, groups)
+        for name in trials
+        if name != "tuned"
+    }
+    series = {
+        name.replace("_", " "): {key: row["mean"] for key, row in way["by_category"].items()}
+        for name, way in ways.items()
+    }
+    grouped_bars(folder / "mask_iou.png", "mask IoU from true boxes, held-out photos", series)
+    summary: dict[str, Any] = {
+        "held_out": {"masks": len(held), "photos": len(set(groups))},
+        **ways,
+        **gains,
+        "quality": _quality(trials["tuned"], folder),
+    }
+    if shop.config.robustness:
+        summary["robustness"] = _robustness(shop, tuned, held, folder)
+    return summary
+
+
+def _figures(trial: Trial, categories: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    by_category = mean_by(categories, trial.iou.tolist())
+    return {
+        "mask_iou": _mean(trial.iou, groups),
+        "by_category": {
+            name: {"mean": round(mean, 4), "count": count}
+            for name, (mean, count) in by_category.items()
+        },
+    }
+
+
+def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> list[float]:
+    """Mean, and its 95 % interval over photos."""
+    low, high = bootstrap_mean(values.tolist(), groups=groups)
+    return [round(float(value), 4) for value in (values.mean(), low, high)]
+
+
+def _quality(tuned: Trial, folder: Path) -> dict[str, Any]:
+    """How each figure of quality ranks the held-out masks, and a plot of what was expected."""
+    ranks = {
+        name: round(rank_correlation(column.tolist(), tuned.iou.tolist()), 4)
+        for name, column in tuned.quality.items()
+        if not np.isnan(rank_correlation(column.tolist(), tuned.iou.tolist()))
+    }
+    found: dict[str, Any] = {"rank_correlation": ranks}
+    if "expected_iou" in tuned.quality:
+        expected = tuned.quality["expected_iou"]
+        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - tuned.iou).mean()), 4)
+        reliability(folder / "reliability.png", expected, tuned.iou)
+    return found
+
+
+def _robustness(
+    shop: Shop, tuned: SamModel, held: Sequence[Target], folder: Path
+) -> dict[str, dict[str, list[float]]]:
+    """Mask IoU from boxes that are off, of at most so many objects, with two looks at each."""
+    from pipeline.models.baselines import BoxFillSegmenter
+    from pipeline.models.sam_trials import attempt, moved
+
+    drawn = np.random.default_rng(0).permutation(len(held))[:_CURVE_TARGETS]
+    some = [held[index] for index in sorted(drawn)]
+    quick = replace(tuned.looks, turns=min(2, tuned.looks.turns), jitters=0)
+    ways: dict[str, Segmenter] = {
+        "zero-shot": shop.segmenter(),
+        "tuned": shop.segmenter(tuned, quick),
+        "box-fill": BoxFillSegmenter(),
+    }
+    found: dict[str, dict[str, list[float]]] = {}
+    for kind in ("shift", "scale"):
+        found[kind] = {
+            name: [
+                round(
+                    float(
+                        attempt(way, some, moved(some, kind, e), f"{kind} {e:.0%}, {name}")
+                        .iou.mean()
+                    ),
+                    4,
+                )
+                for e in _ERRORS
+            ]
+            for name, way in ways.items()
+        }  # fmt: skip
+    titles = {"shift": "boxes shifted by", "scale": "boxes widened or narrowed by"}
+    panels = {titles[kind]: found[kind] for kind in found}
+    curves(folder / "robustness.png", _ERRORS, panels, "share of the box's side", "mask IoU")
+    return {kind: {"error": list(_ERRORS), **rows} for kind, rows in found.items()}
