@@ -161,9 +161,10 @@ class FinetuneSamConfig(Config):
 
     `tune`: the mask decoder alone, with the prompt encoder, or with adapters of `rank` in the image
     encoder. `masks` takes that many, drawn by `seed`, in place of all. `views` looks are taken at
-    each object at `zooms` (from, to), and `steps` made of `batch` objects each, whose boxes are
-    moved by a normal error of `jitter` of their sides. `folds` are left out in turn to calibrate
-    the expected IoU (0: not). `looks` is how the tuned SAM will look.
+    each object at `zooms` (from, to), and `steps` made of `batch` objects each (None: 200, or two a
+    mask where that is more), whose boxes are moved by a normal error of `jitter` of their sides.
+    `folds` are left out in turn to calibrate the expected IoU (0: not). `looks` is how the tuned
+    SAM will look. `compare` also tries what it has to beat, `robustness` boxes that are off.
     """
 
     sam: str = "mobile_sam"
@@ -172,9 +173,9 @@ class FinetuneSamConfig(Config):
     tune: Literal["decoder", "prompts", "encoder"] = "decoder"
     rank: Positive = 4
     masks: Positive | None = None
-    views: Positive = 24
+    views: Positive = 16
     zooms: tuple[Annotated[float, Field(ge=1)], Annotated[float, Field(ge=1)]] = (1.4, 1.9)
-    steps: Positive = 400
+    steps: Positive | None = None
     batch: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     jitter: Share = 0.04
@@ -182,6 +183,7 @@ class FinetuneSamConfig(Config):
     looks: LooksConfig = LooksConfig()
     multimask: bool = False
     rounds: Positive = 1
+    compare: bool = True
     robustness: bool = True
     seed: int = 0
 

@@ -59,7 +59,7 @@ def finetune_yolo(
     "--tune", type=click.Choice(["decoder", "prompts", "encoder"]), help="What learns [decoder]."
 )
 @click.option("--masks", type=int, help="Learn from so many masks [all of train and val].")
-@click.option("--steps", type=int, help="Steps of training [400].")
+@click.option("--steps", type=int, help="Steps of training [200, or two a mask].")
 @click.option("--batch", type=int, help="Objects a step [4].")
 @click.option("--folds", type=int, help="Left out in turn to calibrate the expected IoU [3].")
 @click.option("--multimask", is_flag=True, help="Teach SAM's three guesses, and how it rates them.")

@@ -6,6 +6,7 @@ OpenVINO's graph is exported here from the named weights, once, and kept beside 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -124,9 +125,10 @@ def _export(openvino: Any, network: torch.nn.Module, side: int, path: Path) -> N
     say(f"exporting the image encoder for this CPU, once ({side} px)")
     make_folder(path.parent)
     sample = torch.zeros(1, 3, side, side)
-    graph = openvino.convert_model(
-        network.eval(), example_input=sample, input=[tuple(sample.shape)]
-    )
+    shape = [tuple(sample.shape)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's tracer on what is constant here
+        graph = openvino.convert_model(network.eval(), example_input=sample, input=shape)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.xml")
     openvino.save_model(graph, str(temporary), compress_to_fp16=False)
     temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))

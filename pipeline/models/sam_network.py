@@ -84,14 +84,15 @@ def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Te
 def close_side(name: str, wanted: int | None = None) -> int:
     """The side in pixels at which a close look is encoded, `wanted` or what suits the encoder.
 
-    TinyViT looks through windows only, so half of SAM's side costs a quarter; ViT's positions are
-    of SAM's own side. Raises ConfigError for a side that the encoder does not know.
+    TinyViT looks through windows only, so a quarter of SAM's side costs a sixteenth, and on tuned
+    masks an IoU of 0.01 at most (benchmarks/sam_few_masks.py --side); ViT's positions are of SAM's
+    own side. Raises ConfigError for a side that the encoder does not know.
     """
     if name not in _TINY and wanted not in (None, SIDE):
         raise ConfigError(f"{name} sees pictures of {SIDE} px alone, not {wanted}")
     if wanted is not None and wanted % 64:
         raise ConfigError(f"a close look has a multiple of 64 px, not {wanted}")
-    return wanted or (512 if name in _TINY else SIDE)
+    return wanted or (256 if name in _TINY else SIDE)
 
 
 def build_encoder(name: str, side: int, state: State) -> nn.Module:

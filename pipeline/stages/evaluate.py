@@ -16,7 +16,7 @@ from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_image, write_png
 from pipeline.metrics.detection import average_precision
-from pipeline.metrics.intervals import bootstrap_mean
+from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
 from pipeline.metrics.masks import agreement, match, mean_by, size_bin
 from pipeline.pictures.overlays import close_up
 from pipeline.pictures.plots import grouped_bars
@@ -24,6 +24,8 @@ from pipeline.progress import track
 from pipeline.run_record import FILE, RunRecord, fingerprint
 from pipeline.storage import whole_folder
 from pipeline.types import Dataset, Detections, ImageRecord, Rle, Segmenter
+
+_NO_FIGURES = {"annotation_id", "prompt_id", "failed"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def evaluate(
     )
     scored = _mask_figures(truth, found, pairs, missed) if masked else None
     if scored:
-        summary |= scored[0]
+        summary |= scored[0] | _quality(found, pairs, scored[1])
         if images:
             summary["baselines"] = _baselines(truth, found, pairs, config)
     if output:
@@ -164,6 +166,20 @@ def _mask_figures(
         "mask_iou_by_size": _table(mean_by(bins, ious)),
     }
     return figures, ious
+
+
+def _quality(
+    found: Mapping[int, Detections], pairs: list[Pair], ious: list[float]
+) -> dict[str, Any]:
+    """How each figure of quality that all predictions carry ranks the matched masks."""
+    columns = [set(found[pair.record.id].quality) for pair in pairs]
+    names = (set.intersection(*columns) if columns else set()) - _NO_FIGURES
+    ranks = {}
+    for name in sorted(names):
+        values = [found[pair.record.id].quality[name][pair.found] for pair in pairs]
+        if np.ndim(values) == 1 and not np.isnan(rank_correlation(values, ious)):
+            ranks[name] = round(rank_correlation(values, ious), 4)
+    return {"rank_correlation_with_iou": ranks} if ranks else {}
 
 
 def _baselines(

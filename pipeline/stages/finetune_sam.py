@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_EXAMPLES = 1200  # pictures in memory, of 0.8 MB each at 512 px
 _FEWEST_VIEWS = 4
+_FEWEST_STEPS = 200
 _FEWEST_TO_CALIBRATE = 10
 _ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 _CURVE_TARGETS = 60
@@ -168,9 +169,8 @@ def _fit(shop: Shop, shown: Sequence[Sequence[Example]], title: str) -> dict[str
         config.rounds,
         shop.device,
     )
-    tuner.fit(
-        shown, config.steps, config.batch, config.learning_rate, config.jitter, config.seed, title
-    )
+    steps = config.steps or max(_FEWEST_STEPS, 2 * len(shown))
+    tuner.fit(shown, steps, config.batch, config.learning_rate, config.jitter, config.seed, title)
     return tuner.delta(sam.network)
 
 
@@ -307,16 +307,16 @@ def _tested(
     from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
     from pipeline.models.sam_trials import attempt
 
-    after = shop.segmenter(tuned)
-    trials = {
-        "zero_shot": attempt(shop.segmenter(), held, title="test, zero-shot"),
-        "tuned": attempt(after, held, title="test, tuned"),
-        "mean_shape": attempt(
-            MeanShapeSegmenter([mask_geometry.to_patch(t.mask).pixels for t in known]), held
-        ),
-        "box_fill": attempt(BoxFillSegmenter(), held, title="test, box-fill"),
-        "grabcut": attempt(GrabCutSegmenter(), held, title="test, GrabCut"),
-    }
+    trials = {"tuned": attempt(shop.segmenter(tuned), held, title="test, tuned")}
+    if shop.config.compare:
+        shape = MeanShapeSegmenter([mask_geometry.to_patch(t.mask).pixels for t in known])
+        others: dict[str, Segmenter] = {
+            "zero_shot": shop.segmenter(),
+            "mean_shape": shape,
+            "box_fill": BoxFillSegmenter(),
+            "grabcut": GrabCutSegmenter(),
+        }
+        trials |= {n: attempt(w, held, title=f"test, {n}") for n, w in others.items()}
     groups = [target.group for target in held]
     categories = [target.category for target in held]
     ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
