@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.disk_cache import DiskCache, key_of
 from pipeline.errors import ConfigError
-from pipeline.models.embedding_cache import Embedding, EmbeddingCache, key_of
+from pipeline.models.embedding_cache import Embedding, get_embedding, put_embedding
 from pipeline.progress import say
 from pipeline.storage import make_folder
 from pipeline.types import Image
@@ -138,7 +139,7 @@ def _export(openvino: Any, network: torch.nn.Module, side: int, path: Path) -> N
 class CachedEncoder:
     """Another encoder, asked only for pictures that the cache does not know. An `ImageEncoder`."""
 
-    def __init__(self, encoder: ImageEncoder, cache: EmbeddingCache) -> None:
+    def __init__(self, encoder: ImageEncoder, cache: DiskCache) -> None:
         self._encoder = encoder
         self._cache = cache
         self.key = encoder.key
@@ -147,12 +148,12 @@ class CachedEncoder:
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """See `ImageEncoder`."""
         keys = [key_of(self.key, str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
-        found = [self._cache.get(key) for key in keys]
+        found = [get_embedding(self._cache, key) for key in keys]
         new = [index for index, embedding in enumerate(found) if embedding is None]
         for index, embedding in zip(
             new, self._encoder.encode([pictures[i] for i in new]), strict=True
         ):
-            self._cache.put(keys[index], embedding)
+            put_embedding(self._cache, keys[index], embedding)
             found[index] = embedding
         return [embedding for embedding in found if embedding is not None]
 

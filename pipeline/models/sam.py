@@ -37,6 +37,7 @@ from pipeline.types import Image, Masks
 Logits = NDArray[np.float32]
 _BATCH = 8  # pictures decoded at once
 _CERTAIN = 8.0  # logits; beyond, one look's answer would outvote the others'
+_UNLIKELY, _RIM = -4.0, 2  # logits; cells of SAM's grid
 _JITTER = 0.06  # of a box's side
 _MANY_LOGITS = 32.0  # what segment-anything clips its own mask prompts to in training
 
@@ -95,15 +96,19 @@ class SamSegmenter:
         looks: Looks | None = None,
         calibration: Calibration | None = None,
         device: torch.device | None = None,
+        weights: str = "",
     ) -> None:
         """`network` is segment-anything's `Sam`, whose decoder answers; `whole` encodes images,
-        `close` windows. `calibration` turns the figures into an expected IoU."""
+        `close` windows. `calibration` turns the figures into an expected IoU. `weights` names the
+        decoder's, for `key`, which names all that an answer depends on but image and prompts."""
         keep_freed_memory()
         self.device = device or torch.device("cpu")
         self.network = network.to(self.device).eval()
         self.whole, self.close = whole, close
         self.looks = looks or Looks()
         self.calibration = calibration
+        fitted = calibration.to_json() if calibration else None
+        self.key = f"{weights} {whole.key} {close.key} {self.looks} {fitted}"
 
     def segment(self, image: Image, boxes: Boxes, heatmap: Logits | None = None) -> Masks:
         """One mask per box, in order, with the figures of `quality.measures`, each in [0, 1].
@@ -281,16 +286,19 @@ def _consensus(
     """The mean of all looks that see a pixel. Looks through one window meet on its own grid."""
     by_window: dict[Window, list[Logits]] = {}
     for look, answer in zip(looks, logits, strict=True):
-        upright = np.clip(turned_back(answer, look.turn), -_CERTAIN, _CERTAIN)
+        upright = np.asarray(turned_back(answer, look.turn), np.float32)
+        if len(looks) > 1:
+            upright = np.clip(upright, -_CERTAIN, _CERTAIN)
         by_window.setdefault(look.window, []).append(upright)
     means = {w: np.asarray(np.mean(rows, axis=0), np.float32) for w, rows in by_window.items()}
-    parts = [put_back(mean, window, size) for window, mean in means.items()]
     single = []
     if len(looks) > 1:
         placed = [put_back(row, w, size) for w, rows in by_window.items() for row in rows]
         single = [patch_of(Cut(*part, 0.0, []), None) for part in placed]
-    if len(parts) == 1:
-        return Cut(*parts[0], float(predicted.mean()), single)
+    if len(means) == 1:
+        window, mean = next(iter(means.items()))
+        return Cut(*put_back(*_where_likely(mean, window), size), float(predicted.mean()), single)
+    parts = [put_back(mean, window, size) for window, mean in means.items()]
     x0, y0 = min(part[0] for part in parts), min(part[1] for part in parts)
     x1 = max(x + values.shape[1] for x, _, values in parts)
     y1 = max(y + values.shape[0] for _, y, values in parts)
@@ -307,6 +315,22 @@ def _consensus(
         float(predicted.mean()),
         single,
     )
+
+
+def _where_likely(logits: Logits, window: Window) -> tuple[Logits, Window]:
+    """The square part of a window's logits in which any pixel could be the object's, and a rim:
+    bringing the rest to the image's scale would cost much and show nothing."""
+    rows, columns = (np.flatnonzero((logits > _UNLIKELY).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return logits, window
+    count = len(logits)
+    longer = max(int(np.ptp(rows)), int(np.ptp(columns)))
+    side = min(count, longer + 1 + 2 * _RIM)
+    top = min(max(int(rows[0]) - _RIM, 0), count - side)
+    left = min(max(int(columns[0]) - _RIM, 0), count - side)
+    cell = window.side / count
+    part = Window(window.x + left * cell, window.y + top * cell, side * cell)
+    return np.ascontiguousarray(logits[top : top + side, left : left + side]), part
 
 
 def patch_of(found: Cut, limits: NDArray[np.float32] | None) -> Patch:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from pipeline.disk_cache import DiskCache, cache_folder
 from pipeline.errors import DataError, WeightsError
-from pipeline.models.embedding_cache import Embedding, EmbeddingCache, cache_folder
+from pipeline.models.embedding_cache import Embedding
 from pipeline.models.encoders import (
     CachedEncoder,
     Engine,
@@ -20,6 +21,7 @@ from pipeline.models.encoders import (
     TorchEncoder,
     choose_engine,
 )
+from pipeline.models.mask_cache import CachedSegmenter
 from pipeline.models.quality import Calibration
 from pipeline.models.sam import Looks, SamSegmenter
 from pipeline.models.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
@@ -53,7 +55,7 @@ class SamModel:
         return f"{self.base.name}, tuned" if self.delta_sha256 else self.base.name
 
     def encoder(
-        self, side: int, device: torch.device, engine: Engine, cache: EmbeddingCache
+        self, side: int, device: torch.device, engine: Engine, cache: DiskCache
     ) -> ImageEncoder:
         """The image encoder at a side, exported or loaded when it is first asked for."""
         key = self.base.sha256 + (self.delta_sha256 if self.adapted else "")
@@ -76,7 +78,7 @@ class SamModel:
     ) -> SamSegmenter:
         """A segmenter that looks as the model's card says, or as `looks` does; a calibration
         belongs to the card's own looks and is left out with others."""
-        cache = EmbeddingCache(cache_folder(), int(cache_gb * _GIGABYTE))
+        cache = kept(cache_gb)
         chosen = looks or self.looks
         return SamSegmenter(
             self.network,
@@ -85,7 +87,13 @@ class SamModel:
             chosen,
             self.calibration if looks in (None, self.looks) else None,
             device,
+            f"{self.base.sha256} {self.delta_sha256}",
         )
+
+
+def kept(gigabytes: float) -> DiskCache:
+    """The user's cache, of at most so many gigabytes (0: nothing is kept)."""
+    return DiskCache(cache_folder() / "kept", int(gigabytes * _GIGABYTE))
 
 
 class _Deferred:
@@ -142,8 +150,8 @@ def open_segmenter(
     used = {sam.base.name: sam.base.sha256}
     if sam.delta_sha256:
         used["learned"] = sam.delta_sha256
-    own = replace(sam.looks, **looks)
-    return sam.segmenter(device, engine, cache_gb, own), sam.name, used
+    cutter = sam.segmenter(device, engine, cache_gb, replace(sam.looks, **looks))
+    return CachedSegmenter(cutter, kept(cache_gb), cutter.key), sam.name, used
 
 
 def read_sam(folder: Path, store: WeightsStore) -> SamModel:

@@ -125,7 +125,7 @@ def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
 
 def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
     """Looks at every object, each encoded and kept in the cache."""
-    from pipeline.models.embedding_cache import EmbeddingCache, cache_folder
+    from pipeline.models.sam_model import kept
     from pipeline.models.sam_network import close_side
     from pipeline.models.sam_trials import by_image
     from pipeline.models.sam_tuning import examples
@@ -133,8 +133,7 @@ def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
     config = shop.config
     side = close_side(shop.sam.base.name, shop.looks.side)
     views = max(_FEWEST_VIEWS, min(config.views, _MOST_EXAMPLES // len(known)))
-    cache = EmbeddingCache(cache_folder(), int(config.cache_gb * (1 << 30)))
-    encoder = shop.sam.encoder(side, shop.device, config.engine, cache)
+    encoder = shop.sam.encoder(side, shop.device, config.engine, kept(config.cache_gb))
     generator = np.random.default_rng(config.seed)
     shown: list[list[Example]] = [[] for _ in known]
     photos = len({target.record.id for target in known})
@@ -151,17 +150,16 @@ def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
 
 def _fit(shop: Shop, shown: Sequence[Sequence[Example]], title: str) -> dict[str, torch.Tensor]:
     """What is learned from these objects."""
-    from pipeline.models.embedding_cache import EmbeddingCache, cache_folder
+    from pipeline.models.sam_model import kept
     from pipeline.models.sam_network import build_encoder, close_side
     from pipeline.models.sam_tuning import Tuner
 
     config, sam = shop.config, shop.sam
     side = close_side(sam.base.name, shop.looks.side)
-    cache = EmbeddingCache(cache_folder(), int(config.cache_gb * (1 << 30)))
     adapted = config.tune == "encoder"
     tuner = Tuner(
         sam.network,
-        sam.encoder(side, shop.device, config.engine, cache),
+        sam.encoder(side, shop.device, config.engine, kept(config.cache_gb)),
         config.tune,
         build_encoder(sam.base.name, side, sam.network.state_dict()) if adapted else None,
         config.rank,
@@ -178,7 +176,7 @@ def _tuned(shop: Shop, delta: dict[str, torch.Tensor]) -> SamModel:
     """The SAM with what was learned, of this run alone."""
     from copy import deepcopy
 
-    from pipeline.models.embedding_cache import key_of
+    from pipeline.disk_cache import key_of
     from pipeline.models.sam_tuning import add_delta
 
     network = deepcopy(shop.sam.network)

@@ -162,7 +162,7 @@ def test_an_embedding_is_made_once_and_found_again(
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path))
     box = as_boxes([[108, 58, 192, 142]])
     first = sam.segmenter(CPU, "torch").segment(disc, box)
-    assert len(list(tmp_path.rglob("*.emb"))) == 1
+    assert len(list(tmp_path.rglob("*.kept"))) == 1
     again = sam.segmenter(CPU, "torch")
     monkeypatch.setattr("pipeline.models.encoders.TorchEncoder.encode", None)
     second = again.segment(disc, box)

