@@ -31,10 +31,10 @@ def test_figures_of_a_mask_by_hand() -> None:
 
 
 def known(count: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """IoU is a curve of one figure; the other is noise."""
+    """IoU is a logistic curve of one figure; the other is noise."""
     generator = np.random.default_rng(0)
     good, noise = generator.uniform(size=(2, count))
-    iou = np.clip(0.2 + 0.7 * good**2 + generator.normal(0, 0.03, count), 0, 1)
+    iou = np.clip(1 / (1 + np.exp(1 - 4 * good)) + generator.normal(0, 0.03, count), 0, 1)
     return (
         {"good": good.astype(np.float32), "noise": noise.astype(np.float32)},
         iou,
