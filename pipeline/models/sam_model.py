@@ -21,9 +21,10 @@ from pipeline.models.encoders import (
     TorchEncoder,
     choose_engine,
 )
+from pipeline.models.looks import Looks
 from pipeline.models.mask_cache import CachedSegmenter
 from pipeline.models.quality import Calibration
-from pipeline.models.sam import Looks, SamSegmenter
+from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
 from pipeline.models.sam_network import SIDE, build_encoder, close_side, load_sam
 from pipeline.models.sam_tuning import add_delta, write_delta

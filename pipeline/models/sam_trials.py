@@ -57,7 +57,7 @@ def targets(dataset: Dataset) -> list[Target]:
 
 def by_image(known: Sequence[Target]) -> Iterator[tuple[Image, list[int]]]:
     """Each image once, with the indices of its targets, which must follow each other."""
-    for _, group in groupby(range(len(known)), key=lambda index: known[index].record.id):
+    for _, group in groupby(range(len(known)), key=lambda index: known[index].record.path):
         rows = list(group)
         yield read_image(known[rows[0]].record.path), rows
 
@@ -69,7 +69,7 @@ def attempt(
     given = as_boxes([target.box for target in known]) if boxes is None else boxes
     ious = np.zeros(len(known))
     columns: dict[str, NDArray[np.float32]] = {}
-    images = len({target.record.id for target in known})
+    images = len({target.record.path for target in known})
     for image, rows in track(by_image(known), title or "try", total=images):
         found = segmenter.segment(image, given[rows])
         for name, column in found.quality.items():

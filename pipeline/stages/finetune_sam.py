@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
-from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
-from pipeline.metrics.masks import mean_by
-from pipeline.pictures.plots import curves, grouped_bars, reliability
 from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.storage import read_json, resumable_folder, write_json
@@ -29,8 +25,9 @@ from pipeline.types import Segmenter
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.models.encoders import ImageEncoder
+    from pipeline.models.looks import Looks
     from pipeline.models.quality import Calibration
-    from pipeline.models.sam import Looks
     from pipeline.models.sam_model import SamModel
     from pipeline.models.sam_trials import Target, Trial
     from pipeline.models.sam_tuning import Example
@@ -39,8 +36,6 @@ _MOST_EXAMPLES = 1200  # pictures in memory, of 0.8 MB each at 512 px
 _FEWEST_VIEWS = 4
 _FEWEST_STEPS = 200
 _FEWEST_TO_CALIBRATE = 10
-_ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
-_CURVE_TARGETS = 60
 _SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which to look closely
 _ALWAYS = 10.0
 
@@ -53,6 +48,20 @@ class Shop:
     sam: SamModel
     looks: Looks
     device: torch.device
+
+    @property
+    def side(self) -> int:
+        """Pixels of a close look."""
+        from pipeline.models.sam_network import close_side
+
+        return close_side(self.sam.base.name, self.looks.side)
+
+    def encoder(self) -> ImageEncoder:
+        """The published SAM's, for close looks."""
+        from pipeline.models.sam_model import kept
+
+        cache = kept(self.config.cache_gb)
+        return self.sam.encoder(self.side, self.device, self.config.engine, cache)
 
     def segmenter(self, sam: SamModel | None = None, looks: Looks | None = None) -> Segmenter:
         """One of the same engine and cache: the published SAM unless said."""
@@ -70,7 +79,7 @@ def finetune_sam(
     same call. Raises ConfigError, DataError for a folder without masks, WeightsError.
     """
     from pipeline.models.devices import seed_all, torch_device
-    from pipeline.models.sam import Looks
+    from pipeline.models.looks import Looks
     from pipeline.models.sam_model import open_sam
     from pipeline.models.sam_trials import few
 
@@ -106,7 +115,7 @@ def finetune_sam(
             "calibrated_on": calibration.masks if calibration else 0,
         }
         if held:
-            summary |= _tested(shop, learned, known, held, folder)
+            summary |= _tried(shop, learned, known, held, folder)
         else:
             say("no masks are held out as test: the tuned SAM was not tried")
         record.write(folder, summary, inputs)
@@ -125,23 +134,20 @@ def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
 
 def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
     """Looks at every object, each encoded and kept in the cache."""
-    from pipeline.models.sam_model import kept
-    from pipeline.models.sam_network import close_side
     from pipeline.models.sam_trials import by_image
     from pipeline.models.sam_tuning import examples
 
     config = shop.config
-    side = close_side(shop.sam.base.name, shop.looks.side)
     views = max(_FEWEST_VIEWS, min(config.views, _MOST_EXAMPLES // len(known)))
-    encoder = shop.sam.encoder(side, shop.device, config.engine, kept(config.cache_gb))
+    encoder = shop.encoder()
     generator = np.random.default_rng(config.seed)
     shown: list[list[Example]] = [[] for _ in known]
-    photos = len({target.record.id for target in known})
+    photos = len({target.record.path for target in known})
     for image, rows in track(by_image(known), f"encode {views} looks at each object", photos):
         for row in rows:
             mask = mask_geometry.decode(known[row].mask)
             box = known[row].box
-            looks = examples(image, mask, box, side, config.zooms, views, generator)
+            looks = examples(image, mask, box, shop.side, config.zooms, views, generator)
             shown[row] = list(looks)
             if config.tune != "encoder":
                 encoder.encode([example.picture for example in shown[row]])
@@ -150,18 +156,16 @@ def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
 
 def _fit(shop: Shop, shown: Sequence[Sequence[Example]], title: str) -> dict[str, torch.Tensor]:
     """What is learned from these objects."""
-    from pipeline.models.sam_model import kept
-    from pipeline.models.sam_network import build_encoder, close_side
+    from pipeline.models.sam_network import build_encoder
     from pipeline.models.sam_tuning import Tuner
 
     config, sam = shop.config, shop.sam
-    side = close_side(sam.base.name, shop.looks.side)
     adapted = config.tune == "encoder"
     tuner = Tuner(
         sam.network,
-        sam.encoder(side, shop.device, config.engine, kept(config.cache_gb)),
+        shop.encoder(),
         config.tune,
-        build_encoder(sam.base.name, side, sam.network.state_dict()) if adapted else None,
+        build_encoder(sam.base.name, shop.side, sam.network.state_dict()) if adapted else None,
         config.rank,
         config.multimask,
         config.rounds,
@@ -294,114 +298,23 @@ def _learn(
     return read_sam(folder, WeightsStore())
 
 
-def _tested(
+def _tried(
     shop: Shop,
     tuned: SamModel,
     known: Sequence[Target],
     held: Sequence[Target],
     folder: Path,
 ) -> dict[str, Any]:
-    """Before and after on photos that were held out, beside what needs no SAM."""
-    from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
-    from pipeline.models.sam_trials import attempt
-
-    trials = {"tuned": attempt(shop.segmenter(tuned), held, title="test, tuned")}
-    if shop.config.compare:
-        shape = MeanShapeSegmenter([mask_geometry.to_patch(t.mask).pixels for t in known])
-        others: dict[str, Segmenter] = {
-            "zero_shot": shop.segmenter(),
-            "mean_shape": shape,
-            "box_fill": BoxFillSegmenter(),
-            "grabcut": GrabCutSegmenter(),
-        }
-        trials |= {n: attempt(w, held, title=f"test, {n}") for n, w in others.items()}
-    groups = [target.group for target in held]
-    categories = [target.category for target in held]
-    ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
-    gains = {
-        f"gain_over_{name}": _mean(trials["tuned"].iou - trials[name].iou, groups)
-        for name in trials
-        if name != "tuned"
-    }
-    series = {
-        name.replace("_", " "): {key: row["mean"] for key, row in way["by_category"].items()}
-        for name, way in ways.items()
-    }
-    grouped_bars(folder / "mask_iou.png", "mask IoU from true boxes, held-out photos", series)
-    summary: dict[str, Any] = {
-        "held_out": {"masks": len(held), "photos": len(set(groups))},
-        **ways,
-        **gains,
-        "quality": _quality(trials["tuned"], folder),
-    }
-    if shop.config.robustness:
-        summary["robustness"] = _robustness(shop, tuned, held, folder)
-    return summary
-
-
-def _figures(trial: Trial, categories: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    by_category = mean_by(categories, trial.iou.tolist())
-    return {
-        "mask_iou": _mean(trial.iou, groups),
-        "by_category": {
-            name: {"mean": round(mean, 4), "count": count}
-            for name, (mean, count) in by_category.items()
-        },
-    }
-
-
-def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> list[float]:
-    """Mean, and its 95 % interval over photos."""
-    low, high = bootstrap_mean(values.tolist(), groups=groups)
-    return [round(float(value), 4) for value in (values.mean(), low, high)]
-
-
-def _quality(tuned: Trial, folder: Path) -> dict[str, Any]:
-    """How each figure of quality ranks the held-out masks, and a plot of what was expected."""
-    ranks = {
-        name: round(rank_correlation(column.tolist(), tuned.iou.tolist()), 4)
-        for name, column in tuned.quality.items()
-        if not np.isnan(rank_correlation(column.tolist(), tuned.iou.tolist()))
-    }
-    found: dict[str, Any] = {"rank_correlation": ranks}
-    if "expected_iou" in tuned.quality:
-        expected = tuned.quality["expected_iou"]
-        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - tuned.iou).mean()), 4)
-        reliability(folder / "reliability.png", expected, tuned.iou)
-    return found
-
-
-def _robustness(
-    shop: Shop, tuned: SamModel, held: Sequence[Target], folder: Path
-) -> dict[str, dict[str, list[float]]]:
-    """Mask IoU from boxes that are off, of at most so many objects, with two looks at each."""
+    """Before and after on photos that were held out; the curve with two looks at each object."""
     from pipeline.models.baselines import BoxFillSegmenter
-    from pipeline.models.sam_trials import attempt, moved
+    from pipeline.sam_report import beside, compare, robustness
 
-    drawn = np.random.default_rng(0).permutation(len(held))[:_CURVE_TARGETS]
-    some = [held[index] for index in sorted(drawn)]
-    quick = replace(tuned.looks, turns=min(2, tuned.looks.turns), jitters=0)
-    ways: dict[str, Segmenter] = {
-        "zero-shot": shop.segmenter(),
-        "tuned": shop.segmenter(tuned, quick),
-        "box-fill": BoxFillSegmenter(),
-    }
-    found: dict[str, dict[str, list[float]]] = {}
-    for kind in ("shift", "scale"):
-        found[kind] = {
-            name: [
-                round(
-                    float(
-                        attempt(way, some, moved(some, kind, e), f"{kind} {e:.0%}, {name}")
-                        .iou.mean()
-                    ),
-                    4,
-                )
-                for e in _ERRORS
-            ]
-            for name, way in ways.items()
-        }  # fmt: skip
-    titles = {"shift": "boxes shifted by", "scale": "boxes widened or narrowed by"}
-    panels = {titles[kind]: found[kind] for kind in found}
-    curves(folder / "robustness.png", _ERRORS, panels, "share of the box's side", "mask IoU")
-    return {kind: {"error": list(_ERRORS), **rows} for kind, rows in found.items()}
+    after, published = shop.segmenter(tuned), shop.segmenter()
+    others = beside(published, known) if shop.config.compare else {}
+    summary = compare(folder, after, others, held)
+    if shop.config.robustness:
+        quick = replace(tuned.looks, turns=min(2, tuned.looks.turns), jitters=0)
+        ways = {"zero-shot": published, "tuned": shop.segmenter(tuned, quick)}
+        ways["box-fill"] = BoxFillSegmenter()
+        summary["robustness"] = robustness(folder, ways, held)
+    return summary

@@ -166,3 +166,24 @@ def test_the_same_true_box_is_not_found_twice() -> None:
     truth = truth_of(square(5, 5))
     said = truth_of(square(5, 5), square(6, 5)).objects[1]
     assert best_confidence(truth, {1: scored(said, 0.8, 0.9)}) == pytest.approx(0.9)
+
+
+def test_values_of_one_group_are_drawn_together() -> None:
+    """Two groups, of values all 0 and all 1: a round draws 0, 1/2 or 1, whatever their size."""
+    from pipeline.metrics.intervals import bootstrap_mean
+
+    values, groups = [0.0] * 50 + [1.0] * 50, ["a"] * 50 + ["b"] * 50
+    assert bootstrap_mean(values, groups=groups) == (0.0, 1.0)
+    low, high = bootstrap_mean(values)
+    assert 0.35 < low < high < 0.65
+    alone = bootstrap_mean(values, groups=[str(number) for number in range(100)])
+    assert alone == pytest.approx((low, high), abs=0.03)
+
+
+def test_rank_correlation_is_that_of_the_order_alone() -> None:
+    from pipeline.metrics.intervals import rank_correlation
+
+    assert rank_correlation([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1.0)
+    assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
+    assert np.isnan(rank_correlation([1, 2], [1, 2]))
+    assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))

@@ -10,7 +10,8 @@ import torch
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.sam import Looks, SamSegmenter, highest
+from pipeline.models.looks import Looks, highest
+from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam_model import SamModel, open_sam
 from pipeline.models.sam_network import Prompts, decode, load_sam
 from pipeline.models.weights import Weights, WeightsStore

