@@ -1,4 +1,4 @@
-"""Print the README's table from the folders that `pipeline run` wrote.
+"""Print the README's tables from the folders that `pipeline run` wrote.
 
 python benchmarks/summarise_runs.py runs/zipper_512 runs/transistor_1024 runs/magnetic_tile
 """
@@ -19,41 +19,57 @@ def summary(run: Path, step: str) -> dict[str, Any]:
 
 def row(run: Path) -> list[str]:
     """One line of the table."""
-    detector, classifier = summary(run, "detector"), summary(run, "classifier")
-    known, found = (summary(run, f"evaluation_{name}_boxes") for name in ("truth", "detector"))
+    detector, classifier, sam = (summary(run, name) for name in ("detector", "classifier", "sam"))
+    found = summary(run, "evaluation_detector_boxes")
     low, high = classifier["accuracy_interval"]
-    sam_low, sam_high = known["mask_iou_interval"]
+    by_found = (
+        found["mask_iou"],
+        found["baselines"]["box_fill"]["mask_iou"],
+        found["baselines"]["grabcut"]["mask_iou"],
+    )
+    ranks = sam["quality"]["rank_correlation"]
     return [
         run.name,
         f"{detector['held_out']['images']} / {detector['held_out']['instances']}",
         f"{detector['zero_shot']['box_ap50']:.3f} → {detector['tuned']['box_ap50']:.3f}",
         f"{detector['tuned']['box_ap']:.3f}",
-        f"{known['mask_iou']:.3f} ({sam_low:.3f}-{sam_high:.3f})",
-        f"{known['baselines']['box_fill']['mask_iou']:.3f}",
-        f"{known['baselines']['grabcut']['mask_iou']:.3f}",
+        *(_interval(sam[way]["mask_iou"]) for way in ("zero_shot", "tuned")),
+        *(f"{sam[way]['mask_iou'][0]:.3f}" for way in ("mean_shape", "box_fill", "grabcut")),
+        _interval(sam["gain_over_box_fill"]),
+        f"{ranks.get('expected_iou', float('nan')):.2f}",
         f"{found['matched']} of {found['objects']}",
-        " / ".join(
-            "-" if value is None else f"{value:.3f}"
-            for value in (
-                found["mask_iou"],
-                found["baselines"]["box_fill"]["mask_iou"],
-                found["baselines"]["grabcut"]["mask_iou"],
-            )
-        ),
+        " / ".join("-" if value is None else f"{value:.3f}" for value in by_found),
         f"{classifier['right']}/{classifier['tested_on']} = {classifier['accuracy']:.2f} "
         f"({low:.2f}-{high:.2f})",
     ]
 
 
+def _interval(values: list[float]) -> str:
+    mean, low, high = values
+    return f"{mean:.3f} ({low:.3f}-{high:.3f})"
+
+
+HEAD = [
+    "set", "held-out images / defects", "box AP50, zero-shot → tuned", "AP50-95",
+    "SAM as published", "SAM tuned", "mean shape", "box-fill", "GrabCut", "tuned over box-fill",
+    "rank correlation", "defects found", "IoU with found boxes: SAM tuned / box-fill / GrabCut",
+    "classifier accuracy (95 %)",
+]  # fmt: skip
+TABLES = {
+    "The detector and the classifier": (1, 2, 3, 11, 13),
+    "SAM, from true boxes": (4, 5, 6, 7, 8, 9, 10),
+    "SAM, from found boxes": (11, 12),
+}
+
+
 def main() -> None:
-    """Print a Markdown table, a line per run."""
-    head = [
-        "set", "held-out images / defects", "box AP50, zero-shot → tuned", "AP50-95",
-        "SAM mask IoU, true boxes (95 %)", "box-fill", "GrabCut", "defects found",
-        "IoU with found boxes: SAM / box-fill / GrabCut", "classifier accuracy (95 %)",
-    ]  # fmt: skip
-    for cells in (head, ["---"] * len(head), *(row(Path(name)) for name in sys.argv[1:])):
-        print("| " + " | ".join(cells) + " |")
+    """Print Markdown tables, a line per run."""
+    rows = [row(Path(name)) for name in sys.argv[1:]]
+    for title, columns in TABLES.items():
+        chosen = (0, *columns)
+        print(f"\n{title}\n")
+        for cells in (HEAD, ["---"] * len(HEAD), *rows):
+            print("| " + " | ".join(cells[column] for column in chosen) + " |")
 
 
 if __name__ == "__main__":

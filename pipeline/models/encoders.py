@@ -6,6 +6,7 @@ OpenVINO's graph is exported here from the named weights, once, and kept beside 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ class OpenVinoEncoder:
 
 
 def _openvino() -> Any:
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # no calls home
     try:
         import openvino
     except ImportError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,7 @@ def test_openvino_sees_what_torch_sees(
     ]
     assert mask_geometry.paired_iou(*masks) > 0.98
     assert len(list(tmp_path.rglob("*.xml"))) == 1  # exported once, and kept
+    assert sys.modules["openvino_telemetry"] is None  # nobody is told what was exported
 
 
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
