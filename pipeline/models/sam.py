@@ -18,7 +18,7 @@ from pipeline.geometry.boxes import Boxes, area, as_boxes, clip
 from pipeline.geometry.patches import Patch, tight
 from pipeline.geometry.windows import Window, put_back, turned_back
 from pipeline.memory import keep_freed_memory
-from pipeline.models.encoders import ImageEncoder
+from pipeline.models.encoders import STRIDE, ImageEncoder
 from pipeline.models.looks import (
     Look,
     Looks,
@@ -116,41 +116,41 @@ class SamSegmenter:
         heatmap: Logits | None,
     ) -> tuple[Patch, dict[str, float]]:
         point = None if heatmap is None else highest(heatmap, box)
-        logits, predicted = self._answers(looks, box, point, None)
+        boxes = np.repeat(as_boxes(box), len(looks), axis=0)
+        logits, predicted = self._answers(looks, boxes, point, None)
         found = _consensus(looks, logits, predicted, size)
         for _ in range(1, self.looks.rounds):
             if self.looks.point:
                 point = _inmost(found)
-            logits, predicted = self._answers(looks, box, point, logits)
+            logits, predicted = self._answers(looks, boxes, point, logits)
             found = _consensus(looks, logits, predicted, size)
         limits = None if self.looks.reach is None else padded(as_boxes(box), self.looks.reach)[0]
         patch = patch_of(found, limits)
         if not patch.pixels.size:
             return patch, {}
-        others = moved_boxes(box, self.looks.jitters)
-        tried = [self._tried(looks[:1], moved, size, limits) for moved in others]
         single = [_limited(other, limits) for other in found.single]
+        tried = [patch_of(other, limits) for other in self._tried(looks[0], box, size)]
         return patch, measures(patch, found, box, size, single, tried)
 
-    def _tried(
-        self,
-        looks: Sequence[Look],
-        box: NDArray[np.float32],
-        size: tuple[int, int],
-        limits: NDArray[np.float32] | None,
-    ) -> Patch:
-        logits, predicted = self._answers(looks, box, None, None)
-        return patch_of(_consensus(looks, logits, predicted, size), limits)
+    def _tried(self, look: Look, box: NDArray[np.float32], size: tuple[int, int]) -> list[Cut]:
+        """What one look makes of boxes a little beside this one."""
+        others = moved_boxes(box, self.looks.jitters)
+        if not others:
+            return []
+        logits, predicted = self._answers([look] * len(others), as_boxes(others), None, None)
+        pairs = zip(logits, predicted, strict=True)
+        return [_consensus([look], low[None], rated[None], size) for low, rated in pairs]
 
     @torch.inference_mode()
     def _answers(
         self,
         looks: Sequence[Look],
-        box: NDArray[np.float32],
+        boxes: Boxes,
         point: NDArray[np.float32] | None,
         first: Logits | None,
     ) -> tuple[Logits, NDArray[np.float32]]:
-        """Each look's chosen logits (N, S, S), in its own position, and predicted IoU (N,)."""
+        """Each look's chosen logits (N, S, S) for its box of `boxes` (N, 4), in its own position,
+        and their predicted IoU (N,)."""
         chosen, rated = [], []
         for start in range(0, len(looks), _BATCH):
             some = looks[start : start + _BATCH]
@@ -159,7 +159,7 @@ class SamSegmenter:
             four, iou = decode(
                 self.network,
                 torch.from_numpy(embeddings).to(self.device).float(),
-                self._prompts(some, box, point, before),
+                self._prompts(some, boxes[start : start + _BATCH], point, before),
             )
             offered = slice(1, None) if self.looks.multimask else slice(0, 1)
             best = iou[:, offered].argmax(dim=1)
@@ -171,19 +171,20 @@ class SamSegmenter:
     def _prompts(
         self,
         looks: Sequence[Look],
-        box: NDArray[np.float32],
+        boxes: Boxes,
         point: NDArray[np.float32] | None,
         first: Logits | None,
     ) -> Prompts:
-        side = looks[0].embedding.shape[1] * 16
-        boxes = np.concatenate([prompt_box(box, look, side) for look in looks])
+        side = looks[0].embedding.shape[1] * STRIDE
+        pairs = zip(boxes, looks, strict=True)
+        prompts = np.concatenate([prompt_box(box, look, side) for box, look in pairs])
         points = None
         if point is not None:
             at = np.concatenate([point, point]).astype(np.float32)
             points = np.stack([prompt_box(at, look, side)[:, :2] for look in looks])
         logits = None if first is None else np.clip(first, -_MANY_LOGITS, _MANY_LOGITS)[:, None]
         return Prompts(
-            torch.from_numpy(boxes).to(self.device),
+            torch.from_numpy(prompts).to(self.device),
             None if points is None else torch.from_numpy(points).to(self.device),
             None if logits is None else torch.from_numpy(logits).to(self.device),
         )
