@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.geometry.patches import Patch
@@ -44,7 +45,7 @@ def measures(
     longer side to the image's. elongation: the box's shorter side to its longer.
     """
     inner, outer = (int((answer.logits > t).sum()) for t in (_OFFSET, -_OFFSET))
-    likely = 1 / (1 + np.exp(-answer.logits))
+    likely = expit(answer.logits)
     chosen = answer.logits > 0
     inside, outside = float(likely[chosen].sum()), float(likely[~chosen].sum())
     width, height = max(float(box[2] - box[0]), 1e-6), max(float(box[3] - box[1]), 1e-6)
@@ -91,7 +92,7 @@ class Calibration:
         """(N,) in [0, 1] from named columns (N,)."""
         columns = np.stack([table[name] for name in self.names], axis=1).astype(np.float64)
         rows = _terms((columns - self.centre) / self.spread)
-        return np.asarray(1 / (1 + np.exp(-(rows @ self.weights))), np.float32)
+        return np.asarray(expit(rows @ self.weights), np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
@@ -127,7 +128,7 @@ def calibrate(
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
     rows = _terms((columns - centre) / spread)
     clipped = np.clip(np.asarray(true_iou, np.float64), *_LIMITS)
-    target = np.log(clipped / (1 - clipped))
+    target = logit(clipped)
     folds = np.unique(np.asarray(groups), return_inverse=True)[1] % 10
 
     def error(penalty: float) -> float:
@@ -137,7 +138,7 @@ def calibrate(
             if held.all():
                 return float("inf")
             weights = _ridge(rows[~held], target[~held], penalty)
-            guess = 1 / (1 + np.exp(-(rows[held] @ weights)))
+            guess = expit(rows[held] @ weights)
             total += float(((guess - clipped[held]) ** 2).sum())
         return total
 
