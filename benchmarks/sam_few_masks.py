@@ -69,7 +69,8 @@ def main() -> None:
             "mean shape": [full["mean_shape"]["mask_iou"][0]] * len(SIZES),
             "box-fill": [full["box_fill"]["mask_iou"][0]] * len(SIZES),
         }
-    curves(picture, range(len(SIZES)), panels, "masks learned from: 5, 10, 20, all", "mask IoU")
+    names = [str(size or "all") for size in SIZES]
+    curves(picture, names, panels, "masks learned from", "mask IoU")
 
 
 if __name__ == "__main__":

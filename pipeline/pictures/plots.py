@@ -63,7 +63,7 @@ def grouped_bars(path: Path, title: str, series: Mapping[str, Mapping[str, float
 
 def curves(
     path: Path,
-    positions: Sequence[float],
+    positions: Sequence[float] | Sequence[str],
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     across: str,
     up: str,
