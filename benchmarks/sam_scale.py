@@ -27,7 +27,7 @@ from pipeline.stages.synthesize import synthesize
 from pipeline.storage import place_file
 from pipeline.types import Dataset
 
-_DISTINCT = 24
+_DISTINCT = 42
 
 
 def make_set(folder: Path, count: int, drawn: Dataset) -> None:
