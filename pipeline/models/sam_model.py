@@ -12,6 +12,7 @@ import torch
 
 from pipeline.disk_cache import DiskCache, cache_folder
 from pipeline.errors import DataError, WeightsError
+from pipeline.models.decoders import OpenVinoDecoder, TorchDecoder
 from pipeline.models.embedding_cache import Embedding
 from pipeline.models.encoders import (
     CachedEncoder,
@@ -81,14 +82,15 @@ class SamModel:
         belongs to the card's own looks and is left out with others."""
         cache = kept(cache_gb)
         chosen = looks or self.looks
+        weights = f"{self.base.sha256} {self.delta_sha256}"
         return SamSegmenter(
-            self.network,
+            OpenVinoDecoder(self.network, weights, cache)
+            if choose_engine(engine, device) == "openvino"
+            else TorchDecoder(self.network, weights, device),
             self.encoder(SIDE, device, engine, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
             chosen,
             self.calibration if looks in (None, self.looks) else None,
-            device,
-            f"{self.base.sha256} {self.delta_sha256}",
         )
 
 

