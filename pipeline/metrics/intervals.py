@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest, spearmanr
 
 
@@ -36,6 +37,15 @@ def bootstrap_mean(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_draws(count: int, seed: int = 0, rounds: int = 500) -> NDArray[np.float64]:
+    """(rounds, count): how often each of `count` things is in each draw of as many (Efron 1979)."""
+    if count == 0:
+        return np.zeros((rounds, 0))
+    generator = np.random.default_rng(seed)
+    shares = np.full(count, 1 / count)
+    return generator.multinomial(count, shares, size=rounds).astype(np.float64)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -1,0 +1,258 @@
+"""Anomaly scores and heat maps against the truth: AUROC, AP, F1-max, and AUPRO.
+
+One pass counts pixels by value into bins that lie close where values do, so that a thousand
+full-size maps cost the memory of one; `tests` hold the figures against scikit-learn's and a
+threshold-by-threshold AUPRO, to 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.intervals import bootstrap_draws
+
+Curve = NDArray[np.float64]
+Interval = tuple[float, float]
+Pair = tuple[NDArray[np.floating[Any]], NDArray[np.bool_] | None]
+_FPR_LIMIT = 0.3  # Bergmann et al., "MVTec AD", IJCV 2021, section 5.1
+_COARSE, _FINE = 1 << 16, 1 << 21  # bins
+_BUCKETS = 1024  # bins of each image that is drawn again
+_ASKED = 1 << 21  # pixels that say where values lie close
+_LEAST = 16  # fine bins to a coarse one
+_CHUNK = 1 << 22  # indices counted at once
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well a score tells defective from good, each in [0, 1], NaN where only one kind is there.
+
+    threshold: the score at and above which to say "defective" for the best F1.
+    """
+
+    auroc: float
+    average_precision: float
+    f1_max: float
+    threshold: float
+    auroc_interval: Interval
+
+
+@dataclass(frozen=True)
+class PixelFigures:
+    """The same of pixels; aupro: the mean share of each connected defect that is found, over
+    thresholds at which up to 30 % of the good pixels of ALL images are wrongly marked, divided by
+    0.3 (Bergmann et al. 2021). Intervals draw whole images anew."""
+
+    auroc: float
+    average_precision: float
+    f1_max: float
+    threshold: float
+    aupro: float
+    auroc_interval: Interval
+    aupro_interval: Interval
+
+
+class Counts(NamedTuple):
+    """Weights by bin, from the highest value to the lowest: defective and good pixels, and the
+    shares of regions."""
+
+    positive: Curve
+    negative: Curve
+    region: Curve
+
+
+def ranking(scores: Sequence[float], defective: Sequence[bool], seed: int = 0) -> Ranking:
+    """Figures of (N,) scores, higher for defective, against (N,) truths. Raises ValueError for a
+    score that is not finite."""
+    values, truth = np.asarray(scores, np.float64), np.asarray(defective, bool)
+    if not np.isfinite(values).all():
+        raise ValueError("a score is not finite")
+    if not len(values):
+        return Ranking(_NAN, _NAN, _NAN, _NAN, (_NAN, _NAN))
+    levels, at = np.unique(-values, return_inverse=True)
+    positive = np.bincount(at[truth], minlength=len(levels)).astype(float)
+    negative = np.bincount(at[~truth], minlength=len(levels)).astype(float)
+    best = _best(positive, negative)
+    draws = bootstrap_draws(len(values), seed)
+    both = np.zeros((2, len(draws), len(levels)))
+    for row, weights in enumerate(draws):
+        both[0, row] = np.bincount(at, weights * truth, minlength=len(levels))
+        both[1, row] = np.bincount(at, weights * ~truth, minlength=len(levels))
+    return Ranking(
+        float(_auroc(positive, negative)),
+        _average_precision(positive, negative),
+        best[0],
+        -float(levels[best[1]]),
+        _percentiles(_auroc(both[0], both[1])),
+    )
+
+
+def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
+    """Figures of heat maps (H, W), higher where defective, against masks (H, W); None is all good.
+
+    `pairs` is gone through three times, so it may not be a generator. Raises ValueError for that,
+    for a mask of another size and for values that are not finite.
+    """
+    if iter(pairs) is pairs:
+        raise ValueError("pairs must be a list, or another thing that can be gone through again")
+    scale = _Scale(pairs)
+    total, by_image = _count(pairs, scale)
+    positive, negative, region = total
+    best = _best(positive, negative)
+    draws = bootstrap_draws(len(by_image.positive), seed)
+    drawn = Counts(*(draws @ part for part in by_image))
+    return PixelFigures(
+        float(_auroc(positive, negative)),
+        _average_precision(positive, negative),
+        best[0],
+        scale.value(best[1]),
+        float(_aupro(region, negative)),
+        _percentiles(_auroc(drawn.positive, drawn.negative)),
+        _percentiles(_aupro(drawn.region, drawn.negative)),
+    )
+
+
+class _Scale:
+    """Values to bins, the highest first; where many values lie, bins are narrow."""
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        lows, highs, pixels = [], [], 0
+        for heatmap, mask in pairs:
+            if mask is not None and mask.shape != heatmap.shape:
+                raise ValueError(f"a heat map of {heatmap.shape} for a mask of {mask.shape}")
+            lows.append(float(heatmap.min()))
+            highs.append(float(heatmap.max()))
+            pixels += heatmap.size
+        self.high, low = max(highs, default=0.0), min(lows, default=0.0)
+        if not np.isfinite([self.high, low]).all():
+            raise ValueError("a heat map holds a value that is not finite")
+        self._coarse = (_COARSE - 1) / (self.high - low) if self.high > low else 0.0
+        seen = np.zeros(_COARSE, np.int64)
+        for heatmap, _ in pairs:
+            at = self._place(heatmap.ravel()[:: max(1, pixels // _ASKED)]).astype(np.int64)
+            seen += np.bincount(at, minlength=_COARSE)
+        share = seen / max(seen.sum(), 1)
+        least = np.where(seen > 0, _FINE // max(np.count_nonzero(seen), 1), _LEAST)
+        self._width = least + np.floor(share * _FINE)
+        self._start = np.concatenate([[0], np.cumsum(self._width)[:-1]])
+        self.bins = int(self._width.sum())
+        inside = np.arange(self.bins) - np.repeat(self._start, self._width.astype(int))
+        part = np.repeat(share / self._width, self._width.astype(int)) * inside * _BUCKETS
+        first = np.repeat((np.cumsum(share) - share) * _BUCKETS, self._width.astype(int))
+        self.bucket = np.minimum((first + part).astype(np.int16), _BUCKETS - 1)
+
+    def _place(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        return (self.high - values.astype(np.float64)) * self._coarse
+
+    def bin(self, heatmap: NDArray[Any]) -> NDArray[np.int32]:
+        """Each value's bin, as one row."""
+        place = self._place(heatmap.ravel())
+        coarse = place.astype(np.int32)
+        place -= coarse
+        place *= self._width[coarse]
+        place += self._start[coarse]
+        return place.astype(np.int32)
+
+    def value(self, index: int) -> float:
+        """The lowest value of a bin."""
+        coarse = int(np.searchsorted(self._start, index, side="right")) - 1
+        inside = (index + 1 - self._start[coarse]) / self._width[coarse]
+        return self.high - float(coarse + inside) / self._coarse if self._coarse else self.high
+
+
+def _count(pairs: Iterable[Pair], scale: _Scale) -> tuple[Counts, Counts]:
+    """What lies in each bin, of all images; and in each bucket, of each image (N, _BUCKETS)."""
+    positive, negative, region = (np.zeros(scale.bins) for _ in range(3))
+    by_image: list[list[NDArray[np.float32]]] = [[], [], []]
+    waiting: list[NDArray[np.int32]] = []
+    for heatmap, mask in pairs:
+        at = scale.bin(heatmap)
+        inside, weights = _regions(mask)
+        if len(inside):
+            found = at[inside]
+            np.add.at(positive, found, 1)
+            np.add.at(region, found, weights)
+        else:
+            found = at[:0]
+        buckets = scale.bucket[found]
+        by_image[0].append(np.bincount(buckets, minlength=_BUCKETS).astype(np.float32))
+        by_image[2].append(np.bincount(buckets, weights, _BUCKETS).astype(np.float32))
+        everything = np.bincount(scale.bucket[at], minlength=_BUCKETS).astype(np.float32)
+        by_image[1].append(everything - by_image[0][-1])
+        waiting.append(at)
+        if sum(len(some) for some in waiting) > _CHUNK:
+            negative += np.bincount(np.concatenate(waiting), minlength=scale.bins)
+            waiting = []
+    if waiting:
+        negative += np.bincount(np.concatenate(waiting), minlength=scale.bins)
+    empty = np.zeros((0, _BUCKETS))
+    rows = [np.stack(part).astype(np.float64) if part else empty for part in by_image]
+    return Counts(positive, negative - positive, region), Counts(*rows)
+
+
+def _regions(mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The defective pixels, and for each one over the area of the region it touches its fellows
+    in, at sides or corners."""
+    if mask is None or not mask.any():
+        return np.zeros(0, np.int64), np.zeros(0)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    inside = np.flatnonzero(mask)
+    return inside, 1.0 / stats[labels.ravel()[inside], cv2.CC_STAT_AREA]
+
+
+def _auroc(positive: Curve, negative: Curve) -> NDArray[np.float64]:
+    """Of counts (..., K), highest value first; equal values count half."""
+    wrong = negative.sum(axis=-1) * positive.sum(axis=-1)
+    below = negative.sum(axis=-1, keepdims=True) - np.cumsum(negative, axis=-1) + negative / 2
+    won = (positive * below).sum(axis=-1)
+    return np.asarray(np.divide(won, wrong, out=np.full_like(won, _NAN), where=wrong > 0))
+
+
+def _average_precision(positive: Curve, negative: Curve) -> float:
+    if not positive.sum():
+        return _NAN
+    right = np.cumsum(positive)
+    marked = right + np.cumsum(negative)
+    precision = np.divide(right, marked, out=np.zeros_like(right), where=marked > 0)
+    return float((positive * precision).sum() / right[-1])
+
+
+def _best(positive: Curve, negative: Curve) -> tuple[float, int]:
+    """The best F1 and the bin down to which it is reached."""
+    if not positive.sum():
+        return _NAN, 0
+    right = np.cumsum(positive)
+    f1 = 2 * right / (right[-1] + right + np.cumsum(negative))
+    return float(f1.max()), int(f1.argmax())
+
+
+def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
+    """The area below the mean share of regions (..., K) over the false positive rate, to 0.3."""
+    good = negative.sum(axis=-1, keepdims=True)
+    regions = region.sum(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = np.cumsum(negative, axis=-1) / good
+        share = np.cumsum(region, axis=-1) / regions
+    before_rate = np.concatenate([np.zeros_like(good), rate[..., :-1]], axis=-1)
+    before_share = np.concatenate([np.zeros_like(good), share[..., :-1]], axis=-1)
+    width = np.clip(_FPR_LIMIT - before_rate, 0, None)
+    step = rate - before_rate
+    part = np.divide(width, step, out=np.ones_like(step), where=step > width)
+    taken = step * part
+    area = taken * (before_share + (share - before_share) * part / 2)
+    found = area.sum(axis=-1) / _FPR_LIMIT
+    return np.where((good[..., 0] > 0) & (regions[..., 0] > 0), found, _NAN)
+
+
+def _percentiles(values: NDArray[np.float64]) -> Interval:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return _NAN, _NAN
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
