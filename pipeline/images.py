@@ -17,6 +17,7 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_HEATMAP_SIDE = 512
 _TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
 _END_MARKS = {b"\x89P": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
 _BROKEN = "copy it anew from its source, or leave it out with --keep-going"
@@ -94,6 +95,20 @@ def read_heatmap(folder: Path, name: str, size: tuple[int, int]) -> NDArray[np.f
         raise DataError(array, f"is of shape {values.shape}", "give one value a pixel")
     height, width = size
     return np.asarray(cv2.resize(values.astype(np.float32), (width, height)), np.float32)
+
+
+def write_heatmap(folder: Path, name: str, heatmap: NDArray[np.float32]) -> None:
+    """Write a heat map (H, W) as `read_heatmap` finds it, at most 512 pixels on its longer side:
+    no model here sees finer."""
+    import cv2
+
+    scale = _HEATMAP_SIDE / max(heatmap.shape)
+    if scale < 1:
+        size = (round(heatmap.shape[1] * scale), round(heatmap.shape[0] * scale))
+        heatmap = np.asarray(cv2.resize(heatmap, size, interpolation=cv2.INTER_AREA), np.float32)
+    path = folder / Path(name).with_suffix(".npy")
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, heatmap, allow_pickle=False)
 
 
 def _bytes_of(path: Path) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -136,6 +136,33 @@ class Masks:
     quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class AnomalyMap:
+    """How far an image is from good ones: heatmap (H, W) float32 of the image's own size, and
+    score, one number for the whole image; both are 0 or more, higher where less like good ones."""
+
+    score: float
+    heatmap: NDArray[np.float32]
+
+
+class AnomalyModel(Protocol):
+    """Learns from good images (HWC uint8 RGB) alone what is not as they are."""
+
+    kind: str
+
+    def fit(self, images: Iterable[Image]) -> None:
+        """Learn from good images, which are read once. Raises ConfigError for none."""
+        ...
+
+    def score(self, image: Image) -> AnomalyMap:
+        """What is not as in the good images. Raises ConfigError before `fit`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and card.json, which `anomaly.open_anomaly_model` reads."""
+        ...
+
+
 class Detector(Protocol):
     """Finds objects on one image (HWC uint8 RGB) of any size."""
 
@@ -176,6 +203,8 @@ class Classifier(Protocol):
 
 __all__ = [
     "GOOD",
+    "AnomalyMap",
+    "AnomalyModel",
     "Boxes",
     "Classifier",
     "Dataset",

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 import pipeline
-from pipeline.cli import jobs, labels, models
+from pipeline.cli import anomalies, jobs, labels, models
 from pipeline.cli.weights import weights
 from pipeline.errors import PipelineError
 
@@ -63,6 +63,7 @@ _VERBS = (
     models.segment,
     models.evaluate,
     models.classify,
+    anomalies.anomaly,
     jobs.report,
     jobs.run,
 )

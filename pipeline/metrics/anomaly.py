@@ -138,7 +138,7 @@ class _Scale:
             at = self._place(heatmap.ravel()[:: max(1, pixels // _ASKED)]).astype(np.int64)
             seen += np.bincount(at, minlength=_COARSE)
         share = seen / max(seen.sum(), 1)
-        least = np.where(seen > 0, _FINE // max(np.count_nonzero(seen), 1), _LEAST)
+        least = np.where(seen > 0, _FINE // max(int(np.count_nonzero(seen)), 1), _LEAST)
         self._width = least + np.floor(share * _FINE)
         self._start = np.concatenate([[0], np.cumsum(self._width)[:-1]])
         self.bins = int(self._width.sum())

@@ -6,11 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import nn
 
+from pipeline.types import Image
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
 _MOBILENET_CUT = {"all": 0, "layer3": 7, "layer4": 14, "head": 19}
+
+
+def normalised(image: Image, side: int) -> torch.Tensor:
+    """(1, 3, side, side) float32 as the backbones were trained on: the image squeezed to a square,
+    less ImageNet's mean, over its deviation."""
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    pixels = (small.astype(np.float32) / 255 - MEAN) / STD
+    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from pipeline.models.backbones import MEAN, STD, SplitBackbone, split_backbone
+from pipeline.models.backbones import SplitBackbone, normalised, split_backbone
 from pipeline.progress import track
 from pipeline.storage import read_json, whole_file, write_json
 from pipeline.types import Image
@@ -63,10 +62,7 @@ class ImageClassifier:
         return torch.stack(found)
 
     def _tensor(self, image: Image) -> torch.Tensor:
-        side = (self.image_side, self.image_side)
-        small = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
-        pixels = (small.astype(np.float32) / 255 - MEAN) / STD
-        return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None].to(self.device)
+        return normalised(image, self.image_side).to(self.device)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write model.safetensors and card.json."""

@@ -37,6 +37,18 @@ def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Ima
     return drawn
 
 
+def heat_overlay(
+    image: Image, heatmap: NDArray[np.float32], low: float, high: float, truth: Rle | None = None
+) -> Image:
+    """The image below its heat map, cold at `low` and hot at `high`; the truth's outline."""
+    share = np.clip((heatmap - low) / max(high - low, 1e-12), 0, 1)
+    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    drawn = np.ascontiguousarray((image * 0.5 + colours * 0.5).astype(np.uint8))
+    if truth is not None:
+        outline(drawn, mask_geometry.decode(truth), TRUTH)
+    return drawn
+
+
 def tint(image: Image, rle: Rle, colour: tuple[int, int, int], strength: float = 0.4) -> None:
     """Colour a mask's pixels in place, and draw its outline."""
     mask = mask_geometry.decode(rle)

@@ -93,6 +93,21 @@ def reliability(
     _save(figure, path)
 
 
+def score_strips(
+    path: Path, scores: Mapping[str, Sequence[float]], limit: float, across: str
+) -> None:
+    """Every image's score, a row for each kind, and the limit at which one is called defective."""
+    figure, axes = _figure(1, 1, (6.5, 0.9 + 0.36 * max(len(scores), 1)))
+    for row, values in enumerate(scores.values()):
+        jitter = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0.0]
+        axes[0].scatter(values, row + np.asarray(jitter), s=14, alpha=0.7, color=_ACCENT)
+    axes[0].axvline(limit, color=_INK, linewidth=1)
+    axes[0].set_yticks(np.arange(len(scores)), list(scores))
+    axes[0].invert_yaxis()
+    axes[0].set(xlabel=across)
+    _save(figure, path)
+
+
 def confusion(path: Path, matrix: NDArray[np.int64], categories: Sequence[str]) -> None:
     """Counts (C, C): rows are the truth, columns what was said."""
     side = 2.2 + 0.55 * len(categories)

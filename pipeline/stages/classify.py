@@ -10,16 +10,16 @@ import numpy as np
 
 from pipeline.config import ClassifyConfig
 from pipeline.errors import DataError, Faults, WeightsError
-from pipeline.formats.mvtec import group_by, read_mvtec
 from pipeline.images import Image, read_image
 from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
 from pipeline.pictures.plots import confusion
+from pipeline.products import image_categories, learned_and_held, read_product
 from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.splits import read_split, split
+from pipeline.splits import split
 from pipeline.storage import whole_folder
-from pipeline.types import GOOD, Dataset, ImageRecord
+from pipeline.types import GOOD, ImageRecord
 
 
 def classify(
@@ -99,31 +99,11 @@ def _figures(figures: Classification, categories: Sequence[str]) -> dict[str, An
 def _parts(
     data: Path, config: ClassifyConfig, faults: Faults
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
-    listed = read_mvtec([data], faults)
-    if config.group_by:
-        listed = group_by(listed, config.group_by)
-    listed = _limited(listed, config)
-    if config.split:
-        parted = read_split(config.split, listed)
-    else:
-        parted = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
-    parts = {record.part for record in parted.records}
-    held_part = "test" if "test" in parts else "val"
-    held = [record for record in parted.records if record.part == held_part]
-    train = [record for record in parted.records if record.part != held_part]
-    present = {record.defect for record in parted.records}
-    categories = ((GOOD,) if GOOD in present else ()) + listed.categories
-    return categories, train, held
-
-
-def _limited(dataset: Dataset, config: ClassifyConfig) -> Dataset:
-    """At most `good_limit` good images, evenly taken, for sets that hold thousands."""
-    if config.good_limit is None:
-        return dataset
-    good = [record for record in dataset.records if record.defect == GOOD]
-    step = max(len(good) / max(config.good_limit, 1), 1)
-    kept = {good[int(i * step)].id for i in range(min(config.good_limit, len(good)))}
-    return dataset.subset([r for r in dataset.records if r.defect != GOOD or r.id in kept])
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split)
+    if not config.split:
+        listed = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
+    train, held = learned_and_held(listed)
+    return image_categories(listed), train, held
 
 
 def _weights(config: ClassifyConfig, record: RunRecord) -> tuple[Path | None, str]:

@@ -1,0 +1,152 @@
+"""Anomaly models by name, and what of their maps is to be called a defect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.geometry.boxes import as_boxes
+from pipeline.models import autoencoder, patchcore
+from pipeline.models.autoencoder import Autoencoder
+from pipeline.models.patch_features import BackboneFeatures, PatchFeatures, SamFeatures
+from pipeline.models.patchcore import PatchCore
+from pipeline.models.sam_model import kept, open_sam
+from pipeline.models.saved import read_model
+from pipeline.models.weights import WeightsStore
+from pipeline.storage import read_json, write_json
+from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
+
+LIMITS = "limits.json"
+_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What good images alone say of a model's figures: score: of an image, at and above which it
+    is defective; seed and edge: of a pixel, a region of pixels from `edge` on is a defect when one
+    of them reaches `seed`."""
+
+    score: float
+    seed: float
+    edge: float
+
+    @classmethod
+    def of(
+        cls,
+        scores: Sequence[float],
+        highest: Sequence[float],
+        common: Sequence[float],
+        alarms: float,
+    ) -> Limits:
+        """From good images that the model did not learn from: their scores, each map's highest
+        value, and the value below which all but a few of its pixels lie. At most the share
+        `alarms` of them is to be marked."""
+        allowed = int(alarms * len(scores))
+        score, seed = (
+            float(np.nextafter(sorted(values)[-1 - allowed], np.inf))
+            for values in (scores, highest)
+        )
+        return cls(score, seed, min(float(np.mean(common)), seed))
+
+    def save(self, folder: Path) -> None:
+        """Write limits.json."""
+        write_json(folder / LIMITS, {"score": self.score, "seed": self.seed, "edge": self.edge})
+
+
+def image_features(
+    name: str, side: int, device: torch.device, pretrained: bool = True
+) -> PatchFeatures:
+    """Patch features by the name of a backbone, or of a SAM. Raises WeightsError, ConfigError."""
+    if name in _BACKBONES:
+        if not pretrained:
+            return BackboneFeatures(name, None, "", side, device)
+        weights = WeightsStore().get(name)
+        return BackboneFeatures(name, weights.path, weights.sha256, side, device)
+    sam = open_sam(name)
+    encoder = sam.encoder(side, device, "auto", kept(20.0))
+    return SamFeatures(encoder, name, sam.base.sha256)
+
+
+def open_anomaly_model(folder: Path, device: torch.device) -> AnomalyModel:
+    """What an anomaly model's `save` wrote. Raises DataError, WeightsError."""
+    card, state = read_model(folder)
+    kind = card["kind"]
+    if kind == PatchCore.kind:
+        pretrained = bool(card["weights_sha256"])
+        features = image_features(card["features"], card["image_side"], device, pretrained)
+        if features.card["weights_sha256"] != card["weights_sha256"]:
+            raise ConfigError(f"{folder}: was fitted with other weights of {card['features']}")
+        model: AnomalyModel = patchcore.restored(card, state, features)
+        return model
+    if kind in ("autoencoder", "vae"):
+        return autoencoder.restored(card, state, device)
+    raise DataError(folder / "card.json", f"is of a {kind}, no anomaly model", "give another")
+
+
+def make_anomaly_model(
+    kind: str, device: torch.device, features: dict[str, Any], options: dict[str, Any]
+) -> AnomalyModel:
+    """An unfitted model: `patchcore` over `image_features(**features)`, `autoencoder`, `vae`."""
+    if kind == PatchCore.kind:
+        return PatchCore(image_features(device=device, **features), **options)
+    return Autoencoder(kind == "vae", device=device, **options)
+
+
+class AnomalyDetector:
+    """A `Detector` that calls what stands out of a heat map a defect, and keeps the last map for
+    who asks of it."""
+
+    categories = ("defect",)
+
+    def __init__(self, model: AnomalyModel, limits: Limits) -> None:
+        self.model, self.limits = model, limits
+        self._last: tuple[Image, AnomalyMap] | None = None
+
+    def anomaly_map(self, image: Image) -> AnomalyMap:
+        """The model's answer for an image."""
+        if self._last is None or self._last[0] is not image:
+            self._last = (image, self.model.score(image))
+        return self._last[1]
+
+    def detect(self, image: Image) -> Detections:
+        """See `Detector`; the score of a region is its highest value, over twice the seed, and at
+        most 1: 0.5 is what good images just do not reach."""
+        heat = self.anomaly_map(image).heatmap
+        boxes, peaks = regions(heat, self.limits.seed, self.limits.edge)
+        order = np.argsort(-peaks, kind="stable")
+        scores = np.minimum(peaks / (2 * self.limits.seed), 1).astype(np.float32)
+        labels = np.zeros(len(boxes), np.int64)
+        return Detections(as_boxes(boxes), labels, scores).select(order)
+
+
+def regions(
+    heat: NDArray[np.float32], seed: float, edge: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (N, 4) xyxy half-open and highest values (N,) of the connected regions (sides or
+    corners) of values from `edge` on that reach `seed`."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (heat >= edge).astype(np.uint8), connectivity=8
+    )
+    highest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(highest, labels.ravel().astype(np.int64), heat.ravel())
+    highest[0] = -np.inf
+    rows = np.flatnonzero(highest >= seed)
+    x, y, width, height = stats[rows, :4].T
+    return as_boxes(np.stack([x, y, x + width, y + height], axis=1)), highest[rows]
+
+
+def open_anomaly_detector(folder: Path, device: torch.device) -> AnomalyDetector:
+    """The model of a folder of `pipeline anomaly`, with its limits."""
+    try:
+        limits = Limits(**read_json(folder / LIMITS))
+    except TypeError as error:
+        raise DataError(folder / LIMITS, f"is damaged ({error})", "fit the model anew") from error
+    return AnomalyDetector(open_anomaly_model(folder, device), limits)

@@ -1,0 +1,292 @@
+"""`pipeline anomaly`: a model learns good images alone, and is tried on all kinds of defects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import AnomalyConfig
+from pipeline.errors import DataError, Faults
+from pipeline.formats.mvtec import read_defect_mask
+from pipeline.geometry import masks as mask_geometry
+from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.metrics.anomaly import Pair, PixelFigures, Ranking, pixel_figures, ranking
+from pipeline.pictures.overlays import heat_overlay
+from pipeline.pictures.plots import score_strips
+from pipeline.products import learned_and_held, read_product
+from pipeline.progress import say, track
+from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.splits import folds, split
+from pipeline.storage import read_json, resumable_folder, write_json
+from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.anomaly import Limits
+
+_COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
+_SCORES = "scores.json"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Heat maps of records with their true masks, read anew each time they are gone through."""
+
+    folder: Path
+    records: Sequence[ImageRecord]
+    threshold: int
+
+    def __iter__(self) -> Iterator[Pair]:
+        for record in self.records:
+            heatmap = read_heatmap(self.folder, record.file_name, record.size)
+            yield heatmap, read_defect_mask(record, self.threshold)
+
+
+def anomaly(
+    data: Path, output: Path, config: AnomalyConfig, device: str, keep_going: bool = False
+) -> dict[str, Any]:
+    """Fit a model on a product's good images, say from them what is normal, and test it.
+
+    Writes the model, its limits, heat maps of the tested images, pictures and figures. A call that
+    was stopped is taken up by the same call. Raises DataError for too few images, WeightsError.
+    """
+    from pipeline.models.devices import seed_all, torch_device
+
+    faults = Faults(keep_going)
+    settings = config.model_dump(mode="json")
+    record = RunRecord("anomaly", settings)
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split)
+    learned, held = _parts(listed, config)
+    if not learned:
+        raise DataError(data, "has no good image to learn from", "fill train/good")
+    seed_all(config.seed)
+    chosen = torch_device(device)
+    inputs = fingerprint([data, *([config.split] if config.split else [])])
+    with resumable_folder(output, FILE, f"{config_key('anomaly', settings)} {inputs}") as folder:
+        limits = _limits(learned, config, chosen, folder, faults)
+        model = _fitted(learned, config, chosen, folder, faults)
+        limits.save(folder)
+        scores = _score(model, limits, held, config, folder, faults)
+        tested = [entry for entry in held if entry.file_name in scores]
+        summary = {
+            "output": str(output),
+            "model": config.model,
+            "features": config.backbone if config.model == "patchcore" else None,
+            "learned_from_good_images": len(learned),
+            "tested_on": len(tested),
+            **_figures(tested, scores, limits, config, folder),
+            "faults": [str(error) for error in faults.found],
+        }
+        record.write(folder, summary, inputs)
+    return summary
+
+
+def _parts(listed: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Good images to learn from, and images to test on."""
+    if config.split:
+        learned, held = learned_and_held(listed)
+        return [record for record in learned if record.defect == GOOD], held
+    good = [r for r in listed.records if r.split == "train" and r.defect == GOOD]
+    held = [r for r in listed.records if r.split == "test"]
+    if any(record.defect == GOOD for record in held) or len(good) < 2:
+        return good, held
+    parts = {"learn": 1 - config.val, "hold": config.val}
+    parted = split(listed.subset(good), parts, config.seed).records
+    extra = [record for record in parted if record.part == "hold"]
+    say(f"test/good is empty: {len(extra)} images of train/good are held out for the test")
+    return [record for record in parted if record.part == "learn"], [*held, *extra]
+
+
+def _images(records: Sequence[ImageRecord], faults: Faults, title: str) -> Iterator[Image]:
+    for record in track(records, title):
+        try:
+            image = read_image(record.path)
+        except DataError as error:
+            faults.add(error)
+            continue
+        yield image
+
+
+def _new_model(config: AnomalyConfig, device: torch.device) -> AnomalyModel:
+    from pipeline.models.anomaly import make_anomaly_model
+
+    features = {
+        "name": config.backbone,
+        "side": config.image_side,
+        "pretrained": config.pretrained,
+    }
+    if config.model == "patchcore":
+        options: dict[str, Any] = {"share": config.share, "neighbours": config.neighbours}
+    else:
+        options = {"error": config.error, "side": config.picture_side}
+        options |= {"latent": config.latent, "steps": config.steps}
+    return make_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
+
+
+def _limits(
+    learned: Sequence[ImageRecord],
+    config: AnomalyConfig,
+    device: torch.device,
+    folder: Path,
+    faults: Faults,
+) -> Limits:
+    """What good images look like to a model that did not learn from them."""
+    from pipeline.models.anomaly import Limits
+
+    groups = {record.group for record in learned}
+    count = min(config.folds, len(groups))
+    rows: list[dict[str, float]] = []
+    if count >= 2:
+        fold_of = folds(learned, count, config.seed)
+        for fold in range(count):
+            path = folder / f"fold_{fold}.json"
+            if not path.is_file():
+                rest = [r for r in learned if fold_of[r.group] != fold]
+                left = [r for r in learned if fold_of[r.group] == fold]
+                model = _new_model(config, device)
+                title = f"left out {fold + 1} of {count}"
+                model.fit(_images(rest, faults, f"learn, {title}"))
+                write_json(path, list(_normal(model, _images(left, faults, title))))
+            rows += read_json(path)
+    if not rows:
+        say("too few good images to leave any out: limits are those of images it has learned from")
+        model = _fitted(learned, config, device, folder, faults)
+        rows = list(_normal(model, _images(learned, faults, "limits")))
+    scores, highest, common = (
+        [row[name] for row in rows] for name in ("score", "highest", "common")
+    )
+    return Limits.of(scores, highest, common, config.alarms)
+
+
+def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[dict[str, float]]:
+    for image in images:
+        found = model.score(image)
+        yield {
+            "score": found.score,
+            "highest": float(found.heatmap.max()),
+            "common": float(np.quantile(found.heatmap, _COMMON)),
+        }
+
+
+def _fitted(
+    learned: Sequence[ImageRecord],
+    config: AnomalyConfig,
+    device: torch.device,
+    folder: Path,
+    faults: Faults,
+) -> AnomalyModel:
+    """The model of all good images; read back where an earlier call wrote it."""
+    from pipeline.models.anomaly import open_anomaly_model
+    from pipeline.models.saved import CARD
+
+    if not (folder / CARD).is_file():
+        model = _new_model(config, device)
+        model.fit(_images(learned, faults, "learn from good images"))
+        model.save(folder)
+    return open_anomaly_model(folder, device)
+
+
+def _score(
+    model: AnomalyModel,
+    limits: Limits,
+    held: Sequence[ImageRecord],
+    config: AnomalyConfig,
+    folder: Path,
+    faults: Faults,
+) -> dict[str, float]:
+    """The score of each image by file name, with its heat map and picture beside."""
+    scores: dict[str, float] = read_json(folder / _SCORES) if (folder / _SCORES).is_file() else {}
+    left = [record for record in held if record.file_name not in scores]
+    for record in track(left, "test"):
+        try:
+            image = read_image(record.path)
+            mask = read_defect_mask(record, config.mask_threshold)
+        except DataError as error:
+            faults.add(error)
+            continue
+        found = model.score(image)
+        write_heatmap(folder / "heatmaps", record.file_name, found.heatmap)
+        if config.overlays:
+            truth = None if mask is None else mask_geometry.encode(mask)
+            drawn = heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed, truth)
+            write_png(folder / "overlays" / Path(record.file_name).with_suffix(".png"), drawn)
+        scores[record.file_name] = found.score
+    write_json(folder / _SCORES, scores)
+    return scores
+
+
+def _figures(
+    tested: Sequence[ImageRecord],
+    scores: dict[str, float],
+    limits: Limits,
+    config: AnomalyConfig,
+    folder: Path,
+) -> dict[str, Any]:
+    if not tested:
+        return {}
+    values = [scores[record.file_name] for record in tested]
+    bad = [record.defect != GOOD for record in tested]
+    kinds = sorted({record.defect for record in tested} - {GOOD})
+    by_kind = {}
+    for kind in kinds:
+        some = [record for record in tested if record.defect in (GOOD, kind)]
+        by_kind[kind] = {
+            "image_auroc": _rounded(
+                ranking([scores[r.file_name] for r in some], [r.defect == kind for r in some]).auroc
+            ),
+            **_pixels(some, config, folder, short=True),
+        }
+    rows: dict[str, list[float]] = {}
+    for entry in sorted(tested, key=lambda r: (r.defect != GOOD, r.defect)):
+        rows.setdefault(entry.defect, []).append(scores[entry.file_name])
+    score_strips(folder / "scores.png", rows, limits.score, f"score of {config.model}")
+    said = np.asarray(values) >= limits.score
+    return {
+        **image_figures(ranking(values, bad)),
+        **_pixels(tested, config, folder),
+        "by_kind": by_kind,
+        "at_the_limit": {
+            "good_marked": int(said[~np.asarray(bad)].sum()),
+            "good": int((~np.asarray(bad)).sum()),
+            "defective_marked": int(said[np.asarray(bad)].sum()),
+            "defective": int(np.asarray(bad).sum()),
+        },
+    }
+
+
+def image_figures(found: Ranking) -> dict[str, Any]:
+    """A ranking as a summary tells it."""
+    return {
+        "image_auroc": _rounded(found.auroc),
+        "image_auroc_interval": [_rounded(value) for value in found.auroc_interval],
+        "image_ap": _rounded(found.average_precision),
+        "image_f1_max": _rounded(found.f1_max),
+    }
+
+
+def _pixels(
+    records: Sequence[ImageRecord], config: AnomalyConfig, folder: Path, short: bool = False
+) -> dict[str, Any]:
+    found: PixelFigures = pixel_figures(Maps(folder / "heatmaps", records, config.mask_threshold))
+    figures: dict[str, Any] = {
+        "pixel_auroc": _rounded(found.auroc),
+        "aupro": _rounded(found.aupro),
+    }
+    if short:
+        return figures
+    return {
+        **figures,
+        "aupro_interval": [_rounded(value) for value in found.aupro_interval],
+        "pixel_ap": _rounded(found.average_precision),
+        "pixel_f1_max": _rounded(found.f1_max),
+    }
+
+
+def _rounded(value: float | NDArray[Any]) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
