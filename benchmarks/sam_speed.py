@@ -1,18 +1,21 @@
 """Boxes to masks on a CPU: this project's segmenter beside segment-anything's `SamPredictor` and
 ultralytics' SAM, with the same images, boxes, weights and threads, each image through every way
-before the next. Then the same images again, whose embeddings are kept on disk.
+before the next; each way in a process of its own, for how one keeps memory would speed up another.
+Then the same images again, whose embeddings are kept on disk.
 
 python benchmarks/sam_speed.py [IMAGES [PRODUCT]]     draws zippers unless a product is given
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from pipeline.types import Rle
 
 Way = Callable[[Image, Boxes], list[Rle]]
 CLOSE = Looks(zoom_below=10.0, zooms=(1.63,), turns=4, reach=0.1, jitters=2)  # finetune-sam's
+PEER = "segment-anything `SamPredictor`"
 CPU, THREADS = torch.device("cpu"), os.cpu_count() or 1
 
 
@@ -96,45 +100,64 @@ def agreement(found: list[Rle], reference: list[Rle]) -> list[float]:
     return shared.max(axis=1).tolist() if shared.size else [0.0] * len(reference)
 
 
+WAYS: dict[str, Callable[[], Way]] = {
+    "ours, OpenVINO": lambda: ours("openvino", 0),
+    "ours, torch": lambda: ours("torch", 0),
+    PEER: predictor,
+    "ultralytics SAM": ultralytics_sam,
+    "ours, OpenVINO, embeddings kept": lambda: ours("openvino", 1),
+    "ours, OpenVINO, close looks as tuned": lambda: ours("openvino", 0, CLOSE),
+}
+
+
+def answer(name: str, images: list[tuple[Image, Boxes]], pipe: Connection) -> None:
+    """One way in a process of its own: asked for an image, it tells its seconds and its masks."""
+    set_quiet(True)
+    torch.set_num_threads(THREADS)
+    way = WAYS[name]()
+    while (number := pipe.recv()) is not None:
+        if name.endswith("kept"):
+            way(*images[number])  # the first time
+        start = time.perf_counter()
+        made = way(*images[number])
+        pipe.send((time.perf_counter() - start, made))
+
+
 def main() -> None:
     """Print a Markdown table of medians and ratios."""
     set_quiet(True)
-    torch.set_num_threads(THREADS)
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     product = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["PIPELINE_CACHE"] = str(Path(scratch) / "cache")
-        ways = {
-            "ours, OpenVINO": ours("openvino", 0),
-            "ours, torch": ours("torch", 0),
-            "segment-anything `SamPredictor`": predictor(),
-            "ultralytics SAM": ultralytics_sam(),
-            "ours, OpenVINO, embeddings kept": ours("openvino", 1),
-            "ours, OpenVINO, close looks as tuned": ours("openvino", 0, CLOSE),
-        }
         images = work(count, product, Path(scratch))
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        same: dict[str, list[float]] = {name: [] for name in ways}
-        for turn, (image, boxes) in enumerate([images[0], *images]):
+        context = multiprocessing.get_context("spawn")
+        pipes = {}
+        for name in WAYS:
+            pipes[name], theirs = context.Pipe()
+            context.Process(target=answer, args=(name, images, theirs), daemon=True).start()
+        times: dict[str, list[float]] = {name: [] for name in WAYS}
+        same: dict[str, list[float]] = {name: [] for name in WAYS}
+        for turn, number in enumerate([0, *range(len(images))]):
             made = {}
-            for name, way in ways.items():
-                if name.endswith("kept"):
-                    way(image, boxes)  # the first time
-                start = time.perf_counter()
-                made[name] = way(image, boxes)
+            for name, pipe in pipes.items():
+                pipe.send(number)
+                seconds, made[name] = pipe.recv()
                 if turn:  # the first image warms up
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(seconds)
             for name, masks in made.items():
                 if turn:
-                    same[name] += agreement(masks, made["segment-anything `SamPredictor`"])
-        base = statistics.median(times["ours, OpenVINO"])
-        objects = sum(len(boxes) for _, boxes in images)
-        print(f"{len(images)} images, {objects} boxes, {THREADS} threads\n")
-        print("| way | s an image, median | times ours | mean IoU with SamPredictor's masks |")
-        print("|---|---|---|---|")
-        for name in ways:
-            median = statistics.median(times[name])
-            print(f"| {name} | {median:.3f} | {median / base:.2f} | {np.mean(same[name]):.4f} |")
+                    same[name] += agreement(masks, made[PEER])
+        for pipe in pipes.values():
+            pipe.send(None)
+    base = statistics.median(times["ours, OpenVINO"])
+    objects = sum(len(boxes) for _, boxes in images)
+    print(f"{len(images)} images, {objects} boxes, {THREADS} threads\n")
+    print("| way | s an image, median | times ours | mean IoU with SamPredictor's masks |")
+    print("|---|---|---|---|")
+    for name in WAYS:
+        median = statistics.median(times[name])
+        print(f"| {name} | {median:.3f} | {median / base:.2f} | {np.mean(same[name]):.4f} |")
 
 
 if __name__ == "__main__":

@@ -239,6 +239,12 @@ class AnomalyConfig(Config):
     seed: int = 0
 
 
+class PredictConfig(Config):
+    """`sam`: weights or a folder of finetune-sam, which turns what was found into masks."""
+
+    sam: str | None = None
+
+
 class EvaluateConfig(Config):
     """How predictions are held against the truth."""
 
@@ -249,7 +255,8 @@ class EvaluateConfig(Config):
 class RunConfig(Config):
     """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers.
 
-    The detector and SAM learn all products; statistics and the classifier are of the first one.
+    The detector and SAM learn all products; statistics, the classifier and the models of
+    `anomalies` are of the first one.
     With `tune_sam`, `finetune_sam` tunes the SAM that `segment` names, which `segment` then uses.
     """
 
@@ -262,6 +269,7 @@ class RunConfig(Config):
     finetune_sam: FinetuneSamConfig = FinetuneSamConfig()
     segment: SegmentConfig = SegmentConfig()
     classify: ClassifyConfig | None = ClassifyConfig()
+    anomalies: tuple[AnomalyConfig, ...] = (AnomalyConfig(),)
     evaluate: EvaluateConfig = EvaluateConfig()
     device: str = "auto"
 

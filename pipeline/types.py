@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,7 @@ class PromptedSegmenter(Protocol):
         ...
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """Names what is on a whole image (HWC uint8 RGB)."""
 

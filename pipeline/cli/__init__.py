@@ -64,6 +64,9 @@ _VERBS = (
     models.evaluate,
     models.classify,
     anomalies.anomaly,
+    anomalies.label,
+    anomalies.predict,
+    jobs.compare,
     jobs.report,
     jobs.run,
 )

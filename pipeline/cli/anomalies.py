@@ -49,3 +49,48 @@ def anomaly(
 
     chosen = build("AnomalyConfig", config, settings, **said)
     return stage(data, output, chosen, device, keep_going)
+
+
+@click.command()
+@click.option(
+    "--from", "origin", type=click.Choice(["anomalies"]), default="anomalies",
+    help="What finds the boxes.",
+)  # fmt: skip
+@click.option("--model", type=FILE, required=True, help="Folder of pipeline anomaly.")
+@click.option("--images", type=FILE, required=True, help="Folder of the images.")
+@click.option("--truth", type=FILE, help="COCO file with true masks, to be held against them.")
+@click.option("--part", help="Only the truth's images of this part.")
+@click.option("--sam", help="SAM that makes masks of the boxes, or a folder of finetune-sam.")
+@click.option("--confidence", type=float, help="Leave out regions of a lower score [all from 0.5].")
+@options(OUTPUT, DEVICE, KEEP, CONFIG, SET)
+@common
+def label(
+    origin: str, model: Path, images: Path, truth: Path | None, output: Path, device: str,
+    keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
+) -> Any:  # fmt: skip
+    """Pre-label images without any label: what is not like good images becomes boxes, SAM makes
+    them masks, and COCO holds both."""
+    from pipeline.stages.label import label as stage
+
+    del origin
+    chosen = build("SegmentConfig", config, settings, **said)
+    return stage(model, images, output, chosen, device, truth, keep_going)
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=FILE)
+@click.option(
+    "--model", type=FILE, required=True, help="Folder of finetune-yolo, classify or anomaly."
+)
+@click.option("--sam", help="Make masks of the boxes with this SAM, or folder of finetune-sam.")
+@options(OUTPUT, DEVICE, KEEP)
+@common
+def predict(
+    images: tuple[Path, ...], model: Path, output: Path, device: str, keep_going: bool, **said: Any
+) -> Any:
+    """Run any trained model on IMAGES, files or folders: scores, boxes, masks, heat maps."""
+    from pipeline.stages.predict import predict as stage
+
+    return stage(
+        images, model, output, build("PredictConfig", None, (), **said), device, keep_going
+    )

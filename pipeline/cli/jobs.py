@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cli.options import (
+    DEVICE,
     FILE,
     SET,
     build,
@@ -25,6 +26,19 @@ def report(run_folder: Path, output: Path | None) -> Any:
     from pipeline.stages.report import report as stage
 
     return stage(run_folder, output)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=FILE)
+@click.option("--output", "-o", type=FILE, help="Folder to write [RUN/comparison].")
+@options(DEVICE)
+@common
+def compare(run_folder: Path, output: Path | None, device: str) -> Any:
+    """Compare all models of a run: which image is defective, which pixels are, at what cost in
+    labels."""
+    from pipeline.stages.compare import compare as stage
+
+    return stage(run_folder, output or run_folder / "comparison", device)
 
 
 @click.command()

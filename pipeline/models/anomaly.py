@@ -104,10 +104,11 @@ class AnomalyDetector:
     """A `Detector` that calls what stands out of a heat map a defect, and keeps the last map for
     who asks of it."""
 
-    categories = ("defect",)
+    categories: tuple[str, ...] = ("defect",)
 
-    def __init__(self, model: AnomalyModel, limits: Limits) -> None:
-        self.model, self.limits = model, limits
+    def __init__(self, model: AnomalyModel, limits: Limits, confidence: float = 0.0) -> None:
+        """Regions whose score is below `confidence` are left out."""
+        self.model, self.limits, self.confidence = model, limits, confidence
         self._last: tuple[Image, AnomalyMap] | None = None
 
     def anomaly_map(self, image: Image) -> AnomalyMap:
@@ -124,7 +125,8 @@ class AnomalyDetector:
         order = np.argsort(-peaks, kind="stable")
         scores = np.minimum(peaks / (2 * self.limits.seed), 1).astype(np.float32)
         labels = np.zeros(len(boxes), np.int64)
-        return Detections(as_boxes(boxes), labels, scores).select(order)
+        found = Detections(as_boxes(boxes), labels, scores).select(order)
+        return found.select(np.asarray(found.scores) >= self.confidence)
 
 
 def regions(
@@ -143,10 +145,12 @@ def regions(
     return as_boxes(np.stack([x, y, x + width, y + height], axis=1)), highest[rows]
 
 
-def open_anomaly_detector(folder: Path, device: torch.device) -> AnomalyDetector:
+def open_anomaly_detector(
+    folder: Path, device: torch.device, confidence: float = 0.0
+) -> AnomalyDetector:
     """The model of a folder of `pipeline anomaly`, with its limits."""
     try:
         limits = Limits(**read_json(folder / LIMITS))
     except TypeError as error:
         raise DataError(folder / LIMITS, f"is damaged ({error})", "fit the model anew") from error
-    return AnomalyDetector(open_anomaly_model(folder, device), limits)
+    return AnomalyDetector(open_anomaly_model(folder, device), limits, confidence)

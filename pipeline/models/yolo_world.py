@@ -18,7 +18,7 @@ from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.storage import read_json, sha256_of, write_json
 from pipeline.types import Detections, Image
 
-_CARD = "detector.json"
+RUN_CARD = "detector.json"
 
 
 class WorldDetector:
@@ -104,7 +104,7 @@ def write_card(
         "image_side": image_side,
         "base": base,
     }
-    write_json(run / _CARD, card)
+    write_json(run / RUN_CARD, card)
 
 
 def load_run(
@@ -114,11 +114,11 @@ def load_run(
 
     Raises ConfigError for another folder, WeightsError when the checkpoint was changed.
     """
-    if not (run / _CARD).is_file():
+    if not (run / RUN_CARD).is_file():
         raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
-    card = read_json(run / _CARD)
+    card = read_json(run / RUN_CARD)
     if sha256_of(run / card["checkpoint"]) != card["sha256"]:
-        raise WeightsError(f"{run / card['checkpoint']}: is not the file that {_CARD} names")
+        raise WeightsError(f"{run / card['checkpoint']}: is not the file that {RUN_CARD} names")
     return WorldDetector(
         run / card["checkpoint"],
         TextEmbeddings.load(embeddings_file(run)),

@@ -108,6 +108,28 @@ def score_strips(
     _save(figure, path)
 
 
+def labels_against_quality(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """What labels a model cost, and what it is worth, of images and of pixels, with intervals."""
+    panels = {"which image is defective": "image_auroc", "which pixels are": "aupro"}
+    figure, axes = _figure(1, 2, (9.5, 3.8))
+    for axis, (title, key) in zip(axes, panels.items(), strict=True):
+        for index, (name, row) in enumerate(rows.items()):
+            if row.get(key) is None:
+                continue
+            value, (low, high) = row[key], row[f"{key}_interval"]
+            error = None if low is None else [[max(value - low, 0)], [max(high - value, 0)]]
+            colour = (_ACCENT, "#334e68", "#829ab1", "#3fb06d", "#f0b429", "#9659c8")[index % 6]
+            axis.errorbar(
+                [row["labels"] + 0.06 * index * (row["labels"] or 1)], [value], yerr=error,
+                fmt="o", color=colour, capsize=3, label=name,
+            )  # fmt: skip
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xlim(left=-0.3)
+        axis.set(title=title, xlabel="labels learned from", ylabel=key.replace("_", " ").upper())
+    axes[0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
 def confusion(path: Path, matrix: NDArray[np.int64], categories: Sequence[str]) -> None:
     """Counts (C, C): rows are the truth, columns what was said."""
     side = 2.2 + 0.55 * len(categories)

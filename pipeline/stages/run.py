@@ -12,7 +12,9 @@ from typing import Any
 from pipeline.config import Config, RunConfig
 from pipeline.progress import say
 from pipeline.run_record import FILE, config_key, fingerprint
+from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
+from pipeline.stages.compare import compare
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
@@ -90,6 +92,29 @@ def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
         learn = partial(classify, products[0], root / "classifier", learned, device)
         inputs = [products[0], data / "split.json"]
         steps.append(Step("classify", root / "classifier", _plain(learned), inputs, learn))
+    steps += _anomalies(config, root, products[0])
+    models = [step.folder for step in steps if step.folder.parent == root]
+    judge_all = partial(compare, root, root / "comparison", device)
+    steps.append(Step("compare", root / "comparison", {}, models, judge_all))
+    return steps
+
+
+def _anomalies(config: RunConfig, root: Path, product: Path) -> list[Step]:
+    """Models of good images, with the detector's parts; several of a kind are numbered."""
+    steps: list[Step] = []
+    for entry in config.anomalies:
+        name = f"anomaly_{entry.model}"
+        count = sum(step.name.startswith(name) for step in steps)
+        name += f"_{count + 1}" if count else ""
+        chosen = entry.model_copy(
+            update={
+                "split": root / "data" / "split.json",
+                "mask_threshold": config.convert.mask_threshold,
+            }
+        )
+        fit = partial(anomaly, product, root / name, chosen, config.device)
+        inputs = [product, root / "data" / "split.json"]
+        steps.append(Step(name, root / name, _plain(chosen), inputs, fit))
     return steps
 
 

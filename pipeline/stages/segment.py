@@ -222,9 +222,9 @@ def _totals(journal: Journal) -> dict[str, Any]:
 
 
 def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
-    from pipeline.models.yolo_world import load_run
+    from pipeline.models.opened import open_detector
 
-    return load_run(run, config.confidence, device, config.max_boxes)
+    return open_detector(run, device, config.confidence, config.max_boxes)
 
 
 def _list_images(images: Path, faults: Faults) -> Dataset:

@@ -1,0 +1,168 @@
+"""`pipeline predict`: any trained model on any image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.config import PredictConfig
+from pipeline.errors import ConfigError, DataError, Faults
+from pipeline.formats.coco import write_coco
+from pipeline.formats.png_masks import write_png_mask
+from pipeline.images import SUFFIXES, Image, read_image, write_heatmap, write_png
+from pipeline.pictures.overlays import heat_overlay, overlay
+from pipeline.progress import track
+from pipeline.run_record import FILE, RunRecord
+from pipeline.storage import whole_folder, write_json
+from pipeline.types import Classifier, Dataset, Detections, Detector, ImageRecord, Segmenter
+
+if TYPE_CHECKING:
+    from pipeline.models.anomaly import AnomalyDetector
+
+PREDICTIONS = "predictions.json"
+
+
+def predict(
+    images: Sequence[Path],
+    model: Path,
+    output: Path,
+    config: PredictConfig,
+    device: str,
+    keep_going: bool = False,
+) -> dict[str, Any]:
+    """Run the model of a folder on image files and folders of them.
+
+    Writes predictions.json, a row an image; of what finds boxes also COCO instances and pictures,
+    with masks where `config.sam` names a SAM; of an anomaly model heat maps. Raises DataError for
+    no image and for files that cannot be read, ConfigError, WeightsError.
+    """
+    from pipeline.models.devices import torch_device
+    from pipeline.models.opened import heat_of, open_model
+    from pipeline.models.sam_model import open_segmenter
+
+    faults = Faults(keep_going)
+    record = RunRecord("predict", config.model_dump(mode="json"))
+    listed = _listed(images)
+    found = open_model(model, device)
+    segmenter = None
+    if config.sam:
+        if isinstance(found, Classifier):
+            raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
+        segmenter, name, used = open_segmenter(config.sam, {}, torch_device(device))
+        for weights, sha256 in used.items():
+            record.used_weights(weights, sha256)
+    rows: list[dict[str, Any]] = []
+    records: list[ImageRecord] = []
+    objects: dict[int, Detections] = {}
+    heat = heat_of(found)
+    with whole_folder(output, FILE) as folder:
+        for path, name in track(listed, "predict"):
+            try:
+                image = read_image(path)
+            except DataError as error:
+                faults.add(error)
+                continue
+            height, width = image.shape[:2]
+            entry = ImageRecord(len(records) + 1, path, name, height, width)
+            row: dict[str, Any] = {"image": str(path), "file_name": name}
+            if isinstance(found, Classifier):
+                row |= _classified(found, image)
+            else:
+                seen = _detected(found, segmenter, image)
+                objects[entry.id] = seen
+                row |= _told(seen, found.categories)
+                if heat:
+                    row |= _heat(heat, image, folder, name)
+                _draw(folder, entry, image, seen, found.categories)
+            records.append(entry)
+            rows.append(row)
+        write_json(folder / PREDICTIONS, rows)
+        if not isinstance(found, Classifier):
+            write_coco(
+                folder / "instances.json", Dataset(found.categories, tuple(records), objects)
+            )
+        summary = {
+            "output": str(output),
+            "images": len(rows),
+            "objects": sum(len(seen) for seen in objects.values()),
+            "predictions": rows if len(rows) == 1 else None,
+            "faults": [str(error) for error in faults.found],
+        }
+        record.write(folder, summary)
+    return summary
+
+
+def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each image file with a name that no other has."""
+    found: list[tuple[Path, str]] = []
+    for given in images:
+        if given.is_dir():
+            below = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES)
+            found += [(path, path.relative_to(given).as_posix()) for path in below]
+        elif given.is_file():
+            found.append((given, given.name))
+        else:
+            raise DataError(given, "no such image", "check the path")
+    if not found:
+        raise DataError(images[0] if images else Path(), "holds no image", "check the path")
+    names = [name for _, name in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(Path(twice), "is the name of two images", "predict them one at a time")
+    return found
+
+
+def _classified(model: Classifier, image: Image) -> dict[str, Any]:
+    shares = model.classify([image])[0]
+    named = {
+        name: round(float(share), 4) for name, share in zip(model.categories, shares, strict=True)
+    }
+    return {"category": model.categories[int(shares.argmax())], "probabilities": named}
+
+
+def _detected(model: Detector, segmenter: Segmenter | None, image: Image) -> Detections:
+    from dataclasses import replace
+
+    found = model.detect(image)
+    if segmenter is None:
+        return found
+    masks = segmenter.segment(image, found.boxes)
+    quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
+    return replace(found, masks=masks.masks, quality=quality)
+
+
+def _told(found: Detections, categories: Sequence[str]) -> dict[str, Any]:
+    scores = np.ones(len(found)) if found.scores is None else found.scores
+    boxes = [
+        {
+            "category": categories[int(found.labels[row])],
+            "score": round(float(scores[row]), 4),
+            "box_xyxy": [round(float(value), 2) for value in found.boxes[row]],
+        }
+        for row in range(len(found))
+    ]
+    return {"objects": boxes}
+
+
+def _heat(model: AnomalyDetector, image: Image, folder: Path, name: str) -> dict[str, Any]:
+    found, limits = model.anomaly_map(image), model.limits
+    write_heatmap(folder / "heatmaps", name, found.heatmap)
+    target = folder / "heatmaps" / Path(name).with_suffix(".heat.png")
+    write_png(target, heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed))
+    return {
+        "anomaly_score": round(found.score, 6),
+        "limit": round(limits.score, 6),
+        "defective": found.score >= limits.score,
+    }
+
+
+def _draw(
+    folder: Path, record: ImageRecord, image: Image, found: Detections, categories: Sequence[str]
+) -> None:
+    target = Path(record.file_name).with_suffix(".png")
+    write_png(folder / "overlays" / target, overlay(image, found, categories))
+    if found.masks:
+        write_png_mask(folder / "masks", record, found)
