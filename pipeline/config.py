@@ -190,7 +190,9 @@ class FinetuneSamConfig(Config):
 
 class ClassifyConfig(Config):
     """The image-level baseline. `pretrained`: with ImageNet weights, without, or `auto`, with them
-    where they can be had. `unfreeze` names the first block that learns."""
+    where they can be had. `unfreeze` names the first block that learns. `loss` and `sampling` make
+    up for categories of unequal size; `retrieval` adds what the `neighbours` nearest training
+    images are called (RAC)."""
 
     backbone: Literal["resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2"] = "resnet18"
     pretrained: Literal["auto", "yes", "no"] = "auto"
@@ -200,10 +202,38 @@ class ClassifyConfig(Config):
     epochs: Positive = 50
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     augment: bool = True
+    loss: Literal["plain", "class-balanced", "logit-adjusted"] = "plain"
+    sampling: Literal["plain", "balanced"] = "plain"
+    retrieval: bool = False
+    neighbours: Positive = 5
     good_limit: Whole | None = None
     val: Share = 0.2
     group_by: str | None = None
     split: Path | None = None
+    seed: int = 0
+
+
+class Experiment(ClassifyConfig):
+    """One classifier of a study, with the accuracy that was published of it."""
+
+    published: Probability | None = None
+
+
+class StudyConfig(Config):
+    """Classifiers on the same folds, dealt anew `repeats` times.
+
+    `long_tail` [most, fewest] thins what is learned from to falling numbers of images; a category
+    with at most `shots[0]` images is few-shot, with at least `shots[1]` many-shot. What an
+    experiment says of a split of its own (`val`, `split`, `group_by`) is not heeded.
+    """
+
+    experiments: dict[str, Experiment]
+    folds: Annotated[int, Field(ge=2)] = 5
+    repeats: Positive = 2
+    long_tail: tuple[Positive, Positive] | None = None
+    shots: tuple[Positive, Positive] = (5, 20)
+    good_limit: Whole | None = None
+    group_by: str | None = None
     seed: int = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,6 +199,10 @@ class Classifier(Protocol):
 
     def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """(N, C) probabilities that sum to 1 in each row."""
+        ...
+
+    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+        """Write model.safetensors and card.json, with what `card` adds."""
         ...
 
 

@@ -63,6 +63,7 @@ _VERBS = (
     models.segment,
     models.evaluate,
     models.classify,
+    models.study,
     anomalies.anomaly,
     anomalies.label,
     anomalies.predict,

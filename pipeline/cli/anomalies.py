@@ -73,7 +73,7 @@ def label(
     from pipeline.stages.label import label as stage
 
     del origin
-    chosen = build("SegmentConfig", config, settings, **said)
+    chosen = build("SegmentConfig", config, settings, **{"tighten": True, **said})
     return stage(model, images, output, chosen, device, truth, keep_going)
 
 

@@ -146,6 +146,11 @@ def evaluate(
 @click.option("--epochs", type=int, help="[50]")
 @click.option("--batch", type=int, help="[16]")
 @click.option("--val", type=float, help="Share of images to test on [0.2].")
+@click.option(
+    "--loss", type=click.Choice(["plain", "class-balanced", "logit-adjusted"]), help="[plain]"
+)
+@click.option("--sampling", type=click.Choice(["plain", "balanced"]), help="[plain]")
+@click.option("--retrieval", is_flag=True, help="Also read what the nearest images are called.")
 @click.option("--good-limit", type=int, help="Use at most so many good images.")
 @click.option("--group-by", help="As in convert-masks.")
 @click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
@@ -159,3 +164,23 @@ def classify(
 
     chosen = build("ClassifyConfig", config, settings, **said)
     return stage(data, output, chosen, device, keep_going)
+
+
+@click.command()
+@click.argument("config", type=FILE)
+@click.option("--data", type=FILE, required=True, help="MVTec product folder.")
+@options(OUTPUT, SEED, DEVICE, KEEP, SET)
+@click.option("--folds", type=int, help="Parts that are left out in turn [5].")
+@click.option("--repeats", type=int, help="Times that all images are dealt anew [2].")
+@click.option("--good-limit", type=int, help="Use at most so many good images.")
+@click.option("--group-by", help="As in convert-masks.")
+@common
+def study(
+    config: Path, data: Path, output: Path, device: str, keep_going: bool,
+    settings: tuple[str, ...], **said: Any,
+) -> Any:  # fmt: skip
+    """Compare the classifiers of CONFIG on the same folds, and say which differences are real. A
+    stopped run goes on when called again."""
+    from pipeline.stages.study import study as stage
+
+    return stage(data, output, build("StudyConfig", config, settings, **said), device, keep_going)

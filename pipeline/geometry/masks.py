@@ -142,6 +142,14 @@ def _counts(text: bytes) -> Runs:
     return np.asarray(values)
 
 
+def union(rles: Sequence[Rle], height: int, width: int) -> Mask:
+    """The pixels (height, width) of any of the masks."""
+    drawn = np.zeros((height, width), bool)
+    for rle in rles:
+        drawn |= decode(rle)
+    return drawn
+
+
 def area(rle: Rle) -> int:
     """Number of pixels."""
     return int(coco_mask.area(rle))

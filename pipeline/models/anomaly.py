@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,21 @@ from pipeline.storage import read_json, write_json
 from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
 
 LIMITS = "limits.json"
+_MOST_REGIONS = 100
+_SLOPE = 0.9  # of a peak: higher than that and connected is a peak of its own
 _BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2")
 
 
 @dataclass(frozen=True)
 class Limits:
     """What good images alone say of a model's figures: score: of an image, at and above which it
-    is defective; seed and edge: of a pixel, a region of pixels from `edge` on is a defect when one
-    of them reaches `seed`."""
+    is defective; seed: of a pixel, which only a defect reaches; edge: of a pixel, which few of a
+    good image's reach; usual: the middle of a good image's pixels."""
 
     score: float
     seed: float
     edge: float
+    usual: float
 
     @classmethod
     def of(
@@ -44,21 +47,22 @@ class Limits:
         scores: Sequence[float],
         highest: Sequence[float],
         common: Sequence[float],
+        middle: Sequence[float],
         alarms: float,
     ) -> Limits:
         """From good images that the model did not learn from: their scores, each map's highest
-        value, and the value below which all but a few of its pixels lie. At most the share
-        `alarms` of them is to be marked."""
+        value, the value below which all but a few of its pixels lie, and its median. At most the
+        share `alarms` of them is to be marked."""
         allowed = int(alarms * len(scores))
         score, seed = (
             float(np.nextafter(sorted(values)[-1 - allowed], np.inf))
             for values in (scores, highest)
         )
-        return cls(score, seed, min(float(np.mean(common)), seed))
+        return cls(score, seed, min(float(np.mean(common)), seed), float(np.mean(middle)))
 
     def save(self, folder: Path) -> None:
         """Write limits.json."""
-        write_json(folder / LIMITS, {"score": self.score, "seed": self.seed, "edge": self.edge})
+        write_json(folder / LIMITS, asdict(self))
 
 
 def image_features(
@@ -121,28 +125,48 @@ class AnomalyDetector:
         """See `Detector`; the score of a region is its highest value, over twice the seed, and at
         most 1: 0.5 is what good images just do not reach."""
         heat = self.anomaly_map(image).heatmap
-        boxes, peaks = regions(heat, self.limits.seed, self.limits.edge)
-        order = np.argsort(-peaks, kind="stable")
+        boxes, peaks = regions(heat, self.limits)
         scores = np.minimum(peaks / (2 * self.limits.seed), 1).astype(np.float32)
         labels = np.zeros(len(boxes), np.int64)
-        found = Detections(as_boxes(boxes), labels, scores).select(order)
+        found = Detections(boxes, labels, scores)
         return found.select(np.asarray(found.scores) >= self.confidence)
 
 
 def regions(
-    heat: NDArray[np.float32], seed: float, edge: float
+    heat: NDArray[np.float32], limits: Limits
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (N, 4) xyxy half-open and highest values (N,) of the connected regions (sides or
-    corners) of values from `edge` on that reach `seed`."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (heat >= edge).astype(np.uint8), connectivity=8
+    """Boxes (N, 4) xyxy half-open of what stands out, and how high (N,), the highest first.
+
+    From each peak that reaches `seed`, a region goes down to half its height above what is usual,
+    but not below `edge`; its slopes are no peaks of their own.
+    """
+    boxes: list[list[int]] = []
+    peaks: list[float] = []
+    left = heat.copy()
+    while len(boxes) < _MOST_REGIONS:
+        at = np.unravel_index(int(left.argmax()), left.shape)
+        peak = float(left[at])
+        if peak < limits.seed:
+            break
+        above = peak - limits.usual
+        region, box = _connected(left, max(limits.edge, limits.usual + above / 2), at)
+        slopes, _ = _connected(heat, limits.usual + above / 4, at)
+        left[region | (slopes & (heat < _SLOPE * peak))] = -np.inf
+        boxes.append(box)
+        peaks.append(peak)
+    return as_boxes(boxes), np.array(peaks, np.float32)
+
+
+def _connected(
+    heat: NDArray[np.float32], level: float, at: tuple[Any, ...]
+) -> tuple[NDArray[np.bool_], list[int]]:
+    """The pixels from `level` on that are connected with one, at sides or corners, and their
+    box."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (heat >= level).astype(np.uint8), connectivity=8
     )
-    highest = np.full(count, -np.inf, np.float32)
-    np.maximum.at(highest, labels.ravel().astype(np.int64), heat.ravel())
-    highest[0] = -np.inf
-    rows = np.flatnonzero(highest >= seed)
-    x, y, width, height = stats[rows, :4].T
-    return as_boxes(np.stack([x, y, x + width, y + height], axis=1)), highest[rows]
+    x, y, width, height = (int(value) for value in stats[labels[at], :4])
+    return np.asarray(labels == labels[at]), [x, y, x + width, y + height]
 
 
 def open_anomaly_detector(

@@ -7,18 +7,16 @@ then trains the head alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from pipeline.models.backbones import SplitBackbone, normalised, split_backbone
-from pipeline.progress import track
-from pipeline.storage import read_json, whole_file, write_json
+from pipeline.models.head_training import Epoch, Lesson, fit_head
+from pipeline.models.saved import save_model
 from pipeline.types import Image
 
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
@@ -47,9 +45,7 @@ class ImageClassifier:
         """(N, C) probabilities that sum to 1 in each row."""
         if not images:
             return np.zeros((0, len(self.categories)), dtype=np.float32)
-        self.backbone.head.eval()
-        rows = [self.backbone.head(self.features([image])[:, 0].float()) for image in images]
-        return np.asarray(torch.cat(rows).softmax(dim=1).cpu().numpy(), dtype=np.float32)
+        return np.concatenate([self.judge(self.features([image])[:, 0]) for image in images])
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image], mirrors: int = 1) -> torch.Tensor:
@@ -64,80 +60,78 @@ class ImageClassifier:
     def _tensor(self, image: Image) -> torch.Tensor:
         return normalised(image, self.image_side).to(self.device)
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every parameter, by name."""
+        found = {f"trunk.{k}": v for k, v in self.backbone.trunk.state_dict().items()}
+        return found | {f"head.{k}": v for k, v in self.backbone.head.state_dict().items()}
+
+    @torch.inference_mode()
+    def judge(self, features: torch.Tensor) -> NDArray[np.float32]:
+        """(N, C) probabilities from the trunk's features (N, ...)."""
+        logits = self.backbone.head.eval()(features.to(self.device).float())
+        return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
+
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write model.safetensors and card.json."""
-        from safetensors.torch import save
-
-        state = {f"trunk.{k}": v for k, v in self.backbone.trunk.state_dict().items()}
-        state |= {f"head.{k}": v for k, v in self.backbone.head.state_dict().items()}
-        with whole_file(folder / "model.safetensors") as temporary:
-            temporary.write_bytes(save({k: v.cpu().contiguous() for k, v in state.items()}))
         shape = {"categories": list(self.categories), "image_side": self.image_side}
-        write_json(folder / "card.json", {**card, **shape})
+        save_model(folder, self.state(), {"kind": "classifier", **card, **shape})
 
 
-def load_classifier(folder: Path, device: torch.device) -> ImageClassifier:
+def restored(
+    card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device
+) -> ImageClassifier:
     """What `save` wrote; the card must name `backbone` and `unfreeze`."""
-    from safetensors.torch import load_file
-
-    card = read_json(folder / "card.json")
     categories = card["categories"]
     backbone = split_backbone(card["backbone"], None, len(categories), card["unfreeze"])
-    state = load_file(folder / "model.safetensors")
     for part, module in (("trunk.", backbone.trunk), ("head.", backbone.head)):
         module.load_state_dict({k[len(part) :]: v for k, v in state.items() if k.startswith(part)})
     return ImageClassifier(backbone, categories, card["image_side"], device)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Mean loss and accuracy in [0, 1] on the training images in one epoch."""
-
-    loss: float
-    accuracy: float
+def cached_features(
+    classifier: ImageClassifier, examples: Iterable[tuple[Image, int]], mirrors: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The trunk's features (N, mirrors, ...) and labels (N,) of images, which are read once."""
+    features, labels = [], []
+    for image, label in examples:
+        features.append(classifier.features([image], mirrors))
+        labels.append(label)
+    cached = torch.cat(features) if features else torch.zeros(0, mirrors)
+    return cached, torch.tensor(labels, dtype=torch.long)
 
 
 def train_classifier(
     classifier: ImageClassifier,
     examples: Iterable[tuple[Image, int]],
-    epochs: int,
-    batch: int,
-    learning_rate: float,
     augment: bool,
-    seed: int,
+    lesson: Lesson,
 ) -> list[Epoch]:
-    """Train the head with Adam and cross entropy; `augment` shows mirror images, one at random.
+    """Train the head with cross entropy; `augment` shows mirror images, one at random.
 
     `examples`, images with their labels, are read once. Returns one entry per epoch, and none
     where there was no example.
     """
-    mirrors = len(_MIRRORS) if augment else 1
-    features, labels = [], []
-    for image, label in examples:
-        features.append(classifier.features([image], mirrors))
-        labels.append(label)
-    if not features:
+    return train_head(classifier, *cached_features(classifier, examples, views(augment)), lesson)
+
+
+def train_head(
+    classifier: ImageClassifier, cached: torch.Tensor, labels: torch.Tensor, lesson: Lesson
+) -> list[Epoch]:
+    """The same from what `cached_features` gave."""
+    if not len(labels):
         return []
-    cached, target = torch.cat(features), torch.tensor(labels)
-    head, generator = classifier.backbone.head, torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
-    history = []
-    for _ in track(range(epochs), "train classifier, epochs"):
-        head.train()
-        order = torch.randperm(len(target), generator=generator)
-        view = torch.randint(mirrors, (len(target),), generator=generator)
-        total, right = 0.0, 0
-        for rows in torch.split(order, batch):
-            if len(rows) == 1 and len(target) > 1:
-                continue  # batch norm cannot learn from one image
-            inputs = cached[rows, view[rows]].to(classifier.device).float()
-            wanted = target[rows].to(classifier.device)
-            logits = head(inputs)
-            loss = functional.cross_entropy(logits, wanted)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(rows)
-            right += int((logits.argmax(dim=1) == wanted).sum())
-        history.append(Epoch(total / len(target), right / len(target)))
+    head = classifier.backbone.head.train()
+
+    def forward(rows: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = head(cached[rows, view].to(classifier.device).float())
+        return logits
+
+    categories = len(classifier.categories)
+    history = fit_head(head.parameters(), forward, labels, categories, cached.shape[1], lesson)
+    head.eval()
     return history
+
+
+def views(augment: bool) -> int:
+    """How many mirror images of each are kept."""
+    return len(_MIRRORS) if augment else 1

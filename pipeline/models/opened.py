@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from pipeline.errors import ConfigError
 from pipeline.models.anomaly import LIMITS, AnomalyDetector, open_anomaly_detector
-from pipeline.models.classifier import load_classifier
+from pipeline.models.classifier import restored
 from pipeline.models.devices import torch_device
-from pipeline.models.saved import CARD
+from pipeline.models.retrieval import load_retrieval
+from pipeline.models.saved import CARD, read_model
+from pipeline.models.weights import WeightsStore
 from pipeline.models.yolo_world import RUN_CARD, load_run
 from pipeline.storage import read_json
 from pipeline.types import Classifier, Detector
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def open_detector(
@@ -35,10 +35,20 @@ def open_detector(
 
 def open_model(folder: Path, device: str = "auto") -> Detector | Classifier:
     """Any model that names what is on an image. Raises as `open_detector`."""
-    card: Mapping[str, object] = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    if "categories" in card:
+    kind = read_json(folder / CARD).get("kind") if (folder / CARD).is_file() else None
+    if kind in ("classifier", "rac"):
         return load_classifier(folder, torch_device(device))
     return open_detector(folder, device)
+
+
+def load_classifier(folder: Path, device: torch.device) -> Classifier:
+    """The classifier that `classify` wrote, with its retrieval module if it has one. Raises
+    DataError, WeightsError."""
+    card, state = read_model(folder)
+    base = restored(card, state, device)
+    if card["kind"] == "rac":
+        return load_retrieval(card, state, base, WeightsStore())
+    return base
 
 
 def heat_of(model: Detector | Classifier) -> AnomalyDetector | None:

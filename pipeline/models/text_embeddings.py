@@ -89,18 +89,24 @@ def _fixed(name: str, reference: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _clip(categories: Sequence[str], store: WeightsStore) -> TextEmbeddings:
+    vectors = clip_vectors([spoken(name) for name in categories], store)
+    return TextEmbeddings(tuple(categories), vectors, "clip")
+
+
+def clip_vectors(texts: Sequence[str], store: WeightsStore) -> NDArray[np.float32]:
+    """(N, 512) of length 1, by CLIP's text encoder. Raises ImportError without open_clip."""
     import open_clip
     import torch
 
     model = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None)
     model.load_state_dict(_clip_state(store.fetch(_CLIP).path))
-    tokens = open_clip.get_tokenizer("ViT-B-32-quickgelu")([_spoken(name) for name in categories])
+    tokens = open_clip.get_tokenizer("ViT-B-32-quickgelu")(list(texts))
     with torch.inference_mode():
         vectors = model.eval().encode_text(tokens, normalize=True).numpy()
-    return TextEmbeddings(tuple(categories), vectors.astype(np.float32), "clip")
+    return np.asarray(vectors, np.float32)
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
     """`zipper/broken_teeth` as a person would say it."""
     return name.replace("/", " ").replace("_", " ")
 

@@ -108,6 +108,26 @@ def score_strips(
     _save(figure, path)
 
 
+def intervals(
+    path: Path,
+    across: str,
+    rows: Mapping[str, tuple[float, float, float]],
+    marks: Mapping[str, float],
+) -> None:
+    """A figure (value, low, high) a row, in [0, 1]; `marks` are what others published."""
+    figure, axes = _figure(1, 1, (6.5, 0.9 + 0.42 * max(len(rows), 1)))
+    for row, (name, (value, low, high)) in enumerate(rows.items()):
+        axes[0].errorbar(
+            [value], [row], xerr=[[value - low], [high - value]], fmt="o", color=_ACCENT, capsize=3
+        )
+        if name in marks:
+            axes[0].plot([marks[name]], [row], "x", color=_SOFT)
+    axes[0].set_yticks(np.arange(len(rows)), list(rows))
+    axes[0].invert_yaxis()
+    axes[0].set(xlabel=f"{across}{'; x: published' if marks else ''}", xlim=(0, 1))
+    _save(figure, path)
+
+
 def labels_against_quality(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """What labels a model cost, and what it is worth, of images and of pixels, with intervals."""
     panels = {"which image is defective": "image_auroc", "which pixels are": "aupro"}

@@ -158,10 +158,10 @@ def _limits(
         say("too few good images to leave any out: limits are those of images it has learned from")
         model = _fitted(learned, config, device, folder, faults)
         rows = list(_normal(model, _images(learned, faults, "limits")))
-    scores, highest, common = (
-        [row[name] for row in rows] for name in ("score", "highest", "common")
+    scores, highest, common, middle = (
+        [row[name] for row in rows] for name in ("score", "highest", "common", "middle")
     )
-    return Limits.of(scores, highest, common, config.alarms)
+    return Limits.of(scores, highest, common, middle, config.alarms)
 
 
 def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[dict[str, float]]:
@@ -171,6 +171,7 @@ def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[dict[str, 
             "score": found.score,
             "highest": float(found.heatmap.max()),
             "common": float(np.quantile(found.heatmap, _COMMON)),
+            "middle": float(np.median(found.heatmap)),
         }
 
 

@@ -19,7 +19,7 @@ from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, fingerprint
 from pipeline.splits import split
 from pipeline.storage import whole_folder
-from pipeline.types import GOOD, ImageRecord
+from pipeline.types import GOOD, Classifier, ImageRecord
 
 
 def classify(
@@ -32,8 +32,12 @@ def classify(
     when no image is left to train or to test on.
     """
     from pipeline.models.backbones import split_backbone
-    from pipeline.models.classifier import ImageClassifier, train_classifier
+    from pipeline.models.classifier import ImageClassifier, train_classifier, views
     from pipeline.models.devices import seed_all, torch_device
+    from pipeline.models.head_training import Lesson
+    from pipeline.models.retrieval import ImageVectors, RetrievalClassifier
+    from pipeline.models.sentences import open_text_encoder
+    from pipeline.models.weights import WeightsStore
 
     faults = Faults(keep_going)
     record = RunRecord("classify", config.model_dump(mode="json"))
@@ -44,18 +48,24 @@ def classify(
     chosen = torch_device(device)
     classifier = ImageClassifier(backbone, categories, config.image_side, chosen)
     listed = len(faults.found)
-    history = train_classifier(
-        classifier,
-        _examples(train, categories, faults, "features"),
-        config.epochs,
-        config.batch,
-        config.learning_rate,
-        config.augment,
-        config.seed,
+    shown = _examples(train, categories, faults, "features")
+    lesson = Lesson(
+        config.epochs, config.batch, config.learning_rate, config.loss, config.sampling, config.seed
     )
+    judge: Classifier = classifier
+    if config.retrieval:
+        store = WeightsStore()
+        vectors = ImageVectors(config.backbone, config.image_side, chosen, store)
+        text = open_text_encoder(store)
+        augmented = RetrievalClassifier(classifier, vectors, text, config.neighbours)
+        history = augmented.fit(shown, views(config.augment), lesson)
+        judge = augmented
+        say(f"the retrieval module reads by {text.name}")
+    else:
+        history = train_classifier(classifier, shown, config.augment, lesson)
     trained_on = len(train) - (len(faults.found) - listed)
     answers = [
-        (label, int(classifier.classify([image])[0].argmax()))
+        (label, int(judge.classify([image])[0].argmax()))
         for image, label in _examples(held, categories, faults, "test")
     ]
     if not history or not answers:
@@ -64,11 +74,12 @@ def classify(
     figures = classification(truth, said, len(categories))
     with whole_folder(output, FILE) as folder:
         confusion(folder / "confusion.png", figures.confusion, categories)
-        classifier.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
+        judge.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
         summary = {
             "output": str(output),
             "backbone": config.backbone,
             "weights": origin,
+            "retrieval": config.retrieval,
             "trained_on": trained_on,
             **_figures(figures, categories),
             "training_loss": [round(epoch.loss, 4) for epoch in history],

@@ -57,7 +57,7 @@ class Pairs:
     def __iter__(self) -> Iterator[Pair]:
         for record in self.records:
             masks = self.truth.on(record).masks or ()
-            yield self.heat(record), _united(masks, record.size) if masks else None
+            yield self.heat(record), mask_geometry.union(masks, *record.size) if masks else None
 
 
 def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
     if not contenders:
         raise DataError(run, "holds no model to compare", "give the folder of `pipeline run`")
     shared = set.intersection(*(set(entry.scores) for entry in contenders))
-    records = [r for r in truth.records if r.file_name in shared]
+    records = [r for r in truth.records if _name(r) in shared]
     bad = [len(truth.on(r)) > 0 for r in records]
     if not records:
         raise DataError(run, "has no image that all models judged", "run it anew")
@@ -138,19 +138,18 @@ def _known(run: Path, held: Dataset) -> tuple[int, int]:
 
 
 def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
-    from pipeline.models.classifier import load_classifier
     from pipeline.models.devices import torch_device
-    from pipeline.models.opened import open_detector
+    from pipeline.models.opened import load_classifier, open_detector
 
     objects, images = _known(run, truth)
     if (run / "detector").is_dir():
         found = _searched(open_detector(run / "detector", device, _FAINT), truth)
-        scores = {r.file_name: _highest(found[r.id]) for r in truth.records}
+        scores = {_name(r): _highest(found[r.id]) for r in truth.records}
         yield Contender("detector", objects, "boxes", scores, _boxes_heat(found))
     masks = run / "masks_from_detector" / "instances.json"
     if masks.is_file():
         cut = read_coco(masks, run / "data" / "images")
-        by_name = {r.file_name: cut.on(r) for r in cut.records}
+        by_name = {_name(r): cut.on(r) for r in cut.records}
         scores = {name: _highest(rows) for name, rows in by_name.items()}
         yield Contender("detector, SAM masks", objects, "masks", scores, _mask_heat(by_name))
     if (run / "classifier").is_dir():
@@ -172,7 +171,7 @@ def _judged(classifier: Classifier, truth: Dataset) -> dict[str, float]:
     """1 less the probability of good."""
     good = classifier.categories.index(GOOD)
     return {
-        r.file_name: 1 - float(classifier.classify([read_image(r.path)])[0, good])
+        _name(r): 1 - float(classifier.classify([read_image(r.path)])[0, good])
         for r in track(truth.records, "classify")
     }
 
@@ -200,7 +199,7 @@ def _boxes_heat(found: Mapping[int, Detections]) -> Heat:
 def _mask_heat(found: Mapping[str, Detections]) -> Heat:
     def heat(record: ImageRecord) -> NDArray[np.float32]:
         drawn = np.zeros(record.size, np.float32)
-        objects = found.get(record.file_name, Detections.none())
+        objects = found.get(_name(record), Detections.none())
         scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
         for row in np.argsort(scores, kind="stable"):
             if objects.masks is not None:
@@ -211,20 +210,13 @@ def _mask_heat(found: Mapping[str, Detections]) -> Heat:
 
 
 def _stored_heat(folder: Path) -> Heat:
-    return lambda record: read_heatmap(folder, record.file_name, record.size)
-
-
-def _united(masks: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    drawn = np.zeros(size, bool)
-    for rle in masks:
-        drawn |= mask_geometry.decode(rle)
-    return drawn
+    return lambda record: read_heatmap(folder, _name(record), record.size)
 
 
 def _row(
     entry: Contender, truth: Dataset, records: Sequence[ImageRecord], bad: Sequence[bool]
 ) -> dict[str, Any]:
-    of_images = ranking([entry.scores[r.file_name] for r in records], bad)
+    of_images = ranking([entry.scores[_name(r)] for r in records], bad)
     row: dict[str, Any] = {
         "labels": entry.labels,
         "drawn": entry.drawn,
@@ -242,6 +234,11 @@ def _row(
             "aupro_interval": [_rounded(value) for value in of_pixels.aupro_interval],
         }
     return row
+
+
+def _name(record: ImageRecord) -> str:
+    """The image's name in its product, which convert-masks puts below the part's."""
+    return Path(record.file_name).name
 
 
 def _rounded(value: float) -> float | None:

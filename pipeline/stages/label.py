@@ -9,9 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import EvaluateConfig, SegmentConfig
+from pipeline.formats.coco import read_coco
+from pipeline.geometry import masks as mask_geometry
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.segment import segment
+from pipeline.types import Dataset
 
 
 def label(
@@ -25,8 +30,9 @@ def label(
 ) -> dict[str, Any]:
     """Label a folder of images, or those that `truth` lists, by a model of `pipeline anomaly`.
 
-    Writes what `segment` writes into `output`, and with `truth`, a COCO file with masks, what
-    `evaluate` does into `output`/evaluation. Raises as these.
+    Boxes become their masks' own unless `config` says not. Writes what `segment` writes into
+    `output`, and with `truth`, a COCO file with masks, what `evaluate` does into
+    `output`/evaluation. Raises as these.
     """
     summary = segment(output, images, config, device, truth, model, keep_going)
     if truth is None:
@@ -35,4 +41,38 @@ def label(
     judged = evaluate(
         truth, predictions, EvaluateConfig(part=config.part), images, output / "evaluation"
     )
-    return {**summary, "against_the_truth": judged}
+    kept = ("average_precision", "objects", "matched", "mask_iou", "mask_iou_interval")
+    overall = _overall(read_coco(truth, images), read_coco(predictions, images), config.part)
+    return {
+        **summary,
+        "where": overall,
+        "against_the_truth": {key: judged[key] for key in kept if key in judged},
+    }
+
+
+def _overall(truth: Dataset, found: Dataset, part: str | None) -> dict[str, Any]:
+    """Whether labels are where defects are, however many pieces each was drawn in: a defect is
+    found when a label touches it, a label right when it touches a defect."""
+    by_name = {record.file_name: found.on(record) for record in found.records}
+    touched = objects = right = labels = marked_bad = bad = marked_good = good = both = either = 0
+    for record in truth.records:
+        if (part and record.part != part) or record.file_name not in by_name:
+            continue
+        true = truth.on(record).masks or ()
+        said = by_name[record.file_name].masks or ()
+        shared = mask_geometry.iou(said, true) > 0 if true and said else np.zeros((0, 0), bool)
+        objects, labels = objects + len(true), labels + len(said)
+        touched += int(shared.any(axis=0).sum()) if shared.size else 0
+        right += int(shared.any(axis=1).sum()) if shared.size else 0
+        bad, good = bad + bool(true), good + (not true)
+        marked_bad += bool(true and said)
+        marked_good += bool(said and not true)
+        one, other = (mask_geometry.union(masks, *record.size) for masks in (true, said))
+        both, either = both + int((one & other).sum()), either + int((one | other).sum())
+    return {
+        "defects_found": f"{touched} of {objects}",
+        "labels_on_a_defect": f"{right} of {labels}",
+        "defective_images_labelled": f"{marked_bad} of {bad}",
+        "good_images_labelled": f"{marked_good} of {good}",
+        "pixel_iou": round(both / either, 4) if either else None,
+    }

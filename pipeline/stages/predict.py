@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ def predict(
 
 
 def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Each image file with a name that no other has."""
+    """Each image file once, with a name that no other has: from their common folder where the
+    shorter ones would not do."""
     found: list[tuple[Path, str]] = []
     for given in images:
         if given.is_dir():
@@ -108,10 +110,10 @@ def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
             raise DataError(given, "no such image", "check the path")
     if not found:
         raise DataError(images[0] if images else Path(), "holds no image", "check the path")
-    names = [name for _, name in found]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(Path(twice), "is the name of two images", "predict them one at a time")
+    if len({Path(name).with_suffix("") for _, name in found}) < len(found):
+        whole = sorted({path.resolve() for path, _ in found})
+        root = Path(os.path.commonpath([path.parent for path in whole]))
+        found = [(path, path.relative_to(root).as_posix()) for path in whole]
     return found
 
 

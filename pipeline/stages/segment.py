@@ -154,7 +154,7 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     """The image's boxes with masks, and how far to trust each; that is the score where the boxes
     had none."""
     found = job.finder.detect(image) if job.finder else job.prompts.on(record)
-    heatmap = _heatmap(job, record)
+    heatmap = _heatmap(job, record, image)
     masks = job.segmenter.segment(image, found.boxes, heatmap)
     trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
     quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
@@ -169,9 +169,15 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     return replace(found, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
 
 
-def _heatmap(job: Job, record: ImageRecord) -> NDArray[np.float32] | None:
+def _heatmap(job: Job, record: ImageRecord, image: Image) -> NDArray[np.float32] | None:
+    """Where in a box to look: of a folder of maps, or of a finder that has one."""
+    from pipeline.models.anomaly import AnomalyDetector
+
     folder = job.config.heatmaps
-    return read_heatmap(folder, record.file_name, record.size) if folder else None
+    if folder:
+        return read_heatmap(folder, record.file_name, record.size)
+    finder = job.finder
+    return finder.anomaly_map(image).heatmap if isinstance(finder, AnomalyDetector) else None
 
 
 def _draw(job: Job, record: ImageRecord, image: Image, found: Detections) -> int:

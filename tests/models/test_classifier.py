@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from pipeline.models.backbones import split_backbone
-from pipeline.models.classifier import ImageClassifier, load_classifier, train_classifier
+from pipeline.models.classifier import ImageClassifier, train_classifier
+from pipeline.models.head_training import Lesson
+from pipeline.models.opened import load_classifier
 from pipeline.models.weights import WeightsStore
 
 
@@ -35,7 +37,9 @@ def test_no_images_give_no_rows() -> None:
 def test_it_learns_to_tell_dark_from_bright() -> None:
     classifier = classifier_of(unfreeze="head")
     shown, labels = images(12)
-    history = train_classifier(classifier, zip(shown, labels, strict=True), 20, 4, 1e-2, True, 0)
+    history = train_classifier(
+        classifier, zip(shown, labels, strict=True), True, Lesson(20, 4, 1e-2)
+    )
     said = classifier.classify(shown)
     assert np.allclose(said.sum(axis=1), 1, atol=1e-5)
     assert (said.argmax(axis=1) == labels).all()
@@ -48,7 +52,7 @@ def test_only_the_head_learns(name: str, unfreeze: str) -> None:
     classifier = classifier_of(name, unfreeze)
     before = {k: v.clone() for k, v in classifier.backbone.trunk.state_dict().items()}
     shown, labels = images(4)
-    train_classifier(classifier, zip(shown, labels, strict=True), 1, 4, 1e-2, False, 0)
+    train_classifier(classifier, zip(shown, labels, strict=True), False, Lesson(1, 4, 1e-2))
     after = classifier.backbone.trunk.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert bool(before) == (unfreeze != "all")
