@@ -257,7 +257,7 @@ class AnomalyConfig(Config):
     error: Literal["ssim", "l2"] = "ssim"
     picture_side: Annotated[int, Field(ge=32, multiple_of=32)] = 128
     latent: Positive = 100
-    steps: Positive = 1500
+    steps: Positive = 600
     folds: Whole = 3
     alarms: Share = 0.05
     val: Share = 0.2

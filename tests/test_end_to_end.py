@@ -23,6 +23,7 @@ SMALL = [
     "finetune_sam.folds=2",
     "finetune_sam.looks.side=128",
     "classify.epochs=2",
+    "anomalies=[{model: patchcore, image_side: 96, folds: 2}, {model: vae, steps: 5, folds: 0}]",
 ]
 
 
@@ -70,6 +71,20 @@ def test_the_figures_stand_beside_their_baselines(finished: Path) -> None:
     for value in (figures["mask_iou"], *(b["mask_iou"] for b in figures["baselines"].values())):
         assert 0 < value < 1
     assert figures["baselines"].keys() == {"box_fill", "grabcut"}
+
+
+def test_all_models_are_compared_on_the_same_images(finished: Path) -> None:
+    found = json.loads((finished / "comparison" / "run.json").read_text())["summary"]
+    assert set(found["models"]) == {
+        "detector", "detector, SAM masks", "classifier", "patchcore", "vae"
+    }  # fmt: skip
+    assert found["models"]["patchcore"]["labels"] == 0
+    assert found["models"]["detector"]["labels"] > 0
+    assert found["models"]["classifier"].get("aupro") is None
+    assert all(0 <= row["image_auroc"] <= 1 for row in found["models"].values())
+    table = (finished / "comparison" / "table.md").read_text()
+    assert table.count("\n") == 2 + len(found["models"])
+    assert (finished / "comparison" / "compare.png").is_file()
 
 
 def test_the_report_is_one_file_with_its_pictures_inside(finished: Path) -> None:

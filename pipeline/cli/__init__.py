@@ -67,6 +67,7 @@ _VERBS = (
     anomalies.anomaly,
     anomalies.label,
     anomalies.predict,
+    anomalies.export_model,
     jobs.compare,
     jobs.report,
     jobs.run,

@@ -32,7 +32,7 @@ from pipeline.cli.options import (
 @click.option("--image-side", type=int, help="Side in pixels at which PatchCore sees [320].")
 @click.option("--share", type=float, help="Of the patches that PatchCore keeps [0.1].")
 @click.option("--error", type=click.Choice(["ssim", "l2"]), help="Of the autoencoders [ssim].")
-@click.option("--steps", type=int, help="Of the autoencoders' training [1500].")
+@click.option("--steps", type=int, help="Of the autoencoders' training [600].")
 @click.option("--alarms", type=float, help="Share of good images that may be marked [0.05].")
 @click.option("--good-limit", type=int, help="Use at most so many good images.")
 @click.option("--mask-threshold", type=int, help="As in convert-masks.")
@@ -94,3 +94,15 @@ def predict(
     return stage(
         images, model, output, build("PredictConfig", None, (), **said), device, keep_going
     )
+
+
+@click.command("export-model")
+@click.argument("model", type=FILE)
+@click.option("--format", "form", type=click.Choice(["onnx", "openvino"]), default="onnx")
+@options(OUTPUT)
+@common
+def export_model(model: Path, form: str, output: Path) -> Any:
+    """Write MODEL, a folder of classify or anomaly, as a graph that runs without torch."""
+    from pipeline.stages.export_model import export_model as stage
+
+    return stage(model, output, form)

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import ConfigError
+from pipeline.memory import keep_freed_memory
 from pipeline.models.saved import save_model
 from pipeline.progress import track
 from pipeline.types import AnomalyMap, Image
@@ -70,19 +71,30 @@ class Network(nn.Module):
 
 def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Structural similarity (N, H, W) in [-1, 1] of pictures (N, C, H, W) in [0, 1], over even
-    windows of 11 pixels that end at the border (Wang et al. 2004)."""
-    padding = _WINDOW // 2
-
-    def local(values: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(values, _WINDOW, 1, padding, count_include_pad=False)
-
-    mean1, mean2 = local(first), local(second)
-    var1 = (local(first * first) - mean1 * mean1).clamp(min=0)
-    var2 = (local(second * second) - mean2 * mean2).clamp(min=0)
-    both = local(first * second) - mean1 * mean2
+    windows of 11 pixels, beyond the border of which the last ones go on (Wang et al. 2004)."""
+    channels = first.shape[1]
+    products = (first * first, second * second, first * second)
+    means = _local(torch.cat([first, second, *products], dim=1)).split(channels, dim=1)
+    mean1, mean2, square1, square2, product = means
+    var1 = (square1 - mean1 * mean1).clamp(min=0)
+    var2 = (square2 - mean2 * mean2).clamp(min=0)
+    both = product - mean1 * mean2
     c1, c2 = 0.01**2, 0.03**2
     like = (2 * mean1 * mean2 + c1) * (2 * both + c2)
-    return (like / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))).mean(dim=1)
+    found: torch.Tensor = like / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))
+    return found.mean(dim=1)
+
+
+def _local(values: torch.Tensor) -> torch.Tensor:
+    """The mean over a window about each pixel, by running sums along rows and columns."""
+    reach = _WINDOW // 2
+    for axis in (2, 3):
+        sides = (reach + 1, reach) if axis == 3 else (0, 0, reach + 1, reach)
+        sums = functional.pad(values, (*sides, *[0] * (4 - len(sides))), mode="replicate")
+        sums = sums.cumsum(dim=axis)
+        size = sums.shape[axis] - _WINDOW
+        values = (sums.narrow(axis, _WINDOW, size) - sums.narrow(axis, 0, size)) / _WINDOW
+    return values
 
 
 class Autoencoder:
@@ -94,7 +106,7 @@ class Autoencoder:
         error: Error = "ssim",
         side: int = 128,
         latent: int = 100,
-        steps: int = 1500,
+        steps: int = 600,
         batch: int = 16,
         learning_rate: float = 1e-3,
         divergence: float = 1e-4,
@@ -114,6 +126,7 @@ class Autoencoder:
 
     def fit(self, images: Iterable[Image]) -> None:
         """See `AnomalyModel`."""
+        keep_freed_memory()
         shown = [self._picture(image) for image in images]
         if not shown:
             raise ConfigError(f"the {self.kind} needs good images to learn from: there are none")
@@ -129,7 +142,7 @@ class Autoencoder:
             rows = torch.randint(len(pictures), (self.batch,), generator=generator)
             wanted = pictures[rows].to(self.device)
             made, divergence = network(wanted)
-            loss = self._error(made, wanted).mean() + self.divergence * divergence.mean()
+            loss = self.error_map(made, wanted).mean() + self.divergence * divergence.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,7 +155,7 @@ class Autoencoder:
         if self.network is None:
             raise ConfigError(f"the {self.kind} was not fitted")
         wanted = self._picture(image)[None].to(self.device)
-        error = self._error(self.network(wanted)[0], wanted)[0].cpu().numpy()
+        error = self.error_map(self.network(wanted)[0], wanted)[0].cpu().numpy()
         heat = cv2.GaussianBlur(np.maximum(error, 0).astype(np.float32), (0, 0), _SMOOTH)
         strangest = np.sort(heat, axis=None)[-max(1, round(heat.size * _TOP)) :]
         height, width = image.shape[:2]
@@ -161,8 +174,8 @@ class Autoencoder:
         small = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small.astype(np.float32) / 255).permute(2, 0, 1)
 
-    def _error(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """(N, S, S), 0 where both are the same."""
+    def error_map(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """(N, S, S) of pictures (N, 3, S, S) in [0, 1], 0 where both are the same."""
         if self.error == "l2":
             return (made - wanted).square().mean(dim=1)
         return (1 - ssim(made, wanted)) / 2

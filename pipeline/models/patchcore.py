@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
+from pipeline.memory import keep_freed_memory
 from pipeline.models.coreset import greedy_coreset, projected
 from pipeline.models.neighbours import MemoryBank
 from pipeline.models.patch_features import PatchFeatures
@@ -40,6 +41,7 @@ class PatchCore:
     ) -> None:
         """`share` of all patches are kept as the coreset; `neighbours` weigh an image's score.
         `bank` (N, D) is an earlier fit's."""
+        keep_freed_memory()
         self.features = features
         self.share, self.neighbours, self.seed = share, neighbours, seed
         self.bank = None if bank is None else MemoryBank(bank)

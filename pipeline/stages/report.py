@@ -39,6 +39,9 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         pictures=_pictures(run),
         gallery=_gallery(run / "evaluation_truth_boxes" / "gallery"),
         samples=_samples(run / "masks_from_detector" / "overlays"),
+        anomalies=_anomalies(run),
+        comparison=_summary(run / "comparison"),
+        heats=_heats(run),
         versions=_versions(run),
     )
     write_text(target, page)
@@ -50,6 +53,18 @@ def _summary(folder: Path) -> Mapping[str, Any] | None:
         return None
     summary: Mapping[str, Any] = read_json(folder / FILE)["summary"]
     return summary
+
+
+def _anomalies(run: Path) -> dict[str, Mapping[str, Any]]:
+    """What each model of good images measured."""
+    found = {path.name.removeprefix("anomaly_"): _summary(path) for path in run.glob("anomaly_*")}
+    return {name: row for name, row in sorted(found.items()) if row and row.get("at_the_limit")}
+
+
+def _heats(run: Path) -> list[str]:
+    """Heat maps of the first such model, over its tested images."""
+    folders = sorted(path for path in run.glob("anomaly_*/overlays") if path.is_dir())
+    return _samples(folders[0]) if folders else []
 
 
 def _versions(run: Path) -> list[Mapping[str, Any]]:
@@ -78,6 +93,7 @@ def _pictures(run: Path) -> dict[str, str]:
         "tuned": run / "sam" / "mask_iou.png",
         "robustness": run / "sam" / "robustness.png",
         "reliability": run / "sam" / "reliability.png",
+        "comparison": run / "comparison" / "compare.png",
         "images": run / "stats" / "images_per_category.png",
         "sizes": run / "stats" / "instance_sizes.png",
     }
@@ -103,5 +119,5 @@ def _inline(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"  # noqa: RUF001
+def _percent(value: Any) -> str:
+    return "–" if not isinstance(value, (int, float)) else f"{100 * value:.1f} %"  # noqa: RUF001

