@@ -107,6 +107,7 @@ def test_a_second_run_skips_what_has_not_changed(
         "masks_from_detector",
         "evaluation_truth_boxes",
         "evaluation_detector_boxes",
+        "comparison",
     }
 
 

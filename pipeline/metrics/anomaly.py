@@ -21,7 +21,7 @@ Curve = NDArray[np.float64]
 Interval = tuple[float, float]
 Pair = tuple[NDArray[np.floating[Any]], NDArray[np.bool_] | None]
 _FPR_LIMIT = 0.3  # Bergmann et al., "MVTec AD", IJCV 2021, section 5.1
-_COARSE, _FINE = 1 << 16, 1 << 21  # bins
+_COARSE, _FINE = 1 << 14, 1 << 19  # bins
 _BUCKETS = 1024  # bins of each image that is drawn again
 _ASKED = 1 << 21  # pixels that say where values lie close
 _LEAST = 16  # fine bins to a coarse one
@@ -236,6 +236,11 @@ def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
     """The area below the mean share of regions (..., K) over the false positive rate, to 0.3."""
     good = negative.sum(axis=-1, keepdims=True)
     regions = region.sum(axis=-1, keepdims=True)
+    wanted = negative.shape[-1]
+    if negative.ndim == 1 and good > 0:  # beyond the limit nothing counts
+        passed = int(np.searchsorted(np.cumsum(negative), _FPR_LIMIT * good[0]))
+        wanted = min(wanted, passed + 1)
+    region, negative = region[..., :wanted], negative[..., :wanted]
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = np.cumsum(negative, axis=-1) / good
         share = np.cumsum(region, axis=-1) / regions

@@ -1,0 +1,189 @@
+"""What PatchCore spends its time on, beside anomalib and torch: the greedy coreset, the search for
+nearest patches, and AUPRO; and the memory of a whole fit. Peers take turns with ours on the same
+numbers, which are patches of drawn zippers by WideResNet50 with random weights (1,536 of each).
+
+pip install anomalib            (for the coreset and AUPRO)
+python benchmarks/anomaly_search.py [PATCHES]           100,000 unless told
+python benchmarks/anomaly_search.py memory              one fit on 200 images of 1024 x 1024
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import SynthesizeConfig
+from pipeline.images import list_images, read_image
+from pipeline.metrics.anomaly import pixel_figures
+from pipeline.models.coreset import greedy_coreset, projected
+from pipeline.models.neighbours import MemoryBank
+from pipeline.models.patch_features import BackboneFeatures
+from pipeline.models.patchcore import PatchCore
+from pipeline.progress import set_quiet
+from pipeline.stages.synthesize import synthesize
+
+SHARE, SIDE, QUERIES, ROUNDS = 0.01, 320, 1600, 3
+CPU = torch.device("cpu")
+
+
+def good_images(folder: Path, count: int, size: int) -> list[Path]:
+    """Drawn zippers without defects."""
+    config = SynthesizeConfig(size=size, good_train=count, good_test=1, per_defect=1)
+    synthesize(folder, config)
+    return list_images(folder / "train" / "good")
+
+
+def patches(count: int) -> torch.Tensor:
+    """(count, 1536) float32."""
+    torch.manual_seed(0)
+    features = BackboneFeatures("wide_resnet50_2", None, "", SIDE, CPU)
+    found: list[torch.Tensor] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in good_images(Path(scratch) / "zipper", count // QUERIES + 2, 512):
+            found.append(features.patches(read_image(path)).reshape(-1, 1536))
+    return torch.cat(found)[: count + QUERIES]
+
+
+def interleaved(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way, one round after another."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def tell(title: str, times: dict[str, float]) -> None:
+    """Every way with its ratio to the first, ours."""
+    base = next(iter(times.values()))
+    for name, seconds in times.items():
+        print(f"| {title} | {name} | {seconds:.2f} | {seconds / base:.2f} |", flush=True)
+
+
+def coreset(bank: torch.Tensor) -> None:
+    """Greedy choice alone, on the same projected patches, then each with its own projection."""
+    try:
+        from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
+    except ImportError:
+        print("| coreset | anomalib is not installed | - | - |")
+        return
+    count = int(len(bank) * SHARE)
+    small = projected(bank)
+
+    def theirs(vectors: torch.Tensor) -> list[int]:
+        sampler = KCenterGreedy(vectors, SHARE)
+        sampler.features = vectors
+        sampler.embedding = vectors[:, :, None]  # so that it does not project again
+        chosen: list[int] = sampler.select_coreset_idxs()
+        return chosen
+
+    found: dict[str, Any] = {}
+    ways = {
+        "ours": lambda: found.update(ours=greedy_coreset(small, count)),
+        "anomalib": lambda: found.update(theirs=theirs(small)),
+    }
+    tell(f"coreset, {count} of {len(bank)} x {small.shape[1]}", interleaved(ways, ROUNDS))
+    for name, chosen in found.items():
+        centres = small[torch.as_tensor(chosen)]
+        reach = max(float(torch.cdist(s, centres).amin(1).max()) for s in small.split(8192))
+        print(f"<!-- {name}: no patch is farther than {reach:.4f} from the coreset -->")
+    ways = {
+        "ours, with its projection to 128": lambda: greedy_coreset(projected(bank), count),
+        "anomalib, with its own": lambda: KCenterGreedy(bank, SHARE).select_coreset_idxs(),
+    }
+    tell(f"coreset, {count} of {len(bank)} x {bank.shape[1]}", interleaved(ways, 1))
+
+
+def search(bank: torch.Tensor, queries: torch.Tensor) -> None:
+    """One image's patches against the whole bank."""
+    index = MemoryBank(bank.numpy())
+    asked = queries.numpy()
+    ways = {
+        "ours": lambda: index.search(asked),
+        "torch.cdist and min": lambda: torch.cdist(queries, bank).min(dim=1),
+    }
+    same = (index.search(asked)[1][:, 0] == ways["torch.cdist and min"]().indices.numpy()).mean()
+    tell(f"search, {len(queries)} in {len(bank)} x {bank.shape[1]}", interleaved(ways, ROUNDS))
+    print(f"<!-- the same nearest patch for {same:.4f} of the queries -->")
+
+
+def aupro() -> None:
+    """151 maps of 256 x 256, some 120 with a defect."""
+    generator = np.random.default_rng(0)
+    pairs = []
+    for number in range(151):
+        mask = np.zeros((256, 256), bool)
+        if number % 5:
+            y, x = generator.integers(10, 180, 2)
+            mask[y : y + 30, x : x + 50] = True
+        heat = generator.gamma(2, 1, (256, 256)).astype(np.float32) + 2 * mask
+        pairs.append((heat / 40, mask))
+    ways: dict[str, Callable[[], Any]] = {
+        "ours, with AUROC, AP, F1 and intervals": lambda: pixel_figures(pairs)
+    }
+    try:
+        from anomalib.metrics.aupro import _AUPRO
+    except ImportError:
+        print("| AUPRO | anomalib is not installed | - | - |")
+        return
+    maps = torch.from_numpy(np.stack([heat for heat, _ in pairs]))
+    masks = torch.from_numpy(np.stack([mask for _, mask in pairs])).int()
+
+    def theirs() -> float:
+        metric = _AUPRO()
+        metric.update(maps, masks)
+        return float(metric.compute())
+
+    ways["anomalib's AUPRO alone"] = theirs
+    tell("AUPRO, 151 maps of 256 x 256", interleaved(ways, ROUNDS))
+    print(f"<!-- ours {pixel_figures(pairs).aupro:.7f}, anomalib's {theirs():.7f} -->")
+
+
+def memory() -> None:
+    """The most that a whole fit took."""
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = good_images(Path(scratch) / "zipper", 200, 1024)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        features = BackboneFeatures("wide_resnet50_2", None, "", SIDE, CPU)
+        start = time.perf_counter()
+        model = PatchCore(features, SHARE)
+        model.fit(read_image(path) for path in paths)
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    kept = len(model.bank) if model.bank else 0
+    print(
+        f"fit on {len(paths)} images of 1024 x 1024: {peak:.0f} MB at most ({before:.0f} before),"
+    )
+    print(f"{seconds:.0f} s, {kept} patches of 1,536 kept")
+
+
+def main() -> None:
+    """Print a Markdown table, ours first."""
+    set_quiet(True)
+    if sys.argv[1:] == ["memory"]:
+        memory()
+        return
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    every = patches(count)
+    os.environ["TQDM_DISABLE"] = "1"  # anomalib's bars
+    bank, queries = every[:count].contiguous(), every[count:].contiguous()
+    print("| what | way | s | times ours |\n|---|---|---|---|")
+    coreset(bank)
+    search(bank, queries)
+    aupro()
+
+
+if __name__ == "__main__":
+    main()
