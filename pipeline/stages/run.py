@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, RunConfig
+from pipeline.images import list_images
 from pipeline.progress import say
 from pipeline.run_record import FILE, config_key, fingerprint
 from pipeline.stages.anomaly import anomaly
@@ -24,6 +25,7 @@ from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
 from pipeline.storage import make_folder, read_json, write_json
+from pipeline.types import GOOD
 
 _KEYS = "steps.json"
 
@@ -102,6 +104,10 @@ def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
 def _anomalies(config: RunConfig, root: Path, product: Path) -> list[Step]:
     """Models of good images, with the detector's parts; several of a kind are numbered."""
     steps: list[Step] = []
+    folders = [product / part / GOOD for part in ("train", "test")]
+    if config.products and not any(list_images(path) for path in folders if path.is_dir()):
+        say(f"{product} has no good image: models of good images are left out")
+        return steps
     for entry in config.anomalies:
         name = f"anomaly_{entry.model}"
         count = sum(step.name.startswith(name) for step in steps)
