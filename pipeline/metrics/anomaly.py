@@ -42,6 +42,15 @@ class Ranking:
     threshold: float
     auroc_interval: Interval
 
+    def summary(self) -> dict[str, Any]:
+        """As a run tells it: rounded, None for what is not known."""
+        return {
+            "image_auroc": _rounded(self.auroc),
+            "image_auroc_interval": [_rounded(value) for value in self.auroc_interval],
+            "image_ap": _rounded(self.average_precision),
+            "image_f1_max": _rounded(self.f1_max),
+        }
+
 
 @dataclass(frozen=True)
 class PixelFigures:
@@ -56,6 +65,16 @@ class PixelFigures:
     aupro: float
     auroc_interval: Interval
     aupro_interval: Interval
+
+    def summary(self) -> dict[str, Any]:
+        """As a run tells it: rounded, None for what is not known."""
+        return {
+            "pixel_auroc": _rounded(self.auroc),
+            "aupro": _rounded(self.aupro),
+            "aupro_interval": [_rounded(value) for value in self.aupro_interval],
+            "pixel_ap": _rounded(self.average_precision),
+            "pixel_f1_max": _rounded(self.f1_max),
+        }
 
 
 class Counts(NamedTuple):
@@ -253,6 +272,10 @@ def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
     area = taken * (before_share + (share - before_share) * part / 2)
     found = area.sum(axis=-1) / _FPR_LIMIT
     return np.where((good[..., 0] > 0) & (regions[..., 0] > 0), found, _NAN)
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
 
 
 def _percentiles(values: NDArray[np.float64]) -> Interval:

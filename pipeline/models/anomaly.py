@@ -19,6 +19,7 @@ from pipeline.models.autoencoder import Autoencoder
 from pipeline.models.patch_features import BackboneFeatures, PatchFeatures, SamFeatures
 from pipeline.models.patchcore import PatchCore
 from pipeline.models.sam_model import kept, open_sam
+from pipeline.models.sam_network import close_side
 from pipeline.models.saved import read_model
 from pipeline.models.weights import WeightsStore
 from pipeline.storage import read_json, write_json
@@ -75,7 +76,7 @@ def image_features(
         weights = WeightsStore().get(name)
         return BackboneFeatures(name, weights.path, weights.sha256, side, device)
     sam = open_sam(name)
-    encoder = sam.encoder(side, device, "auto", kept(20.0))
+    encoder = sam.encoder(close_side(sam.base.name, side), device, "auto", kept(20.0))
     return SamFeatures(encoder, name, sam.base.sha256)
 
 

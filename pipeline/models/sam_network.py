@@ -124,7 +124,7 @@ def close_side(name: str, wanted: int | None = None) -> int:
     if name not in _TINY and wanted not in (None, SIDE):
         raise ConfigError(f"{name} sees pictures of {SIDE} px alone, not {wanted}")
     if wanted is not None and wanted % 64:
-        raise ConfigError(f"a close look has a multiple of 64 px, not {wanted}")
+        raise ConfigError(f"SAM sees pictures of a multiple of 64 px, not {wanted}")
     return wanted or (256 if name in _TINY else SIDE)
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import AnomalyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
-from pipeline.metrics.anomaly import Pair, PixelFigures, Ranking, pixel_figures, ranking
+from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.pictures.overlays import heat_overlay
 from pipeline.pictures.plots import score_strips
 from pipeline.products import learned_and_held, read_product
@@ -231,63 +230,42 @@ def _figures(
 ) -> dict[str, Any]:
     if not tested:
         return {}
-    values = [scores[record.file_name] for record in tested]
-    bad = [record.defect != GOOD for record in tested]
     kinds = sorted({record.defect for record in tested} - {GOOD})
     by_kind = {}
     for kind in kinds:
         some = [record for record in tested if record.defect in (GOOD, kind)]
+        of_images, of_pixels = _judged(some, scores, config, folder)
         by_kind[kind] = {
-            "image_auroc": _rounded(
-                ranking([scores[r.file_name] for r in some], [r.defect == kind for r in some]).auroc
-            ),
-            **_pixels(some, config, folder, short=True),
+            name: {**of_images, **of_pixels}[name]
+            for name in ("image_auroc", "pixel_auroc", "aupro")
         }
     rows: dict[str, list[float]] = {}
     for entry in sorted(tested, key=lambda r: (r.defect != GOOD, r.defect)):
         rows.setdefault(entry.defect, []).append(scores[entry.file_name])
     score_strips(folder / "scores.png", rows, limits.score, f"score of {config.model}")
-    said = np.asarray(values) >= limits.score
+    said = np.array([scores[record.file_name] for record in tested]) >= limits.score
+    bad = np.array([record.defect != GOOD for record in tested])
+    of_images, of_pixels = _judged(tested, scores, config, folder)
     return {
-        **image_figures(ranking(values, bad)),
-        **_pixels(tested, config, folder),
+        **of_images,
+        **of_pixels,
         "by_kind": by_kind,
         "at_the_limit": {
-            "good_marked": int(said[~np.asarray(bad)].sum()),
-            "good": int((~np.asarray(bad)).sum()),
-            "defective_marked": int(said[np.asarray(bad)].sum()),
-            "defective": int(np.asarray(bad).sum()),
+            "good_marked": int(said[~bad].sum()),
+            "good": int((~bad).sum()),
+            "defective_marked": int(said[bad].sum()),
+            "defective": int(bad.sum()),
         },
     }
 
 
-def image_figures(found: Ranking) -> dict[str, Any]:
-    """A ranking as a summary tells it."""
-    return {
-        "image_auroc": _rounded(found.auroc),
-        "image_auroc_interval": [_rounded(value) for value in found.auroc_interval],
-        "image_ap": _rounded(found.average_precision),
-        "image_f1_max": _rounded(found.f1_max),
-    }
-
-
-def _pixels(
-    records: Sequence[ImageRecord], config: AnomalyConfig, folder: Path, short: bool = False
-) -> dict[str, Any]:
-    found: PixelFigures = pixel_figures(Maps(folder / "heatmaps", records, config.mask_threshold))
-    figures: dict[str, Any] = {
-        "pixel_auroc": _rounded(found.auroc),
-        "aupro": _rounded(found.aupro),
-    }
-    if short:
-        return figures
-    return {
-        **figures,
-        "aupro_interval": [_rounded(value) for value in found.aupro_interval],
-        "pixel_ap": _rounded(found.average_precision),
-        "pixel_f1_max": _rounded(found.f1_max),
-    }
-
-
-def _rounded(value: float | NDArray[Any]) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
+def _judged(
+    records: Sequence[ImageRecord],
+    scores: dict[str, float],
+    config: AnomalyConfig,
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of images, and of pixels."""
+    of_images = ranking([scores[r.file_name] for r in records], [r.defect != GOOD for r in records])
+    of_pixels = pixel_figures(Maps(folder / "heatmaps", records, config.mask_threshold))
+    return of_images.summary(), of_pixels.summary()

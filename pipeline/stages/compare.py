@@ -217,29 +217,12 @@ def _row(
     entry: Contender, truth: Dataset, records: Sequence[ImageRecord], bad: Sequence[bool]
 ) -> dict[str, Any]:
     of_images = ranking([entry.scores[_name(r)] for r in records], bad)
-    row: dict[str, Any] = {
-        "labels": entry.labels,
-        "drawn": entry.drawn,
-        "image_auroc": _rounded(of_images.auroc),
-        "image_auroc_interval": [_rounded(value) for value in of_images.auroc_interval],
-        "image_ap": _rounded(of_images.average_precision),
-        "image_f1_max": _rounded(of_images.f1_max),
-    }
+    row = {"labels": entry.labels, "drawn": entry.drawn, **of_images.summary()}
     if entry.heat is not None:
-        of_pixels = pixel_figures(Pairs(entry.heat, truth, records))
-        row |= {
-            "pixel_auroc": _rounded(of_pixels.auroc),
-            "pixel_ap": _rounded(of_pixels.average_precision),
-            "aupro": _rounded(of_pixels.aupro),
-            "aupro_interval": [_rounded(value) for value in of_pixels.aupro_interval],
-        }
+        row |= pixel_figures(Pairs(entry.heat, truth, records)).summary()
     return row
 
 
 def _name(record: ImageRecord) -> str:
     """The image's name in its product, which convert-masks puts below the part's."""
     return Path(record.file_name).name
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
