@@ -5,7 +5,7 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +47,30 @@ class PatchCore:
         self.bank = None if bank is None else MemoryBank(bank)
 
     def fit(self, images: Iterable[Image]) -> None:
-        """See `AnomalyModel`. Patches are held in half precision until the coreset is chosen."""
+        """See `AnomalyModel`. Patches are held in half precision until the coreset is chosen; of
+        more than two million, that many are drawn."""
         parts = []
         for image in images:
             grid = self.features.patches(image)
             parts.append(grid.reshape(-1, grid.shape[2]).half())
         if not parts:
             raise ConfigError("PatchCore needs good images to learn from: there are none")
-        patches = torch.cat(parts)
-        parts.clear()
-        if len(patches) > _MOST_PATCHES:
+        total = sum(len(part) for part in parts)
+        small = torch.cat([projected(part, self.seed) for part in parts])
+        count = max(self.neighbours, round(total * self.share))
+        asked = torch.arange(total)
+        if total > _MOST_PATCHES:
             generator = torch.Generator().manual_seed(self.seed)
-            patches = patches[torch.randperm(len(patches), generator=generator)[:_MOST_PATCHES]]
-        count = max(self.neighbours, round(len(patches) * self.share))
-        chosen = greedy_coreset(projected(patches, self.seed), count, self.seed)
-        self.bank = MemoryBank(patches[chosen].float().numpy())
+            asked = torch.randperm(total, generator=generator)[:_MOST_PATCHES].sort().values
+            small = small[asked]
+        chosen = asked[greedy_coreset(small, count, self.seed)].sort().values
+        kept = torch.split(chosen, _counts(chosen, [len(part) for part in parts]))
+        start = 0
+        found = []
+        for part, rows in zip(parts, kept, strict=True):  # together they would take twice as much
+            found.append(part[rows - start].float())
+            start += len(part)
+        self.bank = MemoryBank(torch.cat(found).numpy())
 
     def score(self, image: Image) -> AnomalyMap:
         """See `AnomalyModel`."""
@@ -93,6 +102,12 @@ class PatchCore:
         card = {"kind": self.kind, "share": self.share, "neighbours": self.neighbours}
         card |= {"seed": self.seed, **self.features.card}
         save_model(folder, {"bank": torch.from_numpy(self.bank.vectors)}, card)
+
+
+def _counts(rows: torch.Tensor, sizes: Sequence[int]) -> list[int]:
+    """How many of the sorted rows fall into each of consecutive parts."""
+    ends = torch.searchsorted(rows, torch.tensor(sizes).cumsum(0))
+    return torch.diff(ends, prepend=torch.zeros(1, dtype=ends.dtype)).tolist()
 
 
 def smooth(heat: NDArray[np.float32], side: int, size: tuple[int, int]) -> NDArray[np.float32]:

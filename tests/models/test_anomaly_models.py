@@ -193,3 +193,21 @@ def test_the_detector_boxes_the_hole_first_and_nothing_of_a_good_image() -> None
     assert x0 <= 122 and y0 <= 42 and x1 >= 148 and y1 >= 68
     assert 0.5 < float(found.scores[0]) <= 1  # type: ignore[index]
     assert len(finder.detect(weave(50))) == 0
+
+
+def test_the_bank_is_made_of_the_patches_that_were_chosen() -> None:
+    """Three images of four patches each, numbered 0 to 11: a half is six different ones."""
+
+    class Numbers:
+        card: dict[str, object] = {}  # noqa: RUF012
+        side = 16
+
+        def patches(self, image: Image) -> torch.Tensor:
+            return torch.arange(4).view(2, 2, 1) + 4.0 * int(image[0, 0, 0])
+
+    model = PatchCore(Numbers(), share=0.5, neighbours=2)
+    model.fit(np.full((16, 16, 3), number, np.uint8) for number in range(3))
+    assert model.bank is not None
+    kept = model.bank.vectors[:, 0].tolist()
+    assert len(set(kept)) == 6
+    assert {0.0, 11.0} <= set(kept) <= set(map(float, range(12)))
