@@ -70,6 +70,10 @@ def main() -> None:
         print(f"\n{title}\n")
         for cells in (HEAD, ["---"] * len(HEAD), *rows):
             print("| " + " | ".join(cells[column] for column in chosen) + " |")
+    for name in sys.argv[1:]:
+        table = Path(name) / "comparison" / "table.md"
+        if table.is_file():
+            print(f"\nAll models of {Path(name).name}\n\n{table.read_text()}", end="")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.errors import WeightsError
+from pipeline.models.weights import Weights, WeightsStore
+from pipeline.progress import say
 from pipeline.types import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
@@ -52,6 +55,24 @@ def split_backbone(
     tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(features, categories)]
     trunk.requires_grad_(False).eval()
     return SplitBackbone(trunk, nn.Sequential(*rest, *tail))
+
+
+def pretrained_weights(name: str, pretrained: str) -> Weights | None:
+    """ImageNet's weights of a backbone, checked; None for random ones.
+
+    pretrained: `yes`, `no`, or `auto`, which tells where they cannot be had and goes on at random.
+    Raises WeightsError for `yes` where they cannot be had.
+    """
+    if pretrained == "no":
+        return None
+    try:
+        return WeightsStore().get(name)
+    except WeightsError as error:
+        if pretrained == "yes":
+            raise
+        say(f"{error}")
+        say(f"{name} starts from random weights: expect a poor classifier")
+        return None
 
 
 def _parts(name: str, network: Any, unfreeze: str) -> tuple[list[nn.Module], int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ClassifyConfig
-from pipeline.errors import DataError, Faults, WeightsError
+from pipeline.errors import DataError, Faults
 from pipeline.images import Image, read_image
 from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
@@ -19,7 +19,7 @@ from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, fingerprint
 from pipeline.splits import split
 from pipeline.storage import whole_folder
-from pipeline.types import GOOD, Classifier, ImageRecord
+from pipeline.types import GOOD, ImageRecord
 
 
 def classify(
@@ -31,38 +31,20 @@ def classify(
     stratified share `val`. Returns accuracy with its Wilson interval and macro F1. Raises DataError
     when no image is left to train or to test on.
     """
-    from pipeline.models.backbones import split_backbone
-    from pipeline.models.classifier import ImageClassifier, train_classifier, views
-    from pipeline.models.devices import seed_all, torch_device
-    from pipeline.models.head_training import Lesson
-    from pipeline.models.retrieval import ImageVectors, RetrievalClassifier
-    from pipeline.models.sentences import open_text_encoder
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.devices import torch_device
+    from pipeline.models.head_trials import recipe_of
 
     faults = Faults(keep_going)
-    record = RunRecord("classify", config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    record = RunRecord("classify", settings)
     categories, train, held = _parts(data, config, faults)
-    weights, origin = _weights(config, record)
-    seed_all(config.seed)
-    backbone = split_backbone(config.backbone, weights, len(categories), config.unfreeze)
-    chosen = torch_device(device)
-    classifier = ImageClassifier(backbone, categories, config.image_side, chosen)
+    recipe = recipe_of(categories, torch_device(device), **settings)
+    if recipe.weights:
+        record.used_weights(recipe.weights.name, recipe.weights.sha256)
+    if recipe.text:
+        say(f"the retrieval module reads by {recipe.text.name}")
     listed = len(faults.found)
-    shown = _examples(train, categories, faults, "features")
-    lesson = Lesson(
-        config.epochs, config.batch, config.learning_rate, config.loss, config.sampling, config.seed
-    )
-    judge: Classifier = classifier
-    if config.retrieval:
-        store = WeightsStore()
-        vectors = ImageVectors(config.backbone, config.image_side, chosen, store)
-        text = open_text_encoder(store)
-        augmented = RetrievalClassifier(classifier, vectors, text, config.neighbours)
-        history = augmented.fit(shown, views(config.augment), lesson)
-        judge = augmented
-        say(f"the retrieval module reads by {text.name}")
-    else:
-        history = train_classifier(classifier, shown, config.augment, lesson)
+    judge, history = recipe.trained(_examples(train, categories, faults, "features"))
     trained_on = len(train) - (len(faults.found) - listed)
     answers = [
         (label, int(judge.classify([image])[0].argmax()))
@@ -78,7 +60,7 @@ def classify(
         summary = {
             "output": str(output),
             "backbone": config.backbone,
-            "weights": origin,
+            "weights": recipe.origin,
             "retrieval": config.retrieval,
             "trained_on": trained_on,
             **_figures(figures, categories),
@@ -115,23 +97,6 @@ def _parts(
         listed = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
     train, held = learned_and_held(listed)
     return image_categories(listed), train, held
-
-
-def _weights(config: ClassifyConfig, record: RunRecord) -> tuple[Path | None, str]:
-    from pipeline.models.weights import WeightsStore
-
-    if config.pretrained == "no":
-        return None, "random"
-    try:
-        found = WeightsStore().get(config.backbone)
-    except WeightsError as error:
-        if config.pretrained == "yes":
-            raise
-        say(f"{error}")
-        say(f"{config.backbone} starts from random weights: expect a poor classifier")
-        return None, "random (ImageNet's could not be had)"
-    record.used_weights(found.name, found.sha256)
-    return found.path, "ImageNet"
 
 
 def _examples(

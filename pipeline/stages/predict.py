@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,25 +41,18 @@ def predict(
     with masks where `config.sam` names a SAM; of an anomaly model heat maps. Raises DataError for
     no image and for files that cannot be read, ConfigError, WeightsError.
     """
-    from pipeline.models.devices import torch_device
-    from pipeline.models.opened import heat_of, open_model
-    from pipeline.models.sam_model import open_segmenter
+    from pipeline.models.opened import open_model
 
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"))
     listed = _listed(images)
     found = open_model(model, device)
-    segmenter = None
-    if config.sam:
-        if isinstance(found, Classifier):
-            raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
-        segmenter, name, used = open_segmenter(config.sam, {}, torch_device(device))
-        for weights, sha256 in used.items():
-            record.used_weights(weights, sha256)
+    if config.sam and isinstance(found, Classifier):
+        raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
+    segmenter = _segmenter(config.sam, device, record) if config.sam else None
     rows: list[dict[str, Any]] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
-    heat = heat_of(found)
     with whole_folder(output, FILE) as folder:
         for path, name in track(listed, "predict"):
             try:
@@ -68,23 +62,17 @@ def predict(
                 continue
             height, width = image.shape[:2]
             entry = ImageRecord(len(records) + 1, path, name, height, width)
-            row: dict[str, Any] = {"image": str(path), "file_name": name}
             if isinstance(found, Classifier):
-                row |= _classified(found, image)
+                told = _classified(found, image)
             else:
-                seen = _detected(found, segmenter, image)
-                objects[entry.id] = seen
-                row |= _told(seen, found.categories)
-                if heat:
-                    row |= _heat(heat, image, folder, name)
-                _draw(folder, entry, image, seen, found.categories)
+                objects[entry.id] = _detected(found, segmenter, image)
+                told = _told(objects[entry.id], found, image, folder, entry)
             records.append(entry)
-            rows.append(row)
+            rows.append({"image": str(path), "file_name": name, **told})
         write_json(folder / PREDICTIONS, rows)
         if not isinstance(found, Classifier):
-            write_coco(
-                folder / "instances.json", Dataset(found.categories, tuple(records), objects)
-            )
+            made = Dataset(found.categories, tuple(records), objects)
+            write_coco(folder / "instances.json", made)
         summary = {
             "output": str(output),
             "images": len(rows),
@@ -94,6 +82,16 @@ def predict(
         }
         record.write(folder, summary)
     return summary
+
+
+def _segmenter(name: str, device: str, record: RunRecord) -> Segmenter:
+    from pipeline.models.devices import torch_device
+    from pipeline.models.sam_model import open_segmenter
+
+    segmenter, _, used = open_segmenter(name, {}, torch_device(device))
+    for weights, sha256 in used.items():
+        record.used_weights(weights, sha256)
+    return segmenter
 
 
 def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -126,8 +124,6 @@ def _classified(model: Classifier, image: Image) -> dict[str, Any]:
 
 
 def _detected(model: Detector, segmenter: Segmenter | None, image: Image) -> Detections:
-    from dataclasses import replace
-
     found = model.detect(image)
     if segmenter is None:
         return found
@@ -136,17 +132,27 @@ def _detected(model: Detector, segmenter: Segmenter | None, image: Image) -> Det
     return replace(found, masks=masks.masks, quality=quality)
 
 
-def _told(found: Detections, categories: Sequence[str]) -> dict[str, Any]:
+def _told(
+    found: Detections, model: Detector, image: Image, folder: Path, record: ImageRecord
+) -> dict[str, Any]:
+    """What a row says of an image's objects and of its heat map; pictures and masks are written."""
+    from pipeline.models.opened import heat_of
+
     scores = np.ones(len(found)) if found.scores is None else found.scores
     boxes = [
         {
-            "category": categories[int(found.labels[row])],
+            "category": model.categories[int(found.labels[row])],
             "score": round(float(scores[row]), 4),
             "box_xyxy": [round(float(value), 2) for value in found.boxes[row]],
         }
         for row in range(len(found))
     ]
-    return {"objects": boxes}
+    target = Path(record.file_name).with_suffix(".png")
+    write_png(folder / "overlays" / target, overlay(image, found, model.categories))
+    if found.masks:
+        write_png_mask(folder / "masks", record, found)
+    heat = heat_of(model)
+    return {"objects": boxes, **(_heat(heat, image, folder, record.file_name) if heat else {})}
 
 
 def _heat(model: AnomalyDetector, image: Image, folder: Path, name: str) -> dict[str, Any]:
@@ -159,12 +165,3 @@ def _heat(model: AnomalyDetector, image: Image, folder: Path, name: str) -> dict
         "limit": round(limits.score, 6),
         "defective": found.score >= limits.score,
     }
-
-
-def _draw(
-    folder: Path, record: ImageRecord, image: Image, found: Detections, categories: Sequence[str]
-) -> None:
-    target = Path(record.file_name).with_suffix(".png")
-    write_png(folder / "overlays" / target, overlay(image, found, categories))
-    if found.masks:
-        write_png_mask(folder / "masks", record, found)

@@ -11,27 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import ClassifyConfig, StudyConfig
-from pipeline.errors import DataError, Faults, WeightsError
+from pipeline.errors import DataError, Faults
 from pipeline.images import read_image
 from pipeline.metrics.classification import classification
 from pipeline.metrics.intervals import bootstrap_mean, wilson
 from pipeline.metrics.paired import corrected_t_test, holm, shots
 from pipeline.pictures.plots import intervals
 from pipeline.products import image_categories, read_product
-from pipeline.progress import say, track
+from pipeline.progress import track
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.splits import folds
 from pipeline.storage import read_json, resumable_folder, write_json, write_text
 from pipeline.types import ImageRecord
-
-if TYPE_CHECKING:
-    import torch
 
 _REAL = 0.05  # p below which a difference is called real
 
@@ -43,16 +40,6 @@ class Fold:
     name: str
     learned: NDArray[np.int64]
     held: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Cache:
-    """What never changes of all images, by row: the trunk's features, and the memory's vectors."""
-
-    features: torch.Tensor
-    vectors: NDArray[np.float32] | None
-    weights: Path | None
-    origin: str
 
 
 def study(
@@ -175,88 +162,23 @@ def _tried(
     folder: Path,
 ) -> dict[str, Any]:
     """Each fold's answers, from disk where they are there; `weights` says what it started from."""
+    from pipeline.models.devices import torch_device
+    from pipeline.models.head_trials import HeadTrials, recipe_of
+
     paths = {part.name: folder / name / f"{part.name}.json" for part in parts}
     if not all(path.is_file() for path in paths.values()):
-        cache = _cached(chosen, records, categories, device)
+        recipe = recipe_of(categories, torch_device(device), **chosen.model_dump(mode="json"))
+        trials = HeadTrials(
+            recipe, lambda: (read_image(r.path) for r in track(records, "features"))
+        )
         for part in track(parts, name):
             if not paths[part.name].is_file():
-                answers = _answers(chosen, cache, part, labels, categories, device)
-                write_json(paths[part.name], {"said": answers.tolist(), "weights": cache.origin})
+                said = trials.answers(part.learned, labels[part.learned], part.held)
+                row = {"said": said.tolist(), "weights": recipe.origin}
+                write_json(paths[part.name], row)
     found = {key: read_json(path) for key, path in paths.items()}
-    said = {key: np.array(value["said"], np.int64) for key, value in found.items()}
-    return {"said": said, "weights": next(iter(found.values()))["weights"]}
-
-
-def _cached(
-    chosen: ClassifyConfig,
-    records: Sequence[ImageRecord],
-    categories: tuple[str, ...],
-    device: str,
-) -> Cache:
-    from pipeline.models.backbones import split_backbone
-    from pipeline.models.classifier import ImageClassifier, cached_features, views
-    from pipeline.models.devices import seed_all, torch_device
-    from pipeline.models.retrieval import ImageVectors
-    from pipeline.models.weights import WeightsStore
-
-    store, weights, origin = WeightsStore(), None, "random"
-    if chosen.pretrained != "no":
-        try:
-            weights, origin = store.get(chosen.backbone).path, "ImageNet"
-        except WeightsError as error:
-            if chosen.pretrained == "yes":
-                raise
-            say(f"{error}; {chosen.backbone} starts from random weights")
-    seed_all(chosen.seed)
-    where = torch_device(device)
-    backbone = split_backbone(chosen.backbone, weights, len(categories), chosen.unfreeze)
-    classifier = ImageClassifier(backbone, categories, chosen.image_side, where)
-    shown = ((read_image(record.path), 0) for record in track(records, "features"))
-    features, _ = cached_features(classifier, shown, views(chosen.augment))
-    vectors = None
-    if chosen.retrieval:
-        look = ImageVectors(chosen.backbone, chosen.image_side, where, store)
-        vectors = np.stack([look.of(read_image(r.path)) for r in track(records, "memory")])
-    return Cache(features, vectors, weights, origin)
-
-
-def _answers(
-    chosen: ClassifyConfig,
-    cache: Cache,
-    part: Fold,
-    labels: NDArray[np.int64],
-    categories: tuple[str, ...],
-    device: str,
-) -> NDArray[np.int64]:
-    """What is said of each held image, by a head that starts anew."""
-    import torch
-
-    from pipeline.models.backbones import split_backbone
-    from pipeline.models.classifier import ImageClassifier, train_head
-    from pipeline.models.devices import seed_all, torch_device
-    from pipeline.models.head_training import Lesson
-    from pipeline.models.retrieval import ImageVectors, RetrievalClassifier
-    from pipeline.models.sentences import open_text_encoder
-    from pipeline.models.weights import WeightsStore
-
-    seed_all(chosen.seed)
-    where = torch_device(device)
-    backbone = split_backbone(chosen.backbone, cache.weights, len(categories), chosen.unfreeze)
-    classifier = ImageClassifier(backbone, categories, chosen.image_side, where)
-    lesson = Lesson(
-        chosen.epochs, chosen.batch, chosen.learning_rate, chosen.loss, chosen.sampling, chosen.seed
-    )
-    known = torch.from_numpy(labels[part.learned])
-    features, held = cache.features[part.learned], cache.features[part.held][:, 0]
-    if cache.vectors is None:
-        train_head(classifier, features, known, lesson)
-        return np.asarray(classifier.judge(held).argmax(axis=1), np.int64)
-    store = WeightsStore()
-    look = ImageVectors(chosen.backbone, chosen.image_side, where, store)
-    text = open_text_encoder(store)
-    augmented = RetrievalClassifier(classifier, look, text, chosen.neighbours)
-    augmented.fit_cached(features, known, cache.vectors[part.learned], lesson)
-    return np.asarray(augmented.judge(held, cache.vectors[part.held]).argmax(axis=1), np.int64)
+    answers = {key: np.array(value["said"], np.int64) for key, value in found.items()}
+    return {"said": answers, "weights": next(iter(found.values()))["weights"]}
 
 
 def _right(
