@@ -71,6 +71,9 @@ def anomaly(
         limits = _limits(learned, config, chosen, folder, faults)
         model = _fitted(learned, config, chosen, folder, faults)
         limits.save(folder)
+        card = read_json(folder / "card.json")
+        if card.get("weights_sha256"):
+            record.used_weights(card["features"], card["weights_sha256"])
         scores = _score(model, limits, held, config, folder, faults)
         tested = [entry for entry in held if entry.file_name in scores]
         summary = {
