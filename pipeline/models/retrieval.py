@@ -24,7 +24,8 @@ from pipeline.models.classifier import ImageClassifier, cached_features
 from pipeline.models.head_training import Epoch, Lesson, fit_head
 from pipeline.models.neighbours import MemoryBank
 from pipeline.models.saved import save_model
-from pipeline.models.sentences import TextEncoder, open_text_encoder, spoken
+from pipeline.models.sentences import TextEncoder, open_text_encoder
+from pipeline.models.text_embeddings import spoken
 from pipeline.models.weights import WeightsStore
 from pipeline.types import Image
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.models.text_embeddings import clip_vectors, spoken
+from pipeline.errors import ConfigError
+from pipeline.models.text_embeddings import clip_vectors
 from pipeline.models.weights import WeightsStore
 
 _CLIP, _WORDLLAMA, _TOKENIZER = "clip_vit_b_32", "wordllama_256", "wordllama_tokenizer"
@@ -64,17 +66,12 @@ class Clip:
 
 
 def open_text_encoder(store: WeightsStore | None = None, name: str | None = None) -> TextEncoder:
-    """CLIP where its file and open_clip are there, else WordLlama; or the one of a name. Raises
-    WeightsError."""
+    """The encoder of a name; without one CLIP where its file and open_clip are there, else
+    WordLlama. Raises WeightsError, ConfigError where CLIP is named and open_clip is missing."""
     weights = store or WeightsStore()
-    if name != _WORDLLAMA and (name == _CLIP or weights.verify(_CLIP)):
-        try:
-            import open_clip  # noqa: F401
-        except ImportError:
-            pass
-        else:
-            return Clip(weights)
+    able = find_spec("open_clip") is not None
+    if name == _CLIP and not able:
+        raise ConfigError("this model reads by CLIP: pip install 'defect-pipeline[clip]'")
+    if name == _CLIP or (name is None and able and weights.verify(_CLIP)):
+        return Clip(weights)
     return WordLlama(weights.fetch(_WORDLLAMA).path, weights.fetch(_TOKENIZER).path)
-
-
-__all__ = ["Clip", "TextEncoder", "WordLlama", "open_text_encoder", "spoken"]
