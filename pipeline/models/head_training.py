@@ -29,7 +29,7 @@ class Epoch:
 @dataclass(frozen=True)
 class Lesson:
     """How long and how fast to learn, by Adam; `views` are kept of each image, of which a step
-    draws one. `loss` and `sampling` make up for categories of unequal size."""
+    draws one. `loss` and `sampling` make up for categories of unequal size; `bar` draws one."""
 
     epochs: int = 50
     batch: int = 16
@@ -37,6 +37,7 @@ class Lesson:
     loss: Loss = "plain"
     sampling: Sampling = "plain"
     seed: int = 0
+    bar: bool = True
 
 
 def fit_head(
@@ -53,7 +54,8 @@ def fit_head(
     optimizer = torch.optim.Adam(learning, lr=lesson.learning_rate)
     weights, shift = balance(labels, categories, lesson.loss)
     history = []
-    for _ in track(range(lesson.epochs), "train classifier, epochs"):
+    epochs = range(lesson.epochs)
+    for _ in track(epochs, "train classifier, epochs") if lesson.bar else epochs:
         order = _order(labels, categories, lesson.sampling, generator)
         view = torch.randint(views, (len(labels),), generator=generator)
         total, right = 0.0, 0

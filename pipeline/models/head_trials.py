@@ -6,6 +6,7 @@ What never changes, the trunk's features and the memory's vectors, is computed o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -88,6 +89,7 @@ class HeadTrials:
 
     def __init__(self, recipe: Recipe, images: Callable[[], Iterable[Image]]) -> None:
         self.recipe = recipe
+        self._lesson = replace(recipe.lesson, bar=False)  # the caller has one over all of them
         shown = ((image, 0) for image in images())
         self._features, _ = cached_features(recipe.base(), shown, views(recipe.augment))
         self._vectors: NDArray[np.float32] | None = None
@@ -104,11 +106,11 @@ class HeadTrials:
         augmented = self.recipe.augmented(base)
         own = self._features[held][:, 0]
         if augmented is None or self._vectors is None:
-            train_head(base, self._features[learned], known, self.recipe.lesson)
+            train_head(base, self._features[learned], known, self._lesson)
             said = base.judge(own)
         else:
             seen = self._vectors[learned]
-            augmented.fit_cached(self._features[learned], known, seen, self.recipe.lesson)
+            augmented.fit_cached(self._features[learned], known, seen, self._lesson)
             said = augmented.judge(own, self._vectors[held])
         return np.asarray(said.argmax(axis=1), np.int64)
 
