@@ -1,15 +1,11 @@
-"""What a user can choose, with defaults that most would choose. YAML in, one plain error out."""
+"""What a user can choose, with defaults that most would choose."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from pipeline.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -302,68 +298,3 @@ class RunConfig(Config):
     anomalies: tuple[AnomalyConfig, ...] = (AnomalyConfig(),)
     evaluate: EvaluateConfig = EvaluateConfig()
     device: str = "auto"
-
-
-C = TypeVar("C", bound=Config)
-
-
-def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
-    """One configuration from layers of values, later ones winning. None means "not said".
-
-    Raises ConfigError that names the key and what is wrong with it.
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
-    try:
-        return kind.model_validate(merged)
-    except ValidationError as error:
-        faults = [_fault(entry) for entry in error.errors()]
-        raise ConfigError("; ".join(faults)) from error
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping. Raises ConfigError for a missing file, bad YAML or anything but a mapping."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: needs 'key: value' lines")
-    return content
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`--set a.b=value` to {"a": {"b": value}}; values are YAML. Raises ConfigError."""
-    merged: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {setting}: write it as key=value")
-        try:
-            parsed: Any = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: the value is not YAML") from error
-        for step in reversed(key.split(".")):
-            parsed = {step: parsed}
-        merged = _merge(merged, parsed)
-    return merged
-
-
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
-    for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        elif value is not None:
-            merged[key] = value
-    return merged
-
-
-def _fault(entry: Any) -> str:
-    key = ".".join(str(step) for step in entry["loc"])
-    if entry["type"] == "extra_forbidden":
-        return f"unknown key: {key!r}"
-    return f"{key}: {entry['msg'][0].lower()}{entry['msg'][1:]}, got {entry['input']!r}"

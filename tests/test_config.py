@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import FinetuneConfig, RunConfig, build, parse_settings, read_yaml
+from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.errors import ConfigError
+from pipeline.settings import build, parse_settings, read_yaml
 
 
 def test_nothing_said_gives_the_defaults() -> None:
@@ -51,7 +52,7 @@ def test_every_shipped_configuration_is_valid() -> None:
     assert paths
     for path in paths:
         verb = path.read_text().splitlines()[0].split()[2]
-        kind = {"run": "RunConfig", "classify": "ClassifyConfig"}[verb]
+        kind = {"run": "RunConfig", "classify": "ClassifyConfig", "study": "StudyConfig"}[verb]
         build(getattr(configs, kind), read_yaml(path))
 
 

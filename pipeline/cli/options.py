@@ -82,7 +82,8 @@ def options(*options: Command) -> Callable[[Command], Command]:
 def build(kind: str, config: Path | None, settings: tuple[str, ...], **said: Any) -> Any:
     """The configuration `kind`: defaults, then the file, then the options, then --set."""
     from pipeline import config as configs
+    from pipeline import settings as chosen
 
-    layers = [configs.read_yaml(config)] if config else []
+    layers = [chosen.read_yaml(config)] if config else []
     layers += [{k: v for k, v in said.items() if v is not None and v is not False}]
-    return configs.build(getattr(configs, kind), *layers, configs.parse_settings(settings))
+    return chosen.build(getattr(configs, kind), *layers, chosen.parse_settings(settings))
