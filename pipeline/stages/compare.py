@@ -144,14 +144,16 @@ def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
     objects, images = _known(run, truth)
     if (run / "detector").is_dir():
         found = _searched(open_detector(run / "detector", device, _FAINT), truth)
-        scores = {_name(r): _highest(found[r.id]) for r in truth.records}
-        yield Contender("detector", objects, "boxes", scores, _boxes_heat(found))
+        scores = {name: _highest(rows) for name, rows in found.items()}
+        yield Contender("detector", objects, "boxes", scores, _painted(found, masks=False))
     masks = run / "masks_from_detector" / "instances.json"
     if masks.is_file():
         cut = read_coco(masks, run / "data" / "images")
         by_name = {_name(r): cut.on(r) for r in cut.records}
         scores = {name: _highest(rows) for name, rows in by_name.items()}
-        yield Contender("detector, SAM masks", objects, "masks", scores, _mask_heat(by_name))
+        yield Contender(
+            "detector, SAM masks", objects, "masks", scores, _painted(by_name, masks=True)
+        )
     if (run / "classifier").is_dir():
         classifier = load_classifier(run / "classifier", torch_device(device))
         if GOOD in classifier.categories:
@@ -163,8 +165,8 @@ def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
             yield Contender(name, 0, "(good images)", scores, _stored_heat(folder / "heatmaps"))
 
 
-def _searched(detector: Detector, truth: Dataset) -> dict[int, Detections]:
-    return {r.id: detector.detect(read_image(r.path)) for r in track(truth.records, "detect")}
+def _searched(detector: Detector, truth: Dataset) -> dict[str, Detections]:
+    return {_name(r): detector.detect(read_image(r.path)) for r in track(truth.records, "detect")}
 
 
 def _judged(classifier: Classifier, truth: Dataset) -> dict[str, float]:
@@ -183,27 +185,19 @@ def _highest(found: Detections) -> float:
     return float(found.scores.max())
 
 
-def _boxes_heat(found: Mapping[int, Detections]) -> Heat:
-    def heat(record: ImageRecord) -> NDArray[np.float32]:
-        drawn = np.zeros(record.size, np.float32)
-        objects = found[record.id]
-        scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
-        for row in np.argsort(scores, kind="stable"):
-            x0, y0, x1, y1 = (max(round(float(value)), 0) for value in objects.boxes[row])
-            drawn[y0:y1, x0:x1] = scores[row]
-        return drawn
+def _painted(found: Mapping[str, Detections], masks: bool) -> Heat:
+    """Each object's score on the pixels of its mask, or its box; the surest lies on top."""
 
-    return heat
-
-
-def _mask_heat(found: Mapping[str, Detections]) -> Heat:
     def heat(record: ImageRecord) -> NDArray[np.float32]:
         drawn = np.zeros(record.size, np.float32)
         objects = found.get(_name(record), Detections.none())
         scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
         for row in np.argsort(scores, kind="stable"):
-            if objects.masks is not None:
+            if masks and objects.masks is not None:
                 drawn[mask_geometry.decode(objects.masks[row])] = scores[row]
+            elif not masks:
+                x0, y0, x1, y1 = (max(round(float(value)), 0) for value in objects.boxes[row])
+                drawn[y0:y1, x0:x1] = scores[row]
         return drawn
 
     return heat

@@ -62,9 +62,12 @@ def _anomalies(run: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _heats(run: Path) -> list[str]:
-    """Heat maps of the first such model, over its tested images."""
-    folders = sorted(path for path in run.glob("anomaly_*/overlays") if path.is_dir())
-    return _samples(folders[0]) if folders else []
+    """Heat maps of the model that finds pixels best, over its tested images."""
+    found = _anomalies(run)
+    if not found:
+        return []
+    best = max(found, key=lambda name: found[name].get("aupro") or 0.0)
+    return _samples(run / f"anomaly_{best}" / "overlays")
 
 
 def _versions(run: Path) -> list[Mapping[str, Any]]:
