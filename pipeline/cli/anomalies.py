@@ -102,7 +102,8 @@ def predict(
 @options(OUTPUT)
 @common
 def export_model(model: Path, form: str, output: Path) -> Any:
-    """Write MODEL, a folder of classify or anomaly, as a graph that runs without torch."""
+    """Write MODEL, a folder of finetune-yolo, classify or anomaly, as a graph that runs without
+    torch."""
     from pipeline.stages.export_model import export_model as stage
 
     return stage(model, output, form)

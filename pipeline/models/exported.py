@@ -22,8 +22,10 @@ from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.patch_features import BackboneFeatures
 from pipeline.models.patchcore import PatchCore
 from pipeline.models.saved import read_model
+from pipeline.models.yolo_world import RUN_CARD, WorldDetector, load_run
 
 Format = Literal["onnx", "openvino"]
+_SQUEEZED = "RGB in [0, 255], the image squeezed to a square, area averaged"
 _TOLERANCE = 1e-2  # of the largest value, by which a graph may differ from torch
 
 
@@ -58,6 +60,39 @@ class _NearestPatch(nn.Module):
         return nearest.clamp(min=0).sqrt()
 
 
+class _Pooled(nn.Module):
+    """Adaptive max pooling from slices, for ONNX has none where sizes do not divide evenly."""
+
+    def __init__(self, pool: nn.AdaptiveMaxPool2d) -> None:
+        super().__init__()
+        self.size: Any = pool.output_size
+
+    def forward(self, found: torch.Tensor) -> torch.Tensor:
+        rows, columns = (
+            [(n * side // count, -(-(n + 1) * side // count)) for n in range(count)]
+            for side, count in zip(found.shape[2:], self.size, strict=True)
+        )
+        places = [found[:, :, y0:y1, x0:x1].amax((2, 3)) for y0, y1 in rows for x0, x1 in columns]
+        pooled: torch.Tensor = torch.stack(places, dim=2).unflatten(2, self.size)
+        return pooled
+
+
+class _Searched(nn.Module):
+    """Pixels to a detector's boxes and scores, of which many mean the same object."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        for module in network.modules():
+            for name, child in module.named_children():
+                if isinstance(child, nn.AdaptiveMaxPool2d):
+                    setattr(module, name, _Pooled(child))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.network(pixels / 255)
+        return answer
+
+
 class _Remade(nn.Module):
     """Pixels to an autoencoder's error map."""
 
@@ -76,6 +111,8 @@ def graph_of(folder: Path) -> tuple[nn.Module, int, dict[str, Any]]:
     Raises ConfigError for models that no single graph holds, DataError, WeightsError.
     """
     cpu = torch.device("cpu")
+    if (folder / RUN_CARD).is_file():
+        return _detector_graph(load_run(folder, device="cpu"))
     card, state = read_model(folder)
     if card["kind"] == "classifier":
         classifier: ImageClassifier = restored(card, state, cpu)
@@ -97,6 +134,20 @@ def graph_of(folder: Path) -> tuple[nn.Module, int, dict[str, Any]]:
         told = {"output": "distance of each patch of 8 pixels, before its blur"}
         return _Normalised(_NearestPatch(model.features, bank)), model.features.side, told
     raise ConfigError(f"{folder}: PatchCore over a SAM's embeddings has no single graph")
+
+
+def _detector_graph(detector: WorldDetector) -> tuple[nn.Module, int, dict[str, Any]]:
+    """YOLO-World with the texts it listens for built in."""
+    told = {
+        "output": "(N, 4 + C, A): centre x, y, width and height in pixels of the input, and each"
+        " category's score, of A places that see one object more than once: choose by"
+        f" non-maximum suppression, IoU {detector.nms_iou}",
+        "confidence": detector.confidence,
+        "categories": list(detector.categories),
+        "pixels": "RGB in [0, 255], the longer side resized to the input's, and grey (114) to"
+        " both sides of the shorter",
+    }
+    return _Searched(detector.exportable()), detector.image_side, told
 
 
 def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
@@ -125,4 +176,5 @@ def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
     off = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
     if off > _TOLERANCE:
         raise ConfigError(f"{path}: the graph's answer is off by {off:.3g}; use torch")
-    return {"file": path.name, "input": [1, 3, side, side], **told, "largest_difference": off}
+    shape = {"file": path.name, "input": [1, 3, side, side], "pixels": _SQUEEZED}
+    return {**shape, **told, "largest_difference": off}

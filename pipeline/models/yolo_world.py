@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class WorldDetector:
         Raises WeightsError for a file that is not YOLO-World.
         """
         self.categories = embeddings.categories
+        self.image_side, self.confidence, self.nms_iou = image_side, confidence, nms_iou
         self._settings: dict[str, Any] = {
             "imgsz": image_side,
             "conf": confidence,
@@ -64,6 +65,13 @@ class WorldDetector:
             found.cls.cpu().numpy().astype(np.int64),
             scores=found.conf.cpu().numpy().astype(np.float32),
         )
+
+    def exportable(self) -> torch.nn.Module:
+        """The network with its texts, from pixels (N, 3, S, S) in [0, 1] to boxes and scores
+        (N, 4 + C, A), as exporters can trace it; this detector is not to be used afterwards."""
+        network = self._model.model.float().eval()
+        network.model[-1].export, network.model[-1].format = True, "onnx"
+        return cast(torch.nn.Module, network)
 
 
 def load_world(weights: Path) -> Any:

@@ -17,8 +17,7 @@ def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:
     record = RunRecord("export-model", {"model": str(model), "format": form})
     with whole_folder(output, FILE) as folder:
         told = export_graph(model, folder, "onnx" if form == "onnx" else "openvino")
-        card = {**told, "pixels": "RGB in [0, 255], the image squeezed to a square, area averaged"}
-        write_json(folder / "graph.json", card)
-        summary = {"output": str(output), **card}
+        write_json(folder / "graph.json", told)
+        summary = {"output": str(output), **told}
         record.write(folder, summary, fingerprint([model]))
     return summary

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,21 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.geometry.boxes import as_boxes, iou
+from pipeline.images import read_image
 from pipeline.models import text_embeddings
+from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.text_embeddings import TextEmbeddings, embed
 from pipeline.models.weights import Entry, WeightsStore
-from pipeline.models.yolo_world import WorldDetector, load_run, load_world, reference_embeddings
+from pipeline.models.yolo_world import (
+    WorldDetector,
+    embeddings_file,
+    load_run,
+    load_world,
+    reference_embeddings,
+    write_card,
+)
+from pipeline.storage import sha256_of
 
 NAMES = ("crack", "deep scratch / dent", "stain")
 
@@ -59,8 +71,6 @@ def test_clip_speaks_when_its_file_is_there(
 ) -> None:
     """CLIP's architecture with random weights: the official file cannot be had on every machine."""
     open_clip = pytest.importorskip("open_clip")
-    from pipeline.storage import sha256_of
-
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None)
     torch.save(model.state_dict(), tmp_path / "clip.pt")
@@ -91,8 +101,6 @@ def test_coco_photos_content_is_found_with_coco_names(weights: Path, reference: 
     """The bus that ultralytics ships, with the embeddings the checkpoint carries."""
     from ultralytics.utils import ASSETS
 
-    from pipeline.images import read_image
-
     chosen = TextEmbeddings(("person", "bus"), reference[[0, 5]], "clip")
     detector = WorldDetector(weights, chosen, image_side=640, device="cpu")
     found = detector.detect(read_image(ASSETS / "bus.jpg"))
@@ -109,3 +117,39 @@ def test_a_missing_or_wrong_file_is_one_line(tmp_path: Path) -> None:
         load_world(tmp_path / "bad.pt")
     with pytest.raises(ConfigError, match="holds no detector"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_an_exported_detector_finds_the_same_boxes(
+    weights: Path, reference: np.ndarray, tmp_path: Path, form: str
+) -> None:
+    """The bus of 810 x 1080 pixels, cropped to a square so that no border is added."""
+    import cv2
+    from ultralytics.utils import ASSETS
+
+    from pipeline.stages.export_model import export_model
+
+    run = tmp_path / "run"
+    chosen = TextEmbeddings(("person", "bus"), reference[[0, 5]], "clip")
+    (run / "train").mkdir(parents=True)
+    shutil.copy(weights, run / "train" / "best.pt")
+    chosen.save(embeddings_file(run))
+    write_card(run, run / "train" / "best.pt", sha256_of(weights), 320, "yolov8s-world", 0.25)
+    image = read_image(ASSETS / "bus.jpg")[-800:, :800]
+    wanted = load_run(run, device="cpu").detect(image)
+
+    told = export_model(run, tmp_path / "out", form)
+    assert (told["categories"], told["input"]) == (["person", "bus"], [1, 3, 320, 320])
+    graph = load_openvino().Core().compile_model(str(tmp_path / "out" / told["file"]), "CPU")
+    small = cv2.resize(image, (320, 320), interpolation=cv2.INTER_LINEAR)
+    two = np.stack([small, small]).transpose(0, 3, 1, 2).astype(np.float32)
+    answer = graph(two)[0]
+    assert np.allclose(answer[0], answer[1], atol=1e-3)  # any number of images at once
+    places = answer[0].T
+    middle, size, scores = places[:, :2], places[:, 2:4], places[:, 4:].max(axis=1)
+    sure = scores > told["confidence"]
+    boxes = np.concatenate([middle - size / 2, middle + size / 2], axis=1)[sure] * 800 / 320
+    best = iou(wanted.boxes, as_boxes(boxes))
+    assert len(wanted) >= 3
+    assert (best.max(axis=1) > 0.9).all()  # each is among those that NMS would choose from
+    assert (best.max(axis=0) > 0.6).all()  # and the rest are what NMS would drop
