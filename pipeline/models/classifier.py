@@ -127,7 +127,7 @@ def train_head(
         return logits
 
     categories = len(classifier.categories)
-    history = fit_head(head.parameters(), forward, labels, categories, cached.shape[1], lesson)
+    history = fit_head(head, forward, labels, categories, cached.shape[1], lesson)
     head.eval()
     return history
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.models.halfway import Halfway
 from pipeline.progress import track
 
 Loss = Literal["plain", "class-balanced", "logit-adjusted"]
@@ -29,7 +31,8 @@ class Epoch:
 @dataclass(frozen=True)
 class Lesson:
     """How long and how fast to learn, by Adam; `views` are kept of each image, of which a step
-    draws one. `loss` and `sampling` make up for categories of unequal size; `bar` draws one."""
+    draws one. `loss` and `sampling` make up for categories of unequal size; `bar` draws one. A
+    training that was stopped goes on from the file `halfway`."""
 
     epochs: int = 50
     batch: int = 16
@@ -38,24 +41,27 @@ class Lesson:
     sampling: Sampling = "plain"
     seed: int = 0
     bar: bool = True
+    halfway: Path | None = None
 
 
 def fit_head(
-    learning: Iterable[nn.Parameter],
+    learning: nn.Module,
     forward: Forward,
     labels: torch.Tensor,
     categories: int,
     views: int,
     lesson: Lesson,
 ) -> list[Epoch]:
-    """Train parameters so that `forward(rows, views)` gives the logits (B, C) of images (B,) by
+    """Train a module so that `forward(rows, views)` gives the logits (B, C) of images (B,) by
     index, each in one of its views. labels: (N,). Returns one entry per epoch."""
     generator = torch.Generator().manual_seed(lesson.seed)
-    optimizer = torch.optim.Adam(learning, lr=lesson.learning_rate)
+    optimizer = torch.optim.Adam(learning.parameters(), lr=lesson.learning_rate)
     weights, shift = balance(labels, categories, lesson.loss)
-    history = []
-    epochs = range(lesson.epochs)
-    for _ in track(epochs, "train classifier, epochs") if lesson.bar else epochs:
+    halfway = Halfway(lesson.halfway, generator, learning=learning, optimizer=optimizer)
+    done, rows_before = halfway.found()
+    history = [Epoch(*row) for row in rows_before]
+    epochs = range(done, lesson.epochs)
+    for epoch in track(epochs, "train classifier, epochs") if lesson.bar else epochs:
         order = _order(labels, categories, lesson.sampling, generator)
         view = torch.randint(views, (len(labels),), generator=generator)
         total, right = 0.0, 0
@@ -73,6 +79,7 @@ def fit_head(
             total += float(loss.detach()) * len(rows)
             right += int((logits.argmax(dim=1) == wanted).sum())
         history.append(Epoch(total / len(labels), right / len(labels)))
+        halfway.reached(epoch + 1, lesson.epochs, [astuple(row) for row in history])
     return history
 
 

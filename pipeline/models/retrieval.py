@@ -107,7 +107,7 @@ class RetrievalClassifier:
             inputs = cached[rows, view].to(self.base.device).float()
             return _fused(head(inputs), self.head(told[rows]))
 
-        learning = [*head.parameters(), *self.head.parameters()]
+        learning = nn.ModuleList([head, self.head])
         count = len(self.categories)
         history = fit_head(learning, forward, labels, count, cached.shape[1], lesson)
         head.eval()

@@ -14,6 +14,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.journal import Journal
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.pictures.overlays import heat_overlay
 from pipeline.pictures.plots import score_strips
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
+_HALFWAY, _JOURNAL = "halfway.pt", "scored.txt"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _images(records: Sequence[ImageRecord], faults: Faults, title: str) -> Itera
         yield image
 
 
-def _new_model(config: AnomalyConfig, device: torch.device) -> AnomalyModel:
+def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> AnomalyModel:
     from pipeline.models.anomaly import make_anomaly_model
 
     features = {
@@ -127,7 +129,7 @@ def _new_model(config: AnomalyConfig, device: torch.device) -> AnomalyModel:
         options: dict[str, Any] = {"share": config.share, "neighbours": config.neighbours}
     else:
         options = {"error": config.error, "side": config.picture_side}
-        options |= {"latent": config.latent, "steps": config.steps}
+        options |= {"latent": config.latent, "steps": config.steps, "halfway": folder / _HALFWAY}
     return make_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
 
 
@@ -151,10 +153,11 @@ def _limits(
             if not path.is_file():
                 rest = [r for r in learned if fold_of[r.group] != fold]
                 left = [r for r in learned if fold_of[r.group] == fold]
-                model = _new_model(config, device)
+                model = _new_model(config, device, folder)
                 title = f"left out {fold + 1} of {count}"
                 model.fit(_images(rest, faults, f"learn, {title}"))
                 write_json(path, list(_normal(model, _images(left, faults, title))))
+                (folder / _HALFWAY).unlink(missing_ok=True)
             rows += read_json(path)
     if not rows:
         say("too few good images to leave any out: limits are those of images it has learned from")
@@ -189,9 +192,10 @@ def _fitted(
     from pipeline.models.saved import CARD
 
     if not (folder / CARD).is_file():
-        model = _new_model(config, device)
+        model = _new_model(config, device, folder)
         model.fit(_images(learned, faults, "learn from good images"))
         model.save(folder)
+        (folder / _HALFWAY).unlink(missing_ok=True)
     return open_anomaly_model(folder, device)
 
 
@@ -204,23 +208,26 @@ def _score(
     faults: Faults,
 ) -> dict[str, float]:
     """The score of each image by file name, with its heat map and picture beside."""
-    scores: dict[str, float] = read_json(folder / _SCORES) if (folder / _SCORES).is_file() else {}
-    left = [record for record in held if record.file_name not in scores]
-    for record in track(left, "test"):
-        try:
-            image = read_image(record.path)
-            mask = read_defect_mask(record, config.mask_threshold)
-        except DataError as error:
-            faults.add(error)
-            continue
-        found = model.score(image)
-        write_heatmap(folder / "heatmaps", record.file_name, found.heatmap)
-        if config.overlays:
-            truth = None if mask is None else mask_geometry.encode(mask)
-            drawn = heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed, truth)
-            write_png(folder / "overlays" / Path(record.file_name).with_suffix(".png"), drawn)
-        scores[record.file_name] = found.score
+    with Journal(folder / _JOURNAL) as journal:
+        for number, record in enumerate(track(held, "test")):
+            if number in journal.done:
+                continue
+            try:
+                image = read_image(record.path)
+                mask = read_defect_mask(record, config.mask_threshold)
+            except DataError as error:
+                faults.add(error)
+                continue
+            found = model.score(image)
+            write_heatmap(folder / "heatmaps", record.file_name, found.heatmap)
+            if config.overlays:
+                truth = None if mask is None else mask_geometry.encode(mask)
+                drawn = heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed, truth)
+                write_png(folder / "overlays" / Path(record.file_name).with_suffix(".png"), drawn)
+            journal.add(number, [], {"file_name": record.file_name, "score": found.score})
+        scores = {note["file_name"]: note["score"] for note in journal.notes()}
     write_json(folder / _SCORES, scores)
+    (folder / _JOURNAL).unlink()
     return scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from pipeline.metrics.intervals import wilson
 from pipeline.pictures.plots import confusion
 from pipeline.products import image_categories, learned_and_held, read_product
 from pipeline.progress import say, track
-from pipeline.run_record import FILE, RunRecord, fingerprint
+from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.splits import split
-from pipeline.storage import whole_folder
+from pipeline.storage import resumable_folder
 from pipeline.types import GOOD, ImageRecord
+
+_HALFWAY = "halfway.pt"
 
 
 def classify(
@@ -28,8 +31,9 @@ def classify(
     """Train the classifier on an MVTec product and test it on images it has not seen.
 
     With a split file, it learns on train and val and is tested on test; otherwise on a seeded
-    stratified share `val`. Returns accuracy with its Wilson interval and macro F1. Raises DataError
-    when no image is left to train or to test on.
+    stratified share `val`. A call that was stopped is taken up by the same call. Returns accuracy
+    with its Wilson interval and macro F1. Raises DataError when no image is left to train or to
+    test on.
     """
     from pipeline.models.devices import torch_device
     from pipeline.models.head_trials import recipe_of
@@ -44,17 +48,19 @@ def classify(
     if recipe.text:
         say(f"the retrieval module reads by {recipe.text.name}")
     listed = len(faults.found)
-    judge, history = recipe.trained(_examples(train, categories, faults, "features"))
-    trained_on = len(train) - (len(faults.found) - listed)
-    answers = [
-        (label, int(judge.classify([image])[0].argmax()))
-        for image, label in _examples(held, categories, faults, "test")
-    ]
-    if not history or not answers:
-        raise DataError(data, "has too few images to train and test on", "add images")
-    truth, said = np.array(answers, dtype=np.int64).T
-    figures = classification(truth, said, len(categories))
-    with whole_folder(output, FILE) as folder:
+    inputs = fingerprint([data, *([config.split] if config.split else [])])
+    with resumable_folder(output, FILE, f"{config_key('classify', settings)} {inputs}") as folder:
+        recipe.lesson = replace(recipe.lesson, halfway=folder / _HALFWAY)
+        judge, history = recipe.trained(_examples(train, categories, faults, "features"))
+        trained_on = len(train) - (len(faults.found) - listed)
+        answers = [
+            (label, int(judge.classify([image])[0].argmax()))
+            for image, label in _examples(held, categories, faults, "test")
+        ]
+        if not history or not answers:
+            raise DataError(data, "has too few images to train and test on", "add images")
+        truth, said = np.array(answers, dtype=np.int64).T
+        figures = classification(truth, said, len(categories))
         confusion(folder / "confusion.png", figures.confusion, categories)
         judge.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
         summary = {
@@ -67,7 +73,8 @@ def classify(
             "training_loss": [round(epoch.loss, 4) for epoch in history],
             "faults": [str(error) for error in faults.found],
         }
-        record.write(folder, summary, fingerprint([data]))
+        (folder / _HALFWAY).unlink(missing_ok=True)
+        record.write(folder, summary, inputs)
     return summary
 
 

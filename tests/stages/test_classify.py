@@ -74,3 +74,26 @@ def test_a_picture_that_cannot_be_decoded_is_named_or_passed_over(
     found = classify(product, tmp_path / "run", QUICK, "cpu", keep_going=True)
     assert len(found["faults"]) == 1
     assert found["trained_on"] + found["tested_on"] == 10  # of 6 good and 5 cracked
+
+
+def test_a_call_that_was_stopped_is_taken_up_and_ends_alike(
+    make_product: MakeProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages import classify as stage
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    product = make_product({"crack": 5}, 5, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "classification", stopped)  # after the training and the test
+        with pytest.raises(KeyboardInterrupt):
+            classify(product, tmp_path / "run", QUICK, "cpu")
+    assert not (tmp_path / "run").exists()
+    assert (tmp_path / ".run.unfinished" / "halfway.pt").is_file()
+    again = classify(product, tmp_path / "run", QUICK, "cpu")
+    straight = classify(product, tmp_path / "straight", QUICK, "cpu")
+    assert again["training_loss"] == straight["training_loss"]
+    kept = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "straight")]
+    assert kept[0] == kept[1]
+    assert not (tmp_path / "run" / "halfway.pt").exists()
