@@ -159,7 +159,7 @@ def classify(
     data: Path, output: Path, device: str, keep_going: bool, config: Path | None,
     settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Train and test the image-level baseline."""
+    """Train and test the image-level baseline. A stopped run goes on when called again."""
     from pipeline.stages.classify import classify as stage
 
     chosen = build("ClassifyConfig", config, settings, **said)

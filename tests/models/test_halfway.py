@@ -12,10 +12,6 @@ from pipeline.models.autoencoder import Autoencoder
 from pipeline.models.head_training import Lesson, fit_head
 
 
-class Killed(Exception):
-    pass
-
-
 def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses and weights of six epochs of a head with dropout and batch norm, which draws chance
     from two sources; killed in the epoch `stop_at`."""
@@ -27,7 +23,7 @@ def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str
     def forward(rows: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
         nonlocal batches
         if batches == 5 * stop_at:  # 20 examples by 4 are five batches an epoch
-            raise Killed
+            raise KeyboardInterrupt
         batches += 1
         logits: torch.Tensor = head(inputs[rows, view])
         return logits
@@ -44,7 +40,7 @@ def test_a_killed_training_ends_as_one_that_never_was(
 ) -> None:
     monkeypatch.setattr(halfway, "_SECONDS", 0)
     path = tmp_path / "halfway.pt"
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         learned(path, stop_at)
     assert path.is_file() is (stop_at > 0)
     losses, weights = learned(path)
@@ -70,7 +66,7 @@ def test_an_autoencoder_goes_on_where_it_was(
         def error_map(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
             nonlocal steps
             if steps == stop_at:
-                raise Killed
+                raise KeyboardInterrupt
             steps += 1
             return plain(made, wanted)
 
@@ -79,7 +75,7 @@ def test_an_autoencoder_goes_on_where_it_was(
         assert model.network is not None
         return model.network.state_dict()
 
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         fitted(tmp_path / "halfway.pt", 3)
     found, expected = fitted(tmp_path / "halfway.pt"), fitted(None)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
