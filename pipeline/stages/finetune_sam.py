@@ -7,7 +7,7 @@ GrabCut; and the masks left out in turn while training say what IoU to expect of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,58 +16,20 @@ import numpy as np
 from pipeline.config import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
-from pipeline.geometry import masks as mask_geometry
-from pipeline.progress import say, track
+from pipeline.progress import say
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.sam_shop import Shop
 from pipeline.storage import read_json, resumable_folder, write_json
-from pipeline.types import Segmenter
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipeline.models.encoders import ImageEncoder
-    from pipeline.models.looks import Looks
     from pipeline.models.quality import Calibration
     from pipeline.models.sam_model import SamModel
     from pipeline.models.sam_trials import Target, Trial
     from pipeline.models.sam_tuning import Example
 
-_MOST_EXAMPLES = 1200  # pictures in memory, of 0.8 MB each at 512 px
-_FEWEST_VIEWS = 4
-_FEWEST_STEPS = 200
 _FEWEST_TO_CALIBRATE = 10
 _SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which to look closely
 _ALWAYS = 10.0
-
-
-@dataclass(frozen=True)
-class Shop:
-    """What every step of the tuning needs."""
-
-    config: FinetuneSamConfig
-    sam: SamModel
-    looks: Looks
-    device: torch.device
-
-    @property
-    def side(self) -> int:
-        """Pixels of a close look."""
-        from pipeline.models.sam_network import close_side
-
-        return close_side(self.sam.base.name, self.looks.side)
-
-    def encoder(self) -> ImageEncoder:
-        """The published SAM's, for close looks."""
-        from pipeline.models.sam_model import kept
-
-        cache = kept(self.config.cache_gb)
-        return self.sam.encoder(self.side, self.device, self.config.engine, cache)
-
-    def segmenter(self, sam: SamModel | None = None, looks: Looks | None = None) -> Segmenter:
-        """One of the same engine and cache: the published SAM unless said."""
-        return (sam or self.sam).segmenter(
-            self.device, self.config.engine, self.config.cache_gb, looks
-        )
 
 
 def finetune_sam(
@@ -101,7 +63,7 @@ def finetune_sam(
     inputs = fingerprint([data / "annotations", data / "images"])
     key = f"{config_key('finetune-sam', config.model_dump(mode='json'))} {inputs}"
     with resumable_folder(output, FILE, key) as folder:
-        shown = _examples(shop, known)
+        shown = shop.examples(known)
         left_out = _cross_fit(shop, known, shown, folder)
         shop, calibration = _calibrated(shop, known, left_out)
         learned = _learn(shop, known, shown, folder, calibration)
@@ -132,64 +94,6 @@ def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
     return [target for path in there for target in targets(read_coco(path, data / "images"))]
 
 
-def _examples(shop: Shop, known: Sequence[Target]) -> list[list[Example]]:
-    """Looks at every object, each encoded and kept in the cache."""
-    from pipeline.models.sam_trials import by_image
-    from pipeline.models.sam_tuning import examples
-
-    config = shop.config
-    views = max(_FEWEST_VIEWS, min(config.views, _MOST_EXAMPLES // len(known)))
-    encoder = shop.encoder()
-    generator = np.random.default_rng(config.seed)
-    shown: list[list[Example]] = [[] for _ in known]
-    photos = len({target.record.path for target in known})
-    for image, rows in track(by_image(known), f"encode {views} looks at each object", photos):
-        for row in rows:
-            mask = mask_geometry.decode(known[row].mask)
-            box = known[row].box
-            looks = examples(image, mask, box, shop.side, config.zooms, views, generator)
-            shown[row] = list(looks)
-            if config.tune != "encoder":
-                encoder.encode([example.picture for example in shown[row]])
-    return shown
-
-
-def _fit(shop: Shop, shown: Sequence[Sequence[Example]], title: str) -> dict[str, torch.Tensor]:
-    """What is learned from these objects."""
-    from pipeline.models.sam_network import build_encoder
-    from pipeline.models.sam_tuning import Tuner
-
-    config, sam = shop.config, shop.sam
-    adapted = config.tune == "encoder"
-    tuner = Tuner(
-        sam.network,
-        shop.encoder(),
-        config.tune,
-        build_encoder(sam.base.name, shop.side, sam.network.state_dict()) if adapted else None,
-        config.rank,
-        config.multimask,
-        config.rounds,
-        shop.device,
-    )
-    steps = config.steps or max(_FEWEST_STEPS, 2 * len(shown))
-    tuner.fit(shown, steps, config.batch, config.learning_rate, config.jitter, config.seed, title)
-    return tuner.delta(sam.network)
-
-
-def _tuned(shop: Shop, delta: dict[str, torch.Tensor]) -> SamModel:
-    """The SAM with what was learned, of this run alone."""
-    from copy import deepcopy
-
-    from pipeline.disk_cache import key_of
-    from pipeline.models.sam_tuning import add_delta
-
-    network = deepcopy(shop.sam.network)
-    add_delta(network, delta)
-    name = key_of(*(delta[key].numpy().tobytes() for key in sorted(delta)))
-    adapted = any(key.startswith("image_encoder.") for key in delta)
-    return replace(shop.sam, network=network, looks=shop.looks, delta_sha256=name, adapted=adapted)
-
-
 def _cross_fit(
     shop: Shop, known: Sequence[Target], shown: Sequence[Sequence[Example]], folder: Path
 ) -> list[dict[str, Any]]:
@@ -209,7 +113,7 @@ def _cross_fit(
                 np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold)
             )
             title = f"tune SAM, left out {fold + 1} of {count}"
-            sam = _tuned(shop, _fit(shop, [shown[i] for i in learning], title))
+            sam = shop.tuned(shop.fit([shown[i] for i in learning], title))
             some = [known[i] for i in left]
             close = shop.segmenter(sam, shop.looks)
             whole = shop.segmenter(sam, replace(shop.looks, zoom_below=0.0))
@@ -290,7 +194,7 @@ def _learn(
     from pipeline.models.weights import WeightsStore
 
     if not (folder / CARD).is_file():
-        delta = _fit(shop, shown, "tune SAM")
+        delta = shop.fit(shown, "tune SAM")
         about = {"masks": len(known), "photos": sorted({target.group for target in known})}
         write_sam(folder, shop.sam, delta, shop.looks, calibration, about)
     return read_sam(folder, WeightsStore())

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.sam_shop import Shop
 from pipeline.stages import finetune_sam as stage
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
@@ -75,15 +76,15 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     config = QUICK.model_copy(update={"robustness": False, "compare": False})
     whole = finetune_sam(data, tmp_path / "whole", config, "cpu")
     fitted: list[str] = []
-    fit = stage._fit
+    fit = Shop.fit
 
-    def stopped(shop: Any, shown: Any, title: str) -> Any:
+    def stopped(shop: Shop, shown: Any, title: str) -> Any:
         fitted.append(title)
         if len(fitted) == 2:
             raise KeyboardInterrupt
         return fit(shop, shown, title)
 
-    monkeypatch.setattr(stage, "_fit", stopped)
+    monkeypatch.setattr(Shop, "fit", stopped)
     with pytest.raises(KeyboardInterrupt):
         finetune_sam(data, tmp_path / "sam", config, "cpu")
     assert not (tmp_path / "sam").exists()

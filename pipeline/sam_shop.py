@@ -1,0 +1,116 @@
+"""What `finetune-sam` works with: one published SAM, its looks at objects, and what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.config import FinetuneSamConfig
+from pipeline.geometry import masks as mask_geometry
+from pipeline.progress import track
+from pipeline.types import Segmenter
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.encoders import ImageEncoder
+    from pipeline.models.looks import Looks
+    from pipeline.models.sam_model import SamModel
+    from pipeline.models.sam_trials import Target
+    from pipeline.models.sam_tuning import Example
+
+_MOST_EXAMPLES = 1200  # pictures in memory, of 0.8 MB each at 512 px
+_FEWEST_VIEWS = 4
+_FEWEST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What every step of the tuning needs."""
+
+    config: FinetuneSamConfig
+    sam: SamModel
+    looks: Looks
+    device: torch.device
+
+    @property
+    def side(self) -> int:
+        """Pixels of a close look."""
+        from pipeline.models.sam_network import close_side
+
+        return close_side(self.sam.base.name, self.looks.side)
+
+    def encoder(self) -> ImageEncoder:
+        """The published SAM's, for close looks."""
+        from pipeline.models.sam_model import kept
+
+        cache = kept(self.config.cache_gb)
+        return self.sam.encoder(self.side, self.device, self.config.engine, cache)
+
+    def segmenter(self, sam: SamModel | None = None, looks: Looks | None = None) -> Segmenter:
+        """One of the same engine and cache: the published SAM unless said."""
+        return (sam or self.sam).segmenter(
+            self.device, self.config.engine, self.config.cache_gb, looks
+        )
+
+    def examples(self, known: Sequence[Target]) -> list[list[Example]]:
+        """Looks at every object, each encoded and kept in the cache."""
+        from pipeline.models.sam_trials import by_image
+        from pipeline.models.sam_tuning import examples
+
+        config = self.config
+        views = max(_FEWEST_VIEWS, min(config.views, _MOST_EXAMPLES // len(known)))
+        encoder = self.encoder()
+        generator = np.random.default_rng(config.seed)
+        shown: list[list[Example]] = [[] for _ in known]
+        photos = len({target.record.path for target in known})
+        for image, rows in track(by_image(known), f"encode {views} looks at each object", photos):
+            for row in rows:
+                mask = mask_geometry.decode(known[row].mask)
+                box = known[row].box
+                looks = examples(image, mask, box, self.side, config.zooms, views, generator)
+                shown[row] = list(looks)
+                if config.tune != "encoder":
+                    encoder.encode([example.picture for example in shown[row]])
+        return shown
+
+    def fit(self, shown: Sequence[Sequence[Example]], title: str) -> dict[str, torch.Tensor]:
+        """What is learned from these objects."""
+        from pipeline.models.sam_network import build_encoder
+        from pipeline.models.sam_tuning import Tuner
+
+        config, sam = self.config, self.sam
+        adapted = config.tune == "encoder"
+        tuner = Tuner(
+            sam.network,
+            self.encoder(),
+            config.tune,
+            build_encoder(sam.base.name, self.side, sam.network.state_dict()) if adapted else None,
+            config.rank,
+            config.multimask,
+            config.rounds,
+            self.device,
+        )
+        steps = config.steps or max(_FEWEST_STEPS, 2 * len(shown))
+        tuner.fit(
+            shown, steps, config.batch, config.learning_rate, config.jitter, config.seed, title
+        )
+        return tuner.delta(sam.network)
+
+    def tuned(self, delta: dict[str, torch.Tensor]) -> SamModel:
+        """The SAM with what was learned, of this run alone."""
+        from copy import deepcopy
+
+        from pipeline.disk_cache import key_of
+        from pipeline.models.sam_tuning import add_delta
+
+        network = deepcopy(self.sam.network)
+        add_delta(network, delta)
+        name = key_of(*(delta[key].numpy().tobytes() for key in sorted(delta)))
+        adapted = any(key.startswith("image_encoder.") for key in delta)
+        return replace(
+            self.sam, network=network, looks=self.looks, delta_sha256=name, adapted=adapted
+        )
