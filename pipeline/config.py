@@ -160,7 +160,9 @@ class FinetuneSamConfig(Config):
     each object at `zooms` (from, to), and `steps` made of `batch` objects each (None: 200, or two a
     mask where that is more), whose boxes are moved by a normal error of `jitter` of their sides.
     `folds` are left out in turn to calibrate the expected IoU (0: not). `looks` is how the tuned
-    SAM will look. `compare` also tries what it has to beat, `robustness` boxes that are off.
+    SAM will look. `memory`: left-out masks are also cut with what patches inside and outside of
+    known masks say of a pixel, and so are new ones where that gains. `compare` also tries what it
+    has to beat, `robustness` boxes that are off.
     """
 
     sam: str = "mobile_sam"
@@ -179,6 +181,7 @@ class FinetuneSamConfig(Config):
     looks: LooksConfig = LooksConfig()
     multimask: bool = False
     rounds: Positive = 1
+    memory: bool = True
     compare: bool = True
     robustness: bool = True
     seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.models.encoders import ImageEncoder
     from pipeline.models.looks import Looks
+    from pipeline.models.patch_memory import PatchMemory, Seen
     from pipeline.models.sam_model import SamModel
     from pipeline.models.sam_trials import Target
     from pipeline.models.sam_tuning import Example
@@ -99,6 +100,31 @@ class Shop:
             shown, steps, config.batch, config.learning_rate, config.jitter, config.seed, title
         )
         return tuner.delta(sam.network)
+
+    def seen(self, known: Sequence[Target]) -> dict[str, Seen]:
+        """The patches inside and outside of the objects' masks, by photo. Nothing where no memory
+        is wanted, or its backbone cannot be had."""
+        from pipeline.models.patch_memory import join, memory_features, seen_in
+        from pipeline.models.sam_trials import by_image
+
+        features = memory_features(self.device) if self.config.memory else None
+        if features is None:
+            return {}
+        photos = len({target.record.path for target in known})
+        found: dict[str, list[Seen]] = {}
+        for image, rows in track(by_image(known), "patches in and about masks", photos):
+            union = mask_geometry.union([known[row].mask for row in rows], *image.shape[:2])
+            seen = seen_in(features, image, union, photos, self.config.seed)
+            found.setdefault(known[rows[0]].group, []).append(seen)
+        return {group: join(seen) for group, seen in found.items()}
+
+    def memory(self, seen: Mapping[str, Seen], groups: Iterable[str]) -> PatchMemory | None:
+        """What some groups' patches say of other images; None where they are too few."""
+        from pipeline.models.patch_memory import PatchMemory, join, memory_features
+
+        chosen = [seen[group] for group in sorted(groups) if group in seen]
+        features = memory_features(self.device) if chosen else None
+        return PatchMemory.of(features, join(chosen), self.config.seed) if features else None
 
     def tuned(self, delta: dict[str, torch.Tensor]) -> SamModel:
         """The SAM with what was learned, of this run alone."""

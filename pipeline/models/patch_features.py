@@ -29,6 +29,10 @@ class PatchFeatures(Protocol):
         """The patches of one image (HWC uint8 RGB)."""
         ...
 
+    def on(self, device: torch.device) -> None:
+        """See images by a device from now on."""
+        ...
+
 
 class BackboneFeatures(nn.Module):
     """layer2 and layer3 of a ResNet, or MobileNetV2's blocks of the same strides, each averaged
@@ -50,7 +54,8 @@ class BackboneFeatures(nn.Module):
         self.side = side
         self.device = device
         self.card = {"features": name, "weights_sha256": sha256, "image_side": side}
-        self.requires_grad_(False).eval().to(device)
+        self.requires_grad_(False).eval()
+        self.on(device)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) normalised pixels to (N, D, S/8, S/8)."""
@@ -64,6 +69,11 @@ class BackboneFeatures(nn.Module):
         """See `PatchFeatures`."""
         found: torch.Tensor = self(normalised(image, self.side).to(self.device))
         return found[0].permute(1, 2, 0).cpu()
+
+    def on(self, device: torch.device) -> None:
+        """See `PatchFeatures`."""
+        self.device = device
+        self.to(device)
 
 
 class SamFeatures:
@@ -82,6 +92,9 @@ class SamFeatures:
         embedding = torch.from_numpy(self.encoder.encode([picture])[0].astype("float32"))
         seen = functional.avg_pool2d(embedding[None, :, :rows, :columns], 3, 1, 1)
         return seen[0].permute(1, 2, 0)
+
+    def on(self, device: torch.device) -> None:
+        """See `PatchFeatures`: an encoder stays where it was made."""
 
 
 def _cut(name: str, network: Any) -> tuple[nn.Sequential, nn.Sequential]:

@@ -20,9 +20,9 @@ from pipeline.geometry.boxes import Boxes, area, clip
 from pipeline.geometry.patches import Patch
 from pipeline.memory import keep_freed_memory
 from pipeline.models import ultralytics_offline
+from pipeline.models.cuts import Cut, patch_of
 from pipeline.models.looks import Looks, highest, moved_boxes, padded
 from pipeline.models.quality import measures, quality_table
-from pipeline.models.sam import Cut, patch_of
 from pipeline.models.weights import Weights
 from pipeline.types import Image, Masks
 

@@ -24,6 +24,7 @@ from pipeline.models.encoders import (
 )
 from pipeline.models.looks import Looks
 from pipeline.models.mask_cache import CachedSegmenter
+from pipeline.models.patch_memory import PatchMemory, read_memory
 from pipeline.models.quality import Calibration
 from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
@@ -33,7 +34,7 @@ from pipeline.models.weights import Weights, WeightsStore
 from pipeline.storage import read_json, sha256_of, write_json
 from pipeline.types import Image, PromptedSegmenter
 
-CARD, DELTA = "sam.json", "delta.safetensors"
+CARD, DELTA, MEMORY = "sam.json", "delta.safetensors", "memory.safetensors"
 _GIGABYTE = 1 << 30
 
 
@@ -41,13 +42,15 @@ _GIGABYTE = 1 << 30
 class SamModel:
     """A network, where its weights came from, and how it was found best to look.
 
-    base: the named weights. delta_sha256: of what was learned, "" for a SAM as published.
+    base: the named weights. memory: what the masks that it learned from say of other images, where
+    that was found to help. delta_sha256: of what was learned, "" for a SAM as published.
     """
 
     base: Weights
     network: Any
     looks: Looks = field(default_factory=Looks)
     calibration: Calibration | None = None
+    memory: PatchMemory | None = None
     delta_sha256: str = ""
     adapted: bool = False
 
@@ -91,6 +94,7 @@ class SamModel:
             self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
             chosen,
             self.calibration if looks in (None, self.looks) else None,
+            self.memory.on(device) if self.memory else None,
         )
 
 
@@ -153,6 +157,8 @@ def open_segmenter(
     used = {sam.base.name: sam.base.sha256}
     if sam.delta_sha256:
         used["learned"] = sam.delta_sha256
+    if sam.memory:
+        used[sam.memory.features.card["features"]] = sam.memory.features.card["weights_sha256"]
     cutter = sam.segmenter(device, engine, cache_gb, replace(sam.looks, **looks))
     return CachedSegmenter(cutter, kept(cache_gb), cutter.key), sam.name, used
 
@@ -168,6 +174,7 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
         looks = Looks(**{**card["looks"], "zooms": tuple(card["looks"]["zooms"])})
         raw = card["calibration"]
         calibration = Calibration.from_json(raw) if raw else None
+        remembered = card.get("memory")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(folder / CARD, f"is damaged ({error!r})", "tune anew") from error
     if base.sha256 != wanted:
@@ -178,7 +185,8 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
     delta = load_file(folder / DELTA)
     add_delta(network, delta)
     adapted = any(key.startswith("image_encoder.") for key in delta)
-    return SamModel(base, network, looks, calibration, learned, adapted)
+    memory = read_memory(folder / MEMORY, remembered, store) if remembered else None
+    return SamModel(base, network, looks, calibration, memory, learned, adapted)
 
 
 def write_sam(
@@ -187,9 +195,10 @@ def write_sam(
     delta: dict[str, torch.Tensor],
     looks: Looks,
     calibration: Calibration | None,
+    memory: PatchMemory | None,
     about: Mapping[str, Any],
-) -> SamModel:
-    """Write what was learned on `model`, and its card; returns the tuned model."""
+) -> None:
+    """Write what was learned on `model`, and its card, which `read_sam` reads."""
     write_delta(folder / DELTA, delta)
     learned = sha256_of(folder / DELTA)
     card = {
@@ -197,10 +206,7 @@ def write_sam(
         "delta_sha256": learned,
         "looks": asdict(looks),
         "calibration": calibration.to_json() if calibration else None,
+        "memory": memory.write(folder / MEMORY) if memory else None,
         "about": dict(about),
     }
     write_json(folder / CARD, card)
-    adapted = any(key.startswith("image_encoder.") for key in delta)
-    return replace(
-        model, looks=looks, calibration=calibration, delta_sha256=learned, adapted=adapted
-    )

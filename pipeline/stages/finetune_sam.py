@@ -7,11 +7,12 @@ GrabCut; and the masks left out in turn while training say what IoU to expect of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
@@ -22,6 +23,8 @@ from pipeline.sam_shop import Shop
 from pipeline.storage import read_json, resumable_folder, write_json
 
 if TYPE_CHECKING:
+    from pipeline.models.looks import Looks
+    from pipeline.models.patch_memory import Seen
     from pipeline.models.quality import Calibration
     from pipeline.models.sam_model import SamModel
     from pipeline.models.sam_trials import Target, Trial
@@ -64,9 +67,11 @@ def finetune_sam(
     key = f"{config_key('finetune-sam', config.model_dump(mode='json'))} {inputs}"
     with resumable_folder(output, FILE, key) as folder:
         shown = shop.examples(known)
-        left_out = _cross_fit(shop, known, shown, folder)
-        shop, calibration = _calibrated(shop, known, left_out)
-        learned = _learn(shop, known, shown, folder, calibration)
+        seen = shop.seen(known) if _enough(shop, known) else {}
+        left_out = _cross_fit(shop, known, shown, seen, folder)
+        chosen = _chosen(config, shop.looks, known, left_out)
+        shop = replace(shop, looks=chosen.looks)
+        learned = _learn(shop, known, shown, seen, folder, chosen)
         summary: dict[str, Any] = {
             "output": str(output),
             "sam": sam.base.name,
@@ -74,7 +79,8 @@ def finetune_sam(
             "tune": config.tune,
             "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
             "zoom_below": shop.looks.zoom_below,
-            "calibrated_on": calibration.masks if calibration else 0,
+            "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
+            "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
         }
         if held:
             summary |= _tried(shop, learned, known, held, folder)
@@ -95,14 +101,19 @@ def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
 
 
 def _cross_fit(
-    shop: Shop, known: Sequence[Target], shown: Sequence[Sequence[Example]], folder: Path
+    shop: Shop,
+    known: Sequence[Target],
+    shown: Sequence[Sequence[Example]],
+    seen: Mapping[str, Seen],
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Every object as cut by a SAM that did not learn from its photo: from its true box and one
-    off by a tenth, closely and on the whole image. Nothing for too few photos."""
-    from pipeline.models.sam_trials import attempt, folds, moved
+    off by a tenth, closely and on the whole image, each with and without the memory of the other
+    photos' patches. Nothing for too few photos."""
+    from pipeline.models.sam_trials import folds
 
     count = shop.config.folds
-    if count < 2 or len({t.group for t in known}) < max(count, _FEWEST_TO_CALIBRATE):
+    if not _enough(shop, known):
         return []
     fold_of = folds(known, count, shop.config.seed)
     rows: list[dict[str, Any]] = []
@@ -114,58 +125,103 @@ def _cross_fit(
             )
             title = f"tune SAM, left out {fold + 1} of {count}"
             sam = shop.tuned(shop.fit([shown[i] for i in learning], title))
+            memory = shop.memory(seen, {known[i].group for i in learning})
             some = [known[i] for i in left]
-            close = shop.segmenter(sam, shop.looks)
-            whole = shop.segmenter(sam, replace(shop.looks, zoom_below=0.0))
-            tries = [
-                ("close", attempt(close, some, title="left out")),
-                ("moved", attempt(close, some, moved(some, "shift", 0.1, fold), "left out, moved")),
-                ("whole", attempt(whole, some, title="left out, whole image")),
-            ]
-            found = [_rows(left, name, trial) for name, trial in tries]
-            write_json(path, [row for part in found for row in part])
+            found = _left_out(shop, sam, some, fold)
+            if memory is not None:
+                found += _left_out(shop, replace(sam, memory=memory), some, fold)
+            write_json(path, [{**row, "target": left[row["target"]]} for row in found])
         rows += read_json(path)
     return rows
 
 
-def _rows(left: Sequence[int], name: str, trial: Trial) -> list[dict[str, Any]]:
+def _enough(shop: Shop, known: Sequence[Target]) -> bool:
+    """Whether there are photos enough to leave some out."""
+    count = shop.config.folds
+    return count >= 2 and len({t.group for t in known}) >= max(count, _FEWEST_TO_CALIBRATE)
+
+
+def _left_out(shop: Shop, sam: SamModel, some: Sequence[Target], fold: int) -> list[dict[str, Any]]:
+    """Rows of the tries at some targets, which are named by their place among them."""
+    from pipeline.models.sam_trials import attempt, moved
+
+    title = "left out, with memory" if sam.memory else "left out"
+    close = shop.segmenter(sam, shop.looks)
+    whole = shop.segmenter(sam, replace(shop.looks, zoom_below=0.0))
+    tries = {
+        "close": attempt(close, some, title=title),
+        "moved": attempt(close, some, moved(some, "shift", 0.1, fold), f"{title}, moved"),
+        "whole": attempt(whole, some, title=f"{title}, whole image"),
+    }
     return [
-        {
-            "target": target,
-            "try": name,
-            "iou": round(float(trial.iou[row]), 5),
-            "quality": {key: round(float(v[row]), 6) for key, v in trial.quality.items()},
-        }
-        for row, target in enumerate(left)
+        {"memory": sam.memory is not None, **row}
+        for name, trial in tries.items()
+        for row in _rows(name, trial)
     ]
 
 
-def _calibrated(
-    shop: Shop, known: Sequence[Target], left_out: Sequence[Mapping[str, Any]]
-) -> tuple[Shop, Calibration | None]:
-    """Below which size to look closely, by measured gain; and the expected IoU, from the looks
-    that were chosen."""
+def _rows(name: str, trial: Trial) -> list[dict[str, Any]]:
+    return [
+        {
+            "target": row,
+            "try": name,
+            "iou": round(float(iou), 5),
+            "quality": {key: round(float(v[row]), 6) for key, v in trial.quality.items()},
+        }
+        for row, iou in enumerate(trial.iou)
+    ]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What left-out masks were cut best by. gain: mean IoU that the memory brought them, None where
+    it was not tried."""
+
+    looks: Looks
+    memory: bool = False
+    gain: float | None = None
+    calibration: Calibration | None = None
+
+
+def _chosen(
+    config: FinetuneSamConfig,
+    looks: Looks,
+    known: Sequence[Target],
+    left_out: Sequence[Mapping[str, Any]],
+) -> Chosen:
+    """By measured gain, below which size to look closely, and whether to heed the memory: if it
+    gains more than its standard error over photos. Then the expected IoU of what was chosen."""
     from pipeline.models.quality import calibrate
 
     if not left_out:
         say("too few photos to calibrate: masks will carry no expected IoU")
-        return shop, None
-    by_try: dict[str, dict[int, float]] = {}
+        return Chosen(looks)
+    ious: dict[tuple[bool, str], NDArray[np.float64]] = {}
     for row in left_out:
-        by_try.setdefault(row["try"], {})[row["target"]] = row["iou"]
-    extents = {n: _extent(target) for n, target in enumerate(known)}
+        column = ious.setdefault((row["memory"], row["try"]), np.zeros(len(known)))
+        column[row["target"]] = row["iou"]
+    extents = np.array([_extent(target) for target in known])
+    fixed = config.looks.zoom_below
+    sizes = (*_SIZES, _ALWAYS) if fixed is None else (fixed,)
 
-    def mean(size: float) -> float:
-        chosen = ["close" if extents[n] < size else "whole" for n in range(len(known))]
-        return float(np.mean([by_try[name][n] for n, name in enumerate(chosen)]))
+    def of(memory: bool, size: float) -> NDArray[np.float64]:
+        return np.where(extents < size, ious[memory, "close"], ious[memory, "whole"])
 
-    fixed = shop.config.looks.zoom_below
-    best = max((*_SIZES, _ALWAYS), key=lambda size: (mean(size), size))
-    looks = replace(shop.looks, zoom_below=best if fixed is None else fixed)
+    def best(memory: bool) -> float:
+        return max(sizes, key=lambda size: (of(memory, size).mean(), size))
+
+    size, gain, remember = best(False), None, False
+    if (True, "close") in ious:
+        gains = of(True, best(True)) - of(False, size)
+        photos = [target.group for target in known]
+        means = [gains[[name == one for one in photos]].mean() for name in sorted(set(photos))]
+        gain = round(float(gains.mean()), 4)
+        remember = gain > np.std(means, ddof=1) / len(means) ** 0.5
+        size = best(remember)
     kept = [
         row
         for row in left_out
-        if (row["try"] == "whole") != (extents[row["target"]] < looks.zoom_below)
+        if row["memory"] == remember and (row["try"] == "whole") != (extents[row["target"]] < size)
     ]
     names = sorted(kept[0]["quality"])
     table = {
@@ -173,7 +229,7 @@ def _calibrated(
     }
     groups = [known[row["target"]].group for row in kept]
     calibration = calibrate(table, [row["iou"] for row in kept], groups)
-    return replace(shop, looks=looks), calibration
+    return Chosen(replace(looks, zoom_below=size), bool(remember), gain, calibration)
 
 
 def _extent(target: Target) -> float:
@@ -186,8 +242,9 @@ def _learn(
     shop: Shop,
     known: Sequence[Target],
     shown: Sequence[Sequence[Example]],
+    seen: Mapping[str, Seen],
     folder: Path,
-    calibration: Calibration | None,
+    chosen: Chosen,
 ) -> SamModel:
     """The tuned SAM, from all known objects; it is read back from what was written."""
     from pipeline.models.sam_model import CARD, read_sam, write_sam
@@ -196,7 +253,8 @@ def _learn(
     if not (folder / CARD).is_file():
         delta = shop.fit(shown, "tune SAM")
         about = {"masks": len(known), "photos": sorted({target.group for target in known})}
-        write_sam(folder, shop.sam, delta, shop.looks, calibration, about)
+        memory = shop.memory(seen, set(seen)) if chosen.memory else None
+        write_sam(folder, shop.sam, delta, chosen.looks, chosen.calibration, memory, about)
     return read_sam(folder, WeightsStore())
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.geometry.patches import Patch
+from pipeline.models.cuts import Cut
 from pipeline.models.quality import Calibration, calibrate, measures
-from pipeline.models.sam import Cut
 
 
 def square(x: int, side: int) -> Patch:

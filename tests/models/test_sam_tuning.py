@@ -85,7 +85,7 @@ def test_sam_learns_what_is_meant_and_is_the_same_when_read_back(
     assert all(torch.equal(before[k], v) for k, v in sam.network.state_dict().items())
     delta = learner.delta(sam.network)
     assert all(key.startswith("mask_decoder.") for key in delta)
-    write_sam(tmp_path / "tuned", sam, delta, LOOKS, None, {"masks": 4})
+    write_sam(tmp_path / "tuned", sam, delta, LOOKS, None, None, {"masks": 4})
     tuned = open_sam(str(tmp_path / "tuned"))
     assert iou(tuned, 9) > max(iou(sam, 9) + 0.15, 0.75)  # a disc that was not shown
     assert (tuned.looks, tuned.calibration, tuned.base) == (LOOKS, None, sam.base)
@@ -143,7 +143,7 @@ def test_what_was_learned_on_other_weights_or_damaged_is_refused(
     with pytest.raises(DataError, match=r"holds no sam\.json"):
         open_sam(str(tmp_path))
     write_sam(
-        tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, LOOKS, None, {}
+        tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, LOOKS, None, None, {}
     )
     card = (tmp_path / CARD).read_text()
     (tmp_path / CARD).write_text(card.replace(sam.base.sha256, "0" * 64))

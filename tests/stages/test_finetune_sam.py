@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.geometry import masks as mask_geometry
+from pipeline.models.looks import Looks
+from pipeline.models.sam_trials import Target
 from pipeline.sam_shop import Shop
 from pipeline.stages import finetune_sam as stage
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.segment import segment
+from pipeline.types import ImageRecord
 
 MakeProduct = Callable[..., Path]
 QUICK = FinetuneSamConfig(
@@ -53,6 +59,7 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
         assert set(found[way]["by_category"]) == {"crack", "stain"}
     assert found["box_fill"]["mask_iou"][0] == 1.0  # the product's masks fill their boxes
     assert found["calibrated_on"] == 12  # from true and from moved boxes
+    assert isinstance(found["memory"]["gain_on_left_out"], float)  # tried, used where it gains
     assert found["robustness"]["shift"]["box-fill"][0] == 1.0
     assert found["robustness"]["shift"]["box-fill"][-1] < 0.8
     for picture in ("mask_iou.png", "reliability.png", "robustness.png"):
@@ -100,9 +107,46 @@ def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: 
     found = finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update=update), "cpu")
     assert found["learned_from"]["masks"] == 3
     assert found["calibrated_on"] == 0
+    assert found["memory"] == {"used": False, "gain_on_left_out": None}
     assert "expected_iou" not in found["quality"]["rank_correlation"]
 
 
 def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"instances_train\.json: no such file"):
         finetune_sam(tmp_path, tmp_path / "sam", QUICK, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("gains", "used"),
+    [
+        ((0.1, 0.1, 0.1, 0.1), True),
+        ((0.1, 0.1, 0.1, -0.02), True),  # mean 0.07, standard error 0.06 / 2 = 0.03
+        ((0.3, -0.2, 0.0, 0.0), False),  # mean 0.025, standard error 0.206 / 2 = 0.103
+        ((-0.1, -0.1, -0.1, -0.1), False),
+    ],
+)
+def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
+    gains: tuple[float, ...], used: bool
+) -> None:
+    """Four photos of one object each; the boxes are a tenth of the image."""
+    record = ImageRecord(1, Path(), "", 100, 100)
+    box = np.array([0, 0, 10, 10], np.float32)
+    rle = mask_geometry.from_box(box, 100, 100)
+    known = [Target(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
+    rows = [
+        {
+            "memory": memory,
+            "target": n,
+            "try": name,
+            "iou": 0.5 + (gain if memory else 0) - (0.3 if name == "whole" else 0),
+            "quality": {"stability": 0.9 + 0.01 * n},
+        }
+        for memory in (False, True)
+        for name in ("close", "moved", "whole")
+        for n, gain in enumerate(gains)
+    ]
+    chosen = stage._chosen(QUICK, Looks(), known, rows)
+    assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
+    assert chosen.looks.zoom_below > 0.1  # closely, for on the whole image all were worse
+    assert chosen.calibration is not None
+    assert chosen.calibration.masks == 8  # of the chosen way, from true and from moved boxes
