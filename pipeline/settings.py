@@ -74,4 +74,6 @@ def _fault(entry: Any) -> str:
     key = ".".join(str(step) for step in entry["loc"])
     if entry["type"] == "extra_forbidden":
         return f"unknown key: {key!r}"
+    if entry["type"] == "missing":
+        return f"{key}: is missing"
     return f"{key}: {entry['msg'][0].lower()}{entry['msg'][1:]}, got {entry['input']!r}"

@@ -28,6 +28,10 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     tensors are not those that the card names."""
     from safetensors.torch import load_file
 
+    if not (folder / CARD).is_file():
+        raise DataError(
+            folder, "holds no model", "give a folder of finetune-yolo, classify or anomaly"
+        )
     card = read_json(folder / CARD)
     if not isinstance(card, dict) or "kind" not in card:
         raise DataError(folder / CARD, "is not a model's card", "train the model anew")
