@@ -39,7 +39,7 @@ _LEAST = 1e-3  # distance; less is as good as none
 
 @dataclass(frozen=True)
 class Seen:
-    """The patches (N, D) of one image that lie inside its masks, and outside."""
+    """Patches (N, D) that lie inside of masks, and outside of all."""
 
     inside: Vectors
     outside: Vectors
@@ -63,6 +63,11 @@ class PatchMemory:
         if min(len(seen.inside), len(seen.outside)) < _NEAREST:
             return None
         return cls(features, _drawn(seen, _MOST, seed))
+
+    @property
+    def seen_by(self) -> tuple[str, str]:
+        """The backbone that sees patches, and its weights' sha256."""
+        return self.features.card["features"], self.features.card["weights_sha256"]
 
     def ratio(self, image: Image, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.float32]:
         """(y1 - y0, x1 - x0), weighted, for pixels of the image from (x0, y0) to before (x1, y1):

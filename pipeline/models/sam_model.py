@@ -158,7 +158,8 @@ def open_segmenter(
     if sam.delta_sha256:
         used["learned"] = sam.delta_sha256
     if sam.memory:
-        used[sam.memory.features.card["features"]] = sam.memory.features.card["weights_sha256"]
+        name, sha256 = sam.memory.seen_by
+        used[name] = sha256
     cutter = sam.segmenter(device, engine, cache_gb, replace(sam.looks, **looks))
     return CachedSegmenter(cutter, kept(cache_gb), cutter.key), sam.name, used
 

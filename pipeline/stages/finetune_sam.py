@@ -72,6 +72,8 @@ def finetune_sam(
         chosen = _chosen(config, shop.looks, known, left_out)
         shop = replace(shop, looks=chosen.looks)
         learned = _learn(shop, known, shown, seen, folder, chosen)
+        if learned.memory:
+            record.used_weights(*learned.memory.seen_by)
         summary: dict[str, Any] = {
             "output": str(output),
             "sam": sam.base.name,
@@ -211,7 +213,7 @@ def _chosen(
         return max(sizes, key=lambda size: (of(memory, size).mean(), size))
 
     size, gain, remember = best(False), None, False
-    if (True, "close") in ious:
+    if 2 * sum(row["memory"] for row in left_out) == len(left_out):
         gains = of(True, best(True)) - of(False, size)
         photos = [target.group for target in known]
         means = [gains[[name == one for one in photos]].mean() for name in sorted(set(photos))]
