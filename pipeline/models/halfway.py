@@ -1,5 +1,5 @@
-"""Where a training stands, on disk now and then: one that was stopped goes on from there, and ends
-as one that never was."""
+"""Where a training stands, on disk now and then: one that was stopped goes on from there, and on a
+CPU ends as one that never was. A GPU's own chance is not kept."""
 
 from __future__ import annotations
 

@@ -82,9 +82,7 @@ class MemoryBank:
         worst = np.take_along_axis(squares, order[:, -1:], axis=1)[:, 0]
         return np.take_along_axis(candidates, order, axis=1), bounds[:, -1] > worst + slack
 
-    def _squares(
-        self, asked: Vectors, rows: NDArray[np.int64], found: NDArray[np.int64]
-    ) -> Vectors:
+    def _squares(self, asked: Vectors, rows: Rows, found: Rows) -> Vectors:
         """Squared distances (P,) of pairs of a query and a vector, from their differences: a vector
         is at 0 from itself."""
         squares = np.empty(len(rows), np.float32)

@@ -87,6 +87,7 @@ def anomaly(
             **_figures(tested, scores, limits, config, folder),
             "faults": [str(error) for error in faults.found],
         }
+        (folder / _JOURNAL).unlink()
         record.write(folder, summary, inputs)
     return summary
 
@@ -227,7 +228,6 @@ def _score(
             journal.add(number, [], {"file_name": record.file_name, "score": found.score})
         scores = {note["file_name"]: note["score"] for note in journal.notes()}
     write_json(folder / _SCORES, scores)
-    (folder / _JOURNAL).unlink()
     return scores
 
 

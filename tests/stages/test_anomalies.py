@@ -85,6 +85,26 @@ def test_a_stopped_fit_is_taken_up_where_it_was(
     assert again == (model / "scores.json").read_bytes()
 
 
+def test_what_was_scored_before_a_stop_is_not_scored_again(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    from pipeline.stages import anomaly as stage
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_figures", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            anomaly(product, tmp_path / "out", QUICK, "cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "write_heatmap", stopped)  # nothing is left to be scored
+        anomaly(product, tmp_path / "out", QUICK, "cpu")
+    scores = (tmp_path / "out" / "scores.json").read_bytes()
+    assert scores == (model / "scores.json").read_bytes()
+    assert not (tmp_path / "out" / "scored.txt").exists()
+
+
 def test_without_good_images_in_test_some_of_train_are_held_out(
     product: Path, tmp_path: Path
 ) -> None:
