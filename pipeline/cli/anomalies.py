@@ -68,8 +68,9 @@ def label(
     origin: str, model: Path, images: Path, truth: Path | None, output: Path, device: str,
     keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Pre-label images without any label: what is not like good images becomes boxes, SAM makes
-    them masks, and COCO holds both."""
+    """Pre-label images without any label.
+
+    What is not like good images becomes boxes, SAM makes them masks, and COCO holds both."""
     from pipeline.stages.label import label as stage
 
     del origin
@@ -88,7 +89,9 @@ def label(
 def predict(
     images: tuple[Path, ...], model: Path, output: Path, device: str, keep_going: bool, **said: Any
 ) -> Any:
-    """Run any trained model on IMAGES, files or folders: scores, boxes, masks, heat maps."""
+    """Run any trained model on any image.
+
+    IMAGES are files or folders; written are scores, boxes, masks, heat maps."""
     from pipeline.stages.predict import predict as stage
 
     return stage(
@@ -102,8 +105,9 @@ def predict(
 @options(OUTPUT)
 @common
 def export_model(model: Path, form: str, output: Path) -> Any:
-    """Write MODEL, a folder of finetune-yolo, classify or anomaly, as a graph that runs without
-    torch."""
+    """Write a trained model as a graph for other runtimes.
+
+    MODEL is a folder of finetune-yolo, classify or anomaly; the graph runs without torch."""
     from pipeline.stages.export_model import export_model as stage
 
     return stage(model, output, form)

@@ -34,8 +34,9 @@ def report(run_folder: Path, output: Path | None) -> Any:
 @options(DEVICE)
 @common
 def compare(run_folder: Path, output: Path | None, device: str) -> Any:
-    """Compare all models of a run: which image is defective, which pixels are, at what cost in
-    labels."""
+    """Compare all models of a run.
+
+    Which image is defective, which pixels are, at what cost in labels?"""
     from pipeline.stages.compare import compare as stage
 
     return stage(run_folder, output or run_folder / "comparison", device)
@@ -48,9 +49,10 @@ def compare(run_folder: Path, output: Path | None, device: str) -> Any:
 @options(SET)
 @common
 def run(config: Path, settings: tuple[str, ...], **said: Any) -> Any:
-    """Do a whole job: draw or take data, convert, fine-tune, segment, classify, evaluate, report.
+    """Do a whole job, from photos to report.
 
-    A step whose inputs have not changed is skipped."""
+    It draws or takes data, converts, fine-tunes, segments, classifies, evaluates, reports. A step
+    whose inputs have not changed is skipped."""
     from pipeline.stages.run import run as stage
 
     summary = stage(build("RunConfig", config, settings, **said))

@@ -40,7 +40,9 @@ _LEAST = click.option("--min-iou", type=float,
 def synthesize(
     output: Path, config: Path | None, settings: tuple[str, ...], size: str | None, **said: Any
 ) -> Any:
-    """Draw a zipper product with seven kinds of defect, in MVTec layout."""
+    """Draw zippers with defects in MVTec's layout.
+
+    They have seven kinds of defect."""
     from pipeline.stages.synthesize import synthesize as stage
 
     per_defect = said.pop("per_defect")
@@ -73,7 +75,9 @@ def convert_masks(
     products: tuple[Path, ...], output: Path, config: Path | None, settings: tuple[str, ...],
     keep_going: bool, engine: Engine, workers: int, **said: Any,
 ) -> Any:  # fmt: skip
-    """Turn MVTec masks into COCO, YOLO and PNG, saying what was lost."""
+    """Turn MVTec masks into COCO, YOLO and PNG.
+
+    It says what was lost."""
     from pipeline.stages.convert_masks import convert_masks as stage
 
     chosen = build("ConvertConfig", config, settings, **said)
@@ -103,7 +107,9 @@ def export_labels(
     source: Path, to: str, images: Path | None, output: Path, config: Path | None,
     settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Write a COCO file, or a folder of convert-masks, for another tool, saying what was lost."""
+    """Write labels for another tool.
+
+    They come from a COCO file or a folder of convert-masks; it says what was lost."""
     from pipeline.stages.export_labels import export_labels as stage
 
     return stage(source, to, output, build("ExportConfig", config, settings, **said), images)
@@ -132,7 +138,9 @@ def import_labels(
 @click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
 @common
 def validate(sources: tuple[Path, ...], images: Path | None, fix: bool) -> Any:
-    """Check COCO files and YOLO sets, naming every fault; exit code 1 when one is left."""
+    """Check COCO files and YOLO sets.
+
+    Every fault is named; exit code 1 when one is left."""
     from pipeline.stages.validate import validate as stage
 
     return stage(sources, images, fix)
@@ -145,7 +153,7 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool) -> Any:
 @options(KEEP)
 @common
 def stats(source: Path, output: Path | None, keep_going: bool, mask_threshold: int) -> Any:
-    """Count and draw what an MVTec product folder or a COCO file holds."""
+    """Count and draw what a product or COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
     return stage(source, output, keep_going, mask_threshold)

@@ -68,8 +68,9 @@ def finetune_sam(
     data: Path, output: Path, device: str, config: Path | None, settings: tuple[str, ...],
     **said: Any,
 ) -> Any:  # fmt: skip
-    """Tune SAM on a few masks, and try it on photos that were held out. A stopped run goes on when
-    called again."""
+    """Tune SAM on a few masks.
+
+    It is tried on photos that were held out. A stopped run goes on when called again."""
     from pipeline.stages.finetune_sam import finetune_sam as stage
 
     return stage(data, output, build("FinetuneSamConfig", config, settings, **said), device)
@@ -103,9 +104,10 @@ def segment(
     prompt: str, boxes: Path | None, detector: Path | None, images: Path, output: Path,
     device: str, keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Turn boxes into masks with SAM, each with the IoU to expect of it. With --boxes and
-    --detector, the detector searches the images that the file lists. A stopped run goes on when
-    called again."""
+    """Turn boxes into masks with SAM.
+
+    Each has the IoU to expect of it. With --boxes and --detector, the detector searches the images
+    that the file lists. A stopped run goes on when called again."""
     from pipeline.stages.segment import segment as stage
 
     del prompt
@@ -129,7 +131,9 @@ def evaluate(
     truth: Path, predictions: Path, images: Path | None, output: Path | None,
     config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Hold predictions against the truth: AP, mask IoU, beside box-fill and GrabCut."""
+    """Hold predictions against the truth.
+
+    AP, mask IoU, beside box-fill and GrabCut."""
     from pipeline.stages.evaluate import evaluate as stage
 
     chosen = build("EvaluateConfig", config, settings, **said)
@@ -179,8 +183,10 @@ def study(
     config: Path, data: Path, output: Path, device: str, keep_going: bool,
     settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
-    """Compare the classifiers of CONFIG on the same folds, and say which differences are real. A
-    stopped run goes on when called again."""
+    """Compare classifiers on the same folds.
+
+    CONFIG names them; it says which differences are real. A stopped run goes on when called
+    again."""
     from pipeline.stages.study import study as stage
 
     return stage(data, output, build("StudyConfig", config, settings, **said), device, keep_going)
