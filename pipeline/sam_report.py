@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
-from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
+from pipeline.metrics.intervals import bootstrap_mean, bootstrap_rank_correlation, rank_correlation
 from pipeline.metrics.masks import mean_by
 from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
+from pipeline.models.quality import Calibration
 from pipeline.models.sam_trials import Target, Trial, attempt, moved
-from pipeline.pictures.plots import curves, grouped_bars, reliability
+from pipeline.pictures.plots import curves, grouped_bars
 from pipeline.types import Segmenter
 
 _ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
@@ -34,14 +35,17 @@ def beside(published: Segmenter, known: Sequence[Target]) -> dict[str, Segmenter
 
 
 def compare(
-    folder: Path, tuned: Segmenter, others: Mapping[str, Segmenter], held: Sequence[Target]
-) -> dict[str, Any]:
+    folder: Path,
+    tuned: Segmenter,
+    calibration: Calibration | None,
+    others: Mapping[str, Segmenter],
+    held: Sequence[Target],
+) -> tuple[dict[str, Any], Trial]:
     """Mask IoU of each on held-out objects from their true boxes, by category, the tuned one's
-    gain over the others with its interval, and two pictures in `folder`."""
-    trials = {
-        name: attempt(way, held, title=f"test, {name}")
-        for name, way in {"tuned": tuned, **others}.items()
-    }
+    gain over the others with its interval, and a picture in `folder`. Also what the tuned one came
+    to."""
+    trials = {"tuned": attempt(tuned, held, title="test, tuned", calibration=calibration)}
+    trials |= {name: attempt(way, held, title=f"test, {name}") for name, way in others.items()}
     groups = [target.group for target in held]
     categories = [target.category for target in held]
     ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
@@ -59,9 +63,9 @@ def compare(
         "held_out": {"masks": len(held), "photos": len(set(groups))},
         **ways,
         **gains,
-        "quality": _quality(trials["tuned"], folder),
+        "quality": _quality(trials["tuned"], groups),
     }
-    return summary
+    return summary, trials["tuned"]
 
 
 def _figures(trial: Trial, categories: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
@@ -81,8 +85,8 @@ def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> list[float]:
     return [round(float(value), 4) for value in (values.mean(), low, high)]
 
 
-def _quality(tuned: Trial, folder: Path) -> dict[str, Any]:
-    """How each figure of quality ranks the held-out masks, and a plot of what was expected."""
+def _quality(tuned: Trial, groups: Sequence[str]) -> dict[str, Any]:
+    """How each figure of quality ranks the held-out masks, and how well the expected IoU holds."""
     ranks = {
         name: round(rank_correlation(column.tolist(), tuned.iou.tolist()), 4)
         for name, column in tuned.quality.items()
@@ -90,10 +94,32 @@ def _quality(tuned: Trial, folder: Path) -> dict[str, Any]:
     }
     found: dict[str, Any] = {"rank_correlation": ranks}
     if "expected_iou" in tuned.quality:
-        expected = tuned.quality["expected_iou"]
-        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - tuned.iou).mean()), 4)
-        reliability(folder / "reliability.png", expected, tuned.iou)
+        found |= trust(tuned.quality["expected_iou"], tuned.iou, groups)
     return found
+
+
+def trust(
+    expected: NDArray[np.float32], true: NDArray[np.float64], groups: Sequence[str]
+) -> dict[str, Any]:
+    """How well an expected IoU (N,) holds: its mean error, and how it ranks masks, with the 95 %
+    interval over photos; nothing that cannot be told."""
+    found: dict[str, Any] = {}
+    if len(true):
+        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - true).mean()), 4)
+    pairs = expected.tolist(), true.tolist()
+    rank = rank_correlation(*pairs)
+    if not np.isnan(rank):
+        interval = bootstrap_rank_correlation(*pairs, groups)
+        found["rank_of_expected_iou"] = [round(value, 4) for value in (rank, *interval)]
+    return found
+
+
+def left_out(
+    expected: NDArray[np.float32], true: NDArray[np.float64], known: Sequence[Target]
+) -> dict[str, Any]:
+    """What the masks that were left out in turn say: their IoU, and how well it was expected."""
+    groups = [target.group for target in known]
+    return {"masks": len(known), "mask_iou": _mean(true, groups), **trust(expected, true, groups)}
 
 
 def robustness(

@@ -48,6 +48,31 @@ def bootstrap_draws(count: int, seed: int = 0, rounds: int = 500) -> NDArray[np.
     return generator.multinomial(count, shares, size=rounds).astype(np.float64)
 
 
+def bootstrap_rank_correlation(
+    first: Sequence[float],
+    second: Sequence[float],
+    groups: Sequence[str],
+    seed: int = 0,
+    rounds: int = 1000,
+) -> tuple[float, float]:
+    """Percentile bootstrap of Spearman's rho over groups, as of `bootstrap_mean`; draws that have
+    no rho are left out, and NaN is what is left of none."""
+    pairs = np.stack([np.asarray(first, np.float64), np.asarray(second, np.float64)])
+    names = np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = [np.flatnonzero(names == name) for name in range(names.max(initial=-1) + 1)]
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(rounds if members else 0):
+        drawn = generator.integers(0, len(members), len(members))
+        some = pairs[:, np.concatenate([members[group] for group in drawn])]
+        found.append(rank_correlation(some[0].tolist(), some[1].tolist()))
+    kept = np.array(found)[~np.isnan(found)] if found else np.zeros(0)
+    if not len(kept):
+        return float("nan"), float("nan")
+    low, high = np.percentile(kept, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's rho in [-1, 1]; NaN for fewer than three pairs or where one side is constant."""
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)

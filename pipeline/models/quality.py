@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +13,13 @@ from scipy.special import expit, logit
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import patch_iou
+from pipeline.types import Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
+_FAR = 3.0  # deviations at which a figure is held
+_KIND = 2.0  # a kind's offset is shrunk to zero as if it were half as large
 
 
 class Answer(Protocol):
@@ -75,24 +78,46 @@ def _agreement(patch: Patch, others: Sequence[Patch]) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The IoU to expect of a mask, from its figures: a logistic curve over their sum, each with a
-    weight, fitted to masks that the model had not learned from.
+    """The IoU to expect of a mask, from its figures and its kind: a logistic curve over their sum,
+    each with a weight, fitted to masks that the model had not learned from.
 
-    names: the figures. centre, spread: (F,) of each. weights: (1 + F,). masks: how many it was
-    fitted to.
+    names: the figures. centre, spread: (F,) of each. kinds: K categories, for some are outlined
+    more freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
     """
 
     names: tuple[str, ...]
     centre: NDArray[np.float64]
     spread: NDArray[np.float64]
+    kinds: tuple[str, ...]
     weights: NDArray[np.float64]
     masks: int
 
-    def expected_iou(self, table: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(N,) in [0, 1] from named columns (N,)."""
+    def expected_iou(
+        self, table: Mapping[str, NDArray[np.float32]], kinds: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """(N,) in [0, 1] from named columns (N,) and the category of each; one that was not
+        calibrated on counts as the mean of those that were."""
+        return np.asarray(expit(self._rows(table, kinds) @ self.weights), np.float32)
+
+    def trusted(self, masks: Masks, kinds: Sequence[str]) -> Masks:
+        """The same masks with the figure `expected_iou`, 0 for those that failed."""
+        if not len(masks.masks) or not set(self.names) <= masks.quality.keys():
+            expected = np.zeros(len(masks.masks), np.float32)
+        else:
+            expected = np.where(masks.failed, 0, self.expected_iou(masks.quality, kinds))
+        column = {"expected_iou": np.asarray(expected, np.float32)}
+        return replace(masks, quality={**masks.quality, **column})
+
+    def _rows(
+        self, table: Mapping[str, NDArray[np.float32]], kinds: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """(N, 1 + F + K): a constant, the figures, and which kind it is. No squares: from a few
+        dozen masks they learn noise, and rank masks they have not seen worse."""
         columns = np.stack([table[name] for name in self.names], axis=1).astype(np.float64)
-        rows = _terms((columns - self.centre) / self.spread)
-        return np.asarray(expit(rows @ self.weights), np.float32)
+        figures = np.clip((columns - self.centre) / self.spread, -_FAR, _FAR)
+        which = [[_KIND * (kind == known) for known in self.kinds] for kind in kinds]
+        offsets = np.array(which, np.float64).reshape(len(columns), len(self.kinds))
+        return np.concatenate([np.ones((len(columns), 1)), figures, offsets], axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
@@ -100,6 +125,7 @@ class Calibration:
             "names": list(self.names),
             "centre": self.centre.tolist(),
             "spread": self.spread.tolist(),
+            "kinds": list(self.kinds),
             "weights": self.weights.tolist(),
             "masks": self.masks,
         }
@@ -110,26 +136,32 @@ class Calibration:
         centre, spread, weights = (
             np.asarray(raw[key], np.float64) for key in ("centre", "spread", "weights")
         )
-        return cls(tuple(raw["names"]), centre, spread, weights, int(raw["masks"]))
+        names, kinds = tuple(raw["names"]), tuple(raw["kinds"])
+        return cls(names, centre, spread, kinds, weights, int(raw["masks"]))
 
 
 def calibrate(
-    table: Mapping[str, NDArray[np.float32]], true_iou: Sequence[float], groups: Sequence[str]
+    table: Mapping[str, NDArray[np.float32]],
+    true_iou: Sequence[float],
+    groups: Sequence[str],
+    kinds: Sequence[str],
 ) -> Calibration:
     """Fit by ridge regression of the IoU's logit; the penalty that predicts left-out groups best.
 
-    table: named columns (N,). groups: pictures of one object share a name. Raises ValueError for
-    fewer than two masks.
+    table: named columns (N,). groups: pictures of one object share a name. kinds: the category of
+    each. Raises ValueError for fewer than two masks.
     """
     if len(true_iou) < 2:
         raise ValueError("a calibration needs at least two masks")
     names = tuple(sorted(table))
     columns = np.stack([table[name] for name in names], axis=1).astype(np.float64)
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
-    rows = _terms((columns - centre) / spread)
+    known = tuple(sorted(set(kinds)))
+    empty = Calibration(names, centre, spread, known, np.zeros(0), len(true_iou))
+    rows = empty._rows(table, kinds)
     clipped = np.clip(np.asarray(true_iou, np.float64), *_LIMITS)
     target = logit(clipped)
-    folds = np.unique(np.asarray(groups), return_inverse=True)[1] % 10
+    folds = _dealt(groups)
 
     def error(penalty: float) -> float:
         total = 0.0
@@ -143,13 +175,35 @@ def calibrate(
         return total
 
     penalty = min(_PENALTIES, key=lambda value: (error(value), -value))
-    return Calibration(names, centre, spread, _ridge(rows, target, penalty), len(true_iou))
+    return replace(empty, weights=_ridge(rows, target, penalty))
 
 
-def _terms(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A constant and the columns, which are held beyond three deviations. No squares: from a few
-    dozen masks they learn noise, and rank masks they have not seen worse."""
-    return np.concatenate([np.ones((len(columns), 1)), np.clip(columns, -3, 3)], axis=1)
+def cross_expected(
+    table: Mapping[str, NDArray[np.float32]],
+    true_iou: Sequence[float],
+    groups: Sequence[str],
+    kinds: Sequence[str],
+) -> NDArray[np.float32]:
+    """(N,): the IoU to expect of each mask by a calibration on the other groups' masks, a tenth of
+    the groups at a time; NaN where too few are left. Parameters as of `calibrate`."""
+    folds = _dealt(groups)
+    iou, named = np.asarray(true_iou), np.asarray(kinds)
+    expected = np.full(len(iou), np.nan, np.float32)
+    for fold in np.unique(folds):
+        held = folds == fold
+        if (~held).sum() < 2:
+            continue
+        rest = {name: column[~held] for name, column in table.items()}
+        own = {name: column[held] for name, column in table.items()}
+        others = [group for group, out in zip(groups, held, strict=True) if not out]
+        fitted = calibrate(rest, iou[~held].tolist(), others, named[~held].tolist())
+        expected[held] = fitted.expected_iou(own, named[held].tolist())
+    return expected
+
+
+def _dealt(groups: Sequence[str]) -> NDArray[np.int64]:
+    """(N,): groups dealt to ten folds."""
+    return np.asarray(np.unique(np.asarray(groups), return_inverse=True)[1] % 10)
 
 
 def _ridge(

@@ -31,7 +31,7 @@ from pipeline.models.looks import (
     shrunk,
 )
 from pipeline.models.patch_memory import PatchMemory
-from pipeline.models.quality import Calibration, measures, quality_table
+from pipeline.models.quality import measures, quality_table
 from pipeline.models.sam_network import Prompts
 from pipeline.types import Image, Masks
 
@@ -49,21 +49,18 @@ class SamSegmenter:
         whole: ImageEncoder,
         close: ImageEncoder,
         looks: Looks | None = None,
-        calibration: Calibration | None = None,
         memory: PatchMemory | None = None,
     ) -> None:
-        """`whole` encodes images, `close` windows. `calibration` turns the figures into an expected
-        IoU; `memory` adds to SAM's logits what known masks say of a pixel. The segmenter's own
-        `key` names all that an answer depends on but image and prompts."""
+        """`whole` encodes images, `close` windows. `memory` adds to SAM's logits what known masks
+        say of a pixel. The segmenter's own `key` names all that an answer depends on but image and
+        prompts."""
         keep_freed_memory()
         self.decoder = decoder
         self.whole, self.close = whole, close
         self.looks = looks or Looks()
-        self.calibration = calibration
         self.memory = memory
-        fitted = calibration.to_json() if calibration else None
         remembered = memory.key if memory else None
-        self.key = f"{decoder.key} {whole.key} {close.key} {self.looks} {fitted} {remembered}"
+        self.key = f"{decoder.key} {whole.key} {close.key} {self.looks} {remembered}"
 
     def segment(self, image: Image, boxes: Boxes, heatmap: Logits | None = None) -> Masks:
         """One mask per box, in order, with the figures of `quality.measures`, each in [0, 1].
@@ -85,7 +82,7 @@ class SamSegmenter:
         return Masks(
             masks=tuple(mask_geometry.encode_patches(patches, height, width)),
             failed=failed,
-            quality=self._quality(figures, failed),
+            quality=quality_table(figures),
         )
 
     def _looks(self, image: Image, box: NDArray[np.float32], whole: list[Look]) -> list[Look]:
@@ -166,16 +163,6 @@ class SamSegmenter:
             chosen.append(four[:, offered][rows, best])
             rated.append(iou[:, offered][rows, best])
         return np.concatenate(chosen), np.concatenate(rated)
-
-    def _quality(
-        self, figures: Sequence[dict[str, float]], failed: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.float32]]:
-        table = quality_table(figures)
-        if self.calibration is not None and len(failed):
-            known = set(self.calibration.names) <= table.keys()
-            expected = self.calibration.expected_iou(table) if known else np.zeros(len(failed))
-            table["expected_iou"] = np.where(failed, 0, expected).astype(np.float32)
-        return table
 
 
 def _prompts(

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.disk_cache import DiskCache, cache_folder
 from pipeline.errors import DataError, WeightsError
+from pipeline.geometry.boxes import Boxes
 from pipeline.models.decoders import OpenVinoDecoder, TorchDecoder
 from pipeline.models.embedding_cache import Embedding
 from pipeline.models.encoders import (
@@ -32,7 +35,7 @@ from pipeline.models.sam_network import SIDE, build_encoder, close_side, load_sa
 from pipeline.models.sam_tuning import add_delta, write_delta
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.storage import read_json, sha256_of, write_json
-from pipeline.types import Image, PromptedSegmenter
+from pipeline.types import Image, Masks, PromptedSegmenter
 
 CARD, DELTA, MEMORY = "sam.json", "delta.safetensors", "memory.safetensors"
 _GIGABYTE = 1 << 30
@@ -81,8 +84,7 @@ class SamModel:
         cache_gb: float = 20.0,
         looks: Looks | None = None,
     ) -> SamSegmenter:
-        """A segmenter that looks as the model's card says, or as `looks` does; a calibration
-        belongs to the card's own looks and is left out with others."""
+        """A segmenter that looks as the model's card says, or as `looks` does."""
         cache = kept(cache_gb)
         chosen = looks or self.looks
         weights = f"{self.base.sha256} {self.delta_sha256}"
@@ -93,9 +95,30 @@ class SamModel:
             self.encoder(SIDE, device, engine, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
             chosen,
-            self.calibration if looks in (None, self.looks) else None,
             self.memory.on(device) if self.memory else None,
         )
+
+
+class Cutter(NamedTuple):
+    """A segmenter with what to expect of its masks, the name it goes by, and the sha256 of each
+    file that it came from."""
+
+    segmenter: PromptedSegmenter
+    calibration: Calibration | None
+    name: str
+    used: dict[str, str]
+
+    def cut(
+        self,
+        image: Image,
+        boxes: Boxes,
+        kinds: Sequence[str],
+        heatmap: NDArray[np.float32] | None = None,
+    ) -> Masks:
+        """See `SamSegmenter.segment`; with the figure `expected_iou`, from each box's category too,
+        where the SAM was calibrated."""
+        masks = self.segmenter.segment(image, boxes, heatmap)
+        return self.calibration.trusted(masks, kinds) if self.calibration else masks
 
 
 def kept(gigabytes: float) -> DiskCache:
@@ -136,32 +159,34 @@ def open_sam(name: str, store: WeightsStore | None = None) -> SamModel:
     return read_sam(folder, weights)
 
 
-def open_segmenter(
+def open_cutter(
     name: str,
     looks: Mapping[str, Any],
     device: torch.device,
     engine: Engine = "auto",
     cache_gb: float = 20.0,
     store: WeightsStore | None = None,
-) -> tuple[PromptedSegmenter, str, dict[str, str]]:
+) -> Cutter:
     """A segmenter by the name of SAM's or SAM 2's weights, or by the folder of finetune-sam.
 
-    looks: fields of `Looks` that are to be other than the model's own. Returns the segmenter, the
-    name it really goes by, and the sha256 of each file used. Raises as `open_sam`.
+    looks: fields of `Looks` that are to be other than the model's own; a calibration belongs to
+    those and is left out with others. Raises as `open_sam`.
     """
     if name in SAM2_NAMES:
         weights = (store or WeightsStore()).get(name)
-        segmenter = Sam2Segmenter(load_sam2(weights), Looks(**looks), device)
-        return segmenter, weights.name, {weights.name: weights.sha256}
+        two = Sam2Segmenter(load_sam2(weights), Looks(**looks), device)
+        return Cutter(two, None, weights.name, {weights.name: weights.sha256})
     sam = open_sam(name, store)
     used = {sam.base.name: sam.base.sha256}
     if sam.delta_sha256:
         used["learned"] = sam.delta_sha256
     if sam.memory:
-        name, sha256 = sam.memory.seen_by
-        used[name] = sha256
-    cutter = sam.segmenter(device, engine, cache_gb, replace(sam.looks, **looks))
-    return CachedSegmenter(cutter, kept(cache_gb), cutter.key), sam.name, used
+        seen_by, sha256 = sam.memory.seen_by
+        used[seen_by] = sha256
+    chosen = replace(sam.looks, **looks)
+    segmenter = sam.segmenter(device, engine, cache_gb, chosen)
+    cached = CachedSegmenter(segmenter, kept(cache_gb), segmenter.key)
+    return Cutter(cached, sam.calibration if chosen == sam.looks else None, sam.name, used)
 
 
 def read_sam(folder: Path, store: WeightsStore) -> SamModel:

@@ -14,6 +14,7 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle
 from pipeline.images import Image, read_image
+from pipeline.models.quality import Calibration
 from pipeline.progress import track
 from pipeline.types import Dataset, ImageRecord, Segmenter
 
@@ -63,7 +64,11 @@ def by_image(known: Sequence[Target]) -> Iterator[tuple[Image, list[int]]]:
 
 
 def attempt(
-    segmenter: Segmenter, known: Sequence[Target], boxes: Boxes | None = None, title: str = ""
+    segmenter: Segmenter,
+    known: Sequence[Target],
+    boxes: Boxes | None = None,
+    title: str = "",
+    calibration: Calibration | None = None,
 ) -> Trial:
     """Let a segmenter cut every target, from its true box or the row of `boxes` (N, 4)."""
     given = as_boxes([target.box for target in known]) if boxes is None else boxes
@@ -72,6 +77,8 @@ def attempt(
     images = len({target.record.path for target in known})
     for image, rows in track(by_image(known), title or "try", total=images):
         found = segmenter.segment(image, given[rows])
+        if calibration:
+            found = calibration.trusted(found, [known[row].category for row in rows])
         for name, column in found.quality.items():
             columns.setdefault(name, np.zeros(len(known), np.float32))[rows] = column
         for row, rle in zip(rows, found.masks, strict=True):

@@ -79,12 +79,16 @@ def curves(
 
 
 def reliability(
-    path: Path, expected: NDArray[np.floating[Any]], found: NDArray[np.floating[Any]]
+    path: Path,
+    series: Mapping[str, tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
 ) -> None:
-    """Expected against true IoU of each mask, each in [0, 1], and the mean of a fifth at a time."""
+    """Expected against true IoU, each (N,) in [0, 1], of each series' masks, and the means of five
+    equal parts of them all."""
     figure, axes = _figure(1, 1, (4.6, 4.4))
     axes[0].plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
-    axes[0].scatter(expected, found, s=14, alpha=0.5, color=_SOFT, label="a mask")
+    for (name, pair), marker in zip(series.items(), "o^sD", strict=False):
+        axes[0].scatter(*pair, s=14, alpha=0.5, color=_SOFT, marker=marker, label=name)
+    expected, found = (np.concatenate([pair[i] for pair in series.values()]) for i in (0, 1))
     parts = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
     points = [(expected[part].mean(), found[part].mean()) for part in parts if len(part)]
     axes[0].plot(*zip(*points, strict=True), marker="o", color=_ACCENT, label="mean of a fifth")

@@ -19,10 +19,11 @@ from pipeline.pictures.overlays import heat_overlay, overlay
 from pipeline.progress import track
 from pipeline.run_record import FILE, RunRecord
 from pipeline.storage import whole_folder, write_json
-from pipeline.types import Classifier, Dataset, Detections, Detector, ImageRecord, Segmenter
+from pipeline.types import Classifier, Dataset, Detections, Detector, ImageRecord
 
 if TYPE_CHECKING:
     from pipeline.models.anomaly import AnomalyDetector
+    from pipeline.models.sam_model import Cutter
 
 PREDICTIONS = "predictions.json"
 
@@ -49,7 +50,7 @@ def predict(
     found = open_model(model, device)
     if config.sam and isinstance(found, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
-    segmenter = _segmenter(config.sam, device, record) if config.sam else None
+    cutter = _cutter(config.sam, device, record) if config.sam else None
     rows: list[dict[str, Any]] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
@@ -65,7 +66,7 @@ def predict(
             if isinstance(found, Classifier):
                 told = _classified(found, image)
             else:
-                objects[entry.id] = _detected(found, segmenter, image)
+                objects[entry.id] = _detected(found, cutter, image)
                 told = _told(objects[entry.id], found, image, folder, entry)
             records.append(entry)
             rows.append({"image": str(path), "file_name": name, **told})
@@ -84,14 +85,14 @@ def predict(
     return summary
 
 
-def _segmenter(name: str, device: str, record: RunRecord) -> Segmenter:
+def _cutter(name: str, device: str, record: RunRecord) -> Cutter:
     from pipeline.models.devices import torch_device
-    from pipeline.models.sam_model import open_segmenter
+    from pipeline.models.sam_model import open_cutter
 
-    segmenter, _, used = open_segmenter(name, {}, torch_device(device))
-    for weights, sha256 in used.items():
+    cutter = open_cutter(name, {}, torch_device(device))
+    for weights, sha256 in cutter.used.items():
         record.used_weights(weights, sha256)
-    return segmenter
+    return cutter
 
 
 def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -123,11 +124,11 @@ def _classified(model: Classifier, image: Image) -> dict[str, Any]:
     return {"category": model.categories[int(shares.argmax())], "probabilities": named}
 
 
-def _detected(model: Detector, segmenter: Segmenter | None, image: Image) -> Detections:
+def _detected(model: Detector, cutter: Cutter | None, image: Image) -> Detections:
     found = model.detect(image)
-    if segmenter is None:
+    if cutter is None:
         return found
-    masks = segmenter.segment(image, found.boxes)
+    masks = cutter.cut(image, found.boxes, [model.categories[label] for label in found.labels])
     quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
     return replace(found, masks=masks.masks, quality=quality)
 

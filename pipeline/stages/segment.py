@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,10 @@ from pipeline.pictures.overlays import overlay
 from pipeline.progress import say, track
 from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
 from pipeline.storage import resumable_folder
-from pipeline.types import Dataset, Detections, Detector, ImageRecord, PromptedSegmenter
+from pipeline.types import Dataset, Detections, Detector, ImageRecord
+
+if TYPE_CHECKING:
+    from pipeline.models.sam_model import Cutter
 
 _JOURNAL = "rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
@@ -42,7 +45,7 @@ class Job:
     """All that the masks of one image come from."""
 
     prompts: Dataset
-    segmenter: PromptedSegmenter
+    cutter: Cutter
     finder: Detector | None
     config: SegmentConfig
     folder: Path
@@ -65,7 +68,7 @@ def segment(
     images or boxes, WeightsError.
     """
     from pipeline.models.devices import torch_device
-    from pipeline.models.sam_model import open_segmenter
+    from pipeline.models.sam_model import open_cutter
 
     faults = Faults(keep_going)
     prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
@@ -77,20 +80,18 @@ def segment(
     if finder:
         prompts = replace(prompts, categories=finder.categories, objects={})
     chosen = config.looks.model_dump(exclude_none=True)
-    segmenter, name, used = open_segmenter(
-        config.sam, chosen, torch_device(device), config.engine, config.cache_gb
-    )
-    for weights, sha256 in used.items():
+    cutter = open_cutter(config.sam, chosen, torch_device(device), config.engine, config.cache_gb)
+    for weights, sha256 in cutter.used.items():
         record.used_weights(weights, sha256)
     inputs = fingerprint([p for p in (boxes, detector, images, config.heatmaps) if p])
     key = f"{config_key('segment', settings)} {inputs} {record.content['weights']}"
     with resumable_folder(output, FILE, key) as folder:
-        job = Job(prompts, segmenter, finder, config, folder)
+        job = Job(prompts, cutter, finder, config, folder)
         with Journal(folder / _JOURNAL) as journal:
             _work(job, journal, faults)
             summary = {
                 "output": str(output),
-                "sam": name,
+                "sam": cutter.name,
                 **_totals(journal),
                 "faults": [str(error) for error in faults.found],
             }
@@ -155,7 +156,8 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     had none."""
     found = job.finder.detect(image) if job.finder else job.prompts.on(record)
     heatmap = _heatmap(job, record, image)
-    masks = job.segmenter.segment(image, found.boxes, heatmap)
+    kinds = [job.prompts.categories[label] for label in found.labels]
+    masks = job.cutter.cut(image, found.boxes, kinds, heatmap)
     trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
     quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
     if "annotation_id" in found.quality:

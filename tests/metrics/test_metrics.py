@@ -187,3 +187,20 @@ def test_rank_correlation_is_that_of_the_order_alone() -> None:
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
     assert np.isnan(rank_correlation([1, 2], [1, 2]))
     assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_the_interval_of_a_rank_correlation_draws_whole_photos() -> None:
+    from pipeline.metrics.intervals import bootstrap_rank_correlation
+
+    assert np.isnan(bootstrap_rank_correlation([], [], [])).all()
+    one = bootstrap_rank_correlation([1, 2, 3], [10, 30, 20], ["a"] * 3)
+    assert one == (pytest.approx(0.5), pytest.approx(0.5))  # one photo is drawn always
+    generator = np.random.default_rng(0)
+    first = generator.normal(size=60)
+    second = first + generator.normal(size=60)
+    each = [str(n) for n in range(60)]
+    low, high = bootstrap_rank_correlation(first.tolist(), second.tolist(), each)
+    assert 0.4 < low < high < 0.9  # rho is near 0.7
+    twice = np.tile(first, 2).tolist(), np.tile(second, 2).tolist()
+    again = bootstrap_rank_correlation(*twice, each + each)  # two of the same say no more
+    assert again == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
+from pipeline.geometry.masks import encode
 from pipeline.geometry.patches import Patch
 from pipeline.models.cuts import Cut
-from pipeline.models.quality import Calibration, calibrate, measures
+from pipeline.models.quality import Calibration, calibrate, cross_expected, measures
+from pipeline.types import Masks
 
 
 def square(x: int, side: int) -> Patch:
@@ -30,8 +33,11 @@ def test_figures_of_a_mask_by_hand() -> None:
     assert found["elongation"] == 1.0
 
 
-def known(count: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """IoU is a logistic curve of one figure; the other is noise."""
+KINDS = ("crack", "stain")
+
+
+def known(count: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str], list[str]]:
+    """IoU is a logistic curve of one figure; the other, and the kind, are noise."""
     generator = np.random.default_rng(0)
     good, noise = generator.uniform(size=(2, count))
     iou = np.clip(1 / (1 + np.exp(1 - 4 * good)) + generator.normal(0, 0.03, count), 0, 1)
@@ -39,37 +45,80 @@ def known(count: int) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
         {"good": good.astype(np.float32), "noise": noise.astype(np.float32)},
         iou,
         [str(n // 2) for n in range(count)],
+        [KINDS[n % 2] for n in range(count)],
     )
 
 
 def test_the_expected_iou_ranks_masks_it_has_not_seen() -> None:
-    table, iou, groups = known(200)
-    fitted = calibrate({k: v[:100] for k, v in table.items()}, iou[:100].tolist(), groups[:100])
-    expected = fitted.expected_iou({k: v[100:] for k, v in table.items()})
+    table, iou, groups, kinds = known(200)
+    half = {name: column[:100] for name, column in table.items()}
+    fitted = calibrate(half, iou[:100].tolist(), groups[:100], kinds[:100])
+    rest = {name: column[100:] for name, column in table.items()}
+    expected = fitted.expected_iou(rest, kinds[100:])
     assert np.corrcoef(expected, iou[100:])[0, 1] > 0.95
     assert np.abs(expected - iou[100:]).mean() < 0.05
 
 
 def test_a_calibration_is_the_same_when_read_back() -> None:
-    table, iou, groups = known(40)
-    fitted = calibrate(table, iou.tolist(), groups)
+    table, iou, groups, kinds = known(40)
+    fitted = calibrate(table, iou.tolist(), groups, kinds)
     back = Calibration.from_json(fitted.to_json())
-    assert (back.expected_iou(table) == fitted.expected_iou(table)).all()
+    assert (back.expected_iou(table, kinds) == fitted.expected_iou(table, kinds)).all()
+
+
+def test_a_kind_that_is_outlined_freely_is_trusted_less_and_an_unknown_one_is_between() -> None:
+    """The IoU's logit is lower by 1.5 for stains than for cracks of the same figures."""
+    table, iou, groups, kinds = known(80)
+    worse = expit(logit(iou.clip(0.02, 0.98)) - 1.5 * (np.array(kinds) == "stain"))
+    fitted = calibrate(table, worse.tolist(), groups, kinds)
+    one = {name: np.full(3, column.mean(), np.float32) for name, column in table.items()}
+    crack, other, stain = fitted.expected_iou(one, ["crack", "dent", "stain"])
+    assert logit(crack) - logit(stain) == pytest.approx(1.5, abs=0.15)
+    assert stain < other < crack
+
+
+def test_each_group_is_expected_by_the_others_alone() -> None:
+    table, iou, groups, kinds = known(40)
+    expected = cross_expected(table, iou.tolist(), groups, kinds)
+    assert np.corrcoef(expected, iou)[0, 1] > 0.9
+    first = np.array(groups) == groups[0]
+    changed = np.where(first, 1 - iou, iou)  # what a group's own masks are says nothing of them
+    again = cross_expected(table, changed.tolist(), groups, kinds)
+    assert (again[first] == expected[first]).all()
+    assert not (again[~first] == expected[~first]).all()
+
+
+def test_one_group_expects_nothing_of_itself() -> None:
+    table, iou, _, kinds = known(4)
+    assert np.isnan(cross_expected(table, iou.tolist(), ["a"] * 4, kinds)).all()
+
+
+def test_masks_get_what_is_expected_of_them_and_failed_ones_nothing() -> None:
+    table, iou, groups, kinds = known(40)
+    fitted = calibrate(table, iou.tolist(), groups, kinds)
+    two = {name: column[:2] for name, column in table.items()}
+    empty = encode(np.zeros((4, 4), bool))
+    made = fitted.trusted(Masks((empty, empty), np.array([False, True]), two), kinds[:2])
+    wanted = float(fitted.expected_iou(two, kinds[:2])[0])
+    assert made.quality["expected_iou"].tolist() == [pytest.approx(wanted), 0.0]
+    none = fitted.trusted(Masks((), np.zeros(0, bool), {}), [])
+    assert len(none.quality["expected_iou"]) == 0
 
 
 def test_a_figure_that_never_varies_does_no_harm() -> None:
-    table, iou, groups = known(40)
+    table, iou, groups, kinds = known(40)
     table["constant"] = np.ones(40, np.float32)
-    assert np.isfinite(calibrate(table, iou.tolist(), groups).expected_iou(table)).all()
+    fitted = calibrate(table, iou.tolist(), groups, kinds)
+    assert np.isfinite(fitted.expected_iou(table, kinds)).all()
 
 
 def test_masks_far_from_all_that_was_seen_get_a_finite_expectation() -> None:
-    table, iou, groups = known(40)
+    table, iou, groups, kinds = known(40)
     strange = {"good": np.array([1e6], np.float32), "noise": np.array([-1e6], np.float32)}
-    expected = calibrate(table, iou.tolist(), groups).expected_iou(strange)
+    expected = calibrate(table, iou.tolist(), groups, kinds).expected_iou(strange, ["crack"])
     assert 0 <= float(expected[0]) <= 1
 
 
 def test_one_mask_calibrates_nothing() -> None:
     with pytest.raises(ValueError, match="at least two"):
-        calibrate({"a": np.ones(1, np.float32)}, [0.5], ["x"])
+        calibrate({"a": np.ones(1, np.float32)}, [0.5], ["x"], ["crack"])

@@ -14,7 +14,7 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.models import ultralytics_offline
 from pipeline.models.looks import Looks
 from pipeline.models.sam2 import Sam2Segmenter, load_sam2
-from pipeline.models.sam_model import open_segmenter
+from pipeline.models.sam_model import open_cutter
 from pipeline.models.weights import Entry, Weights, WeightsStore
 from pipeline.storage import sha256_of
 
@@ -53,7 +53,7 @@ def test_it_is_opened_by_name_once_its_file_is_what_it_should_be(published: Path
     digest = sha256_of(published)
     entry = Entry("sam2.1_tiny", published.name, "", "Apache-2.0", digest)
     store = WeightsStore(published.parent, {"sam2.1_tiny": entry})
-    segmenter, name, used = open_segmenter("sam2.1_tiny", {}, CPU, store=store)
+    segmenter, _, name, used = open_cutter("sam2.1_tiny", {}, CPU, store=store)
     assert (name, used) == ("sam2.1_tiny", {"sam2.1_tiny": digest})
     image = np.zeros((40, 40, 3), np.uint8)
     assert len(segmenter.segment(image, as_boxes([[5, 5, 30, 30]])).masks) == 1

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import sam_left_out
 from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.models.looks import Looks
 from pipeline.models.sam_trials import Target
 from pipeline.sam_shop import Shop
-from pipeline.stages import finetune_sam as stage
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.segment import segment
@@ -45,7 +45,7 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stage, "_FEWEST_TO_CALIBRATE", 4)
+    monkeypatch.setattr(sam_left_out, "FEWEST_TO_CALIBRATE", 4)
 
 
 def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
@@ -59,6 +59,10 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
         assert set(found[way]["by_category"]) == {"crack", "stain"}
     assert found["box_fill"]["mask_iou"][0] == 1.0  # the product's masks fill their boxes
     assert found["calibrated_on"] == 12  # from true and from moved boxes
+    assert found["left_out"]["masks"] == 6
+    assert found["left_out"]["mask_iou"][0] > 0
+    low, high = found["left_out"]["rank_of_expected_iou"][1:]
+    assert -1 <= low <= high <= 1
     assert isinstance(found["memory"]["gain_on_left_out"], float)  # tried, used where it gains
     assert found["robustness"]["shift"]["box-fill"][0] == 1.0
     assert found["robustness"]["shift"]["box-fill"][-1] < 0.8
@@ -145,8 +149,10 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
         for name in ("close", "moved", "whole")
         for n, gain in enumerate(gains)
     ]
-    chosen = stage._chosen(QUICK, Looks(), known, rows)
+    chosen = sam_left_out.choose(QUICK, Looks(), known, rows)
     assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
     assert chosen.looks.zoom_below > 0.1  # closely, for on the whole image all were worse
     assert chosen.calibration is not None
     assert chosen.calibration.masks == 8  # of the chosen way, from true and from moved boxes
+    assert chosen.true.tolist() == pytest.approx([0.5 + (g if used else 0) for g in gains])
+    assert chosen.expected.shape == (4,)
