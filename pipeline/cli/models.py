@@ -54,7 +54,7 @@ def finetune_yolo(
 @click.command("finetune-sam")
 @click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
 @options(OUTPUT, SEED, DEVICE, CONFIG, SET)
-@click.option("--sam", help=f"SAM to start from [mobile_sam]: {SAMS}.")
+@click.option("--sam", help=f"SAM to start from [mobile_sam]: {SAMS}, or one tuned before.")
 @click.option(
     "--tune", type=click.Choice(["decoder", "prompts", "encoder"]), help="What learns [decoder]."
 )

