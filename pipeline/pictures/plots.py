@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.storage import write_bytes
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#d64545", "#7b8794"
-_LINES = (_SOFT, _ACCENT, "#334e68", "#829ab1")
+_LINES = (_SOFT, _ACCENT, "#334e68", "#829ab1", "#f0b429", "#3fb06d")
+_MARKERS = "os^Dvp"
 
 
 def training_curves(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -72,7 +73,8 @@ def curves(
     figure, axes = _figure(1, len(panels), (4.5 * len(panels), 3.4))
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for index, (name, values) in enumerate(lines.items()):
-            axis.plot(positions, values, marker="o", color=_LINES[index % len(_LINES)], label=name)
+            colour, marker = _LINES[index % len(_LINES)], _MARKERS[index % len(_MARKERS)]
+            axis.plot(positions, values, marker=marker, color=colour, label=name)
         axis.set(title=title, xlabel=across, ylabel=up, ylim=(0, 1))
         axis.legend(frameon=False)
     _save(figure, path)
@@ -86,8 +88,9 @@ def reliability(
     equal parts of them all."""
     figure, axes = _figure(1, 1, (4.6, 4.4))
     axes[0].plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
-    for (name, pair), marker in zip(series.items(), "o^sD", strict=False):
-        axes[0].scatter(*pair, s=14, alpha=0.5, color=_SOFT, marker=marker, label=name)
+    for index, (name, pair) in enumerate(series.items()):
+        colour, marker = ("#829ab1", "#334e68")[index % 2], _MARKERS[index % len(_MARKERS)]
+        axes[0].scatter(*pair, s=14, alpha=0.5, color=colour, marker=marker, label=name)
     expected, found = (np.concatenate([pair[i] for pair in series.values()]) for i in (0, 1))
     parts = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
     points = [(expected[part].mean(), found[part].mean()) for part in parts if len(part)]

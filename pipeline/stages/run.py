@@ -84,7 +84,9 @@ def _steps(config: RunConfig, root: Path, products: list[Path]) -> list[Step]:
     if config.tune_sam:
         chosen = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
         tune = partial(finetune_sam, data, root / "sam", chosen, device)
-        steps.append(Step("finetune-sam", root / "sam", _plain(chosen), [data], tune))
+        start = Path(chosen.sam)  # a name, or a folder of an earlier tuning
+        inputs = [data, start] if start.is_dir() else [data]
+        steps.append(Step("finetune-sam", root / "sam", _plain(chosen), inputs, tune))
         tuned = config.segment.model_copy(update={"sam": str(root / "sam")})
         config = config.model_copy(update={"segment": tuned})
     steps += _masks(config, root, truth, "truth", None)
