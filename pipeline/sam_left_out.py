@@ -123,8 +123,6 @@ def choose(
 ) -> Chosen:
     """By measured gain, below which size to look closely, and whether to heed the memory: if it
     gains more than its standard error over photos. Then the expected IoU of what was chosen."""
-    from pipeline.models.quality import calibrate, cross_expected
-
     if not left_out:
         say("too few photos to calibrate: masks will carry no expected IoU")
         return Chosen(looks)
@@ -155,6 +153,13 @@ def choose(
         for row in left_out
         if row["memory"] == remember and (row["try"] == "whole") != (extents[row["target"]] < size)
     ]
+    return _told(Chosen(replace(looks, zoom_below=size), bool(remember), gain), known, kept)
+
+
+def _told(chosen: Chosen, known: Sequence[Target], kept: Sequence[Mapping[str, Any]]) -> Chosen:
+    """A choice with the IoU to expect of masks cut so, from the rows of those that were."""
+    from pipeline.models.quality import calibrate, cross_expected
+
     names = sorted(kept[0]["quality"])
     table = {
         name: np.array([row["quality"].get(name, 0) for row in kept], np.float32) for name in names
@@ -168,13 +173,11 @@ def choose(
     )
     places = [n for n, row in enumerate(kept) if row["try"] != "moved"]
     order = sorted(places, key=lambda n: kept[n]["target"])
-    return Chosen(
-        replace(looks, zoom_below=size),
-        bool(remember),
-        gain,
-        calibrate(*masks),
-        np.array(masks[1])[order],
-        cross_expected(*masks)[order],
+    return replace(
+        chosen,
+        calibration=calibrate(*masks),
+        true=np.array(masks[1])[order],
+        expected=cross_expected(*masks)[order],
     )
 
 
