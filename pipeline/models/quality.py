@@ -136,7 +136,7 @@ class Calibration:
         centre, spread, weights = (
             np.asarray(raw[key], np.float64) for key in ("centre", "spread", "weights")
         )
-        names, kinds = tuple(raw["names"]), tuple(raw["kinds"])
+        names, kinds = tuple(raw["names"]), tuple(raw.get("kinds", ()))  # none before 0.6
         return cls(names, centre, spread, kinds, weights, int(raw["masks"]))
 
 

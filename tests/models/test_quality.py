@@ -66,6 +66,14 @@ def test_a_calibration_is_the_same_when_read_back() -> None:
     assert (back.expected_iou(table, kinds) == fitted.expected_iou(table, kinds)).all()
 
 
+def test_a_calibration_of_before_kinds_is_read() -> None:
+    table, iou, groups, _ = known(40)
+    raw = calibrate(table, iou.tolist(), groups, []).to_json()
+    raw.pop("kinds")
+    old = Calibration.from_json(raw)
+    assert np.isfinite(old.expected_iou(table, ["crack"] * 40)).all()
+
+
 def test_a_kind_that_is_outlined_freely_is_trusted_less_and_an_unknown_one_is_between() -> None:
     """The IoU's logit is lower by 1.5 for stains than for cracks of the same figures."""
     table, iou, groups, kinds = known(80)

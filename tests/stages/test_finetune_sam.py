@@ -129,6 +129,11 @@ def test_a_sam_with_adapters_is_no_start(data: Path, tmp_path: Path) -> None:
         finetune_sam(data, tmp_path / "second", second, "cpu")
 
 
+def test_a_sam_2_is_no_start(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sam2\.1_tiny is a SAM 2, which is not tuned here"):
+        finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update={"sam": "sam2.1_tiny"}), "cpu")
+
+
 def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
     update = {"masks": 3, "robustness": False, "compare": False}
     found = finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update=update), "cpu")
