@@ -130,7 +130,7 @@ def choose(
     for row in left_out:
         column = ious.setdefault((row["memory"], row["try"]), np.zeros(len(known)))
         column[row["target"]] = row["iou"]
-    extents = np.array([_extent(target) for target in known])
+    extents = np.array([target.longer_side / max(target.record.size) for target in known])
     fixed = config.looks.zoom_below
     sizes = (*_SIZES, ALWAYS) if fixed is None else (fixed,)
 
@@ -165,23 +165,13 @@ def _told(chosen: Chosen, known: Sequence[Target], kept: Sequence[Mapping[str, A
         name: np.array([row["quality"].get(name, 0) for row in kept], np.float32) for name in names
     }
     of_row = [known[row["target"]] for row in kept]
-    masks = (
-        table,
-        [row["iou"] for row in kept],
-        [target.group for target in of_row],
-        [target.category for target in of_row],
-    )
+    ious = [row["iou"] for row in kept]
+    groups, kinds = [target.group for target in of_row], [target.category for target in of_row]
     places = [n for n, row in enumerate(kept) if row["try"] != "moved"]
     order = sorted(places, key=lambda n: kept[n]["target"])
     return replace(
         chosen,
-        calibration=calibrate(*masks),
-        true=np.array(masks[1])[order],
-        expected=cross_expected(*masks)[order],
+        calibration=calibrate(table, ious, kinds),
+        true=np.array(ious)[order],
+        expected=cross_expected(table, ious, groups, kinds)[order],
     )
-
-
-def _extent(target: Target) -> float:
-    """The box's longer side to the image's."""
-    box = target.box
-    return float(max(box[2] - box[0], box[3] - box[1]) / max(target.record.size))

@@ -16,7 +16,7 @@ from pipeline.geometry.polygons import patch_iou
 from pipeline.types import Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
-_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
 _FAR = 3.0  # deviations at which a figure is held
 _KIND = 2.0  # a kind's offset is shrunk to zero as if it were half as large
@@ -141,15 +141,13 @@ class Calibration:
 
 
 def calibrate(
-    table: Mapping[str, NDArray[np.float32]],
-    true_iou: Sequence[float],
-    groups: Sequence[str],
-    kinds: Sequence[str],
+    table: Mapping[str, NDArray[np.float32]], true_iou: Sequence[float], kinds: Sequence[str]
 ) -> Calibration:
-    """Fit by ridge regression of the IoU's logit; the penalty that predicts left-out groups best.
+    """Fit by ridge regression of the IoU's logit, the mean of many penalties: which is best cannot
+    be told from a few dozen masks, and to choose one by left-out photos ranks new masks worse.
 
-    table: named columns (N,). groups: pictures of one object share a name. kinds: the category of
-    each. Raises ValueError for fewer than two masks.
+    table: named columns (N,). kinds: the category of each. Raises ValueError for fewer than two
+    masks.
     """
     if len(true_iou) < 2:
         raise ValueError("a calibration needs at least two masks")
@@ -159,23 +157,9 @@ def calibrate(
     known = tuple(sorted(set(kinds)))
     empty = Calibration(names, centre, spread, known, np.zeros(0), len(true_iou))
     rows = empty._rows(table, kinds)
-    clipped = np.clip(np.asarray(true_iou, np.float64), *_LIMITS)
-    target = logit(clipped)
-    folds = _dealt(groups)
-
-    def error(penalty: float) -> float:
-        total = 0.0
-        for fold in np.unique(folds):
-            held = folds == fold
-            if held.all():
-                return float("inf")
-            weights = _ridge(rows[~held], target[~held], penalty)
-            guess = expit(rows[held] @ weights)
-            total += float(((guess - clipped[held]) ** 2).sum())
-        return total
-
-    penalty = min(_PENALTIES, key=lambda value: (error(value), -value))
-    return replace(empty, weights=_ridge(rows, target, penalty))
+    target = logit(np.clip(np.asarray(true_iou, np.float64), *_LIMITS))
+    weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)
+    return replace(empty, weights=weights)
 
 
 def cross_expected(
@@ -185,8 +169,11 @@ def cross_expected(
     kinds: Sequence[str],
 ) -> NDArray[np.float32]:
     """(N,): the IoU to expect of each mask by a calibration on the other groups' masks, a tenth of
-    the groups at a time; NaN where too few are left. Parameters as of `calibrate`."""
-    folds = _dealt(groups)
+    the groups at a time; NaN where too few are left.
+
+    groups: pictures of one object share a name. The others as of `calibrate`.
+    """
+    folds = np.unique(np.asarray(groups), return_inverse=True)[1] % 10
     iou, named = np.asarray(true_iou), np.asarray(kinds)
     expected = np.full(len(iou), np.nan, np.float32)
     for fold in np.unique(folds):
@@ -195,15 +182,9 @@ def cross_expected(
             continue
         rest = {name: column[~held] for name, column in table.items()}
         own = {name: column[held] for name, column in table.items()}
-        others = [group for group, out in zip(groups, held, strict=True) if not out]
-        fitted = calibrate(rest, iou[~held].tolist(), others, named[~held].tolist())
+        fitted = calibrate(rest, iou[~held].tolist(), named[~held].tolist())
         expected[held] = fitted.expected_iou(own, named[held].tolist())
     return expected
-
-
-def _dealt(groups: Sequence[str]) -> NDArray[np.int64]:
-    """(N,): groups dealt to ten folds."""
-    return np.asarray(np.unique(np.asarray(groups), return_inverse=True)[1] % 10)
 
 
 def _ridge(

