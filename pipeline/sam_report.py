@@ -114,12 +114,12 @@ def trust(
     return found
 
 
-def left_out(
-    expected: NDArray[np.float32], true: NDArray[np.float64], known: Sequence[Target]
+def trusted(
+    expected: NDArray[np.float32], true: NDArray[np.float64], unseen: Sequence[Target]
 ) -> dict[str, Any]:
-    """What the masks that were left out in turn say: their IoU, and how well it was expected."""
-    groups = [target.group for target in known]
-    return {"masks": len(known), "mask_iou": _mean(true, groups), **trust(expected, true, groups)}
+    """The IoU of masks that SAM had not seen, and how well it was expected."""
+    groups = [target.group for target in unseen]
+    return {"masks": len(unseen), "mask_iou": _mean(true, groups), **trust(expected, true, groups)}
 
 
 def robustness(

@@ -42,7 +42,7 @@ def finetune_sam(
     from pipeline.models.devices import seed_all
     from pipeline.models.sam_trials import few
     from pipeline.pictures.plots import reliability
-    from pipeline.sam_report import left_out
+    from pipeline.sam_report import trusted
 
     known, held = _targets(data, ("train", "val")), _targets(data, ("test",))
     known = few(known, config.masks, config.seed)
@@ -81,7 +81,7 @@ def finetune_sam(
         unseen = {}
         if chosen.calibration:
             unseen["left out in turn"] = (chosen.expected, chosen.true)
-            summary["left_out"] = left_out(chosen.expected, chosen.true, known)
+            summary["left_out"] = trusted(*unseen["left out in turn"], known)
         if held:
             figures, trial = _tried(shop, learned, known, held, folder)
             summary |= figures
@@ -91,6 +91,8 @@ def finetune_sam(
             say("no masks are held out as test: the tuned SAM was not tried")
         if unseen:
             reliability(folder / "reliability.png", unseen)
+            expected, true = (np.concatenate([p[i] for p in unseen.values()]) for i in (0, 1))
+            summary["unseen"] = trusted(expected, true, [*known, *held])
         record.write(folder, summary, inputs)
     return summary
 

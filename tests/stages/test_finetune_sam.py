@@ -62,7 +62,8 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert found["calibrated_on"] == 12  # from true and from moved boxes
     assert found["left_out"]["masks"] == 6
     assert found["left_out"]["mask_iou"][0] > 0
-    low, high = found["left_out"]["rank_of_expected_iou"][1:]
+    assert found["unseen"]["masks"] == 6 + 2
+    low, high = found["unseen"]["rank_of_expected_iou"][1:]
     assert -1 <= low <= high <= 1
     assert isinstance(found["memory"]["gain_on_left_out"], float)  # tried, used where it gains
     assert found["robustness"]["shift"]["box-fill"][0] == 1.0
