@@ -101,8 +101,9 @@ class Tuner:
         if tune == "encoder":
             if close_network is None:
                 raise ValueError("adapters need the image encoder")
-            self.adapted = copy.deepcopy(close_network).to(self.device)
+            self.adapted = copy.deepcopy(close_network)
             self._adapters = add_adapters(self.adapted, rank)
+            self.adapted.to(self.device)  # the adapters with it
         for parameter in learning:
             parameter.requires_grad_(True)
         self._learning = learning

