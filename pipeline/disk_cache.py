@@ -29,7 +29,8 @@ def cache_folder() -> Path:
 
 
 class DiskCache:
-    """Bytes by key, of at most `limit` in all; the longest unused go first.
+    """Bytes by key, of at most `limit` in all; the longest unused go first. A limit of 0 keeps
+    nothing, and finds nothing that others kept.
 
     Entries appear whole or not at all, and a damaged one counts as absent, so that processes may
     share a folder and be killed at any time. Where the disk refuses, work goes on without.
@@ -43,6 +44,8 @@ class DiskCache:
 
     def get(self, key: str) -> bytes | None:
         """The entry's bytes, or None."""
+        if self.limit <= 0:
+            return None
         path = self._path(key)
         with suppress(OSError):
             data = path.read_bytes()

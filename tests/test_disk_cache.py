@@ -59,9 +59,11 @@ def test_the_longest_unused_go_when_the_limit_is_passed(tmp_path: Path) -> None:
     assert sum(p.stat().st_size for p in tmp_path.rglob("*.kept")) <= cache.limit
 
 
-def test_a_limit_of_nothing_keeps_nothing(tmp_path: Path) -> None:
+def test_a_limit_of_nothing_keeps_nothing_and_finds_nothing(tmp_path: Path) -> None:
     DiskCache(tmp_path, 0).put(key_of("x"), entry(0))
-    assert not list(tmp_path.rglob("*.kept"))
+    assert DiskCache(tmp_path, BIG).get(key_of("x")) is None
+    DiskCache(tmp_path, BIG).put(key_of("x"), entry(0))
+    assert DiskCache(tmp_path, 0).get(key_of("x")) is None
 
 
 def test_a_disk_that_refuses_does_not_stop_the_work(tmp_path: Path) -> None:

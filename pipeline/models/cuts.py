@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import Boxes, area, clip
 from pipeline.geometry.patches import Patch, tight
 from pipeline.geometry.windows import Window, put_back, turned_back
-from pipeline.models.looks import Look
+from pipeline.models.looks import Look, padded
+from pipeline.models.quality import quality_table
+from pipeline.types import Image, Masks
 
 Logits = NDArray[np.float32]
 _CERTAIN = 8.0  # logits; beyond, one look's answer would outvote the others'
@@ -46,6 +50,27 @@ class Remembered(NamedTuple):
         part = self.ratio[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
         logits[y0 - found.y : y1 - found.y, x0 - found.x : x1 - found.x] += part
         return found._replace(logits=logits)
+
+
+def masks_of(
+    image: Image,
+    boxes: Boxes,
+    pad: float,
+    cut_out: Callable[[Boxes], Iterable[tuple[Patch, dict[str, float]]]],
+) -> Masks:
+    """A row for each box (N, 4), widened by `pad` of its sides, from what `cut_out` makes of those
+    with pixels inside the image: a mask and its figures each. The others, and those whose mask is
+    empty, are failed."""
+    height, width = image.shape[:2]
+    inside = clip(padded(boxes, pad), height, width)
+    usable = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (area(inside) > 0))
+    patches = [Patch(0, 0, np.zeros((0, 0), bool))] * len(boxes)
+    figures: list[dict[str, float]] = [{} for _ in range(len(boxes))]
+    for row, made in zip(usable, cut_out(inside[usable]), strict=True):
+        patches[row], figures[row] = made
+    failed = np.array([not patch.pixels.size for patch in patches], dtype=bool)
+    masks = tuple(mask_geometry.encode_patches(patches, height, width))
+    return Masks(masks, failed, quality_table(figures))
 
 
 def consensus(

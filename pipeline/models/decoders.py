@@ -20,13 +20,17 @@ from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam_network import DecoderCore, Prompts, decode, decoder_inputs
 
 Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+_CELLS = 2 * 64**2  # two prompts on whole images, 32 on close looks of 256 px
+_CELLS_ON_GPU = 64 * 64**2
 
 
 class PromptDecoder(Protocol):
     """B pictures' embeddings, each with its prompt, to four masks each: logits (B, 4, S/4, S/4)
-    and predicted IoU (B, 4). `key` names what an answer depends on but these."""
+    and predicted IoU (B, 4). `key` names what an answer depends on but these; about `cells` cells
+    of embeddings at once are decoded quickest."""
 
     key: str
+    cells: int
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
         """embeddings: each (256, S/16, S/16) float16; prompts as `sam_network.Prompts`, on the
@@ -42,11 +46,12 @@ class TorchDecoder:
         self.network = network.to(device).eval()
         self.device = device
         self.key = f"{key} torch"
+        self.cells = _CELLS if device.type == "cpu" else _CELLS_ON_GPU
 
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
         """See `PromptDecoder`."""
-        seen = torch.from_numpy(np.stack(embeddings)).to(self.device).float()
+        seen = _stacked(embeddings, self.device)
         logits, rated = decode(self.network, seen, prompts.to(self.device))
         return logits.cpu().numpy(), rated.cpu().numpy()
 
@@ -54,6 +59,8 @@ class TorchDecoder:
 class OpenVinoDecoder:
     """The decoder compiled for this CPU in float32, at its first use; its graph takes seconds to
     trace and is kept in the cache. A `PromptDecoder`."""
+
+    cells = _CELLS
 
     def __init__(self, network: Any, key: str, cache: DiskCache) -> None:
         """`key` names the network's weights."""
@@ -64,7 +71,7 @@ class OpenVinoDecoder:
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
         """See `PromptDecoder`."""
-        seen = torch.from_numpy(np.stack(embeddings)).float()
+        seen = _stacked(embeddings, torch.device("cpu"))
         told = decoder_inputs(self.network, seen, prompts)
         answer = self._compiled([part.numpy() for part in told])
         return np.array(answer[0], np.float32), np.array(answer[1], np.float32)
@@ -83,6 +90,15 @@ class OpenVinoDecoder:
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
         return core.compile_model(core.read_model(graph, weights), "CPU", options)
+
+
+def _stacked(embeddings: Sequence[Embedding], device: torch.device) -> torch.Tensor:
+    """(B, 256, S/16, S/16) float32; one that all prompts share is carried over once."""
+    first = embeddings[0]
+    if all(embedding is first for embedding in embeddings):
+        shared = torch.from_numpy(first)[None].to(device).float()
+        return shared.expand(len(embeddings), -1, -1, -1)
+    return torch.from_numpy(np.stack(embeddings)).to(device).float()
 
 
 def _traced(openvino: Any, network: Any) -> tuple[bytes, bytes]:

@@ -25,6 +25,7 @@ from pipeline.types import Image
 
 Engine = Literal["auto", "torch", "openvino"]
 STRIDE = 16  # pixels of a picture to one of its embedding
+_PIXELS_ON_GPU = 8 * 1024**2  # encoded at once
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # segment-anything's Sam.pixel_mean
 _STD = np.array([58.395, 57.12, 57.375], np.float32)
 
@@ -54,14 +55,12 @@ def normalised(picture: Image, side: int) -> NDArray[np.float32]:
 class TorchEncoder:
     """The encoder as it is, in float32 on a CPU and bfloat16 on a GPU. An `ImageEncoder`."""
 
-    def __init__(
-        self, network: torch.nn.Module, key: str, side: int, device: torch.device, batch: int = 8
-    ) -> None:
-        """`key` names the weights; up to `batch` pictures go at once on a GPU."""
+    def __init__(self, network: torch.nn.Module, key: str, side: int, device: torch.device) -> None:
+        """`key` names the weights; several pictures go at once on a GPU."""
         self.network = network.to(device).eval()
         self.side = side
         self.device = device
-        self.batch = batch if device.type == "cuda" else 1
+        self.batch = max(1, _PIXELS_ON_GPU // side**2) if device.type == "cuda" else 1
         self.key = f"{key} {side} torch {'bf16' if device.type == 'cuda' else 'f32'}"
 
     @torch.inference_mode()

@@ -59,24 +59,25 @@ def shrunk(image: Image, side: int) -> Image:
 
 
 def close_looks(
-    image: Image,
-    box: NDArray[np.float32],
-    encoder: ImageEncoder,
-    zooms: Sequence[float],
-    turns: int,
-) -> list[Look]:
-    """The part around a box (4,) at each zoom, in the first `turns` of the eight positions."""
-    windows = [around(box, zoom) for zoom in zooms]
-    seen = [(window, turn) for window in windows for turn in range(turns)]
-    shown = {window: cut(image, window, encoder.side) for window in windows}
-    pictures = [np.asarray(turned(shown[window], turn), np.uint8) for window, turn in seen]
-    embeddings = encoder.encode(pictures)
-    return [Look(*where, embedding) for where, embedding in zip(seen, embeddings, strict=True)]
+    image: Image, boxes: Boxes, encoder: ImageEncoder, zooms: Sequence[float], turns: int
+) -> list[list[Look]]:
+    """The part around each box (N, 4) at each zoom, in the first `turns` of the eight positions."""
+    windows = [[around(box, zoom) for zoom in zooms] for box in boxes]
+    shown = {w: cut(image, w, encoder.side) for about in windows for w in about}
+    seen = [[(window, turn) for window in about for turn in range(turns)] for about in windows]
+    pictures = [turned(shown[window], turn) for each in seen for window, turn in each]
+    embeddings = iter(encoder.encode([np.asarray(picture, np.uint8) for picture in pictures]))
+    return [[Look(*where, next(embeddings)) for where in each] for each in seen]
 
 
 def prompt_box(box: NDArray[np.float32], look: Look, side: int) -> Boxes:
     """A box (4,) of the image as (1, 4) pixels of a look's picture."""
     return turned_boxes(into(as_boxes(box), look.window, side), look.turn, side)
+
+
+def prompt_point(point: NDArray[np.float32], look: Look, side: int) -> NDArray[np.float32]:
+    """A point (2,) of the image as (1, 2) pixels of a look's picture."""
+    return prompt_box(np.concatenate([point, point]).astype(np.float32), look, side)[:, :2]
 
 
 def moved_boxes(box: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:

@@ -6,18 +6,28 @@ part around its box at several zooms and in several positions, over whose answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import Boxes, area, as_boxes, clip
+from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.windows import Window
 from pipeline.memory import keep_freed_memory
-from pipeline.models.cuts import Cut, Logits, Remembered, consensus, inmost, limited, patch_of
+from pipeline.models.cuts import (
+    Cut,
+    Logits,
+    Remembered,
+    consensus,
+    inmost,
+    limited,
+    masks_of,
+    patch_of,
+)
 from pipeline.models.decoders import PromptDecoder
 from pipeline.models.encoders import STRIDE, ImageEncoder
 from pipeline.models.looks import (
@@ -28,16 +38,34 @@ from pipeline.models.looks import (
     moved_boxes,
     padded,
     prompt_box,
+    prompt_point,
     shrunk,
 )
 from pipeline.models.patch_memory import PatchMemory
-from pipeline.models.quality import measures, quality_table
+from pipeline.models.quality import measures
 from pipeline.models.sam_network import Prompts
 from pipeline.types import Image, Masks
 
-_BATCH = 8  # pictures decoded at once
+_OBJECTS = 16  # seen and decoded together
 _ABOUT = 0.25  # of a box's sides, about it
 _MANY_LOGITS = 32.0  # what segment-anything clips its own mask prompts to in training
+
+
+class Question(NamedTuple):
+    """What SAM is asked: a box (4,) of one look's picture, with a point (2,) of the image, and
+    logits (S, S) of a first mask."""
+
+    look: Look
+    box: NDArray[np.float32]
+    point: NDArray[np.float32] | None = None
+    first: Logits | None = None
+
+
+class Answer(NamedTuple):
+    """A mask's logits (S, S) in the look's own position, and the IoU that SAM expects of it."""
+
+    logits: Logits
+    predicted_iou: float
 
 
 class SamSegmenter:
@@ -69,58 +97,68 @@ class SamSegmenter:
         without pixels inside the image, or whose mask comes out empty, is marked failed, has an
         empty mask, and 0 for every figure.
         """
-        height, width = image.shape[:2]
-        clipped = clip(padded(boxes, self.looks.pad), height, width)
-        usable = np.isfinite(boxes).all(axis=1) & (area(clipped) > 0)
-        patches = [Patch(0, 0, np.zeros((0, 0), bool))] * len(boxes)
-        figures: list[dict[str, float]] = [{} for _ in range(len(boxes))]
-        whole: list[Look] = []
-        for row in np.flatnonzero(usable):
-            looks = self._looks(image, clipped[row], whole)
-            patches[row], figures[row] = self._object(image, looks, clipped[row], heatmap)
-        failed = np.array([not patch.pixels.size for patch in patches], dtype=bool)
-        return Masks(
-            masks=tuple(mask_geometry.encode_patches(patches, height, width)),
-            failed=failed,
-            quality=quality_table(figures),
-        )
+        return masks_of(image, boxes, self.looks.pad, lambda b: self._cut_out(image, b, heatmap))
 
-    def _looks(self, image: Image, box: NDArray[np.float32], whole: list[Look]) -> list[Look]:
-        """The looks at one object; the one at the whole image is made once, and kept in `whole`."""
+    def _cut_out(
+        self, image: Image, boxes: Boxes, heatmap: Logits | None
+    ) -> Iterator[tuple[Patch, dict[str, float]]]:
+        """Each object's mask and figures."""
+        whole: list[Look] = []
+        for start in range(0, len(boxes), _OBJECTS):
+            some = boxes[start : start + _OBJECTS]
+            asked = []
+            for box, looks in zip(some, self._looks(image, some, whole), strict=True):
+                point = None if heatmap is None else highest(heatmap, box)
+                asked.append([Question(look, box, point) for look in looks])
+            yield from self._objects(image, asked)
+
+    def _looks(self, image: Image, boxes: Boxes, whole: list[Look]) -> list[list[Look]]:
+        """The looks at each object; the one at the whole image is made once, kept in `whole`."""
         longest = max(image.shape[:2])
-        if max(box[2] - box[0], box[3] - box[1]) < self.looks.zoom_below * longest:
-            return close_looks(image, box, self.close, self.looks.zooms, self.looks.turns)
-        if not whole:
+        near = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) < self.looks.zoom_below * longest
+        if not near.all() and not whole:
             window = Window(0.0, 0.0, float(longest))
             whole.append(Look(window, 0, self.whole.encode([shrunk(image, self.whole.side)])[0]))
-        return whole
+        close = close_looks(image, boxes[near], self.close, self.looks.zooms, self.looks.turns)
+        closely = iter(close)
+        return [next(closely) if is_near else whole for is_near in near]
 
-    def _object(
-        self,
-        image: Image,
-        looks: Sequence[Look],
-        box: NDArray[np.float32],
-        heatmap: Logits | None,
-    ) -> tuple[Patch, dict[str, float]]:
+    def _objects(
+        self, image: Image, asked: Sequence[Sequence[Question]]
+    ) -> Iterator[tuple[Patch, dict[str, float]]]:
+        """The mask and figures of objects, each asked of by its looks."""
         size = (image.shape[0], image.shape[1])
-        known = self._remembered(image, box)
-        point = None if heatmap is None else highest(heatmap, box)
-        boxes = np.repeat(as_boxes(box), len(looks), axis=0)
-        logits, predicted = self._answers(looks, boxes, point, None)
-        found = known.told(consensus(looks, logits, predicted, size))
+        known = [self._remembered(image, questions[0].box) for questions in asked]
+
+        def cuts(answered: Sequence[Sequence[Answer]]) -> list[Cut]:
+            looks = ([question.look for question in questions] for questions in asked)
+            each = zip(known, looks, answered, strict=True)
+            return [told.told(_agreed(some, answers, size)) for told, some, answers in each]
+
+        answered = self._answers(asked)
         for _ in range(1, self.looks.rounds):
-            if self.looks.point:
-                point = inmost(found)
-            logits, predicted = self._answers(looks, boxes, point, logits)
-            found = known.told(consensus(looks, logits, predicted, size))
-        limits = None if self.looks.reach is None else padded(as_boxes(box), self.looks.reach)[0]
-        patch = patch_of(found, limits)
-        if not patch.pixels.size:
-            return patch, {}
-        single = [limited(other, limits) for other in found.single]
-        others = self._tried(looks[0], box, size)
-        tried = [patch_of(known.told(other), limits) for other in others]
-        return patch, measures(patch, found, box, size, single, tried)
+            points = [inmost(cut) for cut in cuts(answered)] if self.looks.point else None
+            asked = [
+                [
+                    q._replace(first=a.logits, point=points[n] if points else q.point)
+                    for q, a in zip(questions, answers, strict=True)
+                ]
+                for n, (questions, answers) in enumerate(zip(asked, answered, strict=True))
+            ]
+            answered = self._answers(asked)
+        found = cuts(answered)
+        beside = self._beside([questions[0] for questions in asked])
+        for cut, questions, told, others in zip(found, asked, known, beside, strict=True):
+            look, box = questions[0].look, questions[0].box
+            reach = self.looks.reach
+            limits = None if reach is None else padded(as_boxes(box), reach)[0]
+            patch = patch_of(cut, limits)
+            if not patch.pixels.size:
+                yield patch, {}
+                continue
+            single = [limited(other, limits) for other in cut.single]
+            tried = [patch_of(told.told(_agreed([look], [a], size)), limits) for a in others]
+            yield patch, measures(patch, cut, box, size, single, tried)
 
     def _remembered(self, image: Image, box: NDArray[np.float32]) -> Remembered:
         """What known masks say of the pixels about a box."""
@@ -131,55 +169,56 @@ class SamSegmenter:
         x1, y1 = np.minimum(np.ceil(wide[2:]), image.shape[1::-1]).astype(int)
         return Remembered(int(x0), int(y0), self.memory.ratio(image, x0, y0, x1, y1))
 
-    def _tried(self, look: Look, box: NDArray[np.float32], size: tuple[int, int]) -> list[Cut]:
-        """What one look makes of boxes a little beside this one."""
-        others = moved_boxes(box, self.looks.jitters)
-        if not others:
-            return []
-        logits, predicted = self._answers([look] * len(others), as_boxes(others), None, None)
-        pairs = zip(logits, predicted, strict=True)
-        return [consensus([look], low[None], rated[None], size) for low, rated in pairs]
+    def _beside(self, asked: Sequence[Question]) -> list[list[Answer]]:
+        """What each look makes of boxes a little beside its own."""
+        jitters = self.looks.jitters
+        return self._answers(
+            [[Question(q.look, box) for box in moved_boxes(q.box, jitters)] for q in asked]
+        )
 
-    def _answers(
-        self,
-        looks: Sequence[Look],
-        boxes: Boxes,
-        point: NDArray[np.float32] | None,
-        first: Logits | None,
-    ) -> tuple[Logits, NDArray[np.float32]]:
-        """Each look's chosen logits (N, S, S) for its box of `boxes` (N, 4), in its own position,
-        and their predicted IoU (N,)."""
-        chosen, rated = [], []
-        for start in range(0, len(looks), _BATCH):
-            some = looks[start : start + _BATCH]
-            before = None if first is None else first[start : start + _BATCH]
-            four, iou = self.decoder.decode(
-                [look.embedding for look in some],
-                _prompts(some, boxes[start : start + _BATCH], point, before),
-            )
-            offered = slice(1, None) if self.looks.multimask else slice(0, 1)
-            best = iou[:, offered].argmax(axis=1)
-            rows = np.arange(len(some))
-            chosen.append(four[:, offered][rows, best])
-            rated.append(iou[:, offered][rows, best])
-        return np.concatenate(chosen), np.concatenate(rated)
+    def _answers(self, asked: Sequence[Sequence[Question]]) -> list[list[Answer]]:
+        """SAM's answer to each question of each object."""
+        flat = [question for questions in asked for question in questions]
+        answers = iter([answer for some in self._alike(flat) for answer in self._decoded(some)])
+        return [[next(answers) for _ in questions] for questions in asked]
+
+    def _alike(self, asked: Sequence[Question]) -> Iterator[list[Question]]:
+        """The questions in order, in parts that can be decoded together."""
+
+        def kind(question: Question) -> tuple[int, bool, bool]:
+            cells = question.look.embedding.shape[1]
+            return cells, question.point is None, question.first is None
+
+        for (cells, *_), group in groupby(asked, key=kind):
+            some = list(group)
+            count = max(1, self.decoder.cells // cells**2)
+            yield from (some[at : at + count] for at in range(0, len(some), count))
+
+    def _decoded(self, asked: Sequence[Question]) -> list[Answer]:
+        four, iou = self.decoder.decode([q.look.embedding for q in asked], _prompts(asked))
+        offered = slice(1, None) if self.looks.multimask else slice(0, 1)
+        best = iou[:, offered].argmax(axis=1)
+        rows = np.arange(len(asked))
+        chosen, rated = four[:, offered][rows, best], iou[:, offered][rows, best]
+        return [Answer(logits, float(value)) for logits, value in zip(chosen, rated, strict=True)]
 
 
-def _prompts(
-    looks: Sequence[Look],
-    boxes: Boxes,
-    point: NDArray[np.float32] | None,
-    first: Logits | None,
-) -> Prompts:
-    """Each look's box, the point, and its first mask, in the pixels of its picture."""
-    side = looks[0].embedding.shape[1] * STRIDE
-    pairs = zip(boxes, looks, strict=True)
-    prompts = np.concatenate([prompt_box(box, look, side) for box, look in pairs])
-    points = None
-    if point is not None:
-        at = np.concatenate([point, point]).astype(np.float32)
-        points = torch.from_numpy(np.stack([prompt_box(at, k, side)[:, :2] for k in looks]))
-    logits = None
-    if first is not None:
-        logits = torch.from_numpy(np.clip(first, -_MANY_LOGITS, _MANY_LOGITS)[:, None])
-    return Prompts(torch.from_numpy(prompts), points, logits)
+def _agreed(looks: Sequence[Look], answers: Sequence[Answer], size: tuple[int, int]) -> Cut:
+    logits = np.stack([answer.logits for answer in answers])
+    rated = np.array([answer.predicted_iou for answer in answers], np.float32)
+    return consensus(looks, logits, rated, size)
+
+
+def _prompts(asked: Sequence[Question]) -> Prompts:
+    """Each look's box, its point and first mask where there are, in the pixels of its picture."""
+    side = asked[0].look.embedding.shape[1] * STRIDE
+    boxes = np.concatenate([prompt_box(q.box, q.look, side) for q in asked])
+    points = [prompt_point(q.point, q.look, side) for q in asked if q.point is not None]
+    first = [
+        np.clip(q.first, -_MANY_LOGITS, _MANY_LOGITS)[None] for q in asked if q.first is not None
+    ]
+    return Prompts(torch.from_numpy(boxes), _stacked(points), _stacked(first))
+
+
+def _stacked(rows: Sequence[NDArray[np.float32]]) -> torch.Tensor | None:
+    return torch.from_numpy(np.stack(rows)) if rows else None

@@ -6,7 +6,7 @@ less its memory of earlier frames of a video, which still images have no use of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import Boxes, area, clip
+from pipeline.geometry.boxes import Boxes
 from pipeline.geometry.patches import Patch
 from pipeline.memory import keep_freed_memory
 from pipeline.models import ultralytics_offline
-from pipeline.models.cuts import Cut, patch_of
+from pipeline.models.cuts import Cut, masks_of, patch_of
 from pipeline.models.looks import Looks, highest, moved_boxes, padded
-from pipeline.models.quality import measures, quality_table
+from pipeline.models.quality import measures
 from pipeline.models.weights import Weights
 from pipeline.types import Image, Masks
 
@@ -64,25 +63,25 @@ class Sam2Segmenter:
         self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
     ) -> Masks:
         """See `SamSegmenter.segment`."""
-        height, width = image.shape[:2]
-        clipped = clip(padded(boxes, self.looks.pad), height, width)
-        usable = np.isfinite(boxes).all(axis=1) & (area(clipped) > 0)
-        patches = [Patch(0, 0, np.zeros((0, 0), bool))] * len(boxes)
-        figures: list[dict[str, float]] = [{} for _ in range(len(boxes))]
-        features = self._encode(image) if usable.any() else None
-        for row in np.flatnonzero(usable):
-            box, size = clipped[row], (height, width)
+        return masks_of(image, boxes, self.looks.pad, lambda b: self._cut_out(image, b, heatmap))
+
+    def _cut_out(
+        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None
+    ) -> Iterator[tuple[Patch, dict[str, float]]]:
+        """Each object's mask and figures."""
+        size = (image.shape[0], image.shape[1])
+        features = self._encode(image) if len(boxes) else None
+        for box in boxes:
             point = None if heatmap is None else highest(heatmap, box)
             limits = None if self.looks.reach is None else padded(box[None], self.looks.reach)[0]
             found = self._cut(features, box, point, size)
-            patches[row] = patch_of(found, limits)
-            if patches[row].pixels.size:
-                others = moved_boxes(box, self.looks.jitters)
-                tried = [patch_of(self._cut(features, b, None, size), limits) for b in others]
-                figures[row] = measures(patches[row], found, box, size, [], tried)
-        failed = np.array([not patch.pixels.size for patch in patches], dtype=bool)
-        masks = tuple(mask_geometry.encode_patches(patches, height, width))
-        return Masks(masks, failed, quality_table(figures))
+            patch = patch_of(found, limits)
+            if not patch.pixels.size:
+                yield patch, {}
+                continue
+            others = moved_boxes(box, self.looks.jitters)
+            tried = [patch_of(self._cut(features, b, None, size), limits) for b in others]
+            yield patch, measures(patch, found, box, size, [], tried)
 
     def _encode(self, image: Image) -> Features:
         resized = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)

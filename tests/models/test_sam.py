@@ -141,7 +141,7 @@ def test_boxes_below_a_size_alone_are_looked_at_closely(sam: SamModel, disc: np.
     box = as_boxes([[108, 58, 192, 142]])
     for size, looks in ((0.2, 1), (0.3, 6)):
         made = sam.segmenter(CPU, "torch", 0, replace(CLOSE, zoom_below=size))
-        assert len(made._looks(disc, box[0], [])) == looks
+        assert len(made._looks(disc, box, [])[0]) == looks
 
 
 def test_no_pixel_lies_farther_outside_the_box_than_reach(sam: SamModel, disc: np.ndarray) -> None:
