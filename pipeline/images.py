@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.png import has_exif, read_grey
-from pipeline.storage import whole_file
+from pipeline.storage import files_below, whole_file
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -198,4 +198,13 @@ def list_images(folder: Path) -> list[Path]:
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files in `folder` and the folders in it, sorted; as `storage.files_below`, without
+    what a command of this pipeline wrote there."""
+    found = (Path(path) for path in files_below(folder))
+    return sorted(
+        path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )

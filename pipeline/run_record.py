@@ -8,23 +8,29 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.storage import write_json
+from pipeline.storage import RUN_FILE, files_below, resumable_folder, whole_folder, write_json
 
-FILE = "run.json"
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 
 
 class RunRecord:
-    """Collects what a run did; `write` puts it beside the output, last of all."""
+    """Collects what a run did, and hands out the folder for it; `write` puts it there, last of
+    all."""
 
-    def __init__(self, command: str, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, command: str, config: Mapping[str, Any], reads: Iterable[Path | None] = ()
+    ) -> None:
+        """`reads` are the files and folders that the outcome depends on."""
         self._started = time.perf_counter()
+        self._command, self._reads = command, [path for path in reads if path]
         self.content: dict[str, Any] = {
             "command": command,
             "config": dict(config),
@@ -39,11 +45,25 @@ class RunRecord:
         """Note which weights were used."""
         self.content["weights"][name] = sha256
 
-    def write(self, folder: Path, summary: Mapping[str, Any], inputs: str = "") -> None:
+    @cached_property
+    def inputs(self) -> str:
+        """One hash for what is read, as it was when this was first asked for."""
+        return fingerprint(self._reads)
+
+    def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
+        """See `storage.whole_folder`."""
+        return whole_folder(output, self._command, self._reads)
+
+    def resumable_folder(self, output: Path) -> AbstractContextManager[Path]:
+        """See `storage.resumable_folder`: for the same command, settings, inputs and weights."""
+        key = f"{self.content['key']} {self.inputs} {self.content['weights']}"
+        return resumable_folder(output, self._command, key, self._reads)
+
+    def write(self, folder: Path, summary: Mapping[str, Any]) -> None:
         """Write `folder/run.json`; its presence says that the run came to its end."""
         seconds = round(time.perf_counter() - self._started, 2)
-        body = {**self.content, "inputs": inputs, "seconds": seconds, "summary": dict(summary)}
-        write_json(folder / FILE, body)
+        told = {"inputs": self.inputs, "seconds": seconds, "summary": dict(summary)}
+        write_json(folder / RUN_FILE, self.content | told)
 
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:
@@ -52,24 +72,20 @@ def config_key(command: str, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder that goes by a name, if it is one and not the name of weights."""
+    return Path(name) if Path(name).is_dir() else None
+
+
 def fingerprint(paths: Iterable[Path]) -> str:
-    """One hash for the files below `paths`: their names, sizes and times of change."""
+    """One hash for the files at and below `paths`: their names, sizes and times of change."""
     digest = hashlib.sha256()
     for root in paths:
-        for path in [str(root)] if root.is_file() else _files_below(root):
-            if not path.endswith(f"{os.sep}{FILE}"):
+        for path in [str(root)] if root.is_file() else files_below(root):
+            if not path.endswith(f"{os.sep}{RUN_FILE}"):
                 state = os.stat(path)  # noqa: PTH116  # a million Paths would not fit in memory
                 digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _files_below(root: Path) -> Iterator[str]:
-    """Every file below a folder, in a fixed order, one folder's names in memory at a time."""
-    for folder, below, names in os.walk(root):
-        below.sort()
-        for name in sorted(names):
-            if (path := os.path.join(folder, name)) and os.path.isfile(path):  # noqa: PTH113, PTH118
-                yield path
 
 
 def _versions() -> dict[str, str]:

@@ -6,13 +6,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
 
+RUN_FILE = "run.json"  # what every command leaves in the folder it wrote, last of all
+STARTED_FILE = "started.json"  # what a training leaves that may not have come to its end
+_UNFINISHED = ".unfinished"
+_GOES_WITH = ("evaluate",)  # of what lies beside it, and quickly made again
 _CHUNK = 1 << 20
 
 
@@ -105,14 +109,27 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def files_below(root: Path) -> Iterator[str]:
+    """Every file below a folder, in a fixed order, one folder's names in memory at a time. Hidden
+    folders are passed over, and those that a command of this pipeline wrote into it."""
+    for folder, below, names in os.walk(root):
+        if RUN_FILE in names and folder != str(root):
+            below.clear()
+            continue
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(names):
+            if os.path.isfile(path := os.path.join(folder, name)):  # noqa: PTH113, PTH118
+                yield path
+
+
 @contextmanager
-def whole_folder(path: Path, owner: str) -> Iterator[Path]:
+def whole_folder(path: Path, command: str, reads: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the place of `path` only on success.
 
-    An existing folder is replaced only when it holds the file `owner`, by which the pipeline marks
-    what it wrote; otherwise DataError, so that nobody's files are lost.
+    An existing folder is replaced only when `refuse_to_replace` has nothing against it; otherwise
+    DataError, so that nobody's files are lost.
     """
-    _check_replaceable(path, owner)
+    refuse_to_replace(path, command, reads)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         make_folder(temporary)
@@ -125,14 +142,16 @@ def whole_folder(path: Path, owner: str) -> Iterator[Path]:
 
 
 @contextmanager
-def resumable_folder(path: Path, owner: str, key: str) -> Iterator[Path]:
+def resumable_folder(
+    path: Path, command: str, key: str, reads: Sequence[Path] = ()
+) -> Iterator[Path]:
     """As `whole_folder`, but what is written stays when the block fails or the process dies, and
     is there again for the next call with the same `key`, which names all that it came from.
 
     Raises DataError too when another process is at it.
     """
-    _check_replaceable(path, owner)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    refuse_to_replace(path, command, reads)
+    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
     try:
         with _lock(path.with_name(f".{path.name}.lock"), path):
             known = unfinished / ".key"
@@ -166,13 +185,36 @@ def _lock(file: Path, path: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def _check_replaceable(path: Path, owner: str) -> None:
+def refuse_to_replace(path: Path, command: str, reads: Sequence[Path] = ()) -> None:
+    """Raise DataError unless `path` is free, or holds what an earlier run of `command` wrote, and
+    nothing that `refuse_to_lose` would miss."""
+    remedy = "choose another --output"
     if path.exists() and not path.is_dir():
-        raise DataError(path, "is a file", "choose another --output")
-    if path.is_dir() and any(path.iterdir()) and not (path / owner).is_file():
-        raise DataError(
-            path, "holds files that this command did not write", "choose another --output"
-        )
+        raise DataError(path, "is a file", remedy)
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not (path / RUN_FILE).is_file():
+        raise DataError(path, "holds files that this command did not write", remedy)
+    if (other := read_json(path / RUN_FILE).get("command")) != command:
+        raise DataError(path, f"holds what `pipeline {other}` wrote", remedy)
+    refuse_to_lose(path, reads)
+
+
+def refuse_to_lose(path: Path, reads: Sequence[Path]) -> None:
+    """Raise DataError if a folder that is to be replaced holds any of `reads`, or another run."""
+    remedy = "choose another --output"
+    for source in reads:
+        if source.resolve().is_relative_to(path.resolve()):
+            raise DataError(path, f"holds {source}, which would be read from", remedy)
+    for place, folders, files in os.walk(path):
+        inner = Path(place)
+        done = inner != path and RUN_FILE in files
+        if done and read_json(inner / RUN_FILE).get("command") in _GOES_WITH:
+            continue
+        begun = STARTED_FILE in files and inner != path
+        begun |= any(name.endswith(_UNFINISHED) for name in folders)
+        if done or begun:
+            raise DataError(path, f"holds another run, in {inner}", remedy)
 
 
 def _take_place(finished: Path, path: Path) -> None:

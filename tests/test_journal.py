@@ -34,14 +34,14 @@ def test_whatever_a_killed_process_wrote_beyond_the_last_item_is_cut_off(
 
 def test_an_unfinished_folder_is_there_again_for_the_same_work_alone(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with pytest.raises(RuntimeError), resumable_folder(target, "run.json", "a") as folder:
+    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
         (folder / "half").touch()
         raise RuntimeError
     assert not target.exists()
-    with pytest.raises(RuntimeError), resumable_folder(target, "run.json", "a") as folder:
+    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
         assert (folder / "half").exists()
         raise RuntimeError
-    with resumable_folder(target, "run.json", "b") as folder:
+    with resumable_folder(target, "job", "b") as folder:
         assert not (folder / "half").exists()
         (folder / "run.json").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -50,8 +50,8 @@ def test_an_unfinished_folder_is_there_again_for_the_same_work_alone(tmp_path: P
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
     with (
-        resumable_folder(tmp_path / "out", "run.json", "a"),
+        resumable_folder(tmp_path / "out", "job", "a"),
         pytest.raises(DataError, match="is being written by another process"),
-        resumable_folder(tmp_path / "out", "run.json", "a"),
+        resumable_folder(tmp_path / "out", "job", "a"),
     ):
         pass

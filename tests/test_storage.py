@@ -28,22 +28,56 @@ def test_a_full_disk_is_one_line_with_the_path(tmp_path: Path) -> None:
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with pytest.raises(RuntimeError), whole_folder(target, "run.json") as folder:
+    with pytest.raises(RuntimeError), whole_folder(target, "job") as folder:
         (folder / "part").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
-    with whole_folder(target, "run.json") as folder:
-        (folder / "run.json").touch()
-    with whole_folder(target, "run.json") as folder:  # our own may be replaced
+    with whole_folder(target, "job") as folder:
+        write_json(folder / "run.json", {"command": "job"})
+    with whole_folder(target, "job") as folder:  # our own may be replaced
         (folder / "new").touch()
     assert [path.name for path in target.iterdir()] == ["new"]
 
 
 def test_somebody_elses_folder_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(DataError, match="did not write"), whole_folder(tmp_path, "run.json"):
+    with pytest.raises(DataError, match="did not write"), whole_folder(tmp_path, "job"):
         pass
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("inside", "reads", "reason"),
+    [
+        ({"run.json": {"command": "other"}}, [], "holds what `pipeline other` wrote"),
+        ({"run.json": {"command": "job"}}, ["out/data"], "would be read from"),
+        ({"run.json": {"command": "job"}}, ["out"], "would be read from"),
+        (
+            {"run.json": {"command": "job"}, "a/run.json": {"command": "b"}},
+            [],
+            "another run, in .*a",
+        ),
+        ({"run.json": {"command": "job"}, "a/started.json": {}}, [], "another run, in .*a"),
+        ({"run.json": {"command": "job"}, ".a.unfinished/x": {}}, [], "another run"),
+    ],
+)
+def test_a_folder_with_more_in_it_than_would_come_anew_is_never_replaced(
+    tmp_path: Path, inside: dict[str, object], reads: list[str], reason: str
+) -> None:
+    for name, content in inside.items():
+        write_json(tmp_path / "out" / name, content)
+    sources = [tmp_path / name for name in reads]
+    with pytest.raises(DataError, match=reason), whole_folder(tmp_path / "out", "job", sources):
+        pass
+    assert all((tmp_path / "out" / name).is_file() for name in inside)
+
+
+def test_figures_of_what_is_replaced_go_with_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "out" / "run.json", {"command": "segment"})
+    write_json(tmp_path / "out" / "evaluation" / "run.json", {"command": "evaluate"})
+    with whole_folder(tmp_path / "out", "segment", [tmp_path / "boxes.json"]) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
 
 
 def test_the_same_value_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from pipeline.pictures.overlays import heat_overlay
 from pipeline.pictures.plots import score_strips
 from pipeline.products import learned_and_held, read_product
 from pipeline.progress import say, track
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.run_record import RunRecord
 from pipeline.splits import folds, split
-from pipeline.storage import read_json, resumable_folder, write_json
+from pipeline.storage import read_json, write_json
 from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
 
 if TYPE_CHECKING:
@@ -61,15 +61,14 @@ def anomaly(
 
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
-    record = RunRecord("anomaly", settings)
+    record = RunRecord("anomaly", settings, [data, config.split])
     listed = read_product(data, faults, config.group_by, config.good_limit, config.split)
     learned, held = _parts(listed, config)
     if not learned:
         raise DataError(data, "has no good image to learn from", "fill train/good")
     seed_all(config.seed)
     chosen = torch_device(device)
-    inputs = fingerprint([data, *([config.split] if config.split else [])])
-    with resumable_folder(output, FILE, f"{config_key('anomaly', settings)} {inputs}") as folder:
+    with record.resumable_folder(output) as folder:
         limits = _limits(learned, config, chosen, folder, faults)
         model = _fitted(learned, config, chosen, folder, faults)
         limits.save(folder)
@@ -88,7 +87,7 @@ def anomaly(
             "faults": [str(error) for error in faults.found],
         }
         (folder / _JOURNAL).unlink()
-        record.write(folder, summary, inputs)
+        record.write(folder, summary)
     return summary
 
 

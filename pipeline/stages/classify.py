@@ -17,9 +17,8 @@ from pipeline.metrics.intervals import wilson
 from pipeline.pictures.plots import confusion
 from pipeline.products import image_categories, learned_and_held, read_product
 from pipeline.progress import say, track
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.run_record import RunRecord
 from pipeline.splits import split
-from pipeline.storage import resumable_folder
 from pipeline.types import GOOD, ImageRecord
 
 _HALFWAY = "halfway.pt"
@@ -40,7 +39,7 @@ def classify(
 
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
-    record = RunRecord("classify", settings)
+    record = RunRecord("classify", settings, [data, config.split])
     categories, train, held = _parts(data, config, faults)
     recipe = recipe_of(categories, torch_device(device), **settings)
     if recipe.weights:
@@ -48,8 +47,7 @@ def classify(
     if recipe.text:
         say(f"the retrieval module reads by {recipe.text.name}")
     listed = len(faults.found)
-    inputs = fingerprint([data, *([config.split] if config.split else [])])
-    with resumable_folder(output, FILE, f"{config_key('classify', settings)} {inputs}") as folder:
+    with record.resumable_folder(output) as folder:
         recipe.lesson = replace(recipe.lesson, halfway=folder / _HALFWAY)
         judge, history = recipe.trained(_examples(train, categories, faults, "features"))
         trained_on = len(train) - (len(faults.found) - listed)
@@ -74,7 +72,7 @@ def classify(
             "faults": [str(error) for error in faults.found],
         }
         (folder / _HALFWAY).unlink(missing_ok=True)
-        record.write(folder, summary, inputs)
+        record.write(folder, summary)
     return summary
 
 

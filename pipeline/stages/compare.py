@@ -21,8 +21,8 @@ from pipeline.images import read_heatmap, read_image
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.pictures.plots import labels_against_quality
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.storage import read_json, whole_folder, write_text
+from pipeline.run_record import RunRecord
+from pipeline.storage import RUN_FILE, read_json, write_text
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
     Writes figures, a Markdown table and a plot. Raises DataError where there is nothing to compare
     or no held image.
     """
-    record = RunRecord("compare", {"run": str(run)})
+    record = RunRecord("compare", {"run": str(run)}, [run / "data"])
     truth = _truth(run)
     contenders = list(_contenders(run, truth, device))
     if not contenders:
@@ -83,10 +83,10 @@ def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
         "defective": sum(bad),
         "models": rows,
     }
-    with whole_folder(output, FILE) as folder:
+    with record.whole_folder(output) as folder:
         write_text(folder / "table.md", table(rows))
         labels_against_quality(folder / "compare.png", rows)
-        record.write(folder, summary, fingerprint([run / "data"]))
+        record.write(folder, summary)
     return summary
 
 
@@ -159,7 +159,7 @@ def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
         if GOOD in classifier.categories:
             yield Contender("classifier", images, "image kinds", _judged(classifier, truth))
     for folder in sorted(run.glob("anomaly_*")):
-        if (folder / FILE).is_file():
+        if (folder / RUN_FILE).is_file():
             name = folder.name.removeprefix("anomaly_").replace("_", " ")
             scores = read_json(folder / "scores.json")
             yield Contender(name, 0, "(good images)", scores, _stored_heat(folder / "heatmaps"))

@@ -28,10 +28,10 @@ from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.patches import Patch, split
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, fingerprint
+from pipeline.run_record import RunRecord
 from pipeline.splits import folds, read_split, write_split
 from pipeline.splits import split as split_parts
-from pipeline.storage import whole_folder, write_text
+from pipeline.storage import write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 
@@ -99,13 +99,13 @@ def convert_masks(
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
     """
-    record = RunRecord("convert-masks", config.model_dump(mode="json"))
+    record = RunRecord("convert-masks", config.model_dump(mode="json"), [*products, config.split])
     faults = Faults(keep_going)
     dataset = read_mvtec(products, faults)
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _parted(dataset, config)
-    with whole_folder(output, FILE) as folder:
+    with record.whole_folder(output) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
         losses = Losses()
         with fidelity_report(folder) as report:
@@ -123,7 +123,7 @@ def convert_masks(
             "instances_below_min_iou": poor,
             "faults": [str(error) for error in faults.found],
         }
-        record.write(folder, summary, fingerprint(products))
+        record.write(folder, summary)
     return summary | ({"exit_code": 1} if poor else {})
 
 

@@ -21,8 +21,7 @@ from pipeline.metrics.masks import agreement, match, mean_by, size_bin
 from pipeline.pictures.overlays import close_up
 from pipeline.pictures.plots import grouped_bars
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.storage import whole_folder
+from pipeline.run_record import RunRecord
 from pipeline.types import Dataset, Detections, ImageRecord, Rle, Segmenter
 
 _NO_FIGURES = {"annotation_id", "prompt_id", "failed"}
@@ -71,13 +70,14 @@ def evaluate(
         if images:
             summary["baselines"] = _baselines(truth, found, pairs, config)
     if output:
-        record = RunRecord("evaluate", config.model_dump(mode="json"))
-        with whole_folder(output, FILE) as folder:
+        sources = (truth_file, predictions_file)
+        record = RunRecord("evaluate", config.model_dump(mode="json"), sources)
+        with record.whole_folder(output) as folder:
             if scored:
                 _plot(folder, summary)
                 if images:
                     _gallery(folder / "gallery", truth, found, pairs, scored[1])
-            record.write(folder, summary, fingerprint([truth_file, predictions_file]))
+            record.write(folder, summary)
     return summary
 
 

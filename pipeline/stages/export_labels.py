@@ -17,8 +17,7 @@ from pipeline.fidelity_report import fidelity_report
 from pipeline.formats.catalogue import FORMATS, Format
 from pipeline.metrics.fidelity import compare
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.storage import whole_folder
+from pipeline.run_record import RunRecord
 from pipeline.types import Dataset, ImageRecord
 
 
@@ -51,9 +50,10 @@ def _rewritten(
     command: str, dataset: Dataset, form: Format, name: str, source: Path, output: Path,
     config: ExportConfig,
 ) -> dict[str, Any]:  # fmt: skip
-    record = RunRecord(command, {**config.model_dump(mode="json"), "format": name})
+    settings = {**config.model_dump(mode="json"), "format": name}
+    record = RunRecord(command, settings, [source])
     _refuse_missing_images(dataset)
-    with whole_folder(output, FILE) as folder:
+    with record.whole_folder(output) as folder:
         form.write(folder, dataset, config.copy_images, config.polygon_loss)
         back = form.read(folder, None)
         with fidelity_report(folder) as report:
@@ -70,7 +70,7 @@ def _rewritten(
             "fidelity": report.finish(folder),
             "objects_below_min_iou": poor,
         }
-        record.write(folder, summary, fingerprint([source]))
+        record.write(folder, summary)
     return summary | ({"exit_code": 1} if poor else {})
 
 

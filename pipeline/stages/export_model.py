@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_record import FILE, RunRecord, fingerprint
-from pipeline.storage import whole_folder, write_json
+from pipeline.run_record import RunRecord
+from pipeline.storage import write_json
 
 
 def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:
@@ -14,10 +14,10 @@ def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:
     what comes out. Raises ConfigError for models that no single graph holds."""
     from pipeline.models.exported import export_graph
 
-    record = RunRecord("export-model", {"model": str(model), "format": form})
-    with whole_folder(output, FILE) as folder:
+    record = RunRecord("export-model", {"model": str(model), "format": form}, [model])
+    with record.whole_folder(output) as folder:
         told = export_graph(model, folder, "onnx" if form == "onnx" else "openvino")
         write_json(folder / "graph.json", told)
         summary = {"output": str(output), **told}
-        record.write(folder, summary, fingerprint([model]))
+        record.write(folder, summary)
     return summary

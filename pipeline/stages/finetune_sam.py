@@ -17,10 +17,9 @@ from pipeline.config import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.progress import say
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.run_record import RunRecord, folder_of
 from pipeline.sam_left_out import ALWAYS, Chosen, choose, cross_fit, enough
 from pipeline.sam_shop import Shop
-from pipeline.storage import resumable_folder
 
 if TYPE_CHECKING:
     from pipeline.models.patch_memory import Seen
@@ -48,16 +47,15 @@ def finetune_sam(
     known = few(known, config.masks, config.seed)
     if not known:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
-    record = RunRecord("finetune-sam", config.model_dump(mode="json"))
+    reads = [data / "annotations", data / "images", folder_of(config.sam)]
+    record = RunRecord("finetune-sam", config.model_dump(mode="json"), reads)
     shop = _shop(config, known, device)
     base, before = shop.published.base, shop.start.delta_sha256
     record.used_weights(base.name, base.sha256)
     if before:
         record.used_weights("start", before)
     seed_all(config.seed)
-    inputs = fingerprint([data / "annotations", data / "images"]) + before
-    key = f"{config_key('finetune-sam', config.model_dump(mode='json'))} {inputs}"
-    with resumable_folder(output, FILE, key) as folder:
+    with record.resumable_folder(output) as folder:
         shown = shop.examples(known)
         seen = shop.seen(known) if enough(shop, known) else {}
         rows = cross_fit(shop, known, shown, seen, folder)
@@ -93,7 +91,7 @@ def finetune_sam(
             reliability(folder / "reliability.png", unseen)
             expected, true = (np.concatenate([p[i] for p in unseen.values()]) for i in (0, 1))
             summary["unseen"] = trusted(expected, true, [*known, *held])
-        record.write(folder, summary, inputs)
+        record.write(folder, summary)
     return summary
 
 

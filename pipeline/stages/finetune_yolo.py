@@ -16,14 +16,21 @@ from pipeline.images import read_image
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.progress import say, track
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
-from pipeline.storage import make_folder, read_json, sha256_of, write_json
+from pipeline.run_record import RunRecord, config_key, fingerprint
+from pipeline.storage import (
+    RUN_FILE,
+    STARTED_FILE,
+    make_folder,
+    read_json,
+    refuse_to_lose,
+    sha256_of,
+    write_json,
+)
 from pipeline.types import Dataset, Detections, Detector
 
 if TYPE_CHECKING:
     from pipeline.models.text_embeddings import TextEmbeddings
 
-_STARTED = "started.json"
 _DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 
@@ -46,7 +53,7 @@ def finetune_yolo(
         raise DataError(yaml, "no such file", "give the folder that convert-masks wrote")
     chosen = choose_device(device)
     _refuse_another_run(data, output, config, overwrite)
-    record = RunRecord("finetune-yolo", config.model_dump(mode="json"))
+    record = RunRecord("finetune-yolo", config.model_dump(mode="json"), _reads(data))
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
@@ -74,7 +81,7 @@ def finetune_yolo(
         "zero_shot": zero_shot,
         "tuned": _figures(tuned),
     }
-    record.write(output, summary, fingerprint([data]))
+    record.write(output, summary)
     return summary
 
 
@@ -82,25 +89,33 @@ def can_be_taken_up(data: Path, output: Path, config: FinetuneConfig) -> bool:
     """Whether `output` is empty, or holds an unfinished run of these settings on this data."""
     if not output.is_dir() or not any(output.iterdir()):
         return True
-    started = output / _STARTED
-    if not started.is_file() or (output / FILE).is_file():
+    started = output / STARTED_FILE
+    if not started.is_file() or (output / RUN_FILE).is_file():
         return False
     return bool(read_json(started).get("key") == _key(data, config))
 
 
 def _key(data: Path, config: FinetuneConfig) -> str:
-    return config_key("finetune-yolo", config.model_dump(mode="json")) + fingerprint([data])
+    settings = config.model_dump(mode="json")
+    return config_key("finetune-yolo", settings) + fingerprint(_reads(data))
+
+
+def _reads(data: Path) -> list[Path]:
+    """What training depends on; `output` may lie beside it in the same folder."""
+    folders = [data / name for name in ("annotations", "images", "labels")]
+    return [*sorted(data.glob("data*.yaml")), *folders]
 
 
 def _refuse_another_run(data: Path, output: Path, config: FinetuneConfig, overwrite: bool) -> None:
     """Raise unless `output` is free, may be overwritten, or holds this very run, unfinished."""
     if can_be_taken_up(data, output, config):
         return
-    if not (output / _STARTED).is_file():
+    if not (output / STARTED_FILE).is_file():
         raise DataError(output, "holds files of something else", "choose another --output")
     if not overwrite:
-        kind = "a finished run" if (output / FILE).is_file() else "a run with other settings"
+        kind = "a finished run" if (output / RUN_FILE).is_file() else "a run with other settings"
         raise ConfigError(f"{output}: holds {kind}; add --overwrite or change --output")
+    refuse_to_lose(output, [data])
 
 
 def _claim(
@@ -109,13 +124,13 @@ def _claim(
     """Make `output` this run's folder. Nothing is written, or lost, before the run can begin."""
     from pipeline.models.yolo_world import embeddings_file
 
-    if overwrite and (output / _STARTED).is_file():
+    if overwrite and (output / STARTED_FILE).is_file():
         shutil.rmtree(output)
-    elif (output / _STARTED).is_file():
+    elif (output / STARTED_FILE).is_file():
         say(f"{output}: taking up the run that was stopped")
     make_folder(output)
     write_json(
-        output / _STARTED, {"key": _key(data, config), "config": config.model_dump(mode="json")}
+        output / STARTED_FILE, {"key": _key(data, config), "config": config.model_dump(mode="json")}
     )
     embeddings.save(embeddings_file(output))
     if embeddings.kind == "fixed":

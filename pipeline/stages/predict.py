@@ -14,11 +14,11 @@ from pipeline.config import PredictConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.images import SUFFIXES, Image, read_image, write_heatmap, write_png
+from pipeline.images import Image, images_below, read_image, write_heatmap, write_png
 from pipeline.pictures.overlays import heat_overlay, overlay
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord
-from pipeline.storage import whole_folder, write_json
+from pipeline.run_record import RunRecord
+from pipeline.storage import write_json
 from pipeline.types import Classifier, Dataset, Detections, Detector, ImageRecord
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def predict(
     from pipeline.models.opened import open_model
 
     faults = Faults(keep_going)
-    record = RunRecord("predict", config.model_dump(mode="json"))
+    record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
     listed = _listed(images)
     found = open_model(model, device)
     if config.sam and isinstance(found, Classifier):
@@ -54,7 +54,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
-    with whole_folder(output, FILE) as folder:
+    with record.whole_folder(output) as folder:
         for path, name in track(listed, "predict"):
             try:
                 image = read_image(path)
@@ -101,8 +101,7 @@ def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for given in images:
         if given.is_dir():
-            below = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES)
-            found += [(path, path.relative_to(given).as_posix()) for path in below]
+            found += [(p, p.relative_to(given).as_posix()) for p in images_below(given)]
         elif given.is_file():
             found.append((given, given.name))
         else:

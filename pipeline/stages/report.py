@@ -10,8 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from pipeline.errors import DataError
-from pipeline.run_record import FILE
-from pipeline.storage import read_json, write_text
+from pipeline.storage import RUN_FILE, read_json, write_text
 
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
@@ -49,9 +48,9 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
 
 
 def _summary(folder: Path) -> Mapping[str, Any] | None:
-    if not (folder / FILE).is_file():
+    if not (folder / RUN_FILE).is_file():
         return None
-    summary: Mapping[str, Any] = read_json(folder / FILE)["summary"]
+    summary: Mapping[str, Any] = read_json(folder / RUN_FILE)["summary"]
     return summary
 
 
@@ -73,7 +72,7 @@ def _heats(run: Path) -> list[str]:
 def _versions(run: Path) -> list[Mapping[str, Any]]:
     """What each step ran with, from its run.json."""
     found: list[Mapping[str, Any]] = []
-    for path in sorted(run.glob(f"*/{FILE}")):
+    for path in sorted(run.glob(f"*/{RUN_FILE}")):
         record = read_json(path)
         found.append(
             {

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import Config, RunConfig
 from pipeline.images import list_images
 from pipeline.progress import say
-from pipeline.run_record import FILE, config_key, fingerprint
+from pipeline.run_record import config_key, fingerprint
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
 from pipeline.stages.compare import compare
@@ -24,7 +24,7 @@ from pipeline.stages.report import report
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
-from pipeline.storage import make_folder, read_json, write_json
+from pipeline.storage import RUN_FILE, make_folder, read_json, write_json
 from pipeline.types import GOOD
 
 _KEYS = "steps.json"
@@ -152,9 +152,8 @@ def _do(step: Step, root: Path) -> Mapping[str, Any]:
     key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
     if keys.get(step.name) == key and step.folder.is_dir():
         say(f"[{step.name}] nothing changed: skipped")
-        kept: Mapping[str, Any] = (
-            read_json(step.folder / FILE)["summary"] if (step.folder / FILE).is_file() else {}
-        )
+        told = step.folder / RUN_FILE
+        kept: Mapping[str, Any] = read_json(told)["summary"] if told.is_file() else {}
         return kept
     say(f"[{step.name}]")
     summary = step.work()

@@ -24,12 +24,11 @@ from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import SUFFIXES, Image, read_heatmap, read_image, read_size, write_png
+from pipeline.images import Image, images_below, read_heatmap, read_image, read_size, write_png
 from pipeline.journal import Journal
 from pipeline.pictures.overlays import overlay
 from pipeline.progress import say, track
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
-from pipeline.storage import resumable_folder
+from pipeline.run_record import RunRecord, folder_of
 from pipeline.types import Dataset, Detections, Detector, ImageRecord
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ def segment(
     if config.part:
         prompts = prompts.subset([r for r in prompts.records if r.part == config.part])
     settings = config.model_dump(mode="json")
-    record = RunRecord("segment", settings)
+    reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
+    record = RunRecord("segment", settings, reads)
     finder = _load_detector(detector, config, device) if detector else None
     if finder:
         prompts = replace(prompts, categories=finder.categories, objects={})
@@ -83,9 +83,7 @@ def segment(
     cutter = open_cutter(config.sam, chosen, torch_device(device), config.engine, config.cache_gb)
     for weights, sha256 in cutter.used.items():
         record.used_weights(weights, sha256)
-    inputs = fingerprint([p for p in (boxes, detector, images, config.heatmaps) if p])
-    key = f"{config_key('segment', settings)} {inputs} {record.content['weights']}"
-    with resumable_folder(output, FILE, key) as folder:
+    with record.resumable_folder(output) as folder:
         job = Job(prompts, cutter, finder, config, folder)
         with Journal(folder / _JOURNAL) as journal:
             _work(job, journal, faults)
@@ -97,7 +95,7 @@ def segment(
             }
             _write_coco(folder, prompts, journal)
         (folder / _JOURNAL).unlink()
-        record.write(folder, summary, inputs)
+        record.write(folder, summary)
     return summary
 
 
@@ -238,9 +236,8 @@ def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
 def _list_images(images: Path, faults: Faults) -> Dataset:
     if not images.is_dir():
         raise DataError(images, "no such folder", "check --images")
-    paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in SUFFIXES)
     records: list[ImageRecord] = []
-    for path in paths:
+    for path in images_below(images):
         try:
             height, width = read_size(path)
         except DataError as error:

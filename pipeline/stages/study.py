@@ -25,9 +25,9 @@ from pipeline.metrics.paired import corrected_t_test, holm, shots
 from pipeline.pictures.plots import intervals
 from pipeline.products import image_categories, read_product
 from pipeline.progress import track
-from pipeline.run_record import FILE, RunRecord, config_key, fingerprint
+from pipeline.run_record import RunRecord
 from pipeline.splits import folds
-from pipeline.storage import read_json, resumable_folder, write_json, write_text
+from pipeline.storage import read_json, write_json, write_text
 from pipeline.types import ImageRecord
 
 _REAL = 0.05  # p below which a difference is called real
@@ -52,13 +52,12 @@ def study(
     """
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
-    record = RunRecord("study", settings)
+    record = RunRecord("study", settings, [data])
     listed = read_product(data, faults, config.group_by, config.good_limit)
     categories = image_categories(listed)
     records = list(listed.records)
     labels = np.array([categories.index(r.defect) for r in records], np.int64)
-    inputs = fingerprint([data])
-    with resumable_folder(output, FILE, f"{config_key('study', settings)} {inputs}") as folder:
+    with record.resumable_folder(output) as folder:
         parts = list(_folds(records, labels, config))
         said = {
             name: _tried(name, chosen, parts, records, labels, categories, device, folder)
@@ -92,7 +91,7 @@ def study(
             {name: (row["accuracy"], *row["accuracy_interval"]) for name, row in rows.items()},
             {n: e.published for n, e in config.experiments.items() if e.published is not None},
         )
-        record.write(folder, summary, inputs)
+        record.write(folder, summary)
     return summary
 
 

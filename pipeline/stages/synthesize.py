@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SynthesizeConfig
-from pipeline.run_record import FILE, RunRecord
-from pipeline.storage import whole_folder
+from pipeline.run_record import RunRecord
 from pipeline.synthesis.defects import DEFECTS
 from pipeline.synthesis.product import MVTEC_ZIPPER, long_tail, write_product
 
@@ -21,7 +20,7 @@ def synthesize(output: Path, config: SynthesizeConfig) -> dict[str, Any]:
         counts = MVTEC_ZIPPER
     else:
         counts = dict.fromkeys(DEFECTS, config.per_defect)
-    with whole_folder(output, FILE) as folder:
+    with record.whole_folder(output) as folder:
         images = write_product(
             folder, config.size, config.good_train, config.good_test, counts, config.seed
         )

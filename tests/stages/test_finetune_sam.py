@@ -185,3 +185,17 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
     assert chosen.calibration.masks == 8  # of the chosen way, from true and from moved boxes
     assert chosen.true.tolist() == pytest.approx([0.5 + (g if used else 0) for g in gains])
     assert chosen.expected.shape == (4,)
+
+
+def test_labels_are_never_replaced_by_what_was_learned_from_them(
+    data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="holds what `pipeline convert-masks` wrote"):
+        finetune_sam(data, data, QUICK, "cpu")
+    short = QUICK.model_copy(update={"folds": 0, "compare": False, "robustness": False})
+    finetune_sam(data, tmp_path / "sam", short, "cpu")
+    again = short.model_copy(update={"sam": str(tmp_path / "sam")})
+    with pytest.raises(DataError, match="sam, which would be read from"):
+        finetune_sam(data, tmp_path / "sam", again, "cpu")
+    assert (data / "annotations" / "instances_train.json").is_file()
+    assert (tmp_path / "sam" / "sam.json").is_file()

@@ -15,7 +15,7 @@ from pipeline.config import LooksConfig, SegmentConfig
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry.boxes import as_boxes
-from pipeline.images import write_png
+from pipeline.images import images_below, write_png
 from pipeline.stages.segment import segment
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -113,6 +113,23 @@ def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path:
     assert 1 <= before.count(b"#") < 30
     segment(tmp_path / "killed", tmp_path / "images", QUICK, "cpu", prompts)
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+
+
+def test_what_was_made_inside_the_folder_of_images_is_not_taken_for_images(
+    prompts: Path, tmp_path: Path
+) -> None:
+    """Two runs into it, the second by a detector that would search whatever lies there."""
+    images = tmp_path / "images"
+    segment(images / "made", images, QUICK, "cpu", prompts)
+    (images / ".hidden.png").write_bytes(b"")
+    assert [path.name for path in images_below(images)] == [f"{n}.png" for n in range(5)]
+    before = (images / "made" / "instances.json").read_bytes()
+    segment(images / "made", images, QUICK, "cpu", prompts)
+    assert (images / "made" / "instances.json").read_bytes() == before
+    with pytest.raises(DataError, match=r"boxes\.json, which would be read from"):
+        boxes = images / "made" / "boxes.json"
+        boxes.write_bytes(prompts.read_bytes())
+        segment(images / "made", images, QUICK, "cpu", boxes)
 
 
 def test_an_image_that_cannot_be_read_is_one_line_or_is_skipped(
