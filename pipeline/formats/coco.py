@@ -7,6 +7,7 @@ Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -116,7 +117,8 @@ def _parsed(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
     try:
         return _parse(path, raw, images)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DataError(path, f"is not valid COCO ({error!r})", "see COCO's data format") from error
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise DataError(path, f"is not valid COCO ({reason})", "see COCO's data format") from error
 
 
 def _parse(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
@@ -135,6 +137,9 @@ def _parse(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
                 f"{row['category_id']}, which the file does not hold",
                 "remove it",
             )
+        if not all(map(math.isfinite, row["bbox"])):
+            reason = f"annotation {row.get('id')} has the box {row['bbox']}"
+            raise DataError(path, reason, "mend it: pipeline validate --fix")
         by_image[int(row["image_id"])].append(row)
     objects = {key: _detections(rows, label_of, sizes[key]) for key, rows in by_image.items()}
     return Dataset(tuple(str(entry["name"]) for entry in categories), records, objects)
@@ -153,6 +158,8 @@ def _image(record: ImageRecord) -> dict[str, Any]:
 def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
     extra: dict[str, Any] = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
     name = str(entry["file_name"])
+    if Path(name).is_relative_to(images.resolve()):  # whole paths, as some tools write them
+        name = Path(name).relative_to(images.resolve()).as_posix()
     return ImageRecord(
         int(entry["id"]), images / name, name, int(entry["height"]), int(entry["width"]), **extra
     )

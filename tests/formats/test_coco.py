@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco, write_coco_results
 from pipeline.geometry import masks as mask_geometry
+from pipeline.storage import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 RECORD = ImageRecord(7, Path("a.png"), "a.png", height=12, width=16)
@@ -92,6 +93,12 @@ def test_polygons_and_uncompressed_rle_are_read_as_pycocotools_reads_them(tmp_pa
             '"annotations": [{"id": 9, "image_id": 4, "category_id": 1}]}',
             "annotation 9 names image 4",
         ),
+        (
+            '{"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}], '
+            '"categories": [{"id": 1, "name": "x"}], "annotations": '
+            '[{"id": 9, "image_id": 1, "category_id": 1, "bbox": [NaN, 5, 3, 3]}]}',
+            r"annotation 9 has the box \[nan, 5, 3, 3\]",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_path(tmp_path: Path, content: str, message: str) -> None:
@@ -99,6 +106,16 @@ def test_a_bad_file_is_one_line_with_its_path(tmp_path: Path, content: str, mess
     path.write_text(content)
     with pytest.raises(DataError, match=f"bad.json.*{message}"):
         read_coco(path)
+
+
+def test_whole_paths_below_the_folder_of_images_are_names_in_it(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    entry = {"id": 1, "file_name": str(images / "a" / "b.png"), "height": 9, "width": 9}
+    write_json(tmp_path / "c.json", {"images": [entry], "annotations": [], "categories": []})
+    (record,) = read_coco(tmp_path / "c.json", images).records
+    assert (record.file_name, record.path) == ("a/b.png", images / "a" / "b.png")
+    with pytest.raises(DataError, match="leaves its folder"):
+        read_coco(tmp_path / "c.json", tmp_path / "elsewhere")
 
 
 def test_results_are_what_load_res_reads(tmp_path: Path) -> None:
