@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes
 from pipeline.images import Image, Mask
@@ -101,6 +102,17 @@ class ImageRecord:
         return self.height, self.width
 
 
+def refuse_equal_stems(named: Iterable[tuple[str, Path]]) -> None:
+    """Raise DataError for two images (name, path) whose names differ in the suffix alone: masks,
+    labels and pictures that are written by an image's name would be one file."""
+    seen: dict[str, Path] = {}
+    for name, path in named:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        if stem in seen:
+            raise DataError(path, f"has the same name as {seen[stem]}", "rename one")
+        seen[stem] = path
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images by record and what is on them by image id; pixels stay on disk.
@@ -115,6 +127,10 @@ class Dataset:
     def on(self, record: ImageRecord) -> Detections:
         """The objects of one image; an image that nothing was said of has none."""
         return self.objects.get(record.id, Detections.none())
+
+    def refuse_equal_stems(self) -> None:
+        """See `refuse_equal_stems`."""
+        refuse_equal_stems((record.file_name, record.path) for record in self.records)
 
     def subset(self, records: Sequence[ImageRecord]) -> Dataset:
         """The same categories over some of the images."""

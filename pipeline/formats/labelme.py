@@ -35,6 +35,7 @@ def write_labelme(
     loss: None writes masks; else polygons that lose at most this share of IoU, and a mask for an
     object whose polygon would lose more. Objects without masks are rectangles.
     """
+    dataset.refuse_equal_stems()
     for record in dataset.records:
         target = root / record.file_name
         place_file(record.path, target, copy_images)

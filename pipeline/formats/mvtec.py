@@ -91,9 +91,7 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
         defect = _kind(record, objects, dataset.categories)
         name = Path(record.file_name).name
         if (stem := Path(name).stem) in taken:
-            raise DataError(
-                record.path, f"has the same name as {taken[stem].path}", "rename one of them"
-            )
+            raise DataError(record.path, f"has the same name as {taken[stem].path}", "rename one")
         taken[stem] = record
         trained = defect == GOOD and "train" in (record.split, record.part)
         folder = root / ("train" if trained else "test") / defect

@@ -24,6 +24,7 @@ _LISTING = "objects.json"
 
 def write_png_masks(root: Path, dataset: Dataset) -> None:
     """Write `root/<file_name>.png` for each image with objects, and `objects.json`."""
+    dataset.refuse_equal_stems()
     listing: dict[str, Any] = {}
     for record in dataset.records:
         objects = dataset.on(record)

@@ -28,6 +28,7 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
 
     Sides are rounded to whole pixels; pixels in several objects keep the last of them.
     """
+    dataset.refuse_equal_stems()
     listed: dict[str, list[str]] = {}
     segmented: dict[str, list[str]] = {}
     for record in dataset.records:

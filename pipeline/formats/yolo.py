@@ -45,6 +45,7 @@ def write_yolo(
 
     loss: the share of IoU that a polygon may lose to having fewer vertices.
     """
+    dataset.refuse_equal_stems()
     for record in dataset.records:
         write_yolo_image(root, record, dataset.on(record), segments, copy_images, loss)
     write_data_yaml(root / "data.yaml", dataset.categories, parts_of(dataset.records))

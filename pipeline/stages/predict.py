@@ -19,7 +19,14 @@ from pipeline.pictures.overlays import heat_overlay, overlay
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
 from pipeline.storage import write_json
-from pipeline.types import Classifier, Dataset, Detections, Detector, ImageRecord
+from pipeline.types import (
+    Classifier,
+    Dataset,
+    Detections,
+    Detector,
+    ImageRecord,
+    refuse_equal_stems,
+)
 
 if TYPE_CHECKING:
     from pipeline.models.anomaly import AnomalyDetector
@@ -112,6 +119,7 @@ def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
         whole = sorted({path.resolve() for path, _ in found})
         root = Path(os.path.commonpath([path.parent for path in whole]))
         found = [(path, path.relative_to(root).as_posix()) for path in whole]
+        refuse_equal_stems((name, path) for path, name in found)
     return found
 
 

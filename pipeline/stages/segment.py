@@ -73,6 +73,7 @@ def segment(
     prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
     if config.part:
         prompts = prompts.subset([r for r in prompts.records if r.part == config.part])
+    prompts.refuse_equal_stems()
     settings = config.model_dump(mode="json")
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
     record = RunRecord("segment", settings, reads)

@@ -229,6 +229,17 @@ def test_a_brush_with_literals_is_read() -> None:
         decode_brush(data, 1, 3)
 
 
+@pytest.mark.parametrize("name", ["labelme", "labelme-polygon", "mvtec", "png", "voc", "yolo"])
+def test_two_images_that_would_share_one_label_file_are_refused(tmp_path: Path, name: str) -> None:
+    records = []
+    for number, suffix in enumerate((".png", ".bmp")):
+        path = tmp_path / f"a{suffix}"
+        write_png(path, np.zeros((4, 6), np.uint8))
+        records.append(ImageRecord(number + 1, path, f"test/{path.name}", 4, 6))
+    with pytest.raises(DataError, match=r"a\.bmp: has the same name as .*a\.png; rename one"):
+        FORMATS[name].write(tmp_path / "out", Dataset(("x",), tuple(records)), False, 0.0)
+
+
 def test_a_labelme_file_may_lie_beside_its_folder_of_images(tmp_path: Path) -> None:
     write_png(tmp_path / "images" / "a.png", np.zeros((4, 6), np.uint8))
     content = {"shapes": [], "imagePath": "..\\images\\a.png", "imageHeight": 4, "imageWidth": 6}

@@ -132,6 +132,17 @@ def test_what_was_made_inside_the_folder_of_images_is_not_taken_for_images(
         segment(images / "made", images, QUICK, "cpu", boxes)
 
 
+def test_two_images_that_would_share_one_mask_file_are_refused(
+    prompts: Path, tmp_path: Path
+) -> None:
+    write_png(tmp_path / "images" / "0.bmp", np.zeros((96, 128, 3), np.uint8))
+    entries = json.loads(prompts.read_text())
+    twin = {"id": 9, "file_name": "0.bmp", "height": 96, "width": 128}
+    prompts.write_text(json.dumps(entries | {"images": [*entries["images"], twin]}))
+    with pytest.raises(DataError, match=r"0\.bmp: has the same name as .*0\.png; rename one"):
+        segment(tmp_path / "out", tmp_path / "images", QUICK, "cpu", prompts)
+
+
 def test_an_image_that_cannot_be_read_is_one_line_or_is_skipped(
     prompts: Path, tmp_path: Path
 ) -> None:
