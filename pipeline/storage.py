@@ -159,11 +159,22 @@ def resumable_folder(
                 shutil.rmtree(unfinished, ignore_errors=True)
                 make_folder(unfinished)
                 write_text(known, key)
-            yield unfinished
+            try:
+                yield unfinished
+            except BaseException:
+                if _is_bare(unfinished):
+                    shutil.rmtree(unfinished, ignore_errors=True)  # nothing to go on from
+                raise
             known.unlink()
             _take_place(unfinished, path)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _is_bare(unfinished: Path) -> bool:
+    """Whether a folder holds its key and otherwise at most empty files."""
+    files = (path for path in unfinished.rglob("*") if path.name != ".key")
+    return not any(path.is_file() and path.stat().st_size for path in files)
 
 
 @contextmanager
@@ -181,8 +192,10 @@ def _lock(file: Path, path: Path) -> Iterator[None]:
             raise DataError(
                 path, "is being written by another process", "wait for it or choose another"
             ) from error
-        yield
-        file.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def refuse_to_replace(path: Path, command: str, reads: Sequence[Path] = ()) -> None:

@@ -35,7 +35,11 @@ def test_whatever_a_killed_process_wrote_beyond_the_last_item_is_cut_off(
 def test_an_unfinished_folder_is_there_again_for_the_same_work_alone(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
-        (folder / "half").touch()
+        (folder / "empty").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())  # there was nothing to go on from
+    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
+        (folder / "half").write_text("1")
         raise RuntimeError
     assert not target.exists()
     with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
