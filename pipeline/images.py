@@ -205,6 +205,4 @@ def images_below(folder: Path) -> list[Path]:
     """The image files in `folder` and the folders in it, sorted; as `storage.files_below`, without
     what a command of this pipeline wrote there."""
     found = (Path(path) for path in files_below(folder))
-    return sorted(
-        path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)

@@ -110,14 +110,14 @@ def sha256_of(path: Path) -> str:
 
 
 def files_below(root: Path) -> Iterator[str]:
-    """Every file below a folder, in a fixed order, one folder's names in memory at a time. Hidden
-    folders are passed over, and those that a command of this pipeline wrote into it."""
+    """Every file below a folder, in a fixed order, one folder's names in memory at a time. What is
+    hidden is passed over, and so are folders that a command of this pipeline wrote into it."""
     for folder, below, names in os.walk(root):
         if RUN_FILE in names and folder != str(root):
             below.clear()
             continue
         below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(names):
+        for name in sorted(name for name in names if not name.startswith(".")):
             if os.path.isfile(path := os.path.join(folder, name)):  # noqa: PTH113, PTH118
                 yield path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.storage import place_file, whole_file, whole_folder, write_json
+from pipeline.storage import files_below, place_file, whole_file, whole_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -78,6 +78,14 @@ def test_figures_of_what_is_replaced_go_with_it(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", "segment", [tmp_path / "boxes.json"]) as folder:
         (folder / "new").touch()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_files_are_listed_without_what_is_hidden_or_was_made_there(tmp_path: Path) -> None:
+    for name in ("run.json", "b.png", "a/c.png", ".d.png", ".e/f.png", "made/run.json", "made/g"):
+        write_json(tmp_path / name, {})
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in files_below(tmp_path)]
+    assert found == ["b.png", "run.json", "a/c.png"]  # the folder's own run.json ends no search
+    assert not list(files_below(tmp_path / "nowhere"))
 
 
 def test_the_same_value_gives_the_same_bytes(tmp_path: Path) -> None:
