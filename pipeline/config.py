@@ -55,8 +55,12 @@ class ConvertConfig(Config):
 
 
 class ExportConfig(Config):
-    """How labels are written for another tool; see ConvertConfig for the bounds on what is lost."""
+    """How labels are written for another tool; see ConvertConfig for the bounds on what is lost.
 
+    `below`: only images with an object whose expected IoU, or score where none is known, is lower.
+    """
+
+    below: Probability | None = None
     copy_images: bool = False
     polygon_loss: Share = 0.0
     min_iou: Probability | None = None
@@ -137,7 +141,8 @@ class SegmentConfig(Config):
     without a figure, the detector's own is taken, which finetune-yolo chose on the validation
     images. `engine` computes SAM's image encoder; `cache_gb` bounds what is kept of it on disk (0:
     nothing). `heatmaps`: a folder whose <image>.npy or .png says where in a box to look. `tighten`
-    replaces boxes by their masks' own.
+    replaces boxes by their masks' own. `review` is how many of the least trusted masks are shown on
+    one page.
     """
 
     sam: str = "mobile_sam"
@@ -150,6 +155,7 @@ class SegmentConfig(Config):
     max_boxes: Positive = 100
     part: str | None = None
     overlays: bool = True
+    review: Whole = 60
 
 
 class FinetuneSamConfig(Config):

@@ -17,7 +17,7 @@ from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanSh
 from pipeline.models.quality import Calibration
 from pipeline.models.sam_trials import Target, Trial, attempt, moved
 from pipeline.pictures.plots import curves, grouped_bars
-from pipeline.types import Segmenter
+from pipeline.types import EXPECTED_IOU, Segmenter
 
 _ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 _CURVE_TARGETS = 60
@@ -93,8 +93,8 @@ def _quality(tuned: Trial, groups: Sequence[str]) -> dict[str, Any]:
         if not np.isnan(rank_correlation(column.tolist(), tuned.iou.tolist()))
     }
     found: dict[str, Any] = {"rank_correlation": ranks}
-    if "expected_iou" in tuned.quality:
-        found |= trust(tuned.quality["expected_iou"], tuned.iou, groups)
+    if EXPECTED_IOU in tuned.quality:
+        found |= trust(tuned.quality[EXPECTED_IOU], tuned.iou, groups)
     return found
 
 

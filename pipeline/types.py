@@ -16,6 +16,7 @@ from pipeline.geometry.masks import Rle, bounding_boxes
 from pipeline.images import Image, Mask
 
 GOOD = "good"
+EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class Detections:
             masks=None if self.masks is None else tuple(self.masks[i] for i in index),
             quality={name: column[index] for name, column in self.quality.items()},
         )
+
+    @property
+    def trust(self) -> Mapping[str, NDArray[np.float32]]:
+        """The columns (N,) that say how far to trust each object, best first: the IoU to expect of
+        its mask, its score; none of a truth."""
+        known = {EXPECTED_IOU: self.quality.get(EXPECTED_IOU), "score": self.scores}
+        return {k: v.astype(np.float32) for k, v in known.items() if v is not None}
 
 
 @dataclass(frozen=True, slots=True)

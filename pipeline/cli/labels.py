@@ -101,6 +101,8 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
 @click.argument("source", type=FILE)
 @click.option("--to", required=True, metavar="FORMAT", help="What to write; see --formats.")
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")
+@click.option("--below", type=float, help="Only images with an object whose expected IoU, or score "
+              "where there is none, is lower.")  # fmt: skip
 @options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, CONFIG, SET)
 @common
 def export_labels(

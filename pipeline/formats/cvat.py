@@ -25,7 +25,8 @@ _FILE = "annotations.xml"
 
 
 def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write annotations.xml, with masks, or boxes for objects without, and the images."""
+    """Write annotations.xml, with masks, or boxes for objects without, and the images. How far to
+    trust each object stands in its attributes."""
     tree = ElementTree.Element("annotations")
     ElementTree.SubElement(tree, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(tree, "meta"), "task")
@@ -33,7 +34,7 @@ def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     for name in dataset.categories:
         entry = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(entry, "name").text = name
-        ElementTree.SubElement(entry, "attributes")
+        _declare(ElementTree.SubElement(entry, "attributes"), dataset)
     for number, record in enumerate(dataset.records):
         place_file(record.path, root / "images" / record.file_name, copy_images)
         _add_image(tree, number, record, dataset.on(record), dataset.categories)
@@ -136,11 +137,13 @@ def _add_image(
     named = {"id": str(number), "name": record.file_name}
     node = ElementTree.SubElement(tree, "image", named | size)
     for row, label in enumerate(objects.labels):
-        common = {"label": categories[int(label)], "source": "manual", "occluded": "0"}
+        source = "auto" if objects.trust else "manual"
+        common = {"label": categories[int(label)], "source": source, "occluded": "0"}
         if objects.masks is None:
             sides = zip(("xtl", "ytl", "xbr", "ybr"), objects.boxes[row].tolist(), strict=True)
             corners = {name: f"{value:.2f}" for name, value in sides}
-            ElementTree.SubElement(node, "box", {**common, **corners, "z_order": "0"})
+            shape = ElementTree.SubElement(node, "box", {**common, **corners, "z_order": "0"})
+            _add_trust(shape, objects, row)
             continue
         patch = to_patch(objects.masks[row])
         if not patch.pixels.size:
@@ -149,7 +152,23 @@ def _add_image(
         place = {"left": x0, "top": y0, "width": x1 - x0, "height": y1 - y0}
         texts = {name: str(value) for name, value in place.items()}
         runs = ", ".join(map(str, row_runs(patch.pixels)))
-        ElementTree.SubElement(node, "mask", {**common, "rle": runs, **texts, "z_order": "0"})
+        kept = {**common, "rle": runs, **texts, "z_order": "0"}
+        _add_trust(ElementTree.SubElement(node, "mask", kept), objects, row)
+
+
+def _declare(node: ElementTree.Element, dataset: Dataset) -> None:
+    """The attributes that any object of a set has: how far to trust it."""
+    names = {name: None for objects in dataset.objects.values() for name in objects.trust}
+    for name in names:
+        entry = ElementTree.SubElement(node, "attribute")
+        told = {"name": name, "mutable": "False", "input_type": "text", "default_value": ""}
+        for key, value in told.items():
+            ElementTree.SubElement(entry, key).text = value
+
+
+def _add_trust(node: ElementTree.Element, objects: Detections, row: int) -> None:
+    for name, column in objects.trust.items():
+        ElementTree.SubElement(node, "attribute", {"name": name}).text = f"{column[row]:.4f}"
 
 
 def row_runs(pixels: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> list[int]:

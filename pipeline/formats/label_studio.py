@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.geometry.boxes import as_boxes, xyxy_to_xywh
@@ -31,7 +32,8 @@ _LONGEST = 1 << _SIZES[-1]
 
 def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     """Write tasks.json to import, label_config.xml for the project's interface, and the images,
-    which tasks name as local files. Scored objects become predictions, others annotations."""
+    which tasks name as local files. Objects with an expected IoU or a score become predictions with
+    that as score, a task's being its least, to sort by; others become annotations."""
     tasks = []
     for record in dataset.records:
         place_file(record.path, root / "images" / record.file_name, copy_images)
@@ -41,8 +43,9 @@ def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) 
             "id": record.id,
             "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "part": record.part},
         }
-        if objects.scores is not None and len(objects):
-            answer = {"model_version": "pipeline", "score": float(objects.scores.mean())}
+        if objects.trust and len(objects):
+            least = round(float(_trust(objects).min()), 6)
+            answer = {"model_version": "pipeline", "score": least}
             entry["predictions"] = [{**answer, "result": results}]
         else:
             entry["annotations"] = [{"id": record.id, "result": results}]
@@ -139,8 +142,8 @@ def _result(
         "original_height": record.height,
         "image_rotation": 0,
     }
-    if objects.scores is not None:
-        common["score"] = round(float(objects.scores[row]), 6)
+    if objects.trust:
+        common["score"] = round(float(_trust(objects)[row]), 6)
     if objects.masks is not None:
         code = encode_brush(decode(objects.masks[row]))
         value: dict[str, Any] = {"format": "rle", "rle": code, "brushlabels": [name]}
@@ -155,6 +158,10 @@ def _result(
         "rectanglelabels": [name],
     }
     return common | {"type": "rectanglelabels", "from_name": "box", "value": value}
+
+
+def _trust(objects: Detections) -> NDArray[np.float32]:
+    return next(iter(objects.trust.values()))
 
 
 def _results_of(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

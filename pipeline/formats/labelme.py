@@ -33,7 +33,8 @@ def write_labelme(
     """Write a JSON file beside each image, and labels.txt for `labelme --labels`.
 
     loss: None writes masks; else polygons that lose at most this share of IoU, and a mask for an
-    object whose polygon would lose more. Objects without masks are rectangles.
+    object whose polygon would lose more. Objects without masks are rectangles. A shape's
+    description says how far to trust it.
     """
     dataset.refuse_equal_stems()
     for record in dataset.records:
@@ -87,7 +88,8 @@ def _shapes(
     shapes = []
     for row, label in enumerate(objects.labels):
         name = categories[int(label)]
-        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": ""}
+        told = ", ".join(f"{key} {column[row]:.2f}" for key, column in objects.trust.items())
+        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": told}
         x0, y0, x1, y1 = objects.boxes[row].tolist()
         if objects.masks is None:  # a rectangle's last pixel is drawn too
             shapes.append(entry | {"shape_type": "rectangle", "points": [[x0, y0], [x1, y1]]})

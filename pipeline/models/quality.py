@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import patch_iou
-from pipeline.types import Masks
+from pipeline.types import EXPECTED_IOU, Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -105,7 +105,7 @@ class Calibration:
             expected = np.zeros(len(masks.masks), np.float32)
         else:
             expected = np.where(masks.failed, 0, self.expected_iou(masks.quality, kinds))
-        column = {"expected_iou": np.asarray(expected, np.float32)}
+        column = {EXPECTED_IOU: np.asarray(expected, np.float32)}
         return replace(masks, quality={**masks.quality, **column})
 
     def _rows(

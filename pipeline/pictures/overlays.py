@@ -64,12 +64,17 @@ def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int])
 
 
 def close_up(
-    image: Image, found: Rle, truth: Rle, box: NDArray[np.float32], side: int = 220
+    image: Image, found: Rle, truth: Rle | None, box: NDArray[np.float32], side: int = 220
 ) -> Image:
-    """A crop around a box, (side, side, 3): the mask tinted red, the truth outlined green."""
+    """A crop around a box, (side, side, 3): the mask tinted red, and the truth outlined green, or
+    the box where there is no truth."""
     drawn = image.copy()
     tint(drawn, found, _COLOURS[0])
-    outline(drawn, mask_geometry.decode(truth), TRUTH)
+    if truth is not None:
+        outline(drawn, mask_geometry.decode(truth), TRUTH)
+    else:
+        x0, y0, x1, y1 = (round(float(value)) for value in box)
+        cv2.rectangle(drawn, (x0 - 1, y0 - 1), (x1, y1), (255, 255, 255), 1)
     height, width = image.shape[:2]
     centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     reach = max(float(box[2] - box[0]), float(box[3] - box[1]), 48.0) * 0.75

@@ -27,11 +27,14 @@ def export_labels(
     """Write a COCO set (file, or folder that convert-masks wrote) in the format `to`.
 
     images: the folder that the file's names are relative to; without it, `images` beside the file
-    or beside its folder. Raises ConfigError for an unknown format, DataError for what cannot be
-    read. `exit_code` is 1 when an object keeps an IoU under `config.min_iou`.
+    or beside its folder. Raises ConfigError for an unknown format, and for `config.below` of labels
+    that nobody rated, DataError for what cannot be read. `exit_code` is 1 when an object keeps an
+    IoU under `config.min_iou`.
     """
     form = _format(to, "--to")
     dataset = FORMATS["coco"].read(source, images or _images_beside(source))
+    if config.below is not None:
+        dataset = _doubtful(dataset, config.below, source)
     return _rewritten("export", dataset, form, to, source, output, config)
 
 
@@ -72,6 +75,19 @@ def _rewritten(
         }
         record.write(folder, summary)
     return summary | ({"exit_code": 1} if poor else {})
+
+
+def _doubtful(dataset: Dataset, limit: float, source: Path) -> Dataset:
+    """The images with an object that is trusted less than `limit`."""
+    trust = {
+        record.id: next(iter(dataset.on(record).trust.values()))
+        for record in dataset.records
+        if dataset.on(record).trust
+    }
+    if not trust:
+        raise ConfigError(f"--below: {source} says of no object how far to trust it")
+    chosen = [r for r in dataset.records if r.id in trust and (trust[r.id] < limit).any()]
+    return dataset.subset(chosen)
 
 
 def _format(name: str, option: str) -> Format:

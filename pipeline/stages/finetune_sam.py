@@ -20,6 +20,7 @@ from pipeline.progress import say
 from pipeline.run_record import RunRecord, folder_of
 from pipeline.sam_left_out import ALWAYS, Chosen, choose, cross_fit, enough
 from pipeline.sam_shop import Shop
+from pipeline.types import EXPECTED_IOU
 
 if TYPE_CHECKING:
     from pipeline.models.patch_memory import Seen
@@ -84,7 +85,7 @@ def finetune_sam(
             figures, trial = _tried(shop, learned, known, held, folder)
             summary |= figures
             if chosen.calibration:
-                unseen["held out"] = (trial.quality["expected_iou"], trial.iou)
+                unseen["held out"] = (trial.quality[EXPECTED_IOU], trial.iou)
         else:
             say("no masks are held out as test: the tuned SAM was not tried")
         if unseen:

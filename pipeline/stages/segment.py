@@ -28,15 +28,16 @@ from pipeline.images import Image, images_below, read_heatmap, read_image, read_
 from pipeline.journal import Journal
 from pipeline.pictures.overlays import overlay
 from pipeline.progress import say, track
+from pipeline.review_page import review_page
 from pipeline.run_record import RunRecord, folder_of
-from pipeline.types import Dataset, Detections, Detector, ImageRecord
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord
 
 if TYPE_CHECKING:
     from pipeline.models.sam_model import Cutter
 
 _JOURNAL = "rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
-_QUALITY = ("expected_iou", "predicted_iou", "stability")
+_QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def segment(
     """Masks for the boxes in a COCO file, or for what the detector of a run finds.
 
     With both, the detector searches the images that the file lists. Writes COCO instances and
-    results, PNG masks and overlays into `output`. Every box has one row, in its order; failed ones
-    are marked. A call that was stopped is taken up by the same call. Raises DataError for missing
-    images or boxes, WeightsError.
+    results, PNG masks, overlays and a page of the least trusted masks into `output`. Every box has
+    one row, in its order; failed ones are marked. A call that was stopped is taken up by the same
+    call. Raises DataError for missing images or boxes, WeightsError.
     """
     from pipeline.models.devices import torch_device
     from pipeline.models.sam_model import open_cutter
@@ -95,6 +96,7 @@ def segment(
                 "faults": [str(error) for error in faults.found],
             }
             _write_coco(folder, prompts, journal)
+            _write_review(folder, prompts, journal, config.review)
         (folder / _JOURNAL).unlink()
         record.write(folder, summary)
     return summary
@@ -205,6 +207,24 @@ def _write_coco(folder: Path, prompts: Dataset, journal: Journal) -> None:
         writer.add_rows(journal.row_at(places[index]) for index in order)
     results = (result_text(journal.row_at(places[index])) for index in order)
     write_rows(folder / "results.json", results)
+
+
+def _write_review(folder: Path, prompts: Dataset, journal: Journal, count: int) -> None:
+    """The page of the `count` least trusted masks."""
+    places, trust, figure = array("q"), array("d"), ""
+    for place, text in journal.rows():
+        row = json.loads(text)
+        figure = next(name for name in _QUALITY if name in row)
+        places.append(place)
+        trust.append(row[figure])
+    values = np.asarray(trust)
+    least = np.argsort(values, kind="stable")[:count]
+    if not len(least):
+        return
+    records = {record.id: record for record in prompts.records}
+    rows = [json.loads(journal.row_at(places[index])) for index in least]
+    pairs = [(records[row["image_id"]], row) for row in rows]
+    review_page(folder / "review.html", pairs, prompts.categories, figure, values)
 
 
 def _totals(journal: Journal) -> dict[str, Any]:

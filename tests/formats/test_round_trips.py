@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -140,6 +141,32 @@ def test_boxes_without_masks_come_back_where_a_format_holds_boxes(
     ((_, _, read), *_) = pairs(dataset, back)
     assert np.allclose(read.boxes, boxes, atol=0.01)
     assert read.labels.tolist() == [2, 0]
+
+
+def test_review_tools_are_told_how_far_to_trust_each_object(tmp_path: Path) -> None:
+    """Two masks: of the one an IoU of 0.9 is expected, of the other 0.4."""
+    mask = np.zeros((8, 12), bool)
+    mask[1:4, 1:4] = mask[5:8, 8:12] = True
+    plain = dataset_of(tmp_path, mask)
+    quality = {"expected_iou": np.array([0.9, 0.4], np.float32)}
+    rated = replace(plain.objects[1], scores=np.array([0.8, 0.6], np.float32), quality=quality)
+    dataset = replace(plain, objects={**plain.objects, 1: rated})
+    for name in ("cvat", "labelme", "label-studio"):
+        FORMATS[name].write(tmp_path / name, dataset, False, 0.0)
+    shapes = ElementTree.parse(tmp_path / "cvat" / "annotations.xml").getroot().iter("mask")
+    told = [{a.get("name"): a.text for a in shape} for shape in shapes]
+    assert told == [
+        {"expected_iou": "0.9000", "score": "0.8000"},
+        {"expected_iou": "0.4000", "score": "0.6000"},
+    ]
+    path = tmp_path / "labelme" / "train" / "image 1.json"
+    assert [shape["description"] for shape in json.loads(path.read_text())["shapes"]] == [
+        "expected_iou 0.90, score 0.80",
+        "expected_iou 0.40, score 0.60",
+    ]
+    task, _ = json.loads((tmp_path / "label-studio" / "tasks.json").read_text())
+    assert task["predictions"][0]["score"] == 0.4  # its least, to sort tasks by
+    assert [row["score"] for row in task["predictions"][0]["result"]] == [0.9, 0.4]
 
 
 def test_scores_survive_in_results_and_label_studio(tmp_path: Path) -> None:

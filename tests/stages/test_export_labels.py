@@ -45,6 +45,20 @@ def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: s
         assert areas[0] < 41 * 41
 
 
+def test_only_images_with_a_doubtful_object_are_exported_on_request(
+    converted: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="how far to trust"):
+        export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
+    path = converted / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    for row, trust in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
+        row |= {"score": 0.1, "expected_iou": trust}
+    path.write_text(json.dumps(raw))
+    found = export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
+    assert (found["images"], found["objects"]) == (1, 1)
+
+
 def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
     converted: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,20 @@ def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
     assert [row["score"] for row in results] == [row["score"] for row in made]
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 4
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_least_trusted_masks_stand_on_one_page(prompts: Path, tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"review": 3})
+    segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)
+    rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
+    least = sorted(row["predicted_iou"] for row in rows)[:3]
+    page = (tmp_path / "out" / "review.html").read_text()
+    assert re.findall(r"<b>(.*)</b>", page) == [f"{value:.2f}" for value in least]
+    assert "3 of 5 masks" in page
+    assert page.count("data:image/jpeg;base64") == 3
+    empty = config.model_copy(update={"review": 0})
+    segment(tmp_path / "none", tmp_path / "images", empty, "cpu", prompts)
+    assert not (tmp_path / "none" / "review.html").exists()
 
 
 def test_boxes_are_replaced_by_their_masks_on_request_and_the_old_ones_kept(
