@@ -122,16 +122,19 @@ def export_labels(
 @click.option("--from", "origin", required=True, metavar="FORMAT",
               help="What the source is; see --formats.")  # fmt: skip
 @click.option("--images", type=FILE, help="Folder of the images, where the source does not say.")
+@click.option("--onto", type=FILE, help="COCO labels of which the source holds some images, "
+              "reviewed; the others are kept.")  # fmt: skip
 @options(_FORMATS, OUTPUT, _COPY, _LEAST, CONFIG, SET)
 @common
 def import_labels(
-    source: Path, origin: str, images: Path | None, output: Path, config: Path | None,
-    settings: tuple[str, ...], **said: Any,
+    source: Path, origin: str, images: Path | None, onto: Path | None, output: Path,
+    config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
     """Read another tool's labels and write them as COCO."""
     from pipeline.stages.export_labels import import_labels as stage
 
-    return stage(source, origin, output, build("ExportConfig", config, settings, **said), images)
+    chosen = build("ExportConfig", config, settings, **said)
+    return stage(source, origin, output, chosen, images, onto)
 
 
 @click.command()

@@ -6,10 +6,12 @@ Both write, read back by the rules of the tool that will read, and report what e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import ExportConfig
 from pipeline.errors import ConfigError, DataError
@@ -18,7 +20,7 @@ from pipeline.formats.catalogue import FORMATS, Format
 from pipeline.metrics.fidelity import compare
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
-from pipeline.types import Dataset, ImageRecord
+from pipeline.types import Dataset, Detections, ImageRecord
 
 
 def export_labels(
@@ -35,26 +37,35 @@ def export_labels(
     dataset = FORMATS["coco"].read(source, images or _images_beside(source))
     if config.below is not None:
         dataset = _doubtful(dataset, config.below, source)
-    return _rewritten("export", dataset, form, to, source, output, config)
+    return _rewritten("export", dataset, form, to, [source], output, config)
 
 
 def import_labels(
-    source: Path, origin: str, output: Path, config: ExportConfig, images: Path | None = None
+    source: Path,
+    origin: str,
+    output: Path,
+    config: ExportConfig,
+    images: Path | None = None,
+    onto: Path | None = None,
 ) -> dict[str, Any]:
     """Read labels in the format `origin` and write them as COCO into `output`.
 
-    images: the folder of the images, where the format does not say. Raises as `export_labels`.
+    images: the folder of the images, where the format does not say. onto: a COCO set of which some
+    images were reviewed: those take the objects that were read, the others keep theirs. Raises as
+    `export_labels`, and DataError for a reviewed image that the set does not hold.
     """
     dataset = _format(origin, "--from").read(source, images)
-    return _rewritten("import", dataset, FORMATS["coco"], "coco", source, output, config)
+    if onto:
+        dataset = _laid_over(FORMATS["coco"].read(onto, images or _images_beside(onto)), dataset)
+    return _rewritten("import", dataset, FORMATS["coco"], "coco", [source, onto], output, config)
 
 
 def _rewritten(
-    command: str, dataset: Dataset, form: Format, name: str, source: Path, output: Path,
-    config: ExportConfig,
+    command: str, dataset: Dataset, form: Format, name: str, reads: Sequence[Path | None],
+    output: Path, config: ExportConfig,
 ) -> dict[str, Any]:  # fmt: skip
     settings = {**config.model_dump(mode="json"), "format": name}
-    record = RunRecord(command, settings, [source])
+    record = RunRecord(command, settings, reads)
     _refuse_missing_images(dataset)
     with record.whole_folder(output) as folder:
         form.write(folder, dataset, config.copy_images, config.polygon_loss)
@@ -88,6 +99,27 @@ def _doubtful(dataset: Dataset, limit: float, source: Path) -> Dataset:
         raise ConfigError(f"--below: {source} says of no object how far to trust it")
     chosen = [r for r in dataset.records if r.id in trust and (trust[r.id] < limit).any()]
     return dataset.subset(chosen)
+
+
+def _laid_over(base: Dataset, reviewed: Dataset) -> Dataset:
+    """A set with the objects that another has on images of the same name. Of the untouched objects'
+    figures, those that say how far to trust them are kept."""
+    new = [name for name in reviewed.categories if name not in base.categories]
+    categories = (*base.categories, *new)
+    label_of = np.array([categories.index(name) for name in reviewed.categories], np.int64)
+    objects: dict[int, Detections] = {}
+    left = {record.id: record for record in reviewed.records}
+    for record, found in _pairs(base, reviewed):
+        if left.pop(found.id, None):
+            seen = reviewed.on(found)
+            objects[record.id] = replace(seen, labels=label_of[seen.labels], quality={})
+        else:
+            kept = base.on(record)
+            known = {name: kept.quality[name] for name in kept.trust if name in kept.quality}
+            objects[record.id] = replace(kept, quality=known)
+    for record in left.values():
+        raise DataError(record.path, "was reviewed, but --onto does not hold it", "check --onto")
+    return Dataset(categories, base.records, objects)
 
 
 def _format(name: str, option: str) -> Format:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,31 @@ def test_only_images_with_a_doubtful_object_are_exported_on_request(
     path.write_text(json.dumps(raw))
     found = export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
     assert (found["images"], found["objects"]) == (1, 1)
+
+
+def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Path) -> None:
+    """Three discs; of one image nothing is left after review, another's disc is called `new`."""
+    path = converted / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    for row, trust in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
+        row |= {"score": 0.1, "expected_iou": trust, "prompt_id": row["id"]}
+    path.write_text(json.dumps(raw))
+    export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
+    xml = tmp_path / "out" / "annotations.xml"
+    text = re.sub(r"<mask.*?</mask>", "", xml.read_text(), count=1, flags=re.DOTALL)
+    xml.write_text(text.replace('"stain"', '"new"').replace(">stain<", ">new<"))
+    found = import_labels(
+        tmp_path / "out", "cvat", tmp_path / "all", ExportConfig(), onto=converted
+    )
+    assert (found["images"], found["objects"]) == (9, 2)
+    assert found["categories"] == ["crack", "stain", "new"]
+    rows = json.loads((tmp_path / "all" / "annotations" / "instances.json").read_text())
+    by_name = {row["category_id"]: row for row in rows["annotations"]}
+    assert by_name[1]["expected_iou"] == 0.9  # not reviewed
+    assert "score" not in by_name[3]  # reviewed
+    part = converted / "annotations" / "instances_train.json"
+    with pytest.raises(DataError, match="was reviewed, but --onto does not hold it"):
+        import_labels(converted, "coco", tmp_path / "x", ExportConfig(), onto=part)
 
 
 def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
