@@ -54,6 +54,7 @@ def synthesize(
 
 @click.command("convert-masks")
 @click.argument("products", nargs=-1, required=True, type=FILE)
+@click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
 @options(OUTPUT, SEED, KEEP, CONFIG, SET)
 @click.option("--val", type=float, help="Share of images for validation [0.2].")
 @click.option("--test", type=float, help="Share of images held out for test [0.2].")
@@ -73,15 +74,16 @@ def synthesize(
 @common
 def convert_masks(
     products: tuple[Path, ...], output: Path, config: Path | None, settings: tuple[str, ...],
-    keep_going: bool, engine: Engine, workers: int, **said: Any,
+    keep_going: bool, engine: Engine, workers: int, images: Path | None, **said: Any,
 ) -> Any:  # fmt: skip
     """Turn MVTec masks into COCO, YOLO and PNG.
 
-    It says what was lost."""
+    COCO files with masks do in place of product folders; if all their images have parts, they keep
+    them. It says what was lost."""
     from pipeline.stages.convert_masks import convert_masks as stage
 
     chosen = build("ConvertConfig", config, settings, **said)
-    return stage(products, output, chosen, keep_going, engine, workers)
+    return stage(products, output, chosen, keep_going, engine, workers, images)
 
 
 def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -113,6 +113,12 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     return _parsed(path, raw, images or path.parent)
 
 
+def images_beside(path: Path) -> Path | None:
+    """The folder `images` beside a COCO file, or beside its folder, if there is one."""
+    folders = (path.parent / "images", path.parent.parent / "images")
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
 def _parsed(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
     try:
         return _parse(path, raw, images)

@@ -88,7 +88,7 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
     taken: dict[str, ImageRecord] = {}
     for record in dataset.records:
         objects = dataset.on(record)
-        defect = _kind(record, objects, dataset.categories)
+        defect = kind_of(record, objects, dataset.categories)
         name = Path(record.file_name).name
         if (stem := Path(name).stem) in taken:
             raise DataError(record.path, f"has the same name as {taken[stem].path}", "rename one")
@@ -104,7 +104,9 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
     make_folder(root / "test")
 
 
-def _kind(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
+def kind_of(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
+    """MVTec's name for what is on an image: the one category, `combined` for several, and without
+    objects what the record says."""
     kinds = {categories[int(label)] for label in objects.labels}
     if len(kinds) > 1:
         return "combined"

@@ -21,10 +21,11 @@ from pipeline.errors import DataError, Faults
 from pipeline.fidelity_report import FidelityReport, fidelity_report
 from pipeline.formats.coco import image_text, parse_row_texts, row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
-from pipeline.formats.mvtec import group_by, read_defect_values, read_mvtec
+from pipeline.formats.mvtec import group_by, read_defect_values
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
+from pipeline.formats.sources import read_sources
 from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image
-from pipeline.geometry.masks import encode_patches
+from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, split
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.progress import track
@@ -32,7 +33,7 @@ from pipeline.run_record import RunRecord
 from pipeline.splits import folds, read_split, write_split
 from pipeline.splits import split as split_parts
 from pipeline.storage import write_text
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Losses:
         """Count one image."""
         row = self.parts.setdefault(record.part, {"images": 0, "good": 0, "instances": 0})
         row["images"] += 1
-        row["good"] += record.mask_path is None
+        row["good"] += record.defect == GOOD
         row["instances"] += len(found.rows)
         self.images += 1
         self.instances += len(found.rows)
@@ -93,15 +94,18 @@ def convert_masks(
     keep_going: bool = False,
     engine: Engine = "local",
     workers: int = 0,
+    images: Path | None = None,
 ) -> dict[str, Any]:
-    """Convert MVTec products into `output`; see annotations/README.md for what lies where.
+    """Convert MVTec products, or COCO sets with masks, into `output`; see annotations/README.md for
+    what lies where. images: the folder of the COCO files' images. COCO images that all have a part
+    keep it.
 
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
     """
     record = RunRecord("convert-masks", config.model_dump(mode="json"), [*products, config.split])
     faults = Faults(keep_going)
-    dataset = read_mvtec(products, faults)
+    dataset = read_sources(products, faults, images)
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _parted(dataset, config)
@@ -109,7 +113,8 @@ def convert_masks(
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
         losses = Losses()
         with fidelity_report(folder) as report:
-            done = run_over(work, dataset.records, engine, workers)
+            items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
+            done = run_over(work, items, engine, workers)
             converted = _written(dataset, track(done, "convert", len(dataset.records)), faults,
                                  losses, report, folder, config)  # fmt: skip
         _write_lists(folder, converted, config)
@@ -127,34 +132,47 @@ def convert_masks(
     return summary | ({"exit_code": 1} if poor else {})
 
 
-def convert_image(record: ImageRecord, plan: Plan) -> Converted | DataError:
-    """Convert one image: write its YOLO labels and its PNG mask, and hold every format against the
-    source's pixels after its own reader has read it back.
+def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Converted | DataError:
+    """Convert one image, from its mask file unless its objects are known: write its YOLO labels and
+    its PNG mask, and hold every format against the source's pixels after its own reader has read it
+    back.
 
     A fault of the mask file is returned; one in writing, such as a full disk, is raised.
     """
+    record, known = item
+    if known is not None:
+        return _converted(record, known, [to_patch(rle) for rle in known.masks or ()], plan)
     try:
         values = read_defect_values(record)
     except DataError as error:
         return error
     if values is None:
-        kept = _write(record, [], Detections.none(), plan, [])
-        return Converted(image_text(record), [], kept)
+        return _converted(record, Detections.none(), [], plan)
     config = plan.config
     mask = np.asarray(values > config.mask_threshold)
     patches, specks = split(mask, config.one_instance, config.min_area, config.bridge_gap)
     label = plan.categories.index(record.defect)
     objects = Detections.from_masks(encode_patches(patches, *record.size), label)
-    rows = row_texts(record, objects, config.polygon_loss if config.polygons else None)
+    return replace(
+        _converted(record, objects, patches, plan),
+        specks=specks,
+        pixels=int(np.count_nonzero(mask)),
+        grey=_is_grey(values, patches),
+    )
+
+
+def _converted(
+    record: ImageRecord, objects: Detections, patches: Sequence[Patch], plan: Plan
+) -> Converted:
+    loss = plan.config.polygon_loss if plan.config.polygons else None
+    rows = row_texts(record, objects, loss)
     kept = _write(record, patches, objects, plan, rows)
     return Converted(
         image=image_text(record),
         rows=rows,
         kept=kept,
-        specks=specks,
-        pixels=int(np.count_nonzero(mask)),
+        pixels=sum(patch.area for patch in patches),
         pixels_in_coco=sum(row.area_read for row in kept["coco"].rows) if kept else 0,
-        grey=_is_grey(values, patches),
     )
 
 
@@ -193,6 +211,8 @@ def _is_grey(values: np.ndarray[Any, Any], patches: Sequence[Patch]) -> bool:
 def _parted(dataset: Dataset, config: ConvertConfig) -> Dataset:
     if config.split:
         parted = read_split(config.split, dataset)
+    elif all(record.part for record in dataset.records):
+        parted = dataset
     else:
         train = 1 - config.val - config.test
         shares = {"train": train, "test": config.test, "val": config.val}

@@ -17,6 +17,7 @@ from pipeline.config import ExportConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.fidelity_report import fidelity_report
 from pipeline.formats.catalogue import FORMATS, Format
+from pipeline.formats.coco import images_beside
 from pipeline.metrics.fidelity import compare
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
@@ -34,7 +35,7 @@ def export_labels(
     IoU under `config.min_iou`.
     """
     form = _format(to, "--to")
-    dataset = FORMATS["coco"].read(source, images or _images_beside(source))
+    dataset = FORMATS["coco"].read(source, images or _beside(source))
     if config.below is not None:
         dataset = _doubtful(dataset, config.below, source)
     return _rewritten("export", dataset, form, to, [source], output, config)
@@ -56,7 +57,7 @@ def import_labels(
     """
     dataset = _format(origin, "--from").read(source, images)
     if onto:
-        dataset = _laid_over(FORMATS["coco"].read(onto, images or _images_beside(onto)), dataset)
+        dataset = _laid_over(FORMATS["coco"].read(onto, images or _beside(onto)), dataset)
     return _rewritten("import", dataset, FORMATS["coco"], "coco", [source, onto], output, config)
 
 
@@ -128,9 +129,8 @@ def _format(name: str, option: str) -> Format:
     return FORMATS[name]
 
 
-def _images_beside(source: Path) -> Path | None:
-    folders = (source.parent / "images", source.parent.parent / "images")
-    return next((folder for folder in folders if source.is_file() and folder.is_dir()), None)
+def _beside(source: Path) -> Path | None:
+    return images_beside(source) if source.is_file() else None
 
 
 def _refuse_missing_images(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.formats.check_coco import check_coco
 from pipeline.formats.check_yolo import check_yolo
+from pipeline.formats.coco import images_beside
 from pipeline.formats.findings import Finding
 from pipeline.storage import read_json, write_error, write_json, write_text
 
@@ -29,7 +30,7 @@ def validate(
     backups: list[str] = []
     for source in sources:
         if source.suffix == ".json":
-            found, content = check_coco(source, images or _images_beside(source))
+            found, content = check_coco(source, images or images_beside(source))
             changed = {source: content} if any(finding.mend for finding in found) else {}
         elif source.is_dir() or source.suffix in {".yaml", ".yml"}:
             found, changed = check_yolo(source)  # type: ignore[assignment]
@@ -48,11 +49,6 @@ def validate(
         "originals": backups,
         "left": [str(finding) for finding in left],
     } | ({"exit_code": 1} if left else {})
-
-
-def _images_beside(source: Path) -> Path | None:
-    folders = (source.parent / "images", source.parent.parent / "images")
-    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _disagreements(files: Sequence[Path]) -> list[Finding]:

@@ -139,3 +139,52 @@ def test_a_fault_leaves_nothing_behind(make_product: MakeProduct, tmp_path: Path
     found = convert_masks([product], tmp_path / "out", ConvertConfig(), keep_going=True)
     assert len(found["faults"]) == 1
     assert found["images"] == 11
+
+
+def test_coco_with_masks_does_in_place_of_a_product(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    """What was converted once is converted again to the same rows and parts; without parts, images
+    are dealt anew."""
+    first = convert_masks([make_product()], tmp_path / "a", ConvertConfig(polygons=False))
+    again = convert_masks([tmp_path / "a"], tmp_path / "b", ConvertConfig())
+    names = ("instances.json", "instances_train.json", "instances_test.json")
+    rows = [
+        json.loads((tmp_path / folder / "annotations" / name).read_text())["annotations"]
+        for name in names
+        for folder in ("a", "b")
+    ]
+    assert rows[::2] == rows[1::2]
+    assert len(rows[0]) == first["instances"]
+    same = ("images", "instances", "parts", "categories", "pixels_in_masks", "pixels_in_coco")
+    assert [again[key] for key in same] == [first[key] for key in same]
+    raw = json.loads((tmp_path / "a" / "annotations" / "instances.json").read_text())
+    for entry in raw["images"]:
+        for key in ("part", "group", "defect", "split", "product"):
+            entry.pop(key, None)
+    (tmp_path / "bare.json").write_text(json.dumps(raw))
+    images = tmp_path / "a" / "images"
+    dealt = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
+    assert dealt["instances"] == first["instances"]
+    assert set(dealt["parts"]) == {"train", "val", "test"}
+    assert dealt["parts"]["test"]["good"] < dealt["parts"]["test"]["images"]
+
+
+def test_coco_that_cannot_be_converted_is_one_line(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    convert_masks([make_product()], tmp_path / "a", ConvertConfig())
+    path = tmp_path / "a" / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    with pytest.raises(DataError, match="no such image; give their folder with --images"):
+        convert_masks([path], tmp_path / "b", ConvertConfig(), images=tmp_path)
+    raw["images"][0]["width"] += 1
+    (path.parent / "wide.json").write_text(json.dumps(raw))
+    kept = convert_masks([path.parent / "wide.json"], tmp_path / "c", ConvertConfig(), True)
+    assert len(kept["faults"]) == 1
+    assert "is 64x48, but listed as 65x48" in kept["faults"][0]
+    for row in raw["annotations"]:
+        del row["segmentation"]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="has boxes without masks"):
+        convert_masks([path], tmp_path / "d", ConvertConfig())
