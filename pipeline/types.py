@@ -16,6 +16,8 @@ from pipeline.geometry.masks import Rle, bounding_boxes
 from pipeline.images import Image, Mask
 
 GOOD = "good"
+PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test")
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 
@@ -108,6 +110,13 @@ class ImageRecord:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.height, self.width
+
+
+def part_of(file_name: str) -> str:
+    """The part that an image's one folder says it is in: train, val or test; empty for others, such
+    as MVTec's test/<defect>, which is no part."""
+    folder = file_name.rpartition("/")[0]
+    return folder if folder in PARTS else ""
 
 
 def refuse_equal_stems(named: Iterable[tuple[str, Path]]) -> None:

@@ -214,3 +214,23 @@ def test_overwrite_starts_anew_even_where_a_run_could_be_taken_up(
         stage.finetune_yolo(finished / "data", run, config, "cpu")
     found = stage.finetune_yolo(finished / "data", run, config, "cpu", overwrite=True)
     assert found["epochs_run"] == 1
+
+
+def test_doubtful_masks_are_sent_to_review_laid_back_and_learned_from(
+    finished: Path, tmp_path: Path
+) -> None:
+    made, images = finished / "masks_from_truth" / "instances.json", finished / "data" / "images"
+    where = ("--images", images)
+    call("export", made, *where, "--to", "cvat", "--below", "0.999", "-o", tmp_path / "doubtful")
+    call("import", tmp_path / "doubtful", "--from", "cvat", *where, "--onto", made,
+         "-o", tmp_path / "labels")  # fmt: skip
+    call("convert-masks", tmp_path / "labels", "-o", tmp_path / "again")
+    files = [
+        folder / "annotations" / "instances_test.json"
+        for folder in (finished / "data", tmp_path / "again")
+    ]
+    first, again = (json.loads(path.read_text()) for path in files)
+    names = [{entry["file_name"] for entry in content["images"]} for content in (first, again)]
+    assert names[0] == names[1]  # what was held out still is
+    assert 0 < len(again["annotations"]) <= len(first["annotations"])  # less what was not cut
+    assert "the least trusted first" in (made.parent / "review.html").read_text()

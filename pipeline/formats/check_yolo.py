@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.formats.findings import Finding, check_image, colliding_stems
-from pipeline.formats.yolo import PARTS, images_of, label_file_of, read_data_yaml
+from pipeline.formats.yolo import images_of, label_file_of, read_data_yaml
 from pipeline.progress import track
+from pipeline.types import PARTS
 
 _SLACK = 1e-6
 

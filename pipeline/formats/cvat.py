@@ -19,7 +19,7 @@ from pipeline.geometry.masks import bounding_boxes, encode_patches, from_box, to
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import draw_coco
 from pipeline.storage import place_file, write_text
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.types import Dataset, Detections, ImageRecord, part_of
 
 _FILE = "annotations.xml"
 
@@ -65,8 +65,7 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
             size = int(node.get("height", "")), int(node.get("width", ""))
             objects[number] = _parse(node, categories, size)
             place = (images or path.parent / "images") / name
-            folder = name.partition("/")[0]
-            part = node.get("subset", folder if folder in {"train", "val", "test"} else "")
+            part = node.get("subset", part_of(name))
             records.append(ImageRecord(number, place, name, *size, part=part))
         except (ValueError, KeyError) as error:
             raise DataError(path, f"image {name}: {error}", "export it anew") from error

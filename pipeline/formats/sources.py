@@ -13,7 +13,7 @@ from pipeline.formats.coco import images_beside, read_coco
 from pipeline.formats.mvtec import kind_of, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_size
-from pipeline.types import GOOD, Dataset, Detections, ImageRecord
+from pipeline.types import GOOD, Dataset, Detections, ImageRecord, part_of
 
 _IN_FOLDER = Path("annotations") / "instances.json"
 
@@ -58,17 +58,13 @@ def _listing(source: Path) -> Path | None:
 def _read_coco(path: Path, images: Path | None, faults: Faults) -> Dataset:
     read = read_coco(path, images)
     objects = {record.id: _masked(path, record, read.on(record)) for record in read.records}
-    kept = [
-        replace(
-            record,
-            defect=kind_of(record, objects[record.id], read.categories)
-            if len(objects[record.id])
-            else GOOD,
-            file_name=record.file_name.removeprefix(f"{record.part}/"),
-            group=record.group or Path(record.file_name).stem,
-        )
-        for record in _usable(read.records, faults)
-    ]
+    kept = []
+    for record in _usable(read.records, faults):
+        kind = kind_of(replace(record, defect=GOOD), objects[record.id], read.categories)
+        part = record.part or part_of(record.file_name)
+        name = record.file_name.removeprefix(f"{part}/")
+        group = record.group or Path(name).stem
+        kept.append(replace(record, defect=kind, part=part, file_name=name, group=group))
     return Dataset(read.categories, tuple(kept), objects)
 
 

@@ -28,9 +28,8 @@ from pipeline.geometry.polygons import (
 )
 from pipeline.images import list_images, read_size
 from pipeline.storage import place_file, write_text
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.types import PARTS, Dataset, Detections, ImageRecord
 
-PARTS = ("train", "val", "test")
 _LAYOUT = "expected data.yaml with `names` and the folders of images"
 
 
@@ -140,7 +139,7 @@ def label_file_of(image: Path) -> Path:
 def parts_of(records: Sequence[ImageRecord]) -> dict[str, str]:
     """`data.yaml`'s entry for each part that has images; without val, test or train serves."""
     present = {record.part for record in records}
-    parts = {part: f"images/{part}" for part in ("train", "val", "test") if part in present}
+    parts = {part: f"images/{part}" for part in PARTS if part in present}
     if not all(r.file_name.startswith(f"{r.part}/") for r in records if r.part):
         parts = {}  # not sorted into folders: one set of all
     stand_in = parts.get("test") or parts.get("train") or "images"

@@ -97,8 +97,8 @@ def convert_masks(
     images: Path | None = None,
 ) -> dict[str, Any]:
     """Convert MVTec products, or COCO sets with masks, into `output`; see annotations/README.md for
-    what lies where. images: the folder of the COCO files' images. COCO images that all have a part
-    keep it.
+    what lies where. images: the folder of the COCO files' images. COCO images that all have a part,
+    or lie in a folder of its name, keep it.
 
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.

@@ -30,7 +30,7 @@ from pipeline.pictures.overlays import overlay
 from pipeline.progress import say, track
 from pipeline.review_page import review_page
 from pipeline.run_record import RunRecord, folder_of
-from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, part_of
 
 if TYPE_CHECKING:
     from pipeline.models.sam_model import Cutter
@@ -265,7 +265,8 @@ def _list_images(images: Path, faults: Faults) -> Dataset:
             faults.add(error)
             continue
         name = path.relative_to(images).as_posix()
-        records.append(ImageRecord(len(records) + 1, path, name, height, width))
+        part = part_of(name)
+        records.append(ImageRecord(len(records) + 1, path, name, height, width, part=part))
     if not records:
         raise DataError(images, "holds no image", "check --images")
     return Dataset((), tuple(records))

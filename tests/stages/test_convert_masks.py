@@ -164,7 +164,12 @@ def test_coco_with_masks_does_in_place_of_a_product(
             entry.pop(key, None)
     (tmp_path / "bare.json").write_text(json.dumps(raw))
     images = tmp_path / "a" / "images"
-    dealt = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
+    named = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
+    assert named["parts"] == first["parts"]  # by their folders
+    for entry in raw["images"]:
+        entry["file_name"] = f"a/images/{entry['file_name']}"
+    (tmp_path / "far.json").write_text(json.dumps(raw))
+    dealt = convert_masks([tmp_path / "far.json"], tmp_path / "d", ConvertConfig(), images=tmp_path)
     assert dealt["instances"] == first["instances"]
     assert set(dealt["parts"]) == {"train", "val", "test"}
     assert dealt["parts"]["test"]["good"] < dealt["parts"]["test"]["images"]
