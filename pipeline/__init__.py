@@ -1,3 +1,3 @@
 """Defect labelling pipeline: a few pixel masks in, a detector, masks and COCO labels out."""
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"

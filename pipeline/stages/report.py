@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         pictures=_pictures(run),
         gallery=_gallery(run / "evaluation_truth_boxes" / "gallery"),
         samples=_samples(run / "masks_from_detector" / "overlays"),
+        review=_link(run / "masks_from_detector" / "review.html", target),
         anomalies=_anomalies(run),
         comparison=_summary(run / "comparison"),
         heats=_heats(run),
@@ -115,6 +117,11 @@ def _gallery(folder: Path) -> dict[str, list[dict[str, str]]]:
 
 def _samples(folder: Path, count: int = 6) -> list[str]:
     return [_inline(path) for path in sorted(folder.rglob("*.png"))[:count]]
+
+
+def _link(path: Path, page: Path) -> str:
+    """How the page names a file, if it is there."""
+    return os.path.relpath(path, page.parent) if path.is_file() else ""
 
 
 def _inline(path: Path) -> str:
