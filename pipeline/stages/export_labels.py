@@ -23,6 +23,8 @@ from pipeline.progress import track
 from pipeline.run_record import RunRecord
 from pipeline.types import Dataset, Detections, ImageRecord
 
+_GONE = -1  # an id that no image has
+
 
 def export_labels(
     source: Path, to: str, output: Path, config: ExportConfig, images: Path | None = None
@@ -99,6 +101,8 @@ def _doubtful(dataset: Dataset, limit: float, source: Path) -> Dataset:
     if not trust:
         raise ConfigError(f"--below: {source} says of no object how far to trust it")
     chosen = [r for r in dataset.records if r.id in trust and (trust[r.id] < limit).any()]
+    if not chosen:
+        raise ConfigError(f"--below {limit}: {source} trusts every object more; nothing to export")
     return dataset.subset(chosen)
 
 
@@ -109,17 +113,21 @@ def _laid_over(base: Dataset, reviewed: Dataset) -> Dataset:
     categories = (*base.categories, *new)
     label_of = np.array([categories.index(name) for name in reviewed.categories], np.int64)
     objects: dict[int, Detections] = {}
-    left = {record.id: record for record in reviewed.records}
-    for record, found in _pairs(base, reviewed):
-        if left.pop(found.id, None):
-            seen = reviewed.on(found)
-            objects[record.id] = replace(seen, labels=label_of[seen.labels], quality={})
-        else:
+    taken = Counter[int]()
+    for record, found in _pairs(base, reviewed, "lay over"):
+        if found.id == _GONE:
             kept = base.on(record)
             known = {name: kept.quality[name] for name in kept.trust if name in kept.quality}
             objects[record.id] = replace(kept, quality=known)
-    for record in left.values():
-        raise DataError(record.path, "was reviewed, but --onto does not hold it", "check --onto")
+            continue
+        seen = reviewed.on(found)
+        labels = label_of[seen.labels]
+        objects[record.id] = replace(seen, labels=labels, scores=None, quality={})
+        taken[found.id] += 1
+    for record in reviewed.records:
+        if (count := taken[record.id]) != 1:
+            reason = f"was reviewed, but --onto holds {count} images of that name"
+            raise DataError(record.path, reason, "check --onto")
     return Dataset(categories, base.records, objects)
 
 
@@ -139,12 +147,14 @@ def _refuse_missing_images(dataset: Dataset) -> None:
             raise DataError(record.path, "no such image", "give their folder with --images")
 
 
-def _pairs(dataset: Dataset, back: Dataset) -> Iterator[tuple[ImageRecord, ImageRecord]]:
+def _pairs(
+    dataset: Dataset, back: Dataset, title: str = "read back"
+) -> Iterator[tuple[ImageRecord, ImageRecord]]:
     """Each image with what was read back of it, by its name, or the last part of it where a format
-    keeps no folders; one that is gone with an empty one."""
+    keeps no folders; one that is gone with an empty one, of the id `_GONE`."""
     by_name = {record.file_name: record for record in back.records}
     last = Counter(Path(name).name for name in by_name)
     by_name |= {Path(n).name: r for n, r in by_name.items() if last[Path(n).name] == 1}
-    for record in track(dataset.records, "read back"):
+    for record in track(dataset.records, title):
         found = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
-        yield record, found or replace(record, id=-1)
+        yield record, found or replace(record, id=_GONE)

@@ -58,6 +58,8 @@ def test_only_images_with_a_doubtful_object_are_exported_on_request(
     path.write_text(json.dumps(raw))
     found = export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
     assert (found["images"], found["objects"]) == (1, 1)
+    with pytest.raises(ConfigError, match="trusts every object more"):
+        export_labels(converted, "cvat", tmp_path / "none", ExportConfig(below=0.3))
 
 
 def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Pat
     assert by_name[1]["expected_iou"] == 0.9  # not reviewed
     assert "score" not in by_name[3]  # reviewed
     part = converted / "annotations" / "instances_train.json"
-    with pytest.raises(DataError, match="was reviewed, but --onto does not hold it"):
+    with pytest.raises(DataError, match="was reviewed, but --onto holds 0 images of that name"):
         import_labels(converted, "coco", tmp_path / "x", ExportConfig(), onto=part)
 
 
