@@ -15,6 +15,7 @@ from pipeline.types import Detections, Image
 _COLOURS = ((214, 69, 69), (61, 145, 230), (63, 176, 109), (240, 180, 41), (150, 90, 200),
             (0, 160, 160), (230, 120, 60))  # fmt: skip
 TRUTH = (63, 220, 109)
+_STRENGTH = 0.4  # of a mask's colour over the image's
 
 
 def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Image:
@@ -49,40 +50,56 @@ def heat_overlay(
     return drawn
 
 
-def tint(image: Image, rle: Rle, colour: tuple[int, int, int], strength: float = 0.4) -> None:
+def tint(image: Image, rle: Rle, colour: tuple[int, int, int]) -> None:
     """Colour a mask's pixels in place, and draw its outline."""
-    mask = mask_geometry.decode(rle)
-    paint = np.array(colour, dtype=np.float32)
-    image[mask] = (image[mask] * (1 - strength) + paint * strength).astype(np.uint8)
-    outline(image, mask, colour)
+    _paint(image, mask_geometry.decode(rle), colour, _line(image))
 
 
 def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draw a mask's contour in place."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, found, -1, colour, max(1, round(max(image.shape[:2]) / 700)))
+    _outline(image, mask, colour, _line(image))
 
 
 def close_up(
     image: Image, found: Rle, truth: Rle | None, box: NDArray[np.float32], side: int = 220
 ) -> Image:
     """A crop around a box, (side, side, 3): the mask tinted red, and the truth outlined green, or
-    the box where there is no truth."""
-    drawn = image.copy()
-    tint(drawn, found, _COLOURS[0])
-    if truth is not None:
-        outline(drawn, mask_geometry.decode(truth), TRUTH)
-    else:
-        x0, y0, x1, y1 = (round(float(value)) for value in box)
-        cv2.rectangle(drawn, (x0 - 1, y0 - 1), (x1, y1), (255, 255, 255), 1)
+    the box where there is no truth. Of a box outside the image, what is nearest to it."""
     height, width = image.shape[:2]
-    centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    centre_x = min(max(float(box[0] + box[2]) / 2, 0.0), float(width))
+    centre_y = min(max(float(box[1] + box[3]) / 2, 0.0), float(height))
     reach = max(float(box[2] - box[0]), float(box[3] - box[1]), 48.0) * 0.75
     x0, y0 = max(round(centre_x - reach), 0), max(round(centre_y - reach), 0)
     x1, y1 = min(round(centre_x + reach), width), min(round(centre_y + reach), height)
-    crop = drawn[y0:y1, x0:x1]
+    window, line = np.s_[y0:y1, x0:x1], _line(image)
+    crop = image[window].copy()
+    _paint(crop, mask_geometry.decode(found)[window], _COLOURS[0], line)
+    if truth is not None:
+        _outline(crop, mask_geometry.decode(truth)[window], TRUTH, line)
+    else:
+        left, top, right, bottom = (round(float(value)) for value in box)
+        corners = (left - x0 - 1, top - y0 - 1), (right - x0, bottom - y0)
+        cv2.rectangle(crop, *corners, (255, 255, 255), 1)
     scale = side / max(crop.shape[:2])
     resized = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     canvas = np.full((side, side, 3), 255, dtype=np.uint8)
     canvas[: resized.shape[0], : resized.shape[1]] = resized[:side, :side]
     return canvas
+
+
+def _paint(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], line: int) -> None:
+    paint = np.array(colour, dtype=np.float32)
+    image[mask] = (image[mask] * (1 - _STRENGTH) + paint * _STRENGTH).astype(np.uint8)
+    _outline(image, mask, colour, line)
+
+
+def _outline(
+    image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], line: int
+) -> None:
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, found, -1, colour, line)
+
+
+def _line(image: Image) -> int:
+    """How thick to draw on an image, in pixels."""
+    return max(1, round(float(max(image.shape[:2])) / 700))

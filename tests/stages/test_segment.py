@@ -80,13 +80,17 @@ def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
 
 
 def test_the_least_trusted_masks_stand_on_one_page(prompts: Path, tmp_path: Path) -> None:
+    """Six boxes, one of them far outside of its image."""
+    raw = json.loads(prompts.read_text())
+    far = {"id": 99, "image_id": 1, "category_id": 1, "bbox": [900, 900, 5, 5], "iscrowd": 0}
+    prompts.write_text(json.dumps(raw | {"annotations": [*raw["annotations"], far]}))
     config = QUICK.model_copy(update={"review": 3})
     segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)
     rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
-    least = sorted(row["predicted_iou"] for row in rows)[:3]
+    least = sorted(row["predicted_iou"] for row in rows)[1:3]
     page = (tmp_path / "out" / "review.html").read_text()
-    assert re.findall(r"<b>(.*)</b>", page) == [f"{value:.2f}" for value in least]
-    assert "3 of 5 masks" in page
+    assert re.findall(r"<b>(.*)</b>", page) == ["no mask", *(f"{v:.2f}" for v in least)]
+    assert "3 of 6 masks" in page
     assert page.count("data:image/jpeg;base64") == 3
     empty = config.model_copy(update={"review": 0})
     segment(tmp_path / "none", tmp_path / "images", empty, "cpu", prompts)
