@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 RUN_FILE = "run.json"  # what every command leaves in the folder it wrote, last of all
 STARTED_FILE = "started.json"  # what a training leaves that may not have come to its end
 _UNFINISHED = ".unfinished"
+_SLACK_S = 60.0  # clocks of machines that share a disk, and copies of a folder
 _GOES_WITH = ("evaluate",)  # of what lies beside it, and quickly made again
 _CHUNK = 1 << 20
 
@@ -213,21 +214,37 @@ def refuse_to_replace(path: Path, command: str, reads: Sequence[Path] = ()) -> N
     refuse_to_lose(path, reads)
 
 
-def refuse_to_lose(path: Path, reads: Sequence[Path]) -> None:
-    """Raise DataError if a folder that is to be replaced holds any of `reads`, or another run."""
+def refuse_to_lose(path: Path, reads: Sequence[Path] = ()) -> None:
+    """Raise DataError if a folder that is to be replaced holds any of `reads`, another run, or a
+    file that came or was changed after the run that wrote it, as by hand."""
     remedy = "choose another --output"
     for source in reads:
         if source.resolve().is_relative_to(path.resolve()):
             raise DataError(path, f"holds {source}, which would be read from", remedy)
+    own = path / RUN_FILE
+    written = own.stat().st_mtime if own.is_file() else float("inf")
     for place, folders, files in os.walk(path):
         inner = Path(place)
         done = inner != path and RUN_FILE in files
         if done and read_json(inner / RUN_FILE).get("command") in _GOES_WITH:
+            folders.clear()
             continue
         begun = STARTED_FILE in files and inner != path
         begun |= any(name.endswith(_UNFINISHED) for name in folders)
         if done or begun:
             raise DataError(path, f"holds another run, in {inner}", remedy)
+        for file in (inner / name for name in files):
+            if _is_later(file, written):
+                raise DataError(file, "was changed after the run that wrote its folder",
+                                f"move it away, or {remedy}")  # fmt: skip
+
+
+def _is_later(file: Path, written: float) -> bool:
+    """Whether somebody wrote a file later than a run did. A link to another file changes with that
+    one; caches and hidden files are no work of anybody's."""
+    state = file.lstat()
+    passed = file.name.startswith(".") or file.suffix == ".cache" or state.st_nlink > 1
+    return not passed and state.st_mtime > written + _SLACK_S
 
 
 def _take_place(finished: Path, path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,49 @@ def test_a_folder_with_more_in_it_than_would_come_anew_is_never_replaced(
     with pytest.raises(DataError, match=reason), whole_folder(tmp_path / "out", "job", sources):
         pass
     assert all((tmp_path / "out" / name).is_file() for name in inside)
+
+
+@pytest.mark.parametrize(
+    ("name", "later", "refused"),
+    [
+        ("labels.json", 3600, True),  # mended by hand
+        ("labels.json", 0, False),
+        ("labels.cache", 3600, False),
+        (".DS_Store", 3600, False),
+    ],
+)
+def test_what_was_changed_after_a_run_is_never_replaced_by_the_next(
+    tmp_path: Path, name: str, later: float, refused: bool
+) -> None:
+    target = tmp_path / "out"
+    with whole_folder(target, "job") as folder:
+        write_json(folder / name, {})
+        write_json(folder / "run.json", {"command": "job"})
+    written = (target / "run.json").stat().st_mtime
+    os.utime(target / name, (written + later, written + later))
+    if refused:
+        with (
+            pytest.raises(DataError, match="was changed after the run"),
+            whole_folder(target, "job"),
+        ):
+            pass
+    else:
+        with whole_folder(target, "job"):
+            pass
+    assert (target / name).is_file() == refused
+
+
+def test_a_link_to_a_photo_that_was_taken_anew_may_be_replaced(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.touch()
+    with whole_folder(tmp_path / "out", "job") as folder:
+        place_file(photo, folder / "photo.png", copy=False)
+        write_json(folder / "run.json", {"command": "job"})
+    later = (tmp_path / "out" / "run.json").stat().st_mtime + 3600
+    os.utime(photo, (later, later))
+    with whole_folder(tmp_path / "out", "job"):
+        pass
+    assert not (tmp_path / "out" / "photo.png").exists()
 
 
 def test_figures_of_what_is_replaced_go_with_it(tmp_path: Path) -> None:
