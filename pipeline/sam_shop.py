@@ -141,5 +141,9 @@ class Shop:
         name = key_of(*(delta[key].numpy().tobytes() for key in sorted(delta)))
         adapted = any(key.startswith("image_encoder.") for key in delta)
         return replace(
-            self.published, network=network, looks=self.looks, delta_sha256=name, adapted=adapted
+            self.published,
+            load=lambda: network,
+            looks=self.looks,
+            delta_sha256=name,
+            adapted=adapted,
         )

@@ -46,7 +46,7 @@ class TorchDecoder:
         self.network = network.to(device).eval()
         self.device = device
         self.key = f"{key} torch"
-        self.cells = _CELLS if device.type == "cpu" else _CELLS_ON_GPU
+        self.cells = cells_on(device)
 
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
@@ -90,6 +90,11 @@ class OpenVinoDecoder:
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
         return core.compile_model(core.read_model(graph, weights), "CPU", options)
+
+
+def cells_on(device: torch.device) -> int:
+    """About how many cells of embeddings a decoder takes at once."""
+    return _CELLS if device.type == "cpu" else _CELLS_ON_GPU
 
 
 def _stacked(embeddings: Sequence[Embedding], device: torch.device) -> torch.Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache as once
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 from pipeline.disk_cache import DiskCache, cache_folder
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes
-from pipeline.models.decoders import OpenVinoDecoder, TorchDecoder
+from pipeline.models.decoders import (
+    Answer,
+    OpenVinoDecoder,
+    PromptDecoder,
+    TorchDecoder,
+    cells_on,
+)
 from pipeline.models.embedding_cache import Embedding
 from pipeline.models.encoders import (
     CachedEncoder,
@@ -31,7 +38,14 @@ from pipeline.models.patch_memory import PatchMemory, read_memory
 from pipeline.models.quality import Calibration
 from pipeline.models.sam import SamSegmenter
 from pipeline.models.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
-from pipeline.models.sam_network import SIDE, build_encoder, close_side, load_sam
+from pipeline.models.sam_network import (
+    SIDE,
+    Prompts,
+    build_encoder,
+    close_side,
+    load_sam,
+    refuse_other_weights,
+)
 from pipeline.models.sam_tuning import add_delta, write_delta
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.storage import read_json, sha256_of, write_json
@@ -45,17 +59,23 @@ _GIGABYTE = 1 << 30
 class SamModel:
     """A network, where its weights came from, and how it was found best to look.
 
-    base: the named weights. memory: what the masks that it learned from say of other images, where
-    that was found to help. delta_sha256: of what was learned, "" for a SAM as published.
+    base: the named weights. load: gives the network, the same at every call; whoever is answered
+    from the cache never needs it. memory: what the masks that it learned from say of other images,
+    where that was found to help. delta_sha256: of what was learned, "" for a SAM as published.
     """
 
     base: Weights
-    network: Any
+    load: Callable[[], Any]
     looks: Looks = field(default_factory=Looks)
     calibration: Calibration | None = None
     memory: PatchMemory | None = None
     delta_sha256: str = ""
     adapted: bool = False
+
+    @property
+    def network(self) -> Any:
+        """segment-anything's `Sam`, loaded when it is first asked for."""
+        return self.load()
 
     @property
     def name(self) -> str:
@@ -64,7 +84,7 @@ class SamModel:
 
     def as_published(self) -> SamModel:
         """The same without what was learned."""
-        return SamModel(self.base, load_sam(self.base)) if self.delta_sha256 else self
+        return _published(self.base) if self.delta_sha256 else self
 
     def encoder(
         self, side: int, device: torch.device, engine: Engine, cache: DiskCache
@@ -79,7 +99,9 @@ class SamModel:
                 return OpenVinoEncoder(network, key, side, cache_folder() / "graphs")
             return TorchEncoder(network, key, side, device)
 
-        return CachedEncoder(_Deferred(f"{key} {side} {chosen} {device.type}", side, make), cache)
+        return CachedEncoder(
+            _DeferredEncoder(f"{key} {side} {chosen} {device.type}", side, make), cache
+        )
 
     def segmenter(
         self,
@@ -91,11 +113,15 @@ class SamModel:
         """A segmenter that looks as the model's card says, or as `looks` does."""
         cache = kept(cache_gb)
         chosen = looks or self.looks
-        weights = f"{self.base.sha256} {self.delta_sha256}"
+        weights, by = f"{self.base.sha256} {self.delta_sha256}", choose_engine(engine, device)
+
+        def make() -> PromptDecoder:
+            if by == "openvino":
+                return OpenVinoDecoder(self.network, weights, cache)
+            return TorchDecoder(self.network, weights, device)
+
         return SamSegmenter(
-            OpenVinoDecoder(self.network, weights, cache)
-            if choose_engine(engine, device) == "openvino"
-            else TorchDecoder(self.network, weights, device),
+            _DeferredDecoder(f"{weights} {by}", cells_on(device), make),
             self.encoder(SIDE, device, engine, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
             chosen,
@@ -130,7 +156,24 @@ def kept(gigabytes: float) -> DiskCache:
     return DiskCache(cache_folder() / "kept", int(gigabytes * _GIGABYTE))
 
 
-class _Deferred:
+class _DeferredDecoder:
+    """A decoder that is made at its first use."""
+
+    def __init__(self, key: str, cells: int, make: Callable[[], PromptDecoder]) -> None:
+        self.key = key
+        self.cells = cells
+        self._make = make
+
+    @cached_property
+    def _decoder(self) -> PromptDecoder:
+        return self._make()
+
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
+        """See `PromptDecoder`."""
+        return self._decoder.decode(embeddings, prompts)
+
+
+class _DeferredEncoder:
     """An encoder that is made at its first use."""
 
     def __init__(self, key: str, side: int, make: Callable[[], ImageEncoder]) -> None:
@@ -156,11 +199,15 @@ def open_sam(name: str, store: WeightsStore | None = None) -> SamModel:
     weights = store or WeightsStore()
     folder = Path(name)
     if not folder.is_dir():
-        base = weights.get(name)
-        return SamModel(base, load_sam(base))
+        return _published(weights.get(name))
     if not (folder / CARD).is_file():
         raise DataError(folder, f"holds no {CARD}", "give the folder that finetune-sam wrote")
     return read_sam(folder, weights)
+
+
+def _published(base: Weights) -> SamModel:
+    refuse_other_weights(base)
+    return SamModel(base, once(partial(load_sam, base)))
 
 
 def open_cutter(
@@ -211,12 +258,17 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
         raise WeightsError(f"{folder}: was learned on {wanted[:16]}..., not {base.sha256[:16]}...")
     if not (folder / DELTA).is_file() or sha256_of(folder / DELTA) != learned:
         raise WeightsError(f"{folder / DELTA}: is not what {CARD} names; tune anew")
-    network = load_sam(base)
     delta = load_file(folder / DELTA)
-    add_delta(network, delta)
     adapted = any(key.startswith("image_encoder.") for key in delta)
+
+    @once
+    def load() -> Any:
+        network = load_sam(base)
+        add_delta(network, delta)
+        return network
+
     memory = read_memory(folder / MEMORY, remembered, store) if remembered else None
-    return SamModel(base, network, looks, calibration, memory, learned, adapted)
+    return SamModel(base, load, looks, calibration, memory, learned, adapted)
 
 
 def write_sam(

@@ -153,19 +153,24 @@ def build_encoder(name: str, side: int, state: State) -> nn.Module:
     return encoder.eval()
 
 
+def refuse_other_weights(weights: Weights) -> None:
+    """Raise ConfigError for weights that are no SAM."""
+    if weights.name not in SAM_NAMES:
+        raise ConfigError(f"{weights.name!r} is no SAM; known: {', '.join(SAM_NAMES)}")
+
+
 def load_sam(weights: Weights) -> Any:
     """segment-anything's `Sam` with checked weights, in evaluation mode, on the CPU.
 
     Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
     """
+    refuse_other_weights(weights)
     if weights.name in _BUILDERS:
         from segment_anything import sam_model_registry
 
         model = sam_model_registry[_BUILDERS[weights.name]](checkpoint=None)
-    elif weights.name in _TINY:
-        model = _tiny_sam()
     else:
-        raise ConfigError(f"{weights.name!r} is no SAM; known: {', '.join(SAM_NAMES)}")
+        model = _tiny_sam()
     try:
         model.load_state_dict(_read_state(weights.path), strict=True)
     except RuntimeError as error:

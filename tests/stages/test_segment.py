@@ -17,6 +17,7 @@ from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry.boxes import as_boxes
 from pipeline.images import images_below, write_png
+from pipeline.models import sam_model
 from pipeline.stages.segment import segment
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -77,6 +78,16 @@ def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
     assert [row["score"] for row in results] == [row["score"] for row in made]
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 4
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_the_cache_knows_is_answered_without_a_network(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    segment(tmp_path / "first", tmp_path / "images", QUICK, "cpu", prompts)
+    monkeypatch.setattr(sam_model, "load_sam", lambda weights: pytest.fail("was loaded"))
+    segment(tmp_path / "again", tmp_path / "images", QUICK, "cpu", prompts)
+    assert bytes_of(tmp_path / "again") == bytes_of(tmp_path / "first")
 
 
 def test_the_least_trusted_masks_stand_on_one_page(prompts: Path, tmp_path: Path) -> None:
