@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,7 +56,7 @@ class BackboneFeatures(nn.Module):
         self.near, self.far = _quick(near), _quick(far)
         self.side = side
         self.device = device
-        self.card = {"features": name, "weights_sha256": sha256, "image_side": side}
+        self.card = _card(name, sha256, side)
         self.requires_grad_(False).eval()
         self.on(device)
 
@@ -78,6 +79,32 @@ class BackboneFeatures(nn.Module):
         self.to(device)
 
 
+class DeferredFeatures:
+    """`BackboneFeatures` that are made at their first use. `PatchFeatures`."""
+
+    def __init__(self, name: str, weights: Path, sha256: str, side: int) -> None:
+        """As `BackboneFeatures`; images are seen by the CPU until told otherwise."""
+        self.side = side
+        self.card = _card(name, sha256, side)
+        self._weights = weights
+        self._device = torch.device("cpu")
+
+    @cached_property
+    def _features(self) -> BackboneFeatures:
+        named = (self.card["features"], self._weights, self.card["weights_sha256"])
+        return BackboneFeatures(*named, self.side, self._device)
+
+    def patches(self, image: Image) -> torch.Tensor:
+        """See `PatchFeatures`."""
+        return self._features.patches(image)
+
+    def on(self, device: torch.device) -> None:
+        """See `PatchFeatures`."""
+        self._device = device
+        if "_features" in vars(self):
+            self._features.on(device)
+
+
 class SamFeatures:
     """What SAM's encoder makes of a whole image, which `segment` has in its cache too.
     `PatchFeatures`."""
@@ -85,7 +112,7 @@ class SamFeatures:
     def __init__(self, encoder: ImageEncoder, name: str, sha256: str) -> None:
         self.encoder = encoder
         self.side = encoder.side
-        self.card = {"features": name, "weights_sha256": sha256, "image_side": encoder.side}
+        self.card = _card(name, sha256, encoder.side)
 
     def patches(self, image: Image) -> torch.Tensor:
         """See `PatchFeatures`; the square's empty rest is left out."""
@@ -97,6 +124,10 @@ class SamFeatures:
 
     def on(self, device: torch.device) -> None:
         """See `PatchFeatures`: an encoder stays where it was made."""
+
+
+def _card(name: str, sha256: str, side: int) -> dict[str, Any]:
+    return {"features": name, "weights_sha256": sha256, "image_side": side}
 
 
 def _quick(blocks: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.disk_cache import key_of
 from pipeline.errors import WeightsError
 from pipeline.models.neighbours import MemoryBank, Vectors
-from pipeline.models.patch_features import BackboneFeatures, PatchFeatures
+from pipeline.models.patch_features import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
 from pipeline.storage import sha256_of, whole_file
@@ -163,9 +163,8 @@ def read_memory(path: Path, card: dict[str, Any], store: WeightsStore) -> PatchM
     if not path.is_file() or sha256_of(path) != card["sha256"]:
         raise WeightsError(f"{path}: is not what the card names; tune anew")
     kept = {name: rows.astype(np.float32) for name, rows in load_file(path).items()}
-    cpu = torch.device("cpu")
     shape = (card["features"], weights.path, weights.sha256, card["image_side"])
-    features = BackboneFeatures(*shape, cpu)
+    features = DeferredFeatures(*shape)
     return PatchMemory(features, Seen(kept["inside"], kept["outside"]), card["weight"])
 
 
