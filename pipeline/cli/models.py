@@ -106,8 +106,9 @@ def segment(
 ) -> Any:  # fmt: skip
     """Turn boxes into masks with SAM.
 
-    Each has the IoU to expect of it. With --boxes and --detector, the detector searches the images
-    that the file lists. A stopped run goes on when called again."""
+    Each has the IoU to expect of it; review.html shows those to look at first. With --boxes and
+    --detector, the detector searches the images that the file lists. A stopped run goes on when
+    called again."""
     from pipeline.stages.segment import segment as stage
 
     del prompt

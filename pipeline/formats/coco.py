@@ -164,8 +164,9 @@ def _image(record: ImageRecord) -> dict[str, Any]:
 def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
     extra: dict[str, Any] = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
     name = str(entry["file_name"])
-    if Path(name).is_relative_to(images.resolve()):  # whole paths, as some tools write them
-        name = Path(name).relative_to(images.resolve()).as_posix()
+    whole = Path(name)
+    if whole.is_absolute() and whole.is_relative_to(images.resolve()):  # as some tools write them
+        name = whole.relative_to(images.resolve()).as_posix()
     return ImageRecord(
         int(entry["id"]), images / name, name, int(entry["height"]), int(entry["width"]), **extra
     )

@@ -23,8 +23,8 @@ def read_sources(sources: Sequence[Path], faults: Faults, images: Path | None = 
     annotations/instances.json, with their objects, whose boxes are their masks'.
 
     images: the folder that COCO's names are relative to; without it, `images` beside the file or
-    its folder. Raises DataError as `read_mvtec` does, for objects without masks, and for two images
-    of one name; `faults` decides on images that are missing or of another size.
+    its folder. Raises DataError as `read_mvtec` does, and for objects without masks; `faults`
+    decides on images that are missing or of another size.
     """
     products = [source for source in sources if _listing(source) is None]
     sets = [read_mvtec(products, faults)] if products else []
@@ -43,9 +43,7 @@ def read_sources(sources: Sequence[Path], faults: Faults, images: Path | None = 
                 objects[len(records)] = replace(found, labels=label_of[found.labels])
     if not records:
         raise DataError(sources[0], "holds no usable image", "check the path")
-    merged = Dataset(categories, tuple(records), objects)
-    merged.refuse_equal_stems()
-    return merged
+    return Dataset(categories, tuple(records), objects)
 
 
 def _listing(source: Path) -> Path | None:

@@ -103,12 +103,14 @@ def convert_masks(
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
     """
-    record = RunRecord("convert-masks", config.model_dump(mode="json"), [*products, config.split])
+    reads = [*products, images, config.split]
+    record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
     dataset = read_sources(products, faults, images)
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _parted(dataset, config)
+    dataset.refuse_equal_stems()
     with record.whole_folder(output) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
         losses = Losses()

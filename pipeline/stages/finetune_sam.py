@@ -65,18 +65,7 @@ def finetune_sam(
         learned = _learn(shop, known, shown, seen, folder, chosen)
         if learned.memory:
             record.used_weights(*learned.memory.seen_by)
-        summary: dict[str, Any] = {
-            "output": str(output),
-            "sam": base.name,
-            "started_from": config.sam if before else None,
-            "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
-            "tune": config.tune,
-            "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
-            "zoom_below": shop.looks.zoom_below,
-            "side": shop.looks.side,
-            "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
-            "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
-        }
+        summary = {"output": str(output), **_about(shop, known, chosen, folder)}
         unseen = {}
         if chosen.calibration:
             unseen["left out in turn"] = (chosen.expected, chosen.true)
@@ -94,6 +83,21 @@ def finetune_sam(
             summary["unseen"] = trusted(expected, true, [*known, *held])
         record.write(folder, summary)
     return summary
+
+
+def _about(shop: Shop, known: Sequence[Target], chosen: Chosen, folder: Path) -> dict[str, Any]:
+    """What was tuned, from how much, and how it is to look."""
+    return {
+        "sam": shop.published.base.name,
+        "started_from": shop.config.sam if shop.start.delta_sha256 else None,
+        "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
+        "tune": shop.config.tune,
+        "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
+        "zoom_below": shop.looks.zoom_below,
+        "side": shop.looks.side,
+        "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
+        "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
+    }
 
 
 def _shop(config: FinetuneSamConfig, known: Sequence[Target], device: str) -> Shop:

@@ -175,6 +175,20 @@ def test_coco_with_masks_does_in_place_of_a_product(
     assert dealt["parts"]["test"]["good"] < dealt["parts"]["test"]["images"]
 
 
+def test_images_of_one_name_in_two_parts_are_two(make_product: MakeProduct, tmp_path: Path) -> None:
+    convert_masks([make_product()], tmp_path / "a", ConvertConfig())
+    path = tmp_path / "a" / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    first = next(entry for entry in raw["images"] if entry["part"] == "train")
+    other = next(entry for entry in raw["images"] if entry["part"] == "val")
+    twin = tmp_path / "a" / "images" / "val" / Path(first["file_name"]).name
+    (tmp_path / "a" / "images" / other["file_name"]).rename(twin)
+    other["file_name"] = f"val/{twin.name}"
+    (path.parent / "twins.json").write_text(json.dumps(raw))
+    found = convert_masks([path.parent / "twins.json"], tmp_path / "b", ConvertConfig())
+    assert found["images"] == len(raw["images"])
+
+
 def test_coco_that_cannot_be_converted_is_one_line(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:

