@@ -22,9 +22,9 @@ from pathlib import Path
 from pipeline.config import SynthesizeConfig
 from pipeline.formats.coco import write_coco
 from pipeline.formats.mvtec import read_mvtec_objects
+from pipeline.io.write import place_file
 from pipeline.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
-from pipeline.storage import place_file
 from pipeline.types import Dataset
 
 _DISTINCT = 42

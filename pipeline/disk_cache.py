@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.io.write import write_bytes
 from pipeline.progress import say
-from pipeline.storage import write_bytes
 
 _ENVIRONMENT = "PIPELINE_CACHE"
 _HEAD = struct.Struct("<4sI")  # magic, CRC-32 of what follows

@@ -14,9 +14,9 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.geometry.masks import encode
 from pipeline.images import read_image, write_png
+from pipeline.io.write import whole_file, write_json
 from pipeline.metrics.fidelity import COLUMNS, Comparison, FidelityTotals, Worst, table_rows
 from pipeline.pictures.overlays import close_up
-from pipeline.storage import whole_file, write_json
 from pipeline.types import ImageRecord
 
 _PICTURES = "fidelity"

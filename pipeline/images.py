@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.io.read import files_below
+from pipeline.io.write import whole_file
 from pipeline.png import has_exif, read_grey
-from pipeline.storage import files_below, whole_file
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

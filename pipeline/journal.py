@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.storage import write_error
+from pipeline.io.write import write_error
 
 _DONE = "done"
 

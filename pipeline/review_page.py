@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.formats.coco import segmentation_rle
 from pipeline.images import Image, read_image
+from pipeline.io.write import write_text
 from pipeline.pictures.overlays import close_up
-from pipeline.storage import write_text
 from pipeline.types import ImageRecord
 
 _BANDS = (0.5, 0.7, 0.85)  # of trust

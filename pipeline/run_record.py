@@ -9,16 +9,20 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.storage import RUN_FILE, files_below, resumable_folder, whole_folder, write_json
+from pipeline.io.folders import resumable_folder, whole_folder
+from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
+from pipeline.io.read import RUN_FILE, files_below, read_json
+from pipeline.io.write import json_text, write_text
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
+_LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
 
 
 class RunRecord:
@@ -31,6 +35,7 @@ class RunRecord:
         """`reads` are the files and folders that the outcome depends on."""
         self._started = time.perf_counter()
         self._command, self._reads = command, [path for path in reads if path]
+        self._resume_key = ""
         self.content: dict[str, Any] = {
             "command": command,
             "config": dict(config),
@@ -50,20 +55,44 @@ class RunRecord:
         """One hash for what is read, as it was when this was first asked for."""
         return fingerprint(self._reads)
 
+    @property
+    def resume_key(self) -> str:
+        """One text for command, settings, inputs and weights: work of the same key may be gone on
+        from."""
+        return f"{self.content['key']} {self.inputs} {self.content['weights']}"
+
     def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
-        """See `storage.whole_folder`."""
+        """See `folders.whole_folder`."""
         return whole_folder(output, self._command, self._reads)
 
-    def resumable_folder(self, output: Path) -> AbstractContextManager[Path]:
-        """See `storage.resumable_folder`: for the same command, settings, inputs and weights."""
-        key = f"{self.content['key']} {self.inputs} {self.content['weights']}"
-        return resumable_folder(output, self._command, key, self._reads)
+    def resumable_folder(
+        self, output: Path, overwrite: bool = False
+    ) -> AbstractContextManager[Path]:
+        """See `folders.resumable_folder`: for the same command, settings, inputs and weights."""
+        self._resume_key = self.resume_key  # before the work, which may name further weights
+        return resumable_folder(output, self._command, self._resume_key, self._reads, overwrite)
+
+    def finished(self, folder: Path) -> dict[str, Any] | None:
+        """The summary of a run that was killed after its last byte and before its folder took its
+        place; None for any other."""
+        if not (folder / RUN_FILE).is_file() or not is_whole(folder):
+            return None
+        summary: dict[str, Any] = read_json(folder / RUN_FILE)["summary"]
+        return summary
 
     def write(self, folder: Path, summary: Mapping[str, Any]) -> None:
-        """Write `folder/run.json`; its presence says that the run came to its end."""
+        """Write `folder/run.json`, after the manifest of all that is there; its presence says that
+        the run came to its end."""
         seconds = round(time.perf_counter() - self._started, 2)
-        told = {"inputs": self.inputs, "seconds": seconds, "summary": dict(summary)}
-        write_json(folder / RUN_FILE, self.content | told)
+        outcome = {
+            "inputs": self.inputs,
+            "resume_key": self._resume_key,
+            "seconds": seconds,
+            "summary": dict(summary),
+        }
+        text = json_text(self.content | outcome)
+        write_manifest(folder, text.encode())
+        write_text(folder / RUN_FILE, text)
 
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:
@@ -82,9 +111,11 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for root in paths:
         for path in [str(root)] if root.is_file() else files_below(root):
-            if not path.endswith(f"{os.sep}{RUN_FILE}"):
-                state = os.stat(path)  # noqa: PTH116  # a million Paths would not fit in memory
-                digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+            if not path.endswith(_LEFT_BY_RUNS):
+                digest.update(os.fsencode(path))
+                with suppress(OSError):  # a link that leads nowhere
+                    state = os.stat(path)  # noqa: PTH116  # a million Paths do not fit in memory
+                    digest.update(f" {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 

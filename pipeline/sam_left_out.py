@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import FinetuneSamConfig
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
 from pipeline.progress import say
 from pipeline.sam_shop import Shop
-from pipeline.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from pipeline.models.looks import Looks

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.storage import read_json, write_json
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
 from pipeline.types import Dataset, ImageRecord
 
 

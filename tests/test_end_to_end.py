@@ -202,8 +202,8 @@ def test_overwrite_starts_anew_even_where_a_run_could_be_taken_up(
 ) -> None:
     from pipeline.config import FinetuneConfig
     from pipeline.errors import WeightsError
+    from pipeline.io.write import write_json
     from pipeline.stages import finetune_yolo as stage
-    from pipeline.storage import write_json
 
     run, config = tmp_path / "run", FinetuneConfig(epochs=1, image_side=96, batch=4, mosaic=0.0)
     write_json(run / "started.json", {"key": stage._key(finished / "data", config)})

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.io.folders import resumable_folder
 from pipeline.journal import Journal
-from pipeline.storage import resumable_folder
 
 
 def test_an_empty_journal_knows_nothing(tmp_path: Path) -> None:

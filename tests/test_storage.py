@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.storage import files_below, place_file, whole_file, whole_folder, write_json
+from pipeline.io.folders import whole_folder
+from pipeline.io.read import files_below
+from pipeline.io.write import place_file, whole_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

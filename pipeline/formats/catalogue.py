@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
-from pipeline.storage import place_file
+from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
 
 Write = Callable[[Path, Dataset, bool, float], None]  # folder, set, copy images, polygons' loss

@@ -11,8 +11,8 @@ from pipeline.errors import DataError
 from pipeline.formats.coco import segmentation_rle
 from pipeline.formats.findings import Finding, check_image, colliding_stems, repeated
 from pipeline.geometry.masks import Rle, area, bounding_boxes
+from pipeline.io.read import read_json
 from pipeline.progress import track
-from pipeline.storage import read_json
 
 Row = dict[str, Any]
 _SLACK = 0.5  # pixels that a box may stand out, as rounding makes it

@@ -23,7 +23,7 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
 from pipeline.geometry.masks import Rle, check_runs, to_patch
 from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
-from pipeline.storage import read_json
+from pipeline.io.read import read_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "split", "defect", "group", "part")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.storage import whole_file
+from pipeline.io.write import whole_file
 
 _INFO = {"description": "written by pipeline", "version": "1.0"}
 

@@ -18,7 +18,7 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import bounding_boxes, encode_patches, from_box, to_patch
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import draw_coco
-from pipeline.storage import place_file, write_text
+from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord, part_of
 
 _FILE = "annotations.xml"

@@ -21,7 +21,8 @@ from pipeline.errors import DataError
 from pipeline.geometry.boxes import as_boxes, xyxy_to_xywh
 from pipeline.geometry.masks import bounding_boxes, decode, encode, from_box
 from pipeline.geometry.patches import Mask
-from pipeline.storage import place_file, read_json, write_json, write_text
+from pipeline.io.read import read_json
+from pipeline.io.write import place_file, write_json, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _FILE = "tasks.json"

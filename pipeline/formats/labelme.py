@@ -21,7 +21,8 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, encode_patches, to_patch
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import Ring, best_centre_ring, patch_iou, simplified
-from pipeline.storage import place_file, read_json, write_json, write_text
+from pipeline.io.read import read_json
+from pipeline.io.write import place_file, write_json, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _VERSION = "5.5.0"

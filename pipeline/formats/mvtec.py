@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.geometry.masks import decode, instances
 from pipeline.images import list_images, read_mask_values, read_size, write_png
-from pipeline.storage import make_folder, place_file
+from pipeline.io.write import make_folder, place_file
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"

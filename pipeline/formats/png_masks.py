@@ -16,7 +16,8 @@ from pipeline.errors import DataError
 from pipeline.geometry.masks import bounding_boxes, encode_patches, to_patch
 from pipeline.geometry.patches import tight
 from pipeline.images import read_indices, write_png
-from pipeline.storage import read_json, write_json
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _LISTING = "objects.json"

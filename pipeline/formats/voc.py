@@ -17,7 +17,7 @@ from pipeline.formats.png_masks import read_png_mask
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import to_patch
 from pipeline.images import write_indexed_png
-from pipeline.storage import place_file, write_text
+from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _LISTS = {"train": "train", "val": "val", "test": "test", "": "default"}

@@ -27,7 +27,7 @@ from pipeline.geometry.polygons import (
     to_yolo,
 )
 from pipeline.images import list_images, read_size
-from pipeline.storage import place_file, write_text
+from pipeline.io.write import place_file, write_text
 from pipeline.types import PARTS, Dataset, Detections, ImageRecord
 
 _LAYOUT = "expected data.yaml with `names` and the folders of images"

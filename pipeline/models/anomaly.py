@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry.boxes import as_boxes
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
 from pipeline.models import autoencoder, patchcore
 from pipeline.models.autoencoder import Autoencoder
 from pipeline.models.patch_features import BackboneFeatures, PatchFeatures, SamFeatures
@@ -22,7 +24,6 @@ from pipeline.models.sam_model import kept, open_sam
 from pipeline.models.sam_network import close_side
 from pipeline.models.saved import read_model
 from pipeline.models.weights import WeightsStore
-from pipeline.storage import read_json, write_json
 from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
 
 LIMITS = "limits.json"

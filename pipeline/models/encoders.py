@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from pipeline.disk_cache import DiskCache, key_of
 from pipeline.errors import ConfigError
+from pipeline.io.write import make_folder
 from pipeline.models.embedding_cache import Embedding, get_embedding, put_embedding
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.progress import say
-from pipeline.storage import make_folder
 from pipeline.types import Image
 
 Engine = Literal["auto", "torch", "openvino"]

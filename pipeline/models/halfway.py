@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from pipeline.storage import whole_file
+from pipeline.io.write import whole_file
 
 _SECONDS = 20.0  # between two writes
 

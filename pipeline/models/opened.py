@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.io.read import read_json
 from pipeline.models.anomaly import LIMITS, AnomalyDetector, open_anomaly_detector
 from pipeline.models.classifier import restored
 from pipeline.models.devices import torch_device
@@ -14,7 +15,6 @@ from pipeline.models.retrieval import load_retrieval
 from pipeline.models.saved import CARD, read_model
 from pipeline.models.weights import WeightsStore
 from pipeline.models.yolo_world import RUN_CARD, load_run
-from pipeline.storage import read_json
 from pipeline.types import Classifier, Detector
 
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from pipeline.disk_cache import key_of
 from pipeline.errors import WeightsError
+from pipeline.io.read import sha256_of
+from pipeline.io.write import whole_file
 from pipeline.models.neighbours import MemoryBank, Vectors
 from pipeline.models.patch_features import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
-from pipeline.storage import sha256_of, whole_file
 from pipeline.types import Image, Mask
 
 BACKBONE = "mobilenet_v2"

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pipeline.disk_cache import DiskCache, cache_folder
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes
+from pipeline.io.read import read_json, sha256_of
+from pipeline.io.write import write_json
 from pipeline.models.decoders import (
     Answer,
     OpenVinoDecoder,
@@ -48,7 +50,6 @@ from pipeline.models.sam_network import (
 )
 from pipeline.models.sam_tuning import add_delta, write_delta
 from pipeline.models.weights import Weights, WeightsStore
-from pipeline.storage import read_json, sha256_of, write_json
 from pipeline.types import Image, Masks, PromptedSegmenter
 
 CARD, DELTA, MEMORY = "sam.json", "delta.safetensors", "memory.safetensors"

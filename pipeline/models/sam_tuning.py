@@ -230,7 +230,7 @@ def write_delta(path: Path, delta: dict[str, torch.Tensor]) -> None:
     """Write what was learned as safetensors, whole or not at all."""
     from safetensors.torch import save
 
-    from pipeline.storage import write_bytes
+    from pipeline.io.write import write_bytes
 
     write_bytes(path, save(dict(sorted(delta.items()))))
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from pipeline.errors import DataError, WeightsError
-from pipeline.storage import read_json, sha256_of, whole_file, write_json
+from pipeline.io.read import read_json, sha256_of
+from pipeline.io.write import whole_file, write_json
 
 CARD, TENSORS = "card.json", "model.safetensors"
 

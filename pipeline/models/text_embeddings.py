@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.io.write import write_bytes
 from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
-from pipeline.storage import write_bytes
 
 _CLIP = "clip_vit_b_32"
 

@@ -19,8 +19,9 @@ from typing import Any
 import yaml
 
 from pipeline.errors import WeightsError
+from pipeline.io.read import sha256_of
+from pipeline.io.write import make_folder, whole_file, write_error
 from pipeline.progress import say, track
-from pipeline.storage import make_folder, sha256_of, whole_file, write_error
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 15.0

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry.boxes import as_boxes
+from pipeline.io.read import read_json, sha256_of
+from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import choose_device
 from pipeline.models.text_embeddings import TextEmbeddings
-from pipeline.storage import read_json, sha256_of, write_json
 from pipeline.types import Detections, Image
 
 RUN_CARD = "detector.json"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.storage import write_bytes
+from pipeline.io.write import write_bytes
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#d64545", "#7b8794"
 _LINES = (_SOFT, _ACCENT, "#334e68", "#829ab1", "#f0b429", "#3fb06d")

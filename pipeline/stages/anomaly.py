@@ -14,6 +14,8 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
 from pipeline.journal import Journal
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.pictures.overlays import heat_overlay
@@ -22,7 +24,6 @@ from pipeline.products import learned_and_held, read_product
 from pipeline.progress import say, track
 from pipeline.run_record import RunRecord
 from pipeline.splits import folds, split
-from pipeline.storage import read_json, write_json
 from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_heatmap, read_image
+from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.write import write_text
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.pictures.plots import labels_against_quality
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
-from pipeline.storage import RUN_FILE, read_json, write_text
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ from pipeline.formats.sources import read_sources
 from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image
 from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, split
+from pipeline.io.write import write_text
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
 from pipeline.splits import folds, read_split, write_split
 from pipeline.splits import split as split_parts
-from pipeline.storage import write_text
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.io.write import write_json
 from pipeline.run_record import RunRecord
-from pipeline.storage import write_json
 
 
 def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:

@@ -13,19 +13,13 @@ from pipeline.config import FinetuneConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.images import read_image
+from pipeline.io.folders import STARTED_FILE, refuse_to_lose
+from pipeline.io.read import RUN_FILE, read_json, sha256_of
+from pipeline.io.write import make_folder, write_json
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.progress import say, track
 from pipeline.run_record import RunRecord, config_key, fingerprint
-from pipeline.storage import (
-    RUN_FILE,
-    STARTED_FILE,
-    make_folder,
-    read_json,
-    refuse_to_lose,
-    sha256_of,
-    write_json,
-)
 from pipeline.types import Dataset, Detections, Detector
 
 if TYPE_CHECKING:

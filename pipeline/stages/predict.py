@@ -15,10 +15,10 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.images import Image, images_below, read_image, write_heatmap, write_png
+from pipeline.io.write import write_json
 from pipeline.pictures.overlays import heat_overlay, overlay
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
-from pipeline.storage import write_json
 from pipeline.types import (
     Classifier,
     Dataset,

@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from pipeline.errors import DataError
-from pipeline.storage import RUN_FILE, read_json, write_text
+from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.write import write_text
 
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 

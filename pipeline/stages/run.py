@@ -11,6 +11,8 @@ from typing import Any
 
 from pipeline.config import Config, RunConfig
 from pipeline.images import list_images
+from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.write import make_folder, write_json
 from pipeline.progress import say
 from pipeline.run_record import config_key, fingerprint
 from pipeline.stages.anomaly import anomaly
@@ -24,7 +26,6 @@ from pipeline.stages.report import report
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
-from pipeline.storage import RUN_FILE, make_folder, read_json, write_json
 from pipeline.types import GOOD
 
 _KEYS = "steps.json"

@@ -13,9 +13,9 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry import masks as mask_geometry
+from pipeline.io.write import make_folder
 from pipeline.pictures.plots import bars, size_scatter
 from pipeline.progress import track
-from pipeline.storage import make_folder
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, Detections
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pipeline.config import ClassifyConfig, StudyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.images import read_image
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json, write_text
 from pipeline.metrics.classification import classification
 from pipeline.metrics.intervals import bootstrap_mean, wilson
 from pipeline.metrics.paired import corrected_t_test, holm, shots
@@ -27,7 +29,6 @@ from pipeline.products import image_categories, read_product
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
 from pipeline.splits import folds
-from pipeline.storage import read_json, write_json, write_text
 from pipeline.types import ImageRecord
 
 _REAL = 0.05  # p below which a difference is called real

@@ -14,7 +14,8 @@ from pipeline.formats.check_coco import check_coco
 from pipeline.formats.check_yolo import check_yolo
 from pipeline.formats.coco import images_beside
 from pipeline.formats.findings import Finding
-from pipeline.storage import read_json, write_error, write_json, write_text
+from pipeline.io.read import read_json
+from pipeline.io.write import write_error, write_json, write_text
 
 
 def validate(

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco, write_coco_results
 from pipeline.geometry import masks as mask_geometry
-from pipeline.storage import write_json
+from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 RECORD = ImageRecord(7, Path("a.png"), "a.png", height=12, width=16)

@@ -11,12 +11,12 @@ import torch
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
+from pipeline.io.read import sha256_of
 from pipeline.models import ultralytics_offline
 from pipeline.models.looks import Looks
 from pipeline.models.sam2 import Sam2Segmenter, load_sam2
 from pipeline.models.sam_model import open_cutter
 from pipeline.models.weights import Entry, Weights, WeightsStore
-from pipeline.storage import sha256_of
 
 CPU = torch.device("cpu")
 

@@ -10,6 +10,7 @@ import torch
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.images import read_image
+from pipeline.io.read import sha256_of
 from pipeline.models import text_embeddings
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.text_embeddings import TextEmbeddings, embed
@@ -22,7 +23,6 @@ from pipeline.models.yolo_world import (
     reference_embeddings,
     write_card,
 )
-from pipeline.storage import sha256_of
 
 NAMES = ("crack", "deep scratch / dent", "stain")
 

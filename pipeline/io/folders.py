@@ -1,0 +1,249 @@
+"""Output folders: each appears whole or not at all, by one process at a time, and takes the place
+of nothing but what an earlier run of the same command wrote."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.io.locks import folder_lock
+from pipeline.io.manifest import WORK, refuse_changed
+from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.write import (
+    make_folder,
+    remove_tree,
+    sync_file,
+    write_error,
+    write_text,
+    writing_below,
+)
+from pipeline.progress import say
+
+_REMEDY = "choose another --output"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+@contextmanager
+def whole_folder(path: Path, command: str, reads: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it takes the place of `path` only on success.
+
+    Raises DataError as `refuse_to_replace`, and when another process is at it.
+    """
+    path = checked_output(path, command, reads)
+    staging = path.with_name(f".{path.name}.part")
+    with folder_lock(path, command):
+        checked_at = _prepared(path, command, reads)
+        remove_tree(staging)
+        try:
+            with writing_below(staging):
+                make_folder(staging)
+                yield staging
+            _take_place(staging, path, checked_at)
+        except OSError as error:
+            raise write_error(path, error) from error
+        finally:
+            with suppress(DataError):
+                remove_tree(staging)
+
+
+@contextmanager
+def resumable_folder(
+    path: Path, command: str, key: str, reads: Sequence[Path] = (), overwrite: bool = False
+) -> Iterator[Path]:
+    """As `whole_folder`, but what is written stays when the block fails or the process dies, and
+    is there again for the next call with the same `key`, which names all that it came from.
+
+    What is only of use to go on from lies in the folder `WORK` inside, and goes in the end.
+    overwrite: unfinished work of another key is removed; without it DataError says that it is
+    there.
+    """
+    path = checked_output(path, command, reads)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with folder_lock(path, command):
+        checked_at = _prepared(path, command, reads)
+        if not has_key(unfinished, key):
+            _refuse_to_drop(unfinished, path, overwrite)
+            remove_tree(unfinished)
+        try:
+            with writing_below(unfinished):
+                make_folder(unfinished / WORK)
+                write_text(unfinished / WORK / "key", key)
+                try:
+                    yield unfinished
+                except BaseException:
+                    if _is_bare(unfinished):
+                        with suppress(DataError):
+                            remove_tree(unfinished)
+                    raise
+            remove_tree(unfinished / WORK)
+            _take_place(unfinished, path, checked_at)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def has_key(unfinished: Path, key: str) -> bool:
+    """Whether a folder holds work of the call that `key` names: unfinished, or finished and not
+    yet in its place."""
+    own = unfinished / WORK / "key"
+    if own.is_file():
+        try:
+            return own.read_text(encoding="utf-8") == key
+        except (OSError, UnicodeDecodeError):
+            return False
+    try:
+        record = read_json(unfinished / RUN_FILE)
+    except DataError:
+        return False
+    return isinstance(record, dict) and record.get("resume_key") == key
+
+
+def checked_output(path: Path, command: str, reads: Sequence[Path] = ()) -> Path:
+    """`path`, absolute. Raises DataError for an output that cannot be one: the current folder or
+    one above it, a folder that is read from, or one inside it."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # a link given as --output stays one
+    if Path.cwd().is_relative_to(path):
+        raise DataError(path, "is the folder you are in, or above it", "name a new folder in it")
+    for source in reads:
+        place = source.resolve()
+        if place.is_relative_to(path.resolve()):
+            raise DataError(path, f"holds {source}, which would be read from", _REMEDY)
+        if source.is_dir() and path.resolve().is_relative_to(place):
+            raise DataError(path, f"lies inside {source}, which `{command}` reads", _REMEDY)
+    return path
+
+
+def refuse_to_replace(path: Path, command: str, reads: Sequence[Path] = ()) -> None:
+    """Raise DataError unless `path` is free, or holds exactly what an earlier run of `command`
+    wrote: no other file, no changed file, no other run, nothing that is read from."""
+    if path.is_symlink():
+        raise DataError(path, "is a link", "give the folder that it leads to")
+    if path.exists() and not path.is_dir():
+        raise DataError(path, "is a file", _REMEDY)
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not (path / RUN_FILE).is_file():
+        raise DataError(path, "holds files that this command did not write", _REMEDY)
+    record = read_json(path / RUN_FILE)
+    if not isinstance(record, dict) or not isinstance(record.get("command"), str):
+        raise DataError(path / RUN_FILE, "is not what a command of this pipeline writes", _REMEDY)
+    if record["command"] != command:
+        raise DataError(path, f"holds what `pipeline {record['command']}` wrote", _REMEDY)
+    checked_output(path, command, reads)
+    refuse_changed(path)
+
+
+def _prepared(path: Path, command: str, reads: Sequence[Path]) -> int:
+    """Put back what a killed run moved away, clear what it left, and check what is there. Returns
+    the system's time of the check in ns, for `_take_place`."""
+    retired = _retired(path)
+    if retired.exists():
+        if path.exists():
+            remove_tree(retired)
+        else:
+            retired.rename(path)
+    remove_tree(path / WORK)
+    checked_at = time.time_ns()
+    refuse_to_replace(path, command, reads)
+    return checked_at
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _refuse_to_drop(unfinished: Path, path: Path, overwrite: bool) -> None:
+    if unfinished.is_dir() and not overwrite and not _is_bare(unfinished):
+        raise DataError(
+            path,
+            f"a run of other settings or inputs was stopped; its work lies in {unfinished}",
+            "finish it by its own call, add --overwrite to drop it, or " + _REMEDY,
+        )
+
+
+def _is_bare(unfinished: Path) -> bool:
+    """Whether a folder holds its key and otherwise at most empty files: nothing to go on from."""
+    if unfinished.is_symlink():
+        return False
+    key = unfinished / WORK / "key"
+    files = (path for path in unfinished.rglob("*") if path != key)
+    return not any(path.is_file() and path.stat().st_size for path in files)
+
+
+def _take_place(finished: Path, path: Path, checked_at: int) -> None:
+    """Bring a finished folder to the disk and swap it in; the old one goes if it is still as it was
+    when it was checked, and stays under another name if it is not."""
+    _sync_file_system(finished)
+    if not path.exists():
+        finished.rename(path)
+        sync_file(path.parent)
+        return
+    kept = not _is_unchanged(path, checked_at)
+    if _exchange(finished, path):
+        old = finished
+    else:
+        old = _retired(path)
+        path.rename(old)
+        finished.rename(path)
+    sync_file(path.parent)
+    if not kept:
+        remove_tree(old)
+        return
+    aside = _free_name(path)
+    old.rename(aside)
+    say(f"{path}: was changed while the command ran; what was there is kept as {aside}")
+
+
+def _is_unchanged(path: Path, since: int) -> bool:
+    """Whether nothing below a folder came or changed since a time, by the system's own records; if
+    something did, whether it still is exactly what its run wrote."""
+    slack = 2 * 10**9  # a disk's clock and grain
+    for place, _, names in os.walk(path):
+        inner = Path(place)
+        for entry in (inner, *(inner / name for name in names)):
+            with suppress(FileNotFoundError):
+                if entry.lstat().st_ctime_ns >= since - slack:
+                    try:
+                        refuse_changed(path)
+                    except DataError:
+                        return False
+                    return True
+    return True
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (name := path.with_name(f"{path.name}.kept{number}")).exists():
+        number += 1
+    return name
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step where the system can (renameat2, Linux); False where not."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    names = (os.fsencode(one), os.fsencode(other))
+    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """All that was written to a folder's file system to the disk: one call, where a call for each
+    of a hundred thousand files would take minutes."""
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError, TypeError):
+        os.sync() if hasattr(os, "sync") else None
+        return
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            if syncfs(descriptor):
+                os.sync()
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,99 @@
+"""One process at a time on one output folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import DataError
+from pipeline.io.write import make_folder
+
+_held: dict[Path, str] = {}  # locks of this process: the system's are not between its threads
+_guard = threading.Lock()
+
+
+@contextmanager
+def folder_lock(path: Path, command: str) -> Iterator[None]:
+    """Hold the lock of the output folder `path`: the file `.NAME.lock` beside it, which names this
+    process. It ends with the process, however that ends, and its children do not inherit it.
+
+    Raises DataError naming the process that holds it.
+    """
+    file = path.with_name(f".{path.name}.lock")
+    make_folder(file.parent)
+    with _guard:
+        if file in _held:
+            raise _busy(path, {"pid": os.getpid(), "command": _held[file]})
+        stream = _locked(file, path)
+        _held[file] = command
+    try:
+        _write_holder(stream, command)
+        yield
+    finally:
+        with _guard:
+            with suppress(OSError):
+                file.unlink()  # while it is still held: whoever waits sees that it is gone
+            stream.close()
+            del _held[file]
+
+
+def _locked(file: Path, path: Path) -> IO[str]:
+    """The open lock file. A file that its holder removed meanwhile is no lock any more."""
+    while True:
+        stream = file.open("a+", encoding="utf-8")
+        try:
+            _lock(stream)
+        except OSError as error:
+            stream.seek(0)
+            holder = stream.read(1000)
+            stream.close()
+            raise _busy(path, _parsed(holder)) from error
+        with suppress(OSError):
+            if os.fstat(stream.fileno()).st_ino == file.stat().st_ino:
+                return stream
+        stream.close()
+
+
+def _lock(stream: IO[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return  # no such locks on Windows
+    fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _write_holder(stream: IO[str], command: str) -> None:
+    holder = {
+        "pid": os.getpid(),
+        "machine": platform.node(),
+        "command": command,
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    with suppress(OSError):  # a full disk: the lock holds without its text
+        stream.truncate(0)
+        stream.write(json.dumps(holder))
+        stream.flush()
+
+
+def _parsed(holder: str) -> dict[str, object]:
+    with suppress(ValueError):
+        content = json.loads(holder)
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _busy(path: Path, holder: dict[str, object]) -> DataError:
+    who = f"process {holder['pid']}" if "pid" in holder else "another process"
+    details = [f"`pipeline {holder['command']}`"] if "command" in holder else []
+    details += [f"on {holder['machine']}"] if "machine" in holder else []
+    details += [f"since {holder['since']}"] if "since" in holder else []
+    text = f"is being written by {who}" + (f" ({', '.join(details)})" if details else "")
+    return DataError(path, text, "wait for it or choose another --output")

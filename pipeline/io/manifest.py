@@ -1,0 +1,132 @@
+"""What a run wrote: `manifest.jsonl` lists every file of its folder with size and sha256.
+
+A folder is replaced only if it holds exactly that, so that nobody's own file is ever lost. Contents
+count, not times. A file that is a hard link (a photo) is listed without a hash: removing one of
+several names loses nothing, and reading every photo would cost more than a conversion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.io.read import RUN_FILE, read_text, sha256_of
+from pipeline.io.write import whole_file
+
+MANIFEST = "manifest.jsonl"
+WORK = ".work"  # in a folder that is not finished: what a stopped run goes on from
+_BESIDE = frozenset(
+    {"evaluate"}
+)  # commands whose small folder may lie in another's, and go with it
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})  # file managers' own
+
+
+def write_manifest(folder: Path, run: bytes) -> None:
+    """List every file below `folder`, and `run`, the content that its run.json is about to have.
+
+    Raises DataError when the system refuses.
+    """
+    with whole_file(folder / MANIFEST) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for name in _files(folder):
+            if name not in (RUN_FILE, MANIFEST):
+                lines.write(_line(_entry(folder, name)))
+        own = {"path": RUN_FILE, "size": len(run), "sha256": hashlib.sha256(run).hexdigest()}
+        lines.write(_line(own))
+
+
+def refuse_changed(folder: Path) -> None:
+    """Raise DataError for a file that the run of `folder` did not write, or that is not as it wrote
+    it, or that is the only copy left of a photo that it linked. What is missing is no loss."""
+    known = _read(folder)
+    linked: list[tuple[str, tuple[int, int]]] = []
+    names: Counter[tuple[int, int]] = Counter()
+    for name in _files(folder, inside_too=True):
+        path = folder / name
+        if name == MANIFEST:
+            continue
+        if (entry := known.get(name)) is None:
+            raise _foreign(path)
+        state = path.lstat()
+        if "sha256" in entry:
+            same = not path.is_symlink() and state.st_size == entry["size"]
+            if not same or sha256_of(path) != entry["sha256"]:
+                raise _foreign(path, "was changed after the run that wrote its folder")
+        else:
+            names[state.st_dev, state.st_ino] += 1
+            linked.append((name, (state.st_dev, state.st_ino)))
+    for name, file in linked:
+        if (folder / name).lstat().st_nlink <= names[file]:
+            raise _foreign(folder / name, "is the only copy left of its image")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds every file of its manifest, as it was written."""
+    try:
+        known = _read(folder)
+        present = set(_files(folder))
+        refuse_changed(folder)
+    except DataError:
+        return False
+    return present >= known.keys()
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        reason = f"holds no {MANIFEST}, so what is in it cannot be told from your own files"
+        raise DataError(folder, reason, "move it away, or choose another --output")
+    try:
+        rows = [json.loads(line) for line in read_text(path).splitlines()]
+        return {row["path"]: {"size": row["size"], **row} for row in rows}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(path, "is damaged", "move its folder away") from error
+
+
+def _files(folder: Path, inside_too: bool = False) -> Iterator[str]:
+    """Every file, by its path inside the folder, in a fixed order; without the work of an
+    unfinished run and file managers' litter. inside_too: without the folders that may go with it,
+    once they too are as their run wrote them."""
+    for place, below, names in os.walk(folder):
+        inner = Path(place)
+        if inner == folder:
+            below[:] = [name for name in below if name != WORK]
+        elif inside_too and RUN_FILE in names and _goes_with(inner):
+            below.clear()
+            continue
+        links = [name for name in below if (inner / name).is_symlink()]
+        below[:] = sorted(set(below) - set(links))
+        for name in sorted([*names, *links]):
+            if name not in _LITTER and not name.startswith("._"):
+                yield (inner / name).relative_to(folder).as_posix()
+
+
+def _goes_with(folder: Path) -> bool:
+    try:
+        command = json.loads(read_text(folder / RUN_FILE))["command"]
+    except (DataError, ValueError, TypeError, KeyError):
+        return False
+    if command not in _BESIDE:
+        return False
+    refuse_changed(folder)
+    return True
+
+
+def _entry(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    state = path.lstat()
+    entry: dict[str, Any] = {"path": name, "size": state.st_size}
+    return entry if state.st_nlink > 1 else {**entry, "sha256": sha256_of(path)}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, sort_keys=True) + "\n"
+
+
+def _foreign(path: Path, reason: str = "was not written by the run of its folder") -> DataError:
+    return DataError(path, reason, "move it away, or choose another --output")

@@ -1,0 +1,203 @@
+"""Reading files that somebody else wrote: regular files only, typed, with one line for a fault.
+
+Every foreign file comes in by one of these functions. None of them runs, unpickles or follows
+anything that a file names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from xml.etree import ElementTree
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import DataError
+
+RUN_FILE = "run.json"  # what every command leaves in the folder that it wrote
+TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
+_YAML_LIMIT = 16 << 20
+_YAML_NODES = 1_000_000  # an alias counts as all that it stands for
+_CHUNK = 1 << 20
+_SHOWN = 80  # characters of a foreign value in a message
+
+Value = TypeVar("Value")
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading. Raises DataError for what is missing, is a folder, or would
+    block or never end (a pipe, a socket, a device)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _binary())
+    except FileNotFoundError:
+        raise DataError(path, "no such file", "check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DataError(path, "is not a regular file", "give a file, not a folder, pipe or device")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The bytes of a regular file. Raises DataError as `open_regular`, and over `limit` bytes."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise DataError(path, f"has {size} bytes, more than {limit}", "split it")
+        try:
+            return stream.read()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
+    """The text of a UTF-8 file; a byte order mark is passed over. Raises DataError."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"is not UTF-8 text (byte {error.start})"
+        raise DataError(path, reason, "save it as UTF-8") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, not checked further; see `read_checked`. Raises DataError for
+    what is not JSON: also for numbers and nestings beyond all sense."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}: {error.msg}"
+        raise DataError(path, f"is not JSON ({where})", "write it again") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(path, f"is not usable JSON ({reason})", "write it again") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file as plain values; no tag makes an object. Raises DataError."""
+    return parse_yaml(read_text(path, _YAML_LIMIT), path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """Plain values from YAML text that came from `path`. Raises DataError for what is not YAML, is
+    nested too deeply, or grows beyond all sense by its aliases."""
+    try:
+        content = yaml.load(text, _PlainLoader)
+        _count_nodes(content)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+        first = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(path, f"is not YAML ({first})", "mend it") from error
+    return content
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader that refuses keys that cannot be looked up."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        for key in mapping:
+            if not isinstance(key, Hashable):
+                raise yaml.YAMLError("a key that is a list")
+        return mapping
+
+
+def _count_nodes(content: Any) -> None:
+    """Raise ValueError when a tree has too many nodes, or holds itself."""
+    left, stack = _YAML_NODES, [content]
+    while stack:
+        node = stack.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError("its aliases expand without end")
+        if isinstance(node, dict):
+            stack += node.values()
+        elif isinstance(node, list):
+            stack += node
+
+
+def read_xml(path: Path, tag: str | None = None) -> ElementTree.Element:
+    """The root of an XML file; entities are refused. Raises DataError, also for a root that is not
+    `tag`."""
+    try:
+        root = ElementTree.fromstring(read_bytes(path))
+    except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(path, f"is not readable XML ({reason})", "export it again") from error
+    if tag is not None and root.tag != tag:
+        raise DataError(path, f"is XML of <{root.tag}>, not <{tag}>", "check the path")
+    return root
+
+
+def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -> Value:
+    """`value` as `kind` describes it. Raises DataError naming the file, the place in it (`where`
+    and the key), what is wrong and the value that is there."""
+    try:
+        return kind.validate_python(value)
+    except ValidationError as error:
+        raise DataError(path, explain(error, where), "mend it") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise DataError(path, f"{where}: {error}" if where else str(error), "mend it") from error
+
+
+def explain(error: ValidationError, where: str = "") -> str:
+    """The first fault of a validation as one clause: place, what is wrong, what is there."""
+    fault = error.errors(include_url=False)[0]
+    keys = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"])
+    place = " ".join(part for part in (where, keys.lstrip(".")) if part)
+    shown = shown_value(fault["input"])
+    if fault["type"] == "missing":
+        return f"{place}: is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message[0].lower()}{message[1:]}, got {shown}".removeprefix(": ")
+
+
+def shown_value(value: Any) -> str:
+    """A foreign value as text for a message: short, on one line, printable."""
+    if isinstance(value, (dict, list)):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a regular file's bytes, read in chunks. Raises DataError."""
+    digest = hashlib.sha256()
+    with open_regular(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def files_below(root: Path) -> Iterator[str]:
+    """Every file below a folder, in a fixed order, one folder's names in memory at a time.
+
+    Hidden files are passed over, and so are folders that a command of this pipeline wrote into it.
+    What is no regular file is listed too: reading it says so.
+    """
+    for folder, below, names in os.walk(root):
+        if RUN_FILE in names and folder != str(root):
+            below.clear()
+            continue
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (
+            os.path.join(folder, name)  # noqa: PTH118  # a million Paths would not fit in memory
+            for name in sorted(name for name in names if not name.startswith("."))
+        )
+
+
+def _binary() -> int:
+    return getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
+    reason = error.strerror if isinstance(error, OSError) else "not a valid file name"
+    return DataError(path, f"cannot be read ({reason or error})", "check it")

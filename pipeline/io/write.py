@@ -1,0 +1,174 @@
+"""Writing files, each whole or absent, and none outside the folder that a command may write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+
+_roots: list[Path] = []  # the output folders that this process has open, links resolved
+
+
+@contextmanager
+def writing_below(*roots: Path) -> Iterator[None]:
+    """Within the block, files are written below one of `roots` (or roots of an outer block) and
+    nowhere else; they reach the disk when the folder as a whole does (`folders.whole_folder`)."""
+    resolved = [root.resolve() for root in roots]
+    _roots.extend(resolved)
+    try:
+        yield
+    finally:
+        for root in resolved:
+            _roots.remove(root)
+
+
+def open_roots() -> tuple[Path, ...]:
+    """The folders that may be written to now, for handing on to another process; () is any."""
+    return tuple(_roots)
+
+
+@contextmanager
+def whole_file(path: Path, root: Path | None = None, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` only if the block succeeds.
+
+    root: the folder that `path` must lie in, links resolved; without it, one of the output folders
+    that are open. durable: the bytes are on the disk when the block ends; inside an open output
+    folder they are only when that is finished. Raises DataError (disk full, no permission, a folder
+    in the way, outside the root) naming `path`.
+    """
+    _refuse_outside(path, root)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(suffix=".part", prefix=".", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp's own is for the owner alone
+        yield temporary
+        if durable and (root is not None or not _roots):
+            sync_file(temporary)
+            temporary.replace(path)
+            sync_file(path.parent)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def write_error(path: Path, error: OSError) -> DataError:
+    """The one line for a write that the system refused."""
+    reason = error.strerror or str(error)
+    return DataError(path, f"cannot be written ({reason})", "free space or choose another --output")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with unix line ends, whole or not at all. Raises DataError, also for text
+    that is no Unicode, as a name in another encoding is not."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"would hold text that is not Unicode ({error.object[error.start]!a})"
+        raise DataError(path, reason, "rename the file or category it comes from") from error
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes, root: Path | None = None, durable: bool = True) -> None:
+    """Write bytes, whole or not at all; see `whole_file`."""
+    with whole_file(path, root, durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def json_text(value: Any) -> str:
+    """`value` as indented JSON with sorted keys: the same value gives the same text."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as `json_text`, whole or not at all."""
+    write_text(path, json_text(value))
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents. Raises DataError when the system refuses."""
+    _refuse_outside(path / "_", None)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return path
+
+
+def place_file(source: Path, target: Path, copy: bool) -> None:
+    """Put `source` at `target`: a hard link, or a copy on request or where no link can be.
+
+    Not a symbolic link: datumaro (CVAT) and supervision refuse images that resolve to a place
+    outside their folder. Raises DataError as `whole_file`.
+    """
+    make_folder(target.parent)
+    _refuse_outside(target, None)
+    try:
+        target.unlink(missing_ok=True)
+        if not copy:
+            try:
+                target.hardlink_to(source.resolve())
+                return
+            except OSError:
+                pass  # another file system, or one without links
+        with whole_file(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk. What cannot be synced is passed over:
+    some systems have no such thing for folders."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link (never what it points to) or a folder with all that is in it. Raises
+    DataError when something is left."""
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise DataError(path, f"cannot be removed ({error.strerror})", "remove it") from error
+
+
+def _refuse_outside(path: Path, root: Path | None) -> None:
+    roots = [root.resolve()] if root is not None else _roots
+    if roots:
+        place = path.parent.resolve()
+        if not any(place.is_relative_to(inside) for inside in roots):
+            raise DataError(
+                path, f"lies outside the folder that is written, {roots[-1]}",
+                "remove the link or the name that leads there",
+            )  # fmt: skip
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()  # once: reading it changes it for a moment, for all threads
