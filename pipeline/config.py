@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.errors import one_line
+
+_MOST = 2**31 - 1
+_LEAST_SHARE = 1e-9
 Share = Annotated[float, Field(ge=0, lt=1)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0, le=_MOST)]
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
+Folds = Annotated[int, Field(ge=0, le=1000)]
+Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Config(BaseModel):
-    """Base: unknown keys are errors, values do not change after they are checked."""
+    """Base: unknown keys are errors, values do not change after they are checked, numbers are
+    finite, and no text has a control character."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_printable(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            for text in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(text, str) and one_line(text) != text:
+                    raise ValueError(f"{key}: has a character that no name can have")
+        return values
 
 
 class SynthesizeConfig(Config):
@@ -27,7 +44,7 @@ class SynthesizeConfig(Config):
     good_test: Whole = 8
     per_defect: Whole | Literal["mvtec"] = 8
     long_tail: tuple[Positive, Positive] | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ConvertConfig(Config):
@@ -40,8 +57,8 @@ class ConvertConfig(Config):
 
     val: Share = 0.2
     test: Share = 0.2
-    folds: Whole = 0
-    seed: int = 0
+    folds: Folds = 0
+    seed: Seed = 0
     group_by: str | None = None
     split: Path | None = None
     one_instance: bool = False
@@ -52,6 +69,12 @@ class ConvertConfig(Config):
     polygons: bool = False
     polygon_loss: Share = 0.0
     min_iou: Probability | None = None
+
+    @model_validator(mode="after")
+    def _leaves_train_something(self) -> Self:
+        if self.val + self.test > 1 - _LEAST_SHARE:
+            raise ValueError(f"val {self.val:g} and test {self.test:g} leave train nothing")
+        return self
 
 
 class ExportConfig(Config):
@@ -66,10 +89,15 @@ class ExportConfig(Config):
     min_iou: Probability | None = None
 
 
+_Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
+_Argument = _Plain | list[_Plain] | tuple[_Plain, ...]
+
+
 class Augmentation(BaseModel):
     """One albumentations transform: its name and its own arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, _Argument]
     name: str
     p: Probability = 0.5
 
@@ -106,7 +134,7 @@ class FinetuneConfig(Config):
     amp: bool = True
     workers: Whole = 4
     merge_classes: bool = False
-    fold: int | None = None
+    fold: Whole | None = None
     mosaic: Probability = 0.5
     close_mosaic: Whole = 10
     degrees: Annotated[float, Field(ge=0, le=180)] = 3.0
@@ -115,7 +143,7 @@ class FinetuneConfig(Config):
     flip_vertical: Probability = 0.5
     flip_horizontal: Probability = 0.5
     augmentations: tuple[Augmentation, ...] = Field(default_factory=_default_augmentations)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class LooksConfig(Config):
@@ -147,7 +175,7 @@ class SegmentConfig(Config):
 
     sam: str = "mobile_sam"
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    cache_gb: Annotated[float, Field(ge=0)] = 20.0
+    cache_gb: Gigabytes = 20.0
     looks: LooksConfig = LooksConfig()
     heatmaps: Path | None = None
     tighten: bool = False
@@ -173,7 +201,7 @@ class FinetuneSamConfig(Config):
 
     sam: str = "mobile_sam"
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    cache_gb: Annotated[float, Field(ge=0)] = 20.0
+    cache_gb: Gigabytes = 20.0
     tune: Literal["decoder", "prompts", "encoder"] = "decoder"
     rank: Positive = 4
     masks: Positive | None = None
@@ -183,14 +211,14 @@ class FinetuneSamConfig(Config):
     batch: Positive = 4
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     jitter: Share = 0.04
-    folds: Whole = 3
+    folds: Folds = 3
     looks: LooksConfig = LooksConfig()
     multimask: bool = False
     rounds: Positive = 1
     memory: bool = True
     compare: bool = True
     robustness: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ClassifyConfig(Config):
@@ -215,7 +243,7 @@ class ClassifyConfig(Config):
     val: Share = 0.2
     group_by: str | None = None
     split: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Experiment(ClassifyConfig):
@@ -233,13 +261,13 @@ class StudyConfig(Config):
     """
 
     experiments: dict[str, Experiment]
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
     repeats: Positive = 2
     long_tail: tuple[Positive, Positive] | None = None
     shots: tuple[Positive, Positive] = (5, 20)
     good_limit: Whole | None = None
     group_by: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class AnomalyConfig(Config):
@@ -263,7 +291,7 @@ class AnomalyConfig(Config):
     picture_side: Annotated[int, Field(ge=32, multiple_of=32)] = 128
     latent: Positive = 100
     steps: Positive = 600
-    folds: Whole = 3
+    folds: Folds = 3
     alarms: Share = 0.05
     val: Share = 0.2
     good_limit: Whole | None = None
@@ -271,7 +299,7 @@ class AnomalyConfig(Config):
     group_by: str | None = None
     split: Path | None = None
     overlays: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 class PredictConfig(Config):

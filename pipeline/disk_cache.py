@@ -5,35 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import time
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import DataError, PipelineError
+from pipeline.io.cache_root import go_without, remove_abandoned
+from pipeline.io.read import read_bytes
 from pipeline.io.write import write_bytes
-from pipeline.progress import say
 
-_ENVIRONMENT = "PIPELINE_CACHE"
-_HEAD = struct.Struct("<4sI")  # magic, CRC-32 of what follows
-_MAGIC = b"DPC1"
+_MAGIC = b"DPC2"
+_HEAD = len(_MAGIC) + hashlib.sha256().digest_size
 _SHARE = 0.9  # of the limit, that is left after old entries went
-_ABANDONED_S = 3600  # after which a part that a killed process left is swept up
-
-
-def cache_folder() -> Path:
-    """Where the cache lies: $PIPELINE_CACHE, else the user's own."""
-    if chosen := os.environ.get(_ENVIRONMENT):
-        return Path(chosen)
-    return Path.home() / ".cache" / "defect-pipeline"
 
 
 class DiskCache:
     """Bytes by key, of at most `limit` in all; the longest unused go first. A limit of 0 keeps
     nothing, and finds nothing that others kept.
 
-    Entries appear whole or not at all, and a damaged one counts as absent, so that processes may
-    share a folder and be killed at any time. Where the disk refuses, work goes on without.
+    Entries appear whole or not at all, and one that is damaged or lies under another's key counts
+    as absent, so that processes may share a folder and be killed at any time. Where the disk
+    refuses, work goes on without. The sha256 in each entry guards against damage, not against
+    somebody who can write to the folder: whoever decodes an entry checks what it says.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -47,12 +39,16 @@ class DiskCache:
         if self.limit <= 0:
             return None
         path = self._path(key)
+        try:
+            data = read_bytes(path, self.limit)
+        except DataError:
+            data = b""
+        body = memoryview(data)[_HEAD:]
         with suppress(OSError):
-            data = path.read_bytes()
-            head, body = data[: _HEAD.size], data[_HEAD.size :]
-            if head == _HEAD.pack(_MAGIC, zlib.crc32(body)):
-                os.utime(path)
-                return body
+            if data[:_HEAD] == _head(key, body):
+                with suppress(OSError):  # the folder may be for reading only
+                    os.utime(path)
+                return bytes(body)
             path.unlink()
         return None
 
@@ -61,17 +57,18 @@ class DiskCache:
         if self._refused or self.limit <= 0:
             return
         if self._size is None:
-            self._sweep()
+            remove_abandoned(self.folder, "*/.*.part")
         try:
-            write_bytes(self._path(key), _HEAD.pack(_MAGIC, zlib.crc32(data)) + data)
-        except PipelineError as error:
+            entry = _head(key, data) + data
+            write_bytes(self._path(key), entry, root=self.folder, durable=False)
+        except (PipelineError, OSError, RuntimeError) as error:  # RuntimeError: a link to itself
             self._refused = True
-            say(f"what is computed is no longer kept: {error}")
+            go_without(self.folder, error)
             return
         if self._size is None:
             self._size = sum(size for _, size, _ in self._entries())
         else:
-            self._size += len(data) + _HEAD.size
+            self._size += len(data) + _HEAD
         if self._size > self.limit:
             self._shrink()
 
@@ -81,17 +78,12 @@ class DiskCache:
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, path) of every entry."""
         found = []
-        for path in self.folder.glob("*/*.kept"):
-            with suppress(OSError):  # another process let it go
-                state = path.stat()
-                found.append((state.st_mtime, state.st_size, path))
+        with suppress(OSError):
+            for path in self.folder.glob("*/*.kept"):
+                with suppress(OSError):  # another process let it go
+                    state = path.stat()
+                    found.append((state.st_mtime, state.st_size, path))
         return found
-
-    def _sweep(self) -> None:
-        for part in self.folder.glob("*/.*.part"):
-            with suppress(OSError):
-                if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                    part.unlink()
 
     def _shrink(self) -> None:
         entries = sorted(self._entries())
@@ -113,3 +105,8 @@ def key_of(*parts: str | bytes | memoryview) -> str:
         digest.update(struct.pack("<Q", memoryview(data).nbytes))
         digest.update(data)
     return digest.hexdigest()
+
+
+def _head(key: str, body: bytes | memoryview) -> bytes:
+    """What an entry begins with."""
+    return _MAGIC + bytes.fromhex(key_of(key, body))

@@ -1,31 +1,47 @@
-"""What a long run has finished, line by line: whatever kills the run, whole lines stay."""
+"""What a long run has finished, item by item: whatever kills the run, whole items stay.
+
+Lines that begin with `#` are the journal's own: an item's end with a checksum of its rows, a mark
+that all before it is on the disk, and the boot of the machine that wrote what follows.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.io.folders import sync_file_system
+from pipeline.io.read import open_regular
 from pipeline.io.write import write_error
+from pipeline.progress import say
 
-_DONE = "done"
+_DONE, _CHECK, _BOOT, _SYNCED = "done", "crc32", "boot", "synced"
+_SYNC_S = 10.0  # between two marks: at most this much work is done again after a power cut
 
 
 class Journal:
-    """A file of rows, grouped by the item they belong to. An item counts once its last line is
-    there; what a killed process wrote beyond that is cut off when the journal is opened again.
+    """A file of rows, grouped by the item they belong to.
+
+    An item counts once its last line is there and its rows are as they were written; after a power
+    cut, only what was on the disk by then. What lies beyond the last such item is cut off when the
+    journal is opened again.
 
     done: the items that are finished.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Open or create. Raises DataError when the system refuses."""
-        self._path = path
+        self._path, self._clock = path, clock
+        self._synced_at = clock()
+        self._says_boot = False
         self.done: set[int] = set()
         try:
-            whole = self._read_back()
+            whole = self._read_back() if path.exists() else 0
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._file.truncate(whole)
             self._file.seek(whole)
@@ -34,26 +50,50 @@ class Journal:
 
     def _read_back(self) -> int:
         """Find the finished items; returns the bytes up to the end of the last one."""
-        whole = position = 0
-        if not self._path.exists():
-            return 0
-        with self._path.open("rb") as lines:
+        whole = position = check = 0
+        last_boot, synced = "", (0, set[int]())
+        with open_regular(self._path) as lines:
             for line in lines:
                 position += len(line)
-                if line.startswith(b"#") and line.endswith(b"\n"):
-                    self.done.add(int(json.loads(line[1:])[_DONE]))
-                    whole = position
+                if not line.startswith(b"#"):
+                    check = zlib.crc32(line, check)
+                    continue
+                entry = _entry(line)
+                if entry is None or entry.get(_CHECK, check) != check:
+                    break
+                if _BOOT in entry:
+                    last_boot = entry[_BOOT]
+                elif _SYNCED in entry:
+                    synced = position, set(self.done)
+                else:
+                    self.done.add(entry[_DONE])
+                whole, check = position, 0
+        if whole and last_boot != _boot_id():
+            whole, self.done = synced
+        if position > whole:
+            say(f"{self._path}: what follows {len(self.done)} finished items is not whole: cut off")
         return whole
 
     def add(self, item: int, rows: Sequence[str], note: Mapping[str, Any]) -> None:
         """Finish an item: its rows, each one line of text, and a note. Raises DataError."""
-        last = "#" + json.dumps({_DONE: item, **note}, sort_keys=True)
+        text = "".join(f"{line}\n" for line in rows).encode()
         try:
-            self._file.write("".join(f"{line}\n" for line in (*rows, last)).encode())
-            self._file.flush()
+            if not self._says_boot:
+                self._write({_BOOT: _boot_id()})
+                self._says_boot = True
+            self._file.write(text)
+            self._write({_DONE: item, _CHECK: zlib.crc32(text), **note})
+            if self._clock() - self._synced_at >= _SYNC_S:
+                sync_file_system(self._path.parent)
+                self._write({_SYNCED: len(self.done) + 1})
+                self._synced_at = self._clock()
         except OSError as error:
             raise write_error(self._path, error) from error
         self.done.add(item)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(f"#{json.dumps(entry, sort_keys=True)}\n".encode())
+        self._file.flush()
 
     def rows(self) -> Iterator[tuple[int, str]]:
         """Every row with its place in the file, for `row_at`."""
@@ -69,7 +109,8 @@ class Journal:
         """What was noted of each finished item."""
         self._file.flush()
         with self._path.open("rb") as lines:
-            yield from (json.loads(line[1:]) for line in lines if line.startswith(b"#"))
+            entries = (json.loads(line[1:]) for line in lines if line.startswith(b"#"))
+            yield from (entry for entry in entries if _DONE in entry)
 
     def row_at(self, place: int) -> str:
         """The row at a place that `rows` gave."""
@@ -86,3 +127,20 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """One of the journal's own lines; None for one that is torn or damaged."""
+    with suppress(ValueError, RecursionError):
+        entry = json.loads(line[1:])
+        known = isinstance(entry, dict) and line.endswith(b"\n")
+        if known and (isinstance(entry.get(_DONE), int) or _BOOT in entry or _SYNCED in entry):
+            return dict(entry)
+    return None
+
+
+def _boot_id() -> str:
+    """What changes when the machine starts; "" where the system does not say."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""

@@ -8,7 +8,6 @@ rows with an edge in them need work. PNG specification (ISO/IEC 15948), sections
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 Grey = NDArray[np.uint8]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LARGEST, _LONGEST = 1 << 31, 1 << 20  # bytes of all rows; pixels of a side
+_CHUNKS = 1 << 18  # a file of more is left to a general decoder
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 
 
@@ -31,31 +32,18 @@ def read_grey(data: bytes) -> Grey | None:
     if header is None or header[2:] != (8, 0, 0, 0, 0):  # depth, colour, deflate, filter, interlace
         return None
     width, height = header[:2]
+    size = height * (width + 1)
+    if not (width and height) or max(width, height) > _LONGEST or size > _LARGEST:
+        return None
+    inflater = zlib_ng.decompressobj()
     try:
-        raw = zlib_ng.decompress(stream, bufsize=height * (width + 1))
+        raw = inflater.decompress(stream, size + 1)  # no further, whatever the stream holds
     except zlib_ng.error:  # type: ignore[misc]  # an exception, but typed as anything
         return None
-    if len(raw) != height * (width + 1):
+    if not inflater.eof or len(raw) != size:
         return None
     rows = np.frombuffer(raw, dtype=np.uint8).reshape(height, width + 1)
     return _unfilter(rows[:, 0], rows[:, 1:])
-
-
-def has_exif(path: Path) -> bool:
-    """Whether a PNG file carries EXIF, or the texts in which programs keep it. Raises OSError."""
-    with path.open("rb") as stream:
-        stream.seek(len(_SIGNATURE))
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                return True
-            if kind in {b"zTXt", b"tEXt", b"iTXt"}:
-                body = stream.read(length)
-                if body.startswith(b"Raw profile type") or b"Orientation" in body:
-                    return True
-                stream.seek(-len(body), 1)
-            stream.seek(length + 4, 1)
-    return False
 
 
 def _chunks(data: bytes) -> tuple[tuple[int, ...] | None, bytes]:
@@ -65,12 +53,14 @@ def _chunks(data: bytes) -> tuple[tuple[int, ...] | None, bytes]:
     at = len(_SIGNATURE)
     if not data.startswith(_SIGNATURE):
         return None, b""
-    while at + 8 <= len(data):
+    for _ in range(_CHUNKS):
+        if at + 8 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         if at + 12 + length > len(data):
             break
         body = slice(at + 8, at + 8 + length)
-        if kind == b"IHDR" and length == 13:
+        if kind == b"IHDR" and length == 13 and header is None:
             header = struct.unpack(">IIBBBBB", data[body])
         elif kind == b"IDAT":
             stream.append(data[body])

@@ -15,14 +15,37 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
 import pipeline
 from pipeline.io.folders import resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
-from pipeline.io.read import RUN_FILE, files_below, read_json
+from pipeline.io.read import RUN_FILE, checked, files_below, read_json
 from pipeline.io.write import json_text, write_text
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 _LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
+
+
+class RunFile(BaseModel):
+    """What is read back of a run.json; the summary is as the command gave it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: str
+    summary: dict[str, Any]
+    seconds: float = 0.0
+    weights: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    git_commit: str = ""
+
+
+_RUN_FILE = TypeAdapter(RunFile)
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """What the run of a folder left in run.json. Raises DataError for anything else there."""
+    return checked(_RUN_FILE, read_json(folder / RUN_FILE), folder / RUN_FILE)
 
 
 class RunRecord:
@@ -77,8 +100,7 @@ class RunRecord:
         place; None for any other."""
         if not (folder / RUN_FILE).is_file() or not is_whole(folder):
             return None
-        summary: dict[str, Any] = read_json(folder / RUN_FILE)["summary"]
-        return summary
+        return read_run_file(folder).summary
 
     def write(self, folder: Path, summary: Mapping[str, Any]) -> None:
         """Write `folder/run.json`, after the manifest of all that is there; its presence says that

@@ -60,7 +60,8 @@ def cross_fit(
             found = _tries(shop, sam, some, fold)
             if memory is not None:
                 found += _tries(shop, replace(sam, memory=memory), some, fold)
-            write_json(path, [{**row, "target": left[row["target"]]} for row in found])
+            fold_rows = [{**row, "target": left[row["target"]]} for row in found]
+            write_json(path, fold_rows, durable=True)
         rows += read_json(path)
     return rows
 

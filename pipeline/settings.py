@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.io.read import parse_yaml, shown_value
+from pipeline.io.read import read_yaml as read_foreign_yaml
 
+_SHOWN = 5  # faults in one message
 C = TypeVar("C", bound=Config)
 
 
@@ -26,18 +28,17 @@ def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        faults = [_fault(entry) for entry in error.errors()]
-        raise ConfigError("; ".join(faults)) from error
+        faults = [_fault(entry) for entry in error.errors(include_url=False, include_context=False)]
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        raise ConfigError("; ".join([*faults[:_SHOWN], *more])) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping. Raises ConfigError for a missing file, bad YAML or anything but a mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+        content = read_foreign_yaml(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: needs 'key: value' lines")
     return content
@@ -51,8 +52,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError(f"--set {setting}: write it as key=value")
         try:
-            parsed: Any = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            parsed: Any = parse_yaml(value, Path("--set"))
+        except DataError as error:
             raise ConfigError(f"--set {setting}: the value is not YAML") from error
         for step in reversed(key.split(".")):
             parsed = {step: parsed}
@@ -71,9 +72,12 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fault(entry: Any) -> str:
-    key = ".".join(str(step) for step in entry["loc"])
+    key = ".".join(str(step) for step in entry["loc"])[:200]
     if entry["type"] == "extra_forbidden":
-        return f"unknown key: {key!r}"
+        return f"unknown key: {shown_value(key)}"
     if entry["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {entry['msg'][0].lower()}{entry['msg'][1:]}, got {entry['input']!r}"
+    message = entry["msg"].removeprefix("Value error, ")
+    if isinstance(entry["input"], dict):  # a rule over several keys, which it names
+        return f"{key}: {message}".removeprefix(": ")
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown_value(entry['input'])}"

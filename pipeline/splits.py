@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.io.read import read_json
+from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, ImageRecord
+
+_PARTS = TypeAdapter(dict[str, str])
 
 
 def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -21,11 +25,12 @@ def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int
     Within a kind, each part first gets one group in the order of `shares`, then the part that lacks
     most for its share gets the next; a kind with fewer groups than parts reaches the first ones
     only. The kind of a mixed group is its rarest. Returns {group: part}; the same seed and records
-    give the same parts. Raises ConfigError for shares that are not positive.
+    give the same parts. Raises ConfigError for a negative share, and for none that is positive.
     """
     wanted = {part: share for part, share in shares.items() if share > 0}
-    if not wanted or min(shares.values()) < 0:
-        raise ConfigError(f"shares {dict(shares)} must be positive")
+    if not wanted or not all(0 <= share < math.inf for share in shares.values()):
+        shown = ", ".join(f"{part} {share:g}" for part, share in shares.items())
+        raise ConfigError(f"shares must be positive: {shown}")
     count = Counter(record.defect for record in records)
     members: dict[str, list[ImageRecord]] = defaultdict(list)
     for record in records:
@@ -77,14 +82,15 @@ def write_split(path: Path, dataset: Dataset) -> None:
 
 
 def read_split(path: Path, dataset: Dataset) -> Dataset:
-    """Set each record's part from a split file. Raises DataError for an image it does not name."""
+    """Set each record's part from a split file. Raises DataError for what is no split file, and for
+    an image it does not name."""
     raw = read_json(path)
-    parts = raw.get("parts") if isinstance(raw, dict) else None
-    if not isinstance(parts, dict):
+    if not isinstance(raw, dict) or not isinstance(raw.get("parts"), dict):
         raise DataError(path, "is not a split file", "write one with convert-masks")
+    parts = checked(_PARTS, raw["parts"], path, "parts")
     for record in dataset.records:
         if _key(record) not in parts:
-            raise DataError(path, f"does not name {_key(record)}", "split anew without --split")
+            raise DataError(path, f"does not name {_key(record)}", "split again without --split")
     records = tuple(replace(record, part=parts[_key(record)]) for record in dataset.records)
     return replace(dataset, records=records)
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes
+from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.images import Image, Mask
+from pipeline.io.names import leaves_its_folder
+from pipeline.io.read import shown_value
 
 GOOD = "good"
-PARTS = ("train", "val", "test")
 PARTS = ("train", "val", "test")
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
@@ -86,7 +88,8 @@ class ImageRecord:
 
     `split` is the part of the source it came from; `part` the part it is used for (train, val,
     test); `group` keeps pictures of one object together. `mask_path` is None for good images.
-    Raises ValueError for a `file_name` that leaves its folder, for files are written by it.
+    Raises ValueError for a `file_name` that leaves its folder, for files are written by it, and for
+    sides that no image has.
     """
 
     id: int
@@ -102,9 +105,12 @@ class ImageRecord:
     part: str = ""
 
     def __post_init__(self) -> None:
-        name = PurePosixPath(self.file_name)
-        if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"file_name {self.file_name} leaves its folder")
+        name = self.file_name
+        if leaves_its_folder(name) or name == "." or name.endswith(("/", "/.")):
+            raise ValueError(f"file_name {shown_value(name)} leaves its folder, or names no file")
+        most, least = max(self.height, self.width), min(self.height, self.width)
+        if least < 1 or most > SIDE_LIMIT or least * most > PIXEL_LIMIT:
+            raise ValueError(f"it is listed as {self.width}x{self.height} pixels: no such image")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -130,90 +129,12 @@ def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_p
     assert judged["matched"] + judged["missed"] == judged["objects"]
 
 
-def test_a_stopped_training_is_taken_up_and_a_finished_one_is_kept(
-    finished: Path, tmp_path: Path
-) -> None:
-    """Killed by raising at the end of the first epoch; the second call goes on with the second."""
-    from pipeline.config import FinetuneConfig
-    from pipeline.errors import ConfigError
-    from pipeline.models import world_trainer
-    from pipeline.stages.finetune_yolo import finetune_yolo
-
-    config = FinetuneConfig(epochs=2, image_side=96, batch=4, mosaic=0.0)
-    stop = world_trainer._Bar.on_fit_epoch_end
-
-    def killed(self: object, trainer: object) -> None:
-        raise KeyboardInterrupt
-
-    world_trainer._Bar.on_fit_epoch_end = killed  # type: ignore[assignment]
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
-    finally:
-        world_trainer._Bar.on_fit_epoch_end = stop  # type: ignore[method-assign]
-    assert not (tmp_path / "run" / "run.json").exists()
-    found = finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
-    assert found["epochs_run"] == 2
-    with pytest.raises(ConfigError, match="holds a finished run; add --overwrite"):
-        finetune_yolo(finished / "data", tmp_path / "run", config, "cpu")
-    shutil.rmtree(tmp_path / "run")
-
-
 def test_classes_merge_into_one_defect_on_request(finished: Path, tmp_path: Path) -> None:
     done = call(
         "finetune-yolo", "--data", finished / "data", "--output", tmp_path / "run", "--epochs", 1,
         "--image-side", 96, "--merge-classes", "--json",
     )  # fmt: skip
     assert list(json.loads(done.stdout)["tuned"]["per_category"]) == ["defect"]
-
-
-def test_a_run_that_could_not_begin_leaves_nothing_in_the_way_of_the_next(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipeline.config import FinetuneConfig
-    from pipeline.errors import WeightsError
-    from pipeline.models.weights import WeightsStore
-    from pipeline.stages.finetune_yolo import finetune_yolo
-
-    def unreachable(self: WeightsStore, name: str) -> None:
-        raise WeightsError(f"weights {name} cannot be fetched")
-
-    monkeypatch.setattr(WeightsStore, "get", unreachable)
-    with pytest.raises(WeightsError):
-        finetune_yolo(finished / "data", tmp_path / "run", FinetuneConfig(epochs=1), "cpu")
-    assert not (tmp_path / "run").exists()
-    before = (finished / "detector" / "run.json").read_bytes()
-    with pytest.raises(WeightsError):  # not even --overwrite loses the old run for nothing
-        finetune_yolo(finished / "data", finished / "detector", FinetuneConfig(), "cpu", True)
-    assert (finished / "detector" / "run.json").read_bytes() == before
-
-
-def test_a_damaged_checkpoint_is_one_line_with_a_way_out(tmp_path: Path) -> None:
-    from pipeline.errors import WeightsError
-    from pipeline.models.world_trainer import is_finished
-
-    (tmp_path / "last.pt").write_bytes(b"PK half")
-    with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
-        is_finished(tmp_path / "last.pt")
-
-
-def test_overwrite_starts_anew_even_where_a_run_could_be_taken_up(
-    finished: Path, tmp_path: Path
-) -> None:
-    from pipeline.config import FinetuneConfig
-    from pipeline.errors import WeightsError
-    from pipeline.io.write import write_json
-    from pipeline.stages import finetune_yolo as stage
-
-    run, config = tmp_path / "run", FinetuneConfig(epochs=1, image_side=96, batch=4, mosaic=0.0)
-    write_json(run / "started.json", {"key": stage._key(finished / "data", config)})
-    last = run / "train" / "weights" / "last.pt"
-    last.parent.mkdir(parents=True)
-    last.write_bytes(b"PK half")
-    with pytest.raises(WeightsError, match="is damaged"):
-        stage.finetune_yolo(finished / "data", run, config, "cpu")
-    found = stage.finetune_yolo(finished / "data", run, config, "cpu", overwrite=True)
-    assert found["epochs_run"] == 1
 
 
 def test_doubtful_masks_are_sent_to_review_laid_back_and_learned_from(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from pipeline.engines import run_over
+from pipeline.engines import Engine, run_over
 from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.io.write import write_text, writing_below
 
 
 def double(number: int) -> int:
@@ -72,3 +76,68 @@ def test_without_ray_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install -e \"\.\[ray\]\""):
         list(run_over(abs, range(3), "ray"))
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_fewer_than_no_workers_are_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match="workers: -1 is below 0"):
+        list(run_over(double, range(3), engine, -1))
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_workers_write_where_their_parent_may_and_nowhere_else(
+    engine: Engine, tmp_path: Path
+) -> None:
+    inside, outside = tmp_path / "out", tmp_path / "elsewhere"
+    write = partial(write_text, text="x")
+    with writing_below(inside):
+        list(run_over(write, [inside / f"{number}.txt" for number in range(20)], engine, 2))
+        with pytest.raises(DataError, match="lies outside the folder that is written"):
+            list(run_over(write, [outside / f"{number}.txt" for number in range(20)], engine, 2))
+    assert len(list(inside.iterdir())) == 20
+    assert not outside.exists()
+
+
+def dawdle(number: int, folder: Path) -> int:
+    if number >= 16:
+        (folder / "began").touch()
+        time.sleep(60)
+        (folder / "went on").touch()
+    return number
+
+
+def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
+    results = run_over(partial(dawdle, folder=tmp_path), range(32), "local", 2)
+    assert next(results) == 0
+    while not (tmp_path / "began").exists():
+        time.sleep(0.01)
+    results.close()
+    assert not (tmp_path / "went on").exists()
+
+
+ORPHANS = """
+import os, time
+from pipeline.engines import Engine, run_over
+for number in run_over(time.sleep, [0] * 16 + [600] * 16, "local", 2):
+    print(number, flush=True)
+"""
+
+
+def test_workers_end_with_their_parent_however_it_ends() -> None:
+    """They hold its stdout open: that ends when the last of them has."""
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline()
+    parent.kill()
+    parent.communicate(timeout=60)
+
+
+def note(number: int) -> None:
+    from pipeline.progress import say
+
+    say(f"item {number}")
+
+
+def test_workers_are_as_quiet_as_their_parent(capfd: pytest.CaptureFixture[str]) -> None:
+    list(run_over(note, range(20), "local", 2))
+    assert capfd.readouterr().err == ""

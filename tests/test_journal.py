@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DataError
-from pipeline.io.folders import resumable_folder
 from pipeline.journal import Journal
 
 
@@ -32,30 +30,47 @@ def test_whatever_a_killed_process_wrote_beyond_the_last_item_is_cut_off(
         assert [note["lost"] for note in journal.notes()] == [4, 0]
 
 
-def test_an_unfinished_folder_is_there_again_for_the_same_work_alone(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
-        (folder / "empty").touch()
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())  # there was nothing to go on from
-    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
-        (folder / "half").write_text("1")
-        raise RuntimeError
-    assert not target.exists()
-    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
-        assert (folder / "half").exists()
-        raise RuntimeError
-    with resumable_folder(target, "job", "b") as folder:
-        assert not (folder / "half").exists()
-        (folder / "run.json").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert [path.name for path in target.iterdir()] == ["run.json"]
+def filled(path: Path, items: int = 3) -> None:
+    with Journal(path) as journal:
+        for item in range(items):
+            journal.add(item, [f'{{"a": {item}}}'], {})
 
 
-def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
-    with (
-        resumable_folder(tmp_path / "out", "job", "a"),
-        pytest.raises(DataError, match="is being written by another process"),
-        resumable_folder(tmp_path / "out", "job", "a"),
-    ):
-        pass
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        ((b'"a": 1', b'"a": 7'), {0}),  # a row is not what was written: its checksum says so
+        ((b'#{"crc32"', b"#{"), {0}),  # of the second item's end: the first stays
+        ((b"boot", b"toob"), set()),
+    ],
+)
+def test_damage_costs_the_items_from_there_on_and_nothing_else(
+    tmp_path: Path, damage: tuple[bytes, bytes], left: set[int]
+) -> None:
+    path = tmp_path / "j"
+    filled(path)
+    data = path.read_bytes()
+    at = data.index(damage[0], data.index(b'"a": 1') if damage[0] != b"boot" else 0)
+    path.write_bytes(data[:at] + damage[1] + data[at + len(damage[0]) :])
+    with Journal(path) as journal:
+        assert journal.done == left
+        for item in {0, 1, 2} - left:
+            journal.add(item, [f'{{"a": {item}}}'], {})
+    with Journal(path) as journal:
+        assert journal.done == {0, 1, 2}
+        assert [row for _, row in journal.rows()] == [f'{{"a": {item}}}' for item in range(3)]
+
+
+def test_after_a_power_cut_only_what_was_on_the_disk_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark comes once 10 s have passed: after the items at 4 s and 11 s, not the one at 12 s."""
+    times = iter([0.0, 4.0, 11.0, 11.0, 12.0])
+    with Journal(tmp_path / "j", lambda: next(times)) as journal:
+        for item in range(3):
+            journal.add(item, [], {})
+    with Journal(tmp_path / "j") as journal:
+        assert journal.done == {0, 1, 2}  # killed, and nothing more
+    monkeypatch.setattr("pipeline.journal._boot_id", lambda: "another boot")
+    with Journal(tmp_path / "j") as journal:
+        assert journal.done == {0, 1}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images import read_mask, read_mask_values, read_size, write_png
-from pipeline.png import has_exif, read_grey
+from pipeline.png import read_grey
 
 FILTERS = [cv2.IMWRITE_PNG_FAST_FILTERS, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_FILTER_SUB,
            cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_FILTER_PAETH,
@@ -75,12 +75,28 @@ def test_a_broken_file_is_never_read_as_a_mask(cut: int) -> None:
     assert read_grey(bytes(damaged)) is None
 
 
-def test_exif_in_a_png_is_found_without_decoding(tmp_path: Path) -> None:
-    image = Image.new("L", (8, 6))
-    image.save(tmp_path / "plain.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.png", exif=exif)
-    assert not has_exif(tmp_path / "plain.png")
-    assert has_exif(tmp_path / "turned.png")
-    assert read_size(tmp_path / "plain.png") == (6, 8)
+def test_rows_beyond_the_header_are_never_inflated() -> None:
+    """A stream of a thousand times the picture's bytes, which says nothing of itself."""
+    import struct
+    import tracemalloc
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(50_000_000)))
+    tracemalloc.start()
+    assert read_grey(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (1 << 21, 1), (1 << 31, 1 << 31)])
+def test_sizes_beyond_sense_are_left_to_opencv(size: tuple[int, int]) -> None:
+    import struct
+
+    data = bytearray(encoded(np.eye(4, dtype=np.uint8), FILTERS[0]))
+    data[16:24] = struct.pack(">II", *(side % (1 << 32) for side in size))
+    assert read_grey(bytes(data)) is None

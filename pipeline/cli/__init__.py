@@ -4,44 +4,86 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
 
 import pipeline
+from pipeline import progress, stopping
 from pipeline.cli import anomalies, jobs, labels, models
 from pipeline.cli.weights import weights
 from pipeline.errors import PipelineError
 
+_STOPPED = "stopped; call the same command again to go on"
+_READER_GONE = 141  # as the shell has it for SIGPIPE
+
 
 def main() -> NoReturn:
     """Run the command. Exit code 0: done; 1: weights did not verify, or a fault of the program;
-    2: the user must mend something; 130: stopped."""
+    2: the user must mend something; 129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM;
+    141: whoever read the summary has gone (`| head`)."""
+    stopping.install()
+    text = ""
     try:
-        code = command.main(standalone_mode=False, prog_name="pipeline")
-    except click.exceptions.Abort:
-        _fail("stopped; call the same command again to go on", 130)
-    except KeyboardInterrupt:
-        _fail("stopped; call the same command again to go on", 130)
-    except click.ClickException as error:
-        _fail(f"{error.format_message()} (see --help)", 2)
-    except PipelineError as error:
-        _fail(str(error), 2)
-    except MemoryError:
-        _fail("out of memory; use a smaller batch or image side", 2)
-    except OSError as error:
-        _fail(f"{error.filename or 'system'}: {error.strerror or error}; mend it and try again", 2)
-    except Exception as error:
-        if os.environ.get("PIPELINE_DEBUG"):
+        try:
+            code = _int(command.main(standalone_mode=False, prog_name="pipeline"))
+            sys.stdout.flush()
+        finally:
+            stopping.finish()
+    except BaseException as error:
+        if isinstance(error, Exception) and os.environ.get("PIPELINE_DEBUG"):
             raise
-        what = f"{type(error).__name__}: {error}"
-        _fail(f"a fault of the program ({what}); report it with PIPELINE_DEBUG=1's traceback", 1)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    print(f"pipeline: {' '.join(text.split())}", file=sys.stderr)
+        text, code = _outcome(error)
+    progress.clear_bars()
+    if text:
+        progress.write_line(f"pipeline: {' '.join(text.split())}")
+    _leave_stdout()
     sys.exit(code)
+
+
+def _outcome(error: BaseException) -> tuple[str, int]:
+    """The line and the exit code for what ended a command. A signal counts before the errors that
+    it may have caused."""
+    if stopped := stopping.exit_code():
+        return _STOPPED, stopped
+    if isinstance(error, SystemExit):
+        gone = isinstance(error.__context__, BrokenPipeError)  # click has made it an exit
+        return "", _READER_GONE if gone else _int(error.code)
+    if isinstance(error, BrokenPipeError):
+        return "", _READER_GONE
+    if isinstance(error, click.exceptions.Abort) and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # click takes it for an answer that was not given
+    if isinstance(error, (click.exceptions.Abort, KeyboardInterrupt)):
+        return _STOPPED, 130
+    return _fault(error)
+
+
+def _fault(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, click.ClickException):
+        return f"{error.format_message()} (see --help)", 2
+    if isinstance(error, PipelineError):
+        return str(error), 2
+    if isinstance(error, MemoryError):
+        return "out of memory; use a smaller batch or image side", 2
+    if isinstance(error, OSError):
+        where = error.filename or "system"
+        return f"{where}: {error.strerror or error}; mend it and try again", 2
+    what = f"{type(error).__name__}: {error}"
+    return f"a fault of the program ({what}); report it with PIPELINE_DEBUG=1's traceback", 1
+
+
+def _int(code: object) -> int:
+    return code if isinstance(code, int) else 0
+
+
+def _leave_stdout() -> None:
+    """What cannot be printed any more is dropped, so that the interpreter does not try again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     FILE,
     KEEP,
     OUTPUT,
+    OVERWRITE,
     SEED,
     SET,
     build,
@@ -23,7 +24,7 @@ from pipeline.cli.options import (
 
 @click.command()
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, CONFIG, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
 @click.option("--model", type=click.Choice(["patchcore", "autoencoder", "vae"]), help="[patchcore]")
 @click.option(
     "--backbone",
@@ -40,15 +41,15 @@ from pipeline.cli.options import (
 @click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
 @common
 def anomaly(
-    data: Path, output: Path, device: str, keep_going: bool, config: Path | None,
-    settings: tuple[str, ...], **said: Any,
+    data: Path, output: Path, device: str, keep_going: bool, overwrite: bool,
+    config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
     """Learn good images alone, and find what is not like them. A stopped run goes on when called
     again."""
     from pipeline.stages.anomaly import anomaly as stage
 
     chosen = build("AnomalyConfig", config, settings, **said)
-    return stage(data, output, chosen, device, keep_going)
+    return stage(data, output, chosen, device, keep_going, overwrite)
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 from pipeline.cli.options import (
     DEVICE,
     FILE,
+    OVERWRITE,
     SET,
     build,
     common,
@@ -46,14 +47,14 @@ def compare(run_folder: Path, output: Path | None, device: str) -> Any:
 @click.argument("config", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder of the run, in place of the file's.")
 @click.option("--device", help="In place of the file's [auto].")
-@options(SET)
+@options(OVERWRITE, SET)
 @common
-def run(config: Path, settings: tuple[str, ...], **said: Any) -> Any:
+def run(config: Path, settings: tuple[str, ...], overwrite: bool, **said: Any) -> Any:
     """Do a whole job, from photos to report.
 
     It draws or takes data, converts, fine-tunes, segments, classifies, evaluates, reports. A step
-    whose inputs have not changed is skipped."""
+    whose inputs have not changed is skipped, one that was stopped goes on."""
     from pipeline.stages.run import run as stage
 
-    summary = stage(build("RunConfig", config, settings, **said))
+    summary = stage(build("RunConfig", config, settings, **said), overwrite)
     return {key: value for key, value in summary.items() if key != "stats"}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _COPY = click.option("--copy-images", is_flag=True, help="Copy images instead of linking them.")
 _LOSS = click.option("--polygon-loss", type=float,
                      help="Share of IoU a polygon may lose for fewer vertices [0].")  # fmt: skip
+_OUTSIDE = click.option("--allow-outside", is_flag=True,
+                        help="Take images from outside the named folders too.")  # fmt: skip
 _LEAST = click.option("--min-iou", type=float,
                       help="Exit code 1 if an object keeps less than this IoU.")  # fmt: skip
 
@@ -67,14 +69,15 @@ def synthesize(
 @click.option("--bridge-gap", type=int, help="Join parts at most so many pixels apart [0].")
 @click.option("--mask-threshold", type=int, help="Mask values above it are defect [0].")
 @click.option("--polygons", is_flag=True, help="COCO polygons in place of RLE.")
-@options(_COPY, _LOSS, _LEAST)
+@options(_COPY, _LOSS, _LEAST, _OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one a core].")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
               help="Where the work is done: here, or on a Ray cluster [local].")  # fmt: skip
 @common
 def convert_masks(
     products: tuple[Path, ...], output: Path, config: Path | None, settings: tuple[str, ...],
-    keep_going: bool, engine: Engine, workers: int, images: Path | None, **said: Any,
+    keep_going: bool, engine: Engine, workers: int, images: Path | None, allow_outside: bool,
+    **said: Any,
 ) -> Any:  # fmt: skip
     """Turn MVTec masks into COCO, YOLO and PNG.
 
@@ -83,7 +86,7 @@ def convert_masks(
     from pipeline.stages.convert_masks import convert_masks as stage
 
     chosen = build("ConvertConfig", config, settings, **said)
-    return stage(products, output, chosen, keep_going, engine, workers, images)
+    return stage(products, output, chosen, keep_going, engine, workers, images, allow_outside)
 
 
 def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -105,18 +108,19 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")
 @click.option("--below", type=float, help="Only images with an object whose expected IoU, or score "
               "where there is none, is lower.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, CONFIG, SET)
+@options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, _OUTSIDE, CONFIG, SET)
 @common
 def export_labels(
     source: Path, to: str, images: Path | None, output: Path, config: Path | None,
-    settings: tuple[str, ...], **said: Any,
+    settings: tuple[str, ...], allow_outside: bool, **said: Any,
 ) -> Any:  # fmt: skip
     """Write labels for another tool.
 
     They come from a COCO file or a folder of convert-masks; it says what was lost."""
     from pipeline.stages.export_labels import export_labels as stage
 
-    return stage(source, to, output, build("ExportConfig", config, settings, **said), images)
+    chosen = build("ExportConfig", config, settings, **said)
+    return stage(source, to, output, chosen, images, allow_outside)
 
 
 @click.command("import")
@@ -126,17 +130,17 @@ def export_labels(
 @click.option("--images", type=FILE, help="Folder of the images, where the source does not say.")
 @click.option("--onto", type=FILE, help="COCO labels of which the source holds some images, "
               "reviewed; the others are kept.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LEAST, CONFIG, SET)
+@options(_FORMATS, OUTPUT, _COPY, _LEAST, _OUTSIDE, CONFIG, SET)
 @common
 def import_labels(
     source: Path, origin: str, images: Path | None, onto: Path | None, output: Path,
-    config: Path | None, settings: tuple[str, ...], **said: Any,
+    config: Path | None, settings: tuple[str, ...], allow_outside: bool, **said: Any,
 ) -> Any:  # fmt: skip
     """Read another tool's labels and write them as COCO."""
     from pipeline.stages.export_labels import import_labels as stage
 
     chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, origin, output, chosen, images, onto)
+    return stage(source, origin, output, chosen, images, onto, allow_outside)
 
 
 @click.command()

@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     FILE,
     KEEP,
     OUTPUT,
+    OVERWRITE,
     SEED,
     SET,
     build,
@@ -39,7 +40,11 @@ SAM2S = "sam2.1_tiny, sam2.1_small, sam2.1_base_plus, sam2.1_large"
 )
 @click.option("--merge-classes", is_flag=True, help='All kinds become one "defect".')
 @click.option("--fold", type=int, help="Use this fold of convert-masks --folds.")
-@click.option("--overwrite", is_flag=True, help="Replace a run that is there.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a finished run, and drop unfinished work of other settings.",
+)
 @common
 def finetune_yolo(
     data: Path, output: Path, device: str, config: Path | None, settings: tuple[str, ...],
@@ -63,17 +68,19 @@ def finetune_yolo(
 @click.option("--batch", type=int, help="Objects a step [4].")
 @click.option("--folds", type=int, help="Left out in turn to calibrate the expected IoU [3].")
 @click.option("--multimask", is_flag=True, help="Teach SAM's three guesses, and how it rates them.")
+@options(OVERWRITE)
 @common
 def finetune_sam(
     data: Path, output: Path, device: str, config: Path | None, settings: tuple[str, ...],
-    **said: Any,
+    overwrite: bool, **said: Any,
 ) -> Any:  # fmt: skip
     """Tune SAM on a few masks.
 
     It is tried on photos that were held out. A stopped run goes on when called again."""
     from pipeline.stages.finetune_sam import finetune_sam as stage
 
-    return stage(data, output, build("FinetuneSamConfig", config, settings, **said), device)
+    chosen = build("FinetuneSamConfig", config, settings, **said)
+    return stage(data, output, chosen, device, overwrite)
 
 
 @click.command()
@@ -98,11 +105,12 @@ def finetune_sam(
     type=click.Choice(["auto", "torch", "openvino"]),
     help="Encodes [auto].",
 )
-@options(OUTPUT, DEVICE, KEEP, CONFIG, SET)
+@options(OUTPUT, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
 @common
 def segment(
     prompt: str, boxes: Path | None, detector: Path | None, images: Path, output: Path,
-    device: str, keep_going: bool, config: Path | None, settings: tuple[str, ...], **said: Any,
+    device: str, keep_going: bool, overwrite: bool, config: Path | None,
+    settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
     """Turn boxes into masks with SAM.
 
@@ -117,7 +125,7 @@ def segment(
     names = ("multimask", "zoom_below", "turns", "pad", "rounds", "point", "jitters")
     looks = {name: value for name in names if (value := said.pop(name)) not in (None, False)}
     chosen = build("SegmentConfig", config, settings, looks=looks, **said)
-    return stage(output, images, chosen, device, boxes, detector, keep_going)
+    return stage(output, images, chosen, device, boxes, detector, keep_going, overwrite)
 
 
 @click.command()
@@ -143,7 +151,7 @@ def evaluate(
 
 @click.command()
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, CONFIG, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
 @click.option("--backbone", help="resnet18, resnet50, wide_resnet50_2, mobilenet_v2 [resnet18].")
 @click.option("--pretrained", type=click.Choice(["auto", "yes", "no"]), help="ImageNet [auto].")
 @click.option("--unfreeze", help="First block that learns: all, layer3, layer4, head [layer4].")
@@ -161,27 +169,27 @@ def evaluate(
 @click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
 @common
 def classify(
-    data: Path, output: Path, device: str, keep_going: bool, config: Path | None,
-    settings: tuple[str, ...], **said: Any,
+    data: Path, output: Path, device: str, keep_going: bool, overwrite: bool,
+    config: Path | None, settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
     """Train and test the image-level baseline. A stopped run goes on when called again."""
     from pipeline.stages.classify import classify as stage
 
     chosen = build("ClassifyConfig", config, settings, **said)
-    return stage(data, output, chosen, device, keep_going)
+    return stage(data, output, chosen, device, keep_going, overwrite)
 
 
 @click.command()
 @click.argument("config", type=FILE)
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, SET)
 @click.option("--folds", type=int, help="Parts that are left out in turn [5].")
 @click.option("--repeats", type=int, help="Times that all images are dealt anew [2].")
 @click.option("--good-limit", type=int, help="Use at most so many good images.")
 @click.option("--group-by", help="As in convert-masks.")
 @common
 def study(
-    config: Path, data: Path, output: Path, device: str, keep_going: bool,
+    config: Path, data: Path, output: Path, device: str, keep_going: bool, overwrite: bool,
     settings: tuple[str, ...], **said: Any,
 ) -> Any:  # fmt: skip
     """Compare classifiers on the same folds.
@@ -190,4 +198,5 @@ def study(
     again."""
     from pipeline.stages.study import study as stage
 
-    return stage(data, output, build("StudyConfig", config, settings, **said), device, keep_going)
+    chosen = build("StudyConfig", config, settings, **said)
+    return stage(data, output, chosen, device, keep_going, overwrite)

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from pipeline.progress import set_quiet
+from pipeline.errors import one_line
+from pipeline.progress import clear_bars, set_quiet
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -25,10 +26,11 @@ def common(verb: Command) -> Command:
     def wrapped(quiet: bool, as_json: bool, **options: Any) -> Any:
         set_quiet(quiet)
         summary = verb(**options)
+        clear_bars()
         if summary is None:
             return None
         if as_json:
-            print(json.dumps(summary, sort_keys=True, ensure_ascii=False))
+            print(one_line(json.dumps(summary, sort_keys=True, ensure_ascii=False)))
         elif not quiet:
             _print({key: value for key, value in summary.items() if key != "exit_code"})
         return summary.get("exit_code", 0)
@@ -42,16 +44,18 @@ def _print(summary: Mapping[str, Any], indent: str = "") -> None:
         if isinstance(value, Mapping):
             flat = all(not isinstance(inner, (Mapping, list)) for inner in value.values())
             if flat and len(value) <= 5:
-                print(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items()))
+                print(
+                    one_line(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items()))
+                )
             else:
-                print(f"{name}:")
+                print(one_line(f"{name}:"))
                 _print(value, indent + "  ")
         elif isinstance(value, list) and value and isinstance(value[0], str) and len(value) > 2:
             print(f"{name}: {len(value)}")
             for line in value:
-                print(f"{indent}  {line}")
+                print(one_line(f"{indent}  {line}"))
         elif value not in ([], None, ""):
-            print(f"{name}: {_text(value)}")
+            print(one_line(f"{name}: {_text(value)}"))
 
 
 def _text(value: Any) -> str:
@@ -67,6 +71,9 @@ SEED = click.option("--seed", type=int, help="Seed of all that chance decides [0
 DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, 0, or 0,1 [auto].")
 KEEP = click.option("--keep-going", is_flag=True, help="Skip bad files and report them at the end.")
 CONFIG = click.option("--config", type=FILE, help="YAML file with this command's settings.")
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Drop unfinished work of other settings."
+)
 SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting.")
 
 

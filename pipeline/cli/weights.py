@@ -31,7 +31,7 @@ def weights_list() -> Any:
     store = _store()
     return {
         name: {
-            "here": store.path(name).is_file(),
+            "here": store.has(name),
             "licence": entry.licence,
             "sha256": entry.sha256[:16],
             "about": entry.about,
@@ -60,7 +60,7 @@ def weights_fetch(names: tuple[str, ...]) -> Any:
 def weights_verify(names: tuple[str, ...]) -> Any:
     """Check the files that are here; exit code 1 when one is not what its name promises."""
     store, result, code = _store(), {}, 0
-    for name in names or [name for name in store.entries if store.path(name).is_file()]:
+    for name in names or [name for name in store.entries if store.has(name)]:
         try:
             result[name] = "right" if store.verify(name) else "not here"
         except PipelineError as error:

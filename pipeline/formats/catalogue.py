@@ -6,13 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
+from pipeline.errors import DataError
 from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
 from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
 
 Write = Callable[[Path, Dataset, bool, float], None]  # folder, set, copy images, polygons' loss
-Read = Callable[[Path, Path | None], Dataset]  # file or folder, where the images are
+
+
+class Read(Protocol):
+    """Read a file or a folder. images: where they are. allow_outside: images may lie outside the
+    folders that were named; a format without folders of its own leaves that to who places them."""
+
+    def __call__(
+        self, source: Path, images: Path | None, allow_outside: bool = False
+    ) -> Dataset: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,11 @@ def _read_png(source: Path, images: Path | None) -> Dataset:
 
 
 def _place_images(root: Path, dataset: Dataset, copy: bool) -> None:
+    taken: dict[str, Path] = {}
     for record in dataset.records:
+        if taken.setdefault(record.file_name, record.path) != record.path:
+            reason = f"has the same name as {taken[record.file_name]}"
+            raise DataError(record.path, reason, "rename one")
         place_file(record.path, root / "images" / record.file_name, copy)
 
 
@@ -74,6 +88,27 @@ def _lossless(write: Callable[[Path, Dataset, bool], None]) -> Write:
     return lambda root, dataset, copy, _: write(root, dataset, copy)
 
 
+def _placed_later(read: Callable[[Path, Path | None], Dataset]) -> Read:
+    """A reader that opens no image: where they lie is checked before they are placed."""
+
+    def reader(
+        source: Path,
+        images: Path | None,
+        allow_outside: bool = False,  # noqa: ARG001
+    ) -> Dataset:
+        return read(source, images)
+
+    return reader
+
+
+def _read_mvtec(
+    source: Path,
+    images: Path | None,  # noqa: ARG001  # they lie in the product's folder
+    allow_outside: bool = False,
+) -> Dataset:
+    return mvtec.read_mvtec_objects(source, allow_outside=allow_outside)
+
+
 def _write_rle(root: Path, dataset: Dataset, copy: bool) -> None:
     _write_coco(root, dataset, copy, None)
 
@@ -88,46 +123,54 @@ def _write_yolo_rings(root: Path, dataset: Dataset, copy: bool, loss: float) -> 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "coco": Format("COCO instances, masks as RLE", _lossless(_write_rle), _read_coco),
+        "coco": Format(
+            "COCO instances, masks as RLE", _lossless(_write_rle), _placed_later(_read_coco)
+        ),
         "coco-polygon": Format(
-            "COCO instances, masks as polygons on pixel edges", _write_coco, _read_coco
+            "COCO instances, masks as polygons on pixel edges",
+            _write_coco,
+            _placed_later(_read_coco),
         ),
         "coco-results": Format(
             "COCO results with scores: results.json, and images.json beside it",
             _lossless(_write_results),
-            _read_results,
+            _placed_later(_read_results),
         ),
         "cvat": Format(
             "CVAT for images 1.1: annotations.xml with masks",
             _lossless(cvat.write_cvat),
-            cvat.read_cvat,
+            _placed_later(cvat.read_cvat),
         ),
         "cvat-coco": Format(
             "COCO 1.0 in the folders that CVAT asks for",
             _lossless(cvat.write_cvat_coco),
-            cvat.read_cvat_coco,
+            _placed_later(cvat.read_cvat_coco),
         ),
         "label-studio": Format(
             "Label Studio's JSON: brush strokes and rectangles",
             _lossless(label_studio.write_label_studio),
-            label_studio.read_label_studio,
+            _placed_later(label_studio.read_label_studio),
         ),
         "labelme": Format(
-            "LabelMe's JSON: masks", _lossless(labelme.write_labelme), labelme.read_labelme
+            "LabelMe's JSON: masks",
+            _lossless(labelme.write_labelme),
+            _placed_later(labelme.read_labelme),
         ),
         "labelme-polygon": Format(
-            "LabelMe's JSON: polygons", labelme.write_labelme, labelme.read_labelme
+            "LabelMe's JSON: polygons", labelme.write_labelme, _placed_later(labelme.read_labelme)
         ),
         "mvtec": Format(
             "MVTec AD's layout; objects that touch become one",
             _lossless(mvtec.write_mvtec),
-            lambda source, _: mvtec.read_mvtec_objects(source),
+            _read_mvtec,
         ),
-        "png": Format("PNG masks: value k is the k-th object", _lossless(_write_png), _read_png),
+        "png": Format(
+            "PNG masks: value k is the k-th object", _lossless(_write_png), _placed_later(_read_png)
+        ),
         "voc": Format(
             "Pascal VOC: boxes, and masks by object and by class",
             _lossless(voc.write_voc),
-            voc.read_voc,
+            _placed_later(voc.read_voc),
         ),
         "yolo": Format("YOLO boxes", _lossless(_write_yolo_boxes), yolo.read_yolo),
         "yolo-segment": Format("YOLO polygons", _write_yolo_rings, yolo.read_yolo),

@@ -2,212 +2,190 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.formats.coco import segmentation_rle
+from pipeline.formats.check_coco_row import Row, check_annotation, is_whole, key_of, shown
+from pipeline.formats.coco_schema import LISTS, open_coco
 from pipeline.formats.findings import Finding, check_image, colliding_stems, repeated
-from pipeline.geometry.masks import Rle, area, bounding_boxes
-from pipeline.io.read import read_json
+from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.schema import MOST_PIXELS, MOST_SIDE, unusable
+from pipeline.formats.text_stream import json_list
+from pipeline.io.write import json_text
 from pipeline.progress import track
 
-Row = dict[str, Any]
-_SLACK = 0.5  # pixels that a box may stand out, as rounding makes it
+_NUMBERED = "numbered anew from 1"
+_NAMELESS = "image without size or name"
 
 
-def check_coco(path: Path, images: Path | None = None) -> tuple[list[Finding], dict[str, Any]]:
+@dataclass
+class CocoCheck:
+    """What was found in a file, and how it is written when all that is safe is mended.
+
+    categories: names by id, each as it is in the file. Only rows that are mended are held.
+    """
+
+    raw: JsonRows
+    findings: list[Finding]
+    categories: Mapping[object, object]
+    mended: dict[int, Row | None] = field(default_factory=dict)  # by place; None is removed
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to mend."""
+        return any(finding.mend for finding in self.findings)
+
+    def text(self) -> Iterator[str]:
+        """The mended file, in the pieces of `json_text`."""
+        start = "{"
+        for name in sorted({*self.raw.values, *LISTS}):
+            yield f"{start}\n {json.dumps(name, ensure_ascii=False)}: "
+            start = ","
+            if name == "annotations":
+                yield from json_list(self._rows(), depth=1)
+            elif name in LISTS:
+                yield from json_list(self.raw.rows(name), depth=1)
+            else:
+                yield json_text(self.raw.values[name])[:-1].replace("\n", "\n ")
+        yield "\n}\n"
+
+    def _rows(self) -> Iterator[Row]:
+        anew = any(found.kind in {"duplicate id", "id 0"} and found.mend for found in self.findings)
+        number = 0
+        for place, row in enumerate(self.raw.rows("annotations")):
+            kept = self.mended.get(place, row)
+            if kept is not None:
+                number += 1
+                yield {**kept, "id": number} if anew else kept
+
+
+class _Image(NamedTuple):
+    """An image's entry. size: (height, width), None where it has no usable one."""
+
+    key: object
+    name: str
+    size: tuple[int, int] | None
+
+
+def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
     """Every fault of a COCO instances file, and its content with all that is safe mended.
 
-    images: the folder of its images; without it, image files are not looked at. Raises DataError
+    images: the folder of its images; without it, image files are not opened. Raises DataError
     for a file that is not COCO at all.
     """
-    raw = read_json(path)
-    keys = ("images", "annotations", "categories")
-    if not isinstance(raw, dict) or not all(_is_list_of_rows(raw.get(key)) for key in keys):
-        raise DataError(path, "is not COCO instances JSON", f"it needs the lists {', '.join(keys)}")
-    findings = [*_check_categories(path, raw["categories"]), *_check_images(path, raw, images)]
-    sizes = {
-        entry["id"]: (entry["height"], entry["width"])
-        for entry in raw["images"]
-        if {"id", "height", "width"} <= entry.keys()
-    }
-    categories = {entry.get("id") for entry in raw["categories"]}
-    kept: list[Row] = []
-    for row in track(raw["annotations"], "check"):
-        mended = dict(row)
-        found, keep = _check_annotation(path, mended, sizes, categories)
-        findings += found
-        if keep:
-            kept.append(mended)
-    findings += _check_ids(path, raw["annotations"])
-    if any(finding.kind in {"duplicate id", "id 0"} and finding.mend for finding in findings):
-        kept = [{**row, "id": number} for number, row in enumerate(kept, start=1)]
-    return findings, {**raw, "annotations": kept}
+    raw = open_coco(path)
+    entries = list(_entries(path, raw, "categories"))
+    categories = {key_of(entry.get("id")): entry.get("name") for entry in entries}
+    listed = [_image(entry) for entry in _entries(path, raw, "images")]
+    found = [*_check_categories(path, entries), *_check_images(path, listed, images)]
+    sizes = {image.key: image.size for image in listed}
+    check = CocoCheck(raw, found, categories)
+    ids = _Ids(path)
+    for place, row in enumerate(track(_entries(path, raw, "annotations"), "check")):
+        ids.add(row.get("id"))
+        faults, kept = check_annotation(path, row, sizes, categories)
+        check.findings += faults
+        if not kept or any(fault.mend for fault in faults):
+            check.mended[place] = row if kept else None
+    check.findings += ids.faults()
+    return check
+
+
+def _entries(path: Path, raw: JsonRows, name: str) -> Iterator[Row]:
+    for number, entry in enumerate(raw.rows(name), start=1):
+        if not isinstance(entry, dict):
+            reason = f"is not COCO instances JSON: entry {number} of {name} is {shown(entry)}"
+            raise DataError(path, reason, "it needs objects there")
+        yield entry
 
 
 def _check_categories(path: Path, categories: list[Row]) -> Iterator[Finding]:
     for number, entry in enumerate(categories, start=1):
-        if not isinstance(entry.get("id"), int) or not entry.get("name"):
+        name = entry.get("name")
+        if not is_whole(entry.get("id")) or not name:
             yield Finding("category without id or name", path, f"category {number}", "lacks a key")
+        elif not isinstance(name, (str, int, float)) or unusable(str(name)):
+            text = f"has the name {shown(name)}"
+            yield Finding("category without id or name", path, f"category {number}", text)
         elif entry["id"] < 1:
             text = "has id 0, which many tools take for background"
-            yield Finding("id 0", path, f"category {entry['name']}", text)
-    for value in repeated([entry.get("id") for entry in categories]):
+            yield Finding("id 0", path, f"category {name}", text)
+    for value in repeated([key_of(entry.get("id")) for entry in categories]):
         yield Finding("duplicate id", path, f"category {value}", "two categories have this id")
-    for value in repeated([entry.get("name") for entry in categories]):
+    for value in repeated([key_of(entry.get("name")) for entry in categories]):
         text = "two categories have this name"
         yield Finding("categories disagree", path, f"category {value}", text)
 
 
-def _check_images(path: Path, raw: Mapping[str, Any], images: Path | None) -> Iterator[Finding]:
-    entries = raw["images"]
-    for value in repeated([entry.get("id") for entry in entries]):
+def _image(entry: Row) -> _Image:
+    name = entry.get("file_name", "")
+    if not isinstance(name, (str, int, float)):
+        name = ""
+    height, width = entry.get("height"), entry.get("width")
+    sides = [side for side in (height, width) if is_whole(side) and 1 <= side <= MOST_SIDE]
+    usable = len(sides) == 2 and sides[0] * sides[1] <= MOST_PIXELS
+    return _Image(key_of(entry.get("id")), str(name), (sides[0], sides[1]) if usable else None)
+
+
+def _check_images(path: Path, listed: list[_Image], images: Path | None) -> Iterator[Finding]:
+    for value in repeated([image.key for image in listed]):
         yield Finding("duplicate id", path, f"image {value}", "two images have this id")
-    names = [str(entry.get("file_name", "")) for entry in entries]
+    names = [image.name for image in listed]
     for name in repeated(names):
         yield Finding("duplicate image", path, f"image {name}", "is listed twice")
     yield from colliding_stems(dict.fromkeys(names), path)
-    for entry, name in zip(track(entries, "check images"), names, strict=True):
-        where = f"image {entry.get('id')}"
-        numbers = [entry.get(key) for key in ("id", "height", "width")]
-        if not name or not all(isinstance(number, int) for number in numbers):
+    for image in track(listed, "check images"):
+        where = f"image {image.key}"
+        if not image.name or not is_whole(image.key) or image.size is None:
             text = "lacks file_name, id, height or width, or one is no number"
-            yield Finding("image without size or name", path, where, text)
-        elif Path(name).is_absolute() or "\\" in name:
-            text = f"file_name {name} holds on one machine only"
+            yield Finding(_NAMELESS, path, where, text)
+        elif unusable(image.name):
+            yield Finding(_NAMELESS, path, where, f"no file can have the name {shown(image.name)}")
+        elif PurePosixPath(image.name).is_absolute() or "\\" in image.name:
+            text = f"file_name {image.name} holds on one machine only"
+            yield Finding("file_name not relative", path, where, text)
+        elif ".." in PurePosixPath(image.name).parts:
+            text = f"file_name {image.name} leaves its folder"
             yield Finding("file_name not relative", path, where, text)
         elif images is not None:
-            size = entry["height"], entry["width"]
-            yield from check_image(images / name, where, path, size)
+            yield from check_image(images / image.name, where, path, image.size)
 
 
-def _check_ids(path: Path, rows: list[Row]) -> Iterator[Finding]:
-    for value in repeated([row.get("id") for row in rows]):
-        text = "two annotations have this id; COCO's tools keep the last"
-        yield Finding("duplicate id", path, f"annotation {value}", text, "numbered anew from 1")
-    for row in rows:
-        if row.get("id") == 0:
-            text = "COCOeval takes id 0 for no match"
-            yield Finding("id 0", path, "annotation 0", text, "numbered anew from 1")
-        elif not isinstance(row.get("id"), int):
-            text = "has no whole number as id"
-            yield Finding("id 0", path, f"annotation {row.get('id')}", text, "numbered anew from 1")
+class _Ids:
+    """The ids of all annotations, 8 bytes each."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._whole = array("q")
+        self._others: list[object] = []
+        self._found: list[Finding] = []
 
-def _check_annotation(
-    path: Path, row: Row, sizes: Mapping[Any, tuple[int, int]], categories: set[Any]
-) -> tuple[list[Finding], bool]:
-    """The faults of one annotation, which is mended in place, and whether it can be kept."""
-    where = f"annotation {row.get('id')}"
-    findings: list[Finding] = []
+    def add(self, value: Any) -> None:
+        """Note an annotation's id."""
+        if not is_whole(value):
+            self._others.append(key_of(value))
+            self._note(f"annotation {shown(value)}", "has no whole number as id")
+            return
+        self._whole.append(value)
+        if value == 0:
+            self._note("annotation 0", "COCOeval takes id 0 for no match")
 
-    def note(kind: str, text: str, mend: str = "") -> None:
-        findings.append(Finding(kind, path, where, text, mend))
+    def faults(self) -> Iterator[Finding]:
+        """Ids that occur twice, and those that are none."""
+        ids = np.array(self._whole, dtype=np.int64)
+        values, first, counts = np.unique(ids, return_index=True, return_counts=True)
+        again = sorted(zip(first[counts > 1].tolist(), values[counts > 1].tolist(), strict=True))
+        for value in [*(value for _, value in again), *repeated(self._others)]:
+            text = "two annotations have this id; COCO's tools keep the last"
+            yield Finding("duplicate id", self._path, f"annotation {value}", text, _NUMBERED)
+        yield from self._found
 
-    for key, known in (("image_id", sizes), ("category_id", categories)):
-        if row.get(key) not in known:
-            note("dangling reference", f"{key} {row.get(key)} is not in the file", "removed")
-            return findings, False
-    if row.get("iscrowd") == 1:
-        text = "iscrowd is 1, so COCOeval ignores it and what finds it"
-        note("iscrowd", text, "set to 0")
-        row["iscrowd"] = 0
-    size = sizes[row["image_id"]]
-    rle = _check_segmentation(row, size, note)
-    return findings, _check_box(row, size, rle, note)
-
-
-def _check_segmentation(row: Row, size: tuple[int, int], note: Callable[..., None]) -> Rle | None:
-    """The mask of an annotation, where it has one that can be read."""
-    segmentation = row.get("segmentation")
-    if not segmentation:
-        return None
-    if isinstance(segmentation, list):
-        usable = [ring for ring in segmentation if _is_ring(ring)]
-        if len(usable) < len(segmentation):
-            text = "a polygon has fewer than 3 points, or no pairs of numbers"
-            note("polygon under 3 points", text, "that polygon removed")
-            row["segmentation"] = usable
-        if not usable:
-            return None
-        height, width = size
-        outside = max(
-            max(-min(ring), max(ring[0::2]) - width, max(ring[1::2]) - height) for ring in usable
-        )
-        if outside > _SLACK:
-            note("polygon outside the image", f"by {outside:g} pixels", "cut to the image")
-            row["segmentation"] = [
-                [min(max(v, 0), (width, height)[i % 2]) for i, v in enumerate(ring)]
-                for ring in usable
-            ]
-    try:
-        rle = segmentation_rle(row["segmentation"], size)
-        bounding_boxes([rle])
-        pixels = area(rle)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        note("unreadable mask", f"{error}")
-        return None
-    if pixels == 0:
-        note("zero area", "its mask has no pixel")
-        return None
-    if abs(float(row.get("area", pixels)) - pixels) > max(1.0, 0.1 * pixels):
-        note("area differs", f"area {row['area']:g}, but the mask has {pixels}", f"set to {pixels}")
-        row["area"] = pixels
-    return rle
-
-
-def _is_ring(ring: Any) -> bool:
-    return (
-        isinstance(ring, list)
-        and len(ring) >= 6
-        and len(ring) % 2 == 0
-        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in ring)
-    )
-
-
-def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, note: Callable[..., None]) -> bool:
-    height, width = size
-    box = row.get("bbox")
-    if not (isinstance(box, list) and len(box) == 4 and all(_is_number(value) for value in box)):
-        if rle is None:
-            note("no box", f"bbox is {box}, and there is no mask", "removed")
-            return False
-        note("no box", f"bbox is {box}", "taken from the mask")
-        box = row["bbox"] = _box_of(rle)
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        if rle is None:
-            note("zero area", f"bbox {box} covers nothing", "removed")
-            return False
-        note("zero area", f"bbox {box} covers nothing", "taken from the mask")
-        x, y, w, h = row["bbox"] = _box_of(rle)
-    outside = max(-x, -y, x + w - width, y + h - height)
-    if outside > _SLACK:
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-        if x1 <= x0 or y1 <= y0:
-            note("box outside the image", f"bbox {box} is wholly outside", "removed")
-            return False
-        note("box outside the image", f"bbox {box} by {outside:g} pixels", "cut to the image")
-        row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
-        if rle is None:
-            row["area"] = (x1 - x0) * (y1 - y0)
-    elif rle is None and float(row.get("area", 1)) <= 0:
-        note("zero area", f"area is {row['area']}", "taken from the box")
-        row["area"] = w * h
-    return True
-
-
-def _is_list_of_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _box_of(rle: Rle) -> list[float]:
-    x0, y0, x1, y1 = bounding_boxes([rle])[0].tolist()
-    return [x0, y0, x1 - x0, y1 - y0]
+    def _note(self, where: str, text: str) -> None:
+        self._found.append(Finding("id 0", self._path, where, text, _NUMBERED))

@@ -6,40 +6,48 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from pipeline.formats.data_yaml import (
+    DataYaml,
+    images_of,
+    read_data_yaml,
+)
 from pipeline.formats.findings import Finding, check_image, colliding_stems
-from pipeline.formats.yolo import images_of, label_file_of, read_data_yaml
+from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.values import kind_of_file
+from pipeline.formats.yolo import label_file_of
+from pipeline.io.read import read_text
 from pipeline.progress import track
 from pipeline.types import PARTS
 
 _SLACK = 1e-6
 
 
-def check_yolo(source: Path) -> tuple[list[Finding], dict[Path, str]]:
+def check_yolo(source: Path, allow_outside: bool = False) -> tuple[list[Finding], dict[Path, str]]:
     """Every fault of a set, by its data.yaml or the folder that holds it, and the label files whose
-    text changes when all that is safe is mended. Raises DataError for what is no YOLO set."""
+    text changes when all that is safe is mended. Raises DataError for what is no YOLO set, and for
+    one whose files lie outside the folder of its data.yaml, links resolved, unless
+    `allow_outside`."""
     path = source / "data.yaml" if source.is_dir() else source
     described = read_data_yaml(path)
-    names = described["names"]
-    findings = list(_check_names(path, described, names))
-    root = path.parent / str(described.get("path") or "")
+    folders = NamedFolders([path.parent], allow_outside)
+    findings = list(_check_names(path, described))
     seen: dict[Path, str] = {}
     images: list[Path] = []
     for part in PARTS:
-        if described.get(part) is not None:
-            for image in images_of(path, root, described[part]):
-                if image not in seen:
-                    images.append(image)
-                seen.setdefault(image, part)
+        for image in images_of(path, described.root(path), described.places(part), folders):
+            if image not in seen:
+                images.append(image)
+            seen.setdefault(image, part)
     findings += colliding_stems([str(image) for image in images], path)
     findings += _shared_names(path, seen)
     mended: dict[Path, str] = {}
     for image in track(images, "check"):
         label_file = label_file_of(image)
         findings += check_image(image, f"image {image.name}", path, None)
-        if label_file.is_file():
-            found, text = _check_labels(label_file, len(names))
+        if kind_of_file(label_file):
+            folders.refuse_outside(label_file)
+            found, text = _check_labels(label_file, len(described.names))
             findings += found
             if any(finding.mend for finding in found):
                 mended[label_file] = text
@@ -47,18 +55,18 @@ def check_yolo(source: Path) -> tuple[list[Finding], dict[Path, str]]:
     return findings, mended
 
 
-def _check_names(path: Path, described: dict[str, Any], names: Any) -> Iterator[Finding]:
-    values = list(names.values()) if isinstance(names, dict) else list(names)
-    if isinstance(names, dict) and sorted(names) != list(range(len(names))):
-        text = f"names are numbered {sorted(names)}"
+def _check_names(path: Path, described: DataYaml) -> Iterator[Finding]:
+    names = described.names
+    if sorted(names) != list(range(len(names))):
+        text = f"names are numbered {sorted(names)[:20]}"
         yield Finding("categories disagree", path, "names", text)
-    if "nc" in described and described["nc"] != len(values):
-        text = f"nc is {described['nc']}, but there are {len(values)} names"
+    if described.nc is not None and described.nc != len(names):
+        text = f"nc is {described.nc}, but there are {len(names)} names"
         yield Finding("categories disagree", path, "nc", text)
-    for name, count in Counter(map(str, values)).items():
+    for name, count in Counter(names.values()).items():
         if count > 1:
             yield Finding("categories disagree", path, name, "two categories have this name")
-    if described.get("train") is None or described.get("val") is None:
+    if not described.train or not described.val:
         yield Finding("missing part", path, "", "ultralytics needs both train and val")
 
 
@@ -83,9 +91,9 @@ def _orphans(images: list[Path]) -> Iterator[Finding]:
 
 def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str]:
     findings: list[Finding] = []
-    kept: list[str] = []
+    kept: dict[str, None] = {}  # in order, and quick to search
     kinds: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         found, row = _check_row(path, f"row {number}", line, categories)
@@ -94,7 +102,7 @@ def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str]:
             text = "is there twice; ultralytics drops one"
             findings.append(Finding("duplicate row", path, f"row {number}", text, "removed"))
         elif row:
-            kept.append(row)
+            kept[row] = None
             kinds.add("box" if len(row.split()) == 5 else "polygon")
     if len(kinds) > 1:
         text = "has rows of boxes and of polygons; ultralytics makes polygons of all"

@@ -7,23 +7,35 @@ Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.formats.coco_schema import (
+    CocoImage,
+    CocoRow,
+    coco_categories,
+    coco_images,
+    coco_rows,
+    open_coco,
+    place_of,
+    quality_column,
+)
 from pipeline.formats.coco_stream import coco_writer, write_rows
+from pipeline.formats.json_rows import JsonRows
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
-from pipeline.geometry.masks import Rle, check_runs, to_patch
+from pipeline.geometry.masks import Rle, to_patch
 from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
-from pipeline.io.read import read_json
+from pipeline.io.read import shown_value
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "split", "defect", "group", "part")
@@ -49,7 +61,10 @@ def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int
     rows = [json.loads(text) for text in texts]
     if not rows:
         return Detections.none()
-    return _detections(rows, {label + 1: label for label in range(categories)}, size)
+    for row in rows:
+        if segmentation := row.get("segmentation"):
+            row["segmentation"] = segmentation_rle(segmentation, size)
+    return _detections(rows, {label + 1: label for label in range(categories)})
 
 
 def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
@@ -64,7 +79,7 @@ def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
             writer.add_image(image_text(record))
         found = (row for r in dataset.records for row in _annotations(r, dataset.on(r), loss))
         if any("prompt_id" in dataset.on(record).quality for record in dataset.records):
-            writer.add_rows(map(_text, sorted(found, key=lambda row: int(row["prompt_id"]))))
+            writer.add_rows(map(_text, sorted(found, key=_prompt)))
         else:
             writer.add_rows(map(_text, found))
 
@@ -75,8 +90,14 @@ def write_coco_results(path: Path, dataset: Dataset) -> None:
     An object without a score is taken as certain (1.0).
     """
     rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
-    rows.sort(key=lambda row: int(row.get("prompt_id", 0)))
+    rows.sort(key=_prompt)
     write_rows(path, (result_text(_text(row)) for row in rows))
+
+
+def _prompt(row: Mapping[str, Any]) -> int:
+    """The prompt that a row answers; 0 for a row, or a foreign column, without such."""
+    prompt = row.get("prompt_id")
+    return int(prompt) if isinstance(prompt, (int, float)) else 0
 
 
 def result_text(row: str) -> str:
@@ -91,11 +112,15 @@ def read_coco_results(path: Path, listing: Path, images: Path | None = None) -> 
 
     Raises DataError as `read_coco` does.
     """
-    rows, raw = read_json(path), read_json(listing)
-    if not isinstance(rows, list) or not isinstance(raw, dict):
+    rows, raw = JsonRows(path), open_coco(listing, ("images", "categories"))
+    if not rows.is_list:
         raise DataError(path, "is not COCO results JSON", "it needs a list of annotations")
-    numbered = [{"id": index + 1, **row} for index, row in enumerate(rows)]
-    return _parsed(path, raw | {"annotations": numbered}, images or listing.parent)
+    numbered = (
+        {"id": number, **row} if isinstance(row, dict) else row
+        for number, row in enumerate(rows.rows(), start=1)
+    )
+    known = _listed(listing, raw, images or listing.parent)
+    return _parsed(path, numbered, known)
 
 
 def read_coco(path: Path, images: Path | None = None) -> Dataset:
@@ -105,12 +130,8 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     category ids. Annotation ids, and keys beyond COCO's that every annotation of an image has as
     numbers, become quality columns. Raises DataError naming the file and the id that is at fault.
     """
-    raw = read_json(path)
-    if not isinstance(raw, dict) or not {"images", "annotations", "categories"} <= raw.keys():
-        raise DataError(
-            path, "is not COCO instances JSON", "it needs images, annotations, categories"
-        )
-    return _parsed(path, raw, images or path.parent)
+    raw = open_coco(path)
+    return _parsed(path, raw.rows("annotations"), _listed(path, raw, images or path.parent))
 
 
 def images_beside(path: Path) -> Path | None:
@@ -119,36 +140,48 @@ def images_beside(path: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def _parsed(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
-    try:
-        return _parse(path, raw, images)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        reason = str(error) if isinstance(error, ValueError) else repr(error)
-        raise DataError(path, f"is not valid COCO ({reason})", "see COCO's data format") from error
+@dataclass(frozen=True)
+class _Listed:
+    """What a file's annotations refer to."""
+
+    categories: tuple[str, ...]
+    label_of: Mapping[int, int]  # by category id
+    records: tuple[ImageRecord, ...]
 
 
-def _parse(path: Path, raw: dict[str, Any], images: Path) -> Dataset:
-    categories = sorted(raw["categories"], key=lambda entry: int(entry["id"]))
-    label_of = {int(entry["id"]): label for label, entry in enumerate(categories)}
-    records = tuple(_record(entry, images) for entry in raw["images"])
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    sizes = {record.id: record.size for record in records}
-    if len(sizes) != len(records):
-        raise DataError(path, "has two images with one id", "number the images anew")
-    for row in raw["annotations"]:
-        if int(row["image_id"]) not in sizes or int(row["category_id"]) not in label_of:
-            raise DataError(
-                path,
-                f"annotation {row.get('id')} names image {row['image_id']} or category "
-                f"{row['category_id']}, which the file does not hold",
-                "remove it",
-            )
-        if not all(map(math.isfinite, row["bbox"])):
-            reason = f"annotation {row.get('id')} has the box {row['bbox']}"
-            raise DataError(path, reason, "mend it: pipeline validate --fix")
-        by_image[int(row["image_id"])].append(row)
-    objects = {key: _detections(rows, label_of, sizes[key]) for key, rows in by_image.items()}
-    return Dataset(tuple(str(entry["name"]) for entry in categories), records, objects)
+def _listed(path: Path, raw: JsonRows, images: Path) -> _Listed:
+    categories = coco_categories(path, raw)
+    records = tuple(_record(path, entry, images) for entry in coco_images(path, raw))
+    if len({record.id for record in records}) != len(records):
+        raise DataError(path, "has two images with one id", "number the images again")
+    label_of = {entry["id"]: label for label, entry in enumerate(categories)}
+    return _Listed(tuple(entry["name"] for entry in categories), label_of, records)
+
+
+def _parsed(path: Path, rows: Iterator[Any], known: _Listed) -> Dataset:
+    sizes = {record.id: record.size for record in known.records}
+    by_image: dict[int, list[CocoRow]] = defaultdict(list)
+    for number, row in enumerate(coco_rows(path, rows), start=1):
+        size = sizes.get(row["image_id"])
+        if size is None or row["category_id"] not in known.label_of:
+            where = place_of("annotation", row, number)
+            reason = f"{where} names image {row['image_id']} or category {row['category_id']}"
+            raise DataError(path, f"{reason}, which the file does not hold", "remove it")
+        if segmentation := row.get("segmentation"):  # at once: text is longer than RLE
+            try:
+                row["segmentation"] = segmentation_rle(segmentation, size)
+            except ValueError as error:
+                where = place_of("annotation", row, number)
+                remedy = "mend it; pipeline validate names all such faults"
+                raise DataError(path, f"{where}: {error}", remedy) from error
+        by_image[row["image_id"]].append(row)
+    objects = {}
+    for image in list(by_image):
+        try:
+            objects[image] = _detections(by_image.pop(image), known.label_of)
+        except ValueError as error:
+            raise DataError(path, f"image {image}: {error}", "mend its annotations") from error
+    return Dataset(known.categories, known.records, objects)
 
 
 def _image(record: ImageRecord) -> dict[str, Any]:
@@ -161,15 +194,20 @@ def _image(record: ImageRecord) -> dict[str, Any]:
     return entry | {key: value for key in _IMAGE_KEYS if (value := getattr(record, key))}
 
 
-def _record(entry: Mapping[str, Any], images: Path) -> ImageRecord:
-    extra: dict[str, Any] = {key: str(entry[key]) for key in _IMAGE_KEYS if key in entry}
-    name = str(entry["file_name"])
+def _record(path: Path, entry: CocoImage, images: Path) -> ImageRecord:
+    given: Mapping[str, Any] = entry
+    extra = {key: given[key] for key in _IMAGE_KEYS if given.get(key) is not None}
+    name = entry["file_name"]
     whole = Path(name)
     if whole.is_absolute() and whole.is_relative_to(images.resolve()):  # as some tools write them
         name = whole.relative_to(images.resolve()).as_posix()
-    return ImageRecord(
-        int(entry["id"]), images / name, name, int(entry["height"]), int(entry["width"]), **extra
-    )
+    try:
+        place = images / name
+        return ImageRecord(entry["id"], place, name, entry["height"], entry["width"], **extra)
+    except ValueError as error:
+        raise DataError(
+            path, f"image {entry['id']}: {error}", "name files below --images"
+        ) from error
 
 
 def _annotations(
@@ -220,46 +258,25 @@ def _number(value: Any, digits: int = 3) -> float | int | bool:
     return int(number) if number.is_integer() else number
 
 
-def _detections(
-    rows: list[dict[str, Any]], label_of: Mapping[int, int], size: tuple[int, int]
-) -> Detections:
-    masked = all(row.get("segmentation") for row in rows)
-    extra = set.intersection(*(set(row) for row in rows)) - _STANDARD
+def _detections(rows: Sequence[CocoRow], label_of: Mapping[int, int]) -> Detections:
+    """An image's rows, whose segmentations are RLE. Raises ValueError naming a key."""
+    masks = tuple(cast(Rle, row["segmentation"]) for row in rows if row.get("segmentation"))
     quality: dict[str, NDArray[np.generic]] = {}
     if all("id" in row for row in rows):
-        quality["annotation_id"] = np.array([int(row["id"]) for row in rows])
-    for name in sorted(extra):
-        column = np.array([row[name] for row in rows])
-        if column.dtype.kind in "biuf":
-            quality[name] = column.astype(np.float32) if column.dtype.kind == "f" else column
+        quality["annotation_id"] = np.array([row["id"] for row in rows])
+    for name in sorted(set.intersection(*(set(row) for row in rows)) - _STANDARD - quality.keys()):
+        values: list[object] = [cast(Mapping[str, object], row)[name] for row in rows]
+        try:
+            column = quality_column(values)
+        except ValueError as error:
+            raise ValueError(f"{shown_value(name)} {error}") from error
+        if column is not None:
+            quality[name] = column
     scored = all("score" in row for row in rows)
     return Detections(
         boxes=xywh_to_xyxy(as_boxes([row["bbox"] for row in rows])),
-        labels=np.array([label_of[int(row["category_id"])] for row in rows], dtype=np.int64),
+        labels=np.array([label_of[row["category_id"]] for row in rows], dtype=np.int64),
         scores=np.array([row["score"] for row in rows], dtype=np.float32) if scored else None,
-        masks=tuple(segmentation_rle(row["segmentation"], size) for row in rows)
-        if masked
-        else None,
+        masks=masks if len(masks) == len(rows) else None,
         quality=quality,
     )
-
-
-def segmentation_rle(segmentation: Any, size: tuple[int, int]) -> Rle:
-    """A polygon list, an uncompressed or a compressed RLE as RLE, by pycocotools. Raises ValueError
-    for a mask of another size (height, width)."""
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        merged = coco_mask.frPyObjects(segmentation, *size)
-    else:
-        counts = segmentation["counts"]
-        merged = {
-            "size": segmentation["size"],
-            "counts": counts.encode("ascii") if isinstance(counts, str) else counts,
-        }
-        check_runs(merged["counts"], *merged["size"])
-    if tuple(merged["size"]) != size:
-        raise ValueError(f"a mask of size {merged['size']} on an image of size {list(size)}")
-    return Rle(size=[int(side) for side in merged["size"]], counts=merged["counts"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.io.write import whole_file
+from pipeline.formats.text_stream import text_file
 
 _INFO = {"description": "written by pipeline", "version": "1.0"}
 
@@ -46,8 +46,7 @@ def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
     Raises DataError when the system refuses.
     """
     with (
-        whole_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        text_file(path) as file,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=path.parent) as spool,
     ):
         head = {"info": _INFO, "licenses": [], "categories": category_entries(categories)}
@@ -61,7 +60,7 @@ def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
 
 def write_rows(path: Path, rows: Iterable[str]) -> None:
     """Write JSON objects as one list, a line each, whole or not at all. Raises DataError."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with text_file(path) as file:
         start = "[\n"
         for row in rows:
             file.write(start + row)

@@ -5,8 +5,8 @@ A mask is written as runs along the rows of its rectangle, background first; it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,19 +14,36 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
+from pipeline.formats.image_files import refuse_false_size
+from pipeline.formats.values import (
+    attribute,
+    blamed_on,
+    encode_in_turn,
+    label_of,
+    number,
+    numbered,
+    refuse_far,
+    refuse_no_xml,
+    whole,
+)
 from pipeline.geometry.boxes import as_boxes
-from pipeline.geometry.masks import bounding_boxes, encode_patches, from_box, to_patch
+from pipeline.geometry.masks import bounding_boxes, from_box, to_patch
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import draw_coco
+from pipeline.io.names import leaves_its_folder, safe_component
+from pipeline.io.read import read_xml, shown_value
 from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord, part_of
 
 _FILE = "annotations.xml"
+_UNSORTED = "default"  # CVAT's subset of images without a part
+_SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
 def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     """Write annotations.xml, with masks, or boxes for objects without, and the images. How far to
     trust each object stands in its attributes."""
+    refuse_no_xml(root, [*dataset.categories, *(record.file_name for record in dataset.records)])
     tree = ElementTree.Element("annotations")
     ElementTree.SubElement(tree, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(tree, "meta"), "task")
@@ -35,9 +52,9 @@ def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
         entry = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(entry, "name").text = name
         _declare(ElementTree.SubElement(entry, "attributes"), dataset)
-    for number, record in enumerate(dataset.records):
+    for row, record in enumerate(dataset.records):
         place_file(record.path, root / "images" / record.file_name, copy_images)
-        _add_image(tree, number, record, dataset.on(record), dataset.categories)
+        _add_image(tree, row, record, dataset.on(record), dataset.categories)
     ElementTree.indent(tree)
     write_text(root / _FILE, ElementTree.tostring(tree, encoding="unicode") + "\n")
 
@@ -49,42 +66,41 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
     Where an image has masks or polygons, its boxes become filled masks. Raises DataError.
     """
     path = source / _FILE if source.is_dir() else source
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise DataError(path, "no such file", "check the path") from None
-    except (OSError, ElementTree.ParseError) as error:
-        raise DataError(path, f"is not readable XML ({error})", "export it anew") from error
+    tree = read_xml(path, "annotations")
     nodes = list(tree.iter("image"))
-    found = {shape.get("label", "") for node in nodes for shape in node}
+    found = {name for node in nodes for shape in node if (name := shape.get("label"))}
     categories = [name.text or "" for name in tree.iterfind("meta//label/name")] or sorted(found)
+    labels = numbered(categories)
     records, objects = [], {}
-    for number, node in enumerate(nodes, start=1):
+    for key, node in enumerate(nodes, start=1):
         name = node.get("name", "")
-        try:
-            size = int(node.get("height", "")), int(node.get("width", ""))
-            objects[number] = _parse(node, categories, size)
+        where = f"image {shown_value(name)}"
+        with blamed_on(path, where, "export it again"):
+            size = whole(node.get("height"), "height"), whole(node.get("width"), "width")
             place = (images or path.parent / "images") / name
             part = node.get("subset", part_of(name))
-            records.append(ImageRecord(number, place, name, *size, part=part))
-        except (ValueError, KeyError) as error:
-            raise DataError(path, f"image {name}: {error}", "export it anew") from error
+            records.append(ImageRecord(key, place, name, *size, part=part))
+        refuse_false_size(place, size)
+        objects[key] = _parse(node, labels, size, path, where)
     return Dataset(tuple(categories), tuple(records), objects)
 
 
 def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write annotations/instances_<part>.json and images/<part>/, as CVAT's COCO 1.0 has them."""
-    parts = sorted({record.part for record in dataset.records})
-    for part in parts:
-        records = [record for record in dataset.records if record.part == part]
-        subset = part or "default"
-        for record in records:
-            place_file(record.path, root / "images" / subset / _name(record), copy_images)
-        chosen = dataset.subset(records)
-        renamed = tuple(_renamed(record) for record in records)
+    """Write annotations/instances_<part>.json and images/<part>/, as CVAT's COCO 1.0 has them.
+    Raises DataError where two images would get one name."""
+    subsets = [safe_component(record.part or _UNSORTED) for record in dataset.records]
+    taken: dict[Path, Path] = {}
+    for subset, record in zip(subsets, dataset.records, strict=True):
+        target = root / "images" / subset / _name(record)
+        if taken.setdefault(target, record.path) != record.path:
+            raise DataError(record.path, f"has the same name as {taken[target]}", "rename one")
+        place_file(record.path, target, copy_images)
+    for subset in sorted(set(subsets)):
+        records = [r for of, r in zip(subsets, dataset.records, strict=True) if of == subset]
+        renamed = tuple(replace(record, file_name=_name(record)) for record in records)
         write_coco(
             root / "annotations" / f"instances_{subset}.json",
-            Dataset(dataset.categories, renamed, chosen.objects),
+            Dataset(dataset.categories, renamed, dataset.subset(records).objects),
         )
 
 
@@ -97,49 +113,50 @@ def read_cvat_coco(root: Path, images: Path | None = None) -> Dataset:
     objects: dict[int, Detections] = {}
     categories: tuple[str, ...] | None = None
     for path in files:
-        part = path.stem.removeprefix("instances_")
-        place = (images or root / "images") / part
-        read = read_coco(path, place)
+        subset = path.stem.removeprefix("instances_")
+        read = read_coco(path, (images or root / "images") / subset)
         if categories not in (None, read.categories):
-            raise DataError(path, "has other categories than its neighbours", "export it anew")
+            raise DataError(path, "has other categories than its neighbours", "export it again")
         categories = read.categories
         for record in read.records:
-            number = len(records) + 1
-            objects[number] = read.on(record)
-            named = f"{part}/{record.file_name}" if part != "default" else record.file_name
-            kept = "" if part == "default" else part
-            records.append(
-                ImageRecord(number, record.path, named, *record.size, defect=record.defect,
-                            product=record.product, part=kept)
-            )  # fmt: skip
+            key = len(records) + 1
+            objects[key] = read.on(record)
+            with blamed_on(path, "", "rename it"):
+                records.append(_sorted_into(subset, replace(record, id=key, split="", group="")))
     return Dataset(categories or (), tuple(records), objects)
 
 
+def _sorted_into(subset: str, record: ImageRecord) -> ImageRecord:
+    """A record of a subset: of the part that it names itself, where the subset's name is made of
+    that, else of the subset."""
+    if subset == _UNSORTED:
+        return replace(record, part="")
+    part = record.part if record.part and safe_component(record.part) == subset else subset
+    folder = subset if leaves_its_folder(part) else part
+    return replace(record, part=part, file_name=f"{folder}/{record.file_name}")
+
+
 def _name(record: ImageRecord) -> str:
-    return record.file_name.removeprefix(f"{record.part}/") if record.part else record.file_name
-
-
-def _renamed(record: ImageRecord) -> ImageRecord:
-    from dataclasses import replace
-
-    return replace(record, file_name=_name(record))
+    """An image's name inside its part's folder."""
+    name = record.file_name.removeprefix(f"{record.part}/") if record.part else record.file_name
+    return name.lstrip("/")
 
 
 def _add_image(
     tree: ElementTree.Element,
-    number: int,
+    key: int,
     record: ImageRecord,
     objects: Detections,
     categories: Sequence[str],
 ) -> None:
     size = {"width": str(record.width), "height": str(record.height)}
-    named = {"id": str(number), "name": record.file_name}
+    named = {"id": str(key), "name": record.file_name}
     node = ElementTree.SubElement(tree, "image", named | size)
     for row, label in enumerate(objects.labels):
         source = "auto" if objects.trust else "manual"
         common = {"label": categories[int(label)], "source": source, "occluded": "0"}
         if objects.masks is None:
-            sides = zip(("xtl", "ytl", "xbr", "ybr"), objects.boxes[row].tolist(), strict=True)
+            sides = zip(_SIDES, objects.boxes[row].tolist(), strict=True)
             corners = {name: f"{value:.2f}" for name, value in sides}
             shape = ElementTree.SubElement(node, "box", {**common, **corners, "z_order": "0"})
             _add_trust(shape, objects, row)
@@ -180,36 +197,65 @@ def row_runs(pixels: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> list[in
 
 
 def _parse(
-    node: ElementTree.Element, categories: Sequence[str], size: tuple[int, int]
-) -> Detections:
+    node: ElementTree.Element, labels: Mapping[str, int], size: tuple[int, int], path: Path,
+    where: str,
+) -> Detections:  # fmt: skip
+    """The objects of an image: boxes where it has nothing else, masks of all otherwise."""
     shapes = [shape for shape in node if shape.tag in {"mask", "polygon", "box"}]
     if not shapes:
         return Detections.none()
-    labels = np.array([categories.index(shape.get("label", "")) for shape in shapes], np.int64)
-    if all(shape.tag == "box" for shape in shapes):
-        return Detections(as_boxes([_corners(shape) for shape in shapes]), labels)
-    draw = partial(_draw, size=size)
-    masks = encode_patches([draw(shape) for shape in shapes], *size)
-    return Detections(bounding_boxes(masks), labels, masks=tuple(masks))
+    boxed = all(shape.tag == "box" for shape in shapes)
+    column: list[int] = []
+    corners: list[list[float]] = []
+
+    def drawn() -> Iterator[Patch]:
+        for row, shape in enumerate(shapes, start=1):
+            with blamed_on(path, f"{where}: {shape.tag} {row}", "export it again"):
+                column.append(label_of(attribute(shape, "label"), labels))
+                if boxed:
+                    corners.append(_corners(shape))
+                    continue
+                patch = _draw(shape, *size)
+            yield patch
+
+    masks = encode_in_turn(drawn(), *size)
+    boxes = as_boxes(corners) if boxed else bounding_boxes(masks)
+    return Detections(boxes, np.array(column, np.int64), masks=None if boxed else tuple(masks))
 
 
 def _corners(shape: ElementTree.Element) -> list[float]:
-    return [float(shape.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr")]
+    return [number(shape.get(side), side) for side in _SIDES]
 
 
-def _draw(shape: ElementTree.Element, size: tuple[int, int]) -> Patch:
+def _draw(shape: ElementTree.Element, height: int, width: int) -> Patch:
     if shape.tag == "box":
         box = np.array(_corners(shape), dtype=np.float32)
-        return to_patch(from_box(box, *size))
-    if shape.tag == "polygon":
-        pairs = [point.split(",") for point in shape.attrib["points"].split(";")]
-        return draw_coco([np.array(pairs, dtype=np.float64)], *size)
-    left, top, width, height = (
-        int(float(shape.attrib[key])) for key in ("left", "top", "width", "height")
+        return to_patch(from_box(box, height, width))
+    if shape.tag == "mask":
+        return _pasted(shape, height, width)
+    pairs = [point.split(",") for point in attribute(shape, "points").split(";")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("its points are not pairs")
+    points = np.array([[number(value, "a point") for value in pair] for pair in pairs])
+    refuse_far(points, height, width)
+    return draw_coco([points], height, width)
+
+
+def _pasted(shape: ElementTree.Element, height: int, width: int) -> Patch:
+    """A mask's runs along the rows of its rectangle."""
+    left, top, across, down = (
+        int(number(shape.get(key), key)) for key in ("left", "top", "width", "height")
     )
-    runs = np.array(shape.attrib["rle"].split(","), dtype=np.int64)
-    if runs.sum() != width * height:
-        raise ValueError(f"a mask's runs cover {runs.sum()} pixels of {width}x{height}")
+    if across < 1 or down < 1 or across * down > height * width:
+        raise ValueError(f"a mask of {across}x{down} pixels on an image of {width}x{height}")
+    if not (-across < left < width and -down < top < height):
+        raise ValueError(f"a mask at ({left}, {top}) is outside an image of {width}x{height}")
+    try:
+        runs = np.array(attribute(shape, "rle").split(","), dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise ValueError("the runs of its rle are not whole numbers") from None
+    if runs.min() < 0 or runs.max() > across * down or runs.sum() != across * down:
+        raise ValueError(f"its runs do not add up to {across}x{down} pixels")
     values = np.arange(len(runs)) % 2 == 1
-    pixels = np.repeat(values, runs).reshape(height, width)
-    return tight(paste(Patch(left, top, pixels), *size))
+    pixels = np.repeat(values, runs).reshape(down, across)
+    return tight(paste(Patch(left, top, pixels), height, width))

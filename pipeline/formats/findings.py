@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.images import read_size
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # would end or spoil the line
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.path}: {self.where}: " if self.where else f"{self.path}: "
-        return f"{place}{self.text}" + (f" [--fix: {self.mend}]" if self.mend else "")
+        line = f"{place}{self.text}" + (f" [--fix: {self.mend}]" if self.mend else "")
+        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
 def check_image(
@@ -32,7 +36,11 @@ def check_image(
 ) -> list[Finding]:
     """An image file that is missing, broken, EXIF-rotated, or not of the size (height, width) that
     the set says. listed: the file that names it."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name that is too long
+        there = False
+    if not there:
         return [Finding("missing image", listed, where, f"no file {path}")]
     try:
         found = read_size(path)
@@ -47,7 +55,8 @@ def check_image(
 
 def colliding_stems(names: Iterable[str], path: Path) -> list[Finding]:
     """Images whose names differ in the suffix alone: their label and mask files would be one."""
-    stems = Counter(str(Path(name).with_suffix("")) for name in names)
+    paths = map(Path, names)
+    stems = Counter(str(path.with_suffix("") if path.name else path) for path in paths)
     return [
         Finding("stems collide", path, stem, f"{count} images would share one label file")
         for stem, count in stems.items()

@@ -1,14 +1,8 @@
-"""Label Studio's JSON: brush strokes as run-length codes, rectangles in percent of the image.
-
-The brush code is rle-pack (github.com/thi-ng/umbrella, packages/rle-pack): 32 bits hold the number
-of values, 5 the bits of a value less 1, four times 4 the sizes of run lengths less 1. Then follow
-blocks: 1 bit says run or literals, 2 bits which size, then the length less 1, then one value or as
-many. The values are the image's RGBA bytes, row by row.
-"""
+"""Label Studio's JSON: brush strokes as run-length codes, rectangles in percent of the image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,43 +10,60 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
+from pipeline.formats.image_files import refuse_false_size
+from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.label_studio_schema import (
+    ROW,
+    TASK,
+    Rectangle,
+    Row,
+    Task,
+    label_of,
+    results_of,
+    size_of,
+)
+from pipeline.formats.rle_pack import decode_brush, encode_brush
+from pipeline.formats.schema import Text, file_name
+from pipeline.formats.text_stream import json_list, text_file
 from pipeline.geometry.boxes import as_boxes, xyxy_to_xywh
 from pipeline.geometry.masks import bounding_boxes, decode, encode, from_box
-from pipeline.geometry.patches import Mask
-from pipeline.io.read import read_json
-from pipeline.io.write import place_file, write_json, write_text
+from pipeline.io.read import checked, read_xml, shown_value
+from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _FILE = "tasks.json"
 _LOCAL = "/data/local-files/?d="
-_SIZES = (3, 4, 8, 16)  # bits of a run's length
-_LONGEST = 1 << _SIZES[-1]
+_LABEL = TypeAdapter(Text)
 
 
 def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     """Write tasks.json to import, label_config.xml for the project's interface, and the images,
     which tasks name as local files. Objects with an expected IoU or a score become predictions with
     that as score, a task's being its least, to sort by; others become annotations."""
-    tasks = []
     for record in dataset.records:
         place_file(record.path, root / "images" / record.file_name, copy_images)
-        objects = dataset.on(record)
-        results = [_result(objects, row, dataset.categories, record) for row in range(len(objects))]
-        entry: dict[str, Any] = {
-            "id": record.id,
-            "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "part": record.part},
-        }
-        if objects.trust and len(objects):
-            least = round(float(_trust(objects).min()), 6)
-            answer = {"model_version": "pipeline", "score": least}
-            entry["predictions"] = [{**answer, "result": results}]
-        else:
-            entry["annotations"] = [{"id": record.id, "result": results}]
-        tasks.append(entry | {"size": [record.height, record.width]})
-    write_json(root / _FILE, tasks)
+    tasks = (_task(record, dataset.on(record), dataset.categories) for record in dataset.records)
+    with text_file(root / _FILE) as file:
+        file.writelines(json_list(tasks))
+        file.write("\n")
     write_text(root / "label_config.xml", _config(dataset.categories))
+
+
+def _task(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> dict[str, Any]:
+    results = [_result(objects, row, categories, record) for row in range(len(objects))]
+    entry: dict[str, Any] = {
+        "id": record.id,
+        "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "part": record.part},
+        "size": [record.height, record.width],
+    }
+    if objects.trust and len(objects):
+        least = round(float(_trust(objects).min()), 6)
+        answer = {"model_version": "pipeline", "score": least}
+        return entry | {"predictions": [{**answer, "result": results}]}
+    return entry | {"annotations": [{"id": record.id, "result": results}]}
 
 
 def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
@@ -62,74 +73,34 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
     task counts, or its first prediction where there is none. Raises DataError.
     """
     path = source / _FILE if source.is_dir() else source
-    tasks = read_json(path)
-    if not isinstance(tasks, list) or not all(isinstance(t, dict) and "data" in t for t in tasks):
+    raw = JsonRows(path)
+    if not raw.is_list or not all(isinstance(t, dict) and "data" in t for t in raw.rows()):
         raise DataError(path, "is not Label Studio's JSON", "export as JSON, not JSON-MIN")
-    results = [_results_of(task) for task in tasks]
-    config = path.parent / "label_config.xml"
-    categories = _categories(config) or sorted({_label(row) for rows in results for row in rows})
+    categories = _categories(path.parent / "label_config.xml") or sorted(
+        {label_of(row) for _, _, rows in _tasks(path, raw) for row in rows}
+    )
+    labels = {name: label for label, name in reversed(list(enumerate(categories)))}
     records, objects = [], {}
-    for number, (task, rows) in enumerate(zip(tasks, results, strict=True), start=1):
+    for number, (where, task, rows) in enumerate(_tasks(path, raw), start=1):
         try:
-            name = _name(str(task["data"]["image"]))
-            size = (
-                (int(rows[0]["original_height"]), int(rows[0]["original_width"]))
-                if rows
-                else tuple(int(side) for side in task["size"])
-            )
-            objects[number] = _parse(rows, categories, (size[0], size[1]))
+            name = file_name(_name(task["data"]["image"]))
+            size = size_of(task, rows)
             place = (images or path.parent / "images") / name
-            part = str(task["data"].get("part", ""))
+            part = task["data"].get("part") or ""
             records.append(ImageRecord(number, place, name, size[0], size[1], part=part))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise DataError(
-                path, f"task {task.get('id')} cannot be read ({error!r})", "export it anew"
-            ) from error
+            objects[number] = _parse(rows, labels, place, size)
+        except ValueError as error:
+            raise DataError(path, f"{where} cannot be read ({error})", "export it again") from error
     return Dataset(tuple(categories), tuple(records), objects)
 
 
-def encode_brush(mask: Mask) -> list[int]:
-    """A mask (H, W) as rle-pack bytes of its RGBA values, each 0 or 255."""
-    flat = mask.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0], edges])
-    lengths = np.diff(np.concatenate([starts, [flat.size]])) * 4
-    bits = [f"{flat.size * 4:032b}{8 - 1:05b}", *(f"{size - 1:04b}" for size in _SIZES)]
-    for value, length in zip(flat[starts].tolist(), lengths.tolist(), strict=True):
-        rest = length
-        while rest:
-            step = min(rest, _LONGEST)
-            choice = next(i for i, size in enumerate(_SIZES) if step <= 1 << size)
-            bits.append(f"1{choice:02b}{step - 1:0{_SIZES[choice]}b}{255 * value:08b}")
-            rest -= step
-    text = "".join(bits)
-    text += "0" * (-len(text) % 8)
-    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
-
-
-def decode_brush(data: Sequence[int], height: int, width: int) -> Mask:
-    """The mask (H, W) of rle-pack bytes: where the alpha channel is not 0. Raises ValueError."""
-    text = "".join(f"{byte:08b}" for byte in data)
-    count, bits = int(text[:32], 2), int(text[32:37], 2) + 1
-    sizes = [int(text[37 + 4 * k : 41 + 4 * k], 2) + 1 for k in range(4)]
-    if count != height * width * 4:
-        raise ValueError(f"a brush of {count} values on an image of {width}x{height}")
-    values = np.zeros(count, dtype=np.uint32)
-    at, place = 53, 0
-    while place < count:
-        run, choice = text[at] == "1", int(text[at + 1 : at + 3], 2)
-        at += 3
-        end = place + int(text[at : at + sizes[choice]], 2) + 1
-        at += sizes[choice]
-        if run:
-            values[place:end] = int(text[at : at + bits], 2)
-            at += bits
-        else:
-            stop = at + bits * (end - place)
-            values[place:end] = [int(text[i : i + bits], 2) for i in range(at, stop, bits)]
-            at = stop
-        place = end
-    return np.asarray(values.reshape(height, width, 4)[:, :, 3] > 0)
+def _tasks(path: Path, raw: JsonRows) -> Iterator[tuple[str, Task, list[Row]]]:
+    """Each task with its place in the file and its results. Raises DataError."""
+    for number, entry in enumerate(raw.rows(), start=1):
+        known = entry.get("id")
+        where = f"task {shown_value(known)}" if known is not None else f"task number {number}"
+        task = checked(TASK, entry, path, where)
+        yield where, task, [checked(ROW, row, path, where) for row in results_of(task)]
 
 
 def _result(
@@ -165,37 +136,32 @@ def _trust(objects: Detections) -> NDArray[np.float32]:
     return next(iter(objects.trust.values()))
 
 
-def _results_of(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    answers = task.get("annotations") or task.get("predictions") or [{"result": []}]
-    kinds = {"brushlabels", "rectanglelabels"}
-    return [row for row in answers[0].get("result", []) if row.get("type") in kinds]
-
-
-def _label(row: Mapping[str, Any]) -> str:
-    return str(row["value"][row["type"]][0])
-
-
 def _parse(
-    rows: Sequence[Mapping[str, Any]], categories: Sequence[str], size: tuple[int, int]
+    rows: Sequence[Row], labels: Mapping[str, int], image: Path, size: tuple[int, int]
 ) -> Detections:
     if not rows:
         return Detections.none()
-    labels = np.array([categories.index(_label(row)) for row in rows], dtype=np.int64)
+    for row in rows:
+        if label_of(row) not in labels:
+            raise ValueError(f"label {shown_value(label_of(row))} is not in label_config.xml")
+    column = np.array([labels[label_of(row)] for row in rows], dtype=np.int64)
     scored = all("score" in row for row in rows)
     scores = np.array([row["score"] for row in rows], dtype=np.float32) if scored else None
-    if all(row["type"] == "rectanglelabels" for row in rows):
-        return Detections(as_boxes([_box(row, size) for row in rows]), labels, scores)
+    boxes = [None if row["type"] == "brushlabels" else _box(row["value"], size) for row in rows]
+    if None not in boxes:
+        return Detections(as_boxes([box for box in boxes if box]), column, scores)
+    refuse_false_size(image, size)
     masks = tuple(
         encode(decode_brush(row["value"]["rle"], *size))
         if row["type"] == "brushlabels"
-        else from_box(as_boxes([_box(row, size)])[0], *size)
+        else from_box(as_boxes([_box(row["value"], size)])[0], *size)
         for row in rows
     )
-    return Detections(bounding_boxes(masks), labels, scores, masks)
+    return Detections(bounding_boxes(masks), column, scores, masks)
 
 
-def _box(row: Mapping[str, Any], size: tuple[int, int]) -> list[float]:
-    value, (height, width) = row["value"], size
+def _box(value: Rectangle, size: tuple[int, int]) -> list[float]:
+    height, width = size
     if value.get("rotation"):
         raise ValueError("a rotated rectangle is no box")
     x, y = value["x"] * width / 100, value["y"] * height / 100
@@ -221,12 +187,8 @@ def _config(categories: Sequence[str]) -> str:
 
 
 def _categories(config: Path) -> list[str]:
-    from xml.etree import ElementTree
-
+    """The labels of an interface that was written here, none where there is no such file."""
     if not config.is_file():
         return []
-    try:
-        labels = ElementTree.parse(config).getroot().iterfind("BrushLabels/Label")
-    except ElementTree.ParseError as error:
-        raise DataError(config, f"is not readable XML ({error})", "mend or remove it") from error
-    return [label.get("value", "") for label in labels]
+    names = [label.get("value", "") for label in read_xml(config).iterfind("BrushLabels/Label")]
+    return [checked(_LABEL, name, config) for name in names]

@@ -15,17 +15,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_masks import refuse_far
+from pipeline.formats.image_files import refuse_false_size
+from pipeline.formats.labelme_schema import LabelMeShape, read_labelme_file, refuse_large_png
+from pipeline.formats.schema import Text, file_name
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, encode_patches, to_patch
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import Ring, best_centre_ring, patch_iou, simplified
-from pipeline.io.read import read_json
+from pipeline.io.read import checked, read_text, shown_value
 from pipeline.io.write import place_file, write_json, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _VERSION = "5.5.0"
+_NAME = TypeAdapter(Text)
 
 
 def write_labelme(
@@ -61,26 +68,33 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
     rectangles, boxes. Raises DataError naming the file at fault.
     """
     files = [path for path in sorted(root.rglob("*.json")) if path.name != "run.json"]
-    contents = {path: read_json(path) for path in files}
-    contents = {p: c for p, c in contents.items() if isinstance(c, dict) and "shapes" in c}
+    contents = {path: it for path in files if (it := read_labelme_file(path)) is not None}
     if not contents:
         raise DataError(root, "holds no LabelMe file", "give the folder of the JSON files")
-    listing = root / "labels.txt"
-    names = listing.read_text(encoding="utf-8").split("\n") if listing.is_file() else []
-    found = sorted({str(s.get("label")) for c in contents.values() for s in c["shapes"]})
-    categories = [n for n in names if n.strip()] or found
+    found = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
+    categories = _categories(root / "labels.txt") or found
+    label_of = {name: label for label, name in reversed(list(enumerate(categories)))}
     records, objects = [], {}
     for number, (path, content) in enumerate(contents.items(), start=1):
-        try:
-            size = int(content["imageHeight"]), int(content["imageWidth"])
-            image = path.parent / str(content["imagePath"]).replace("\\", "/")  # from Windows
-            name = (path.relative_to(root).parent / image.name).as_posix()
-            objects[number] = _parse(content["shapes"], categories, size)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise DataError(path, f"is not a LabelMe file ({error!r})", "mend it") from error
+        size = content["imageHeight"], content["imageWidth"]
+        image = path.parent / content["imagePath"].replace("\\", "/")  # from Windows
+        name = (path.relative_to(root).parent / image.name).as_posix()
         place = images / name if images else image
-        records.append(ImageRecord(number, place, name, *size))
+        try:
+            file_name(name)
+            records.append(ImageRecord(number, place, name, *size))
+            objects[number] = _parse(content["shapes"], label_of, place, size)
+        except ValueError as error:
+            raise DataError(path, f"is not a LabelMe file ({error})", "mend it") from error
     return Dataset(tuple(categories), tuple(records), objects)
+
+
+def _categories(listing: Path) -> list[str]:
+    """The names in labels.txt, none where there is no such file."""
+    if not listing.is_file():
+        return []
+    names = read_text(listing).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [checked(_NAME, name, listing) for name in names if name.strip()]
 
 
 def _shapes(
@@ -138,46 +152,70 @@ def draw_polygon(ring: Ring, height: int, width: int) -> Patch:
 
 
 def _parse(
-    shapes: Sequence[Mapping[str, Any]], categories: Sequence[str], size: tuple[int, int]
+    shapes: Sequence[LabelMeShape], label_of: Mapping[str, int], image: Path, size: tuple[int, int]
 ) -> Detections:
+    """The objects of one image. Raises ValueError naming the shape."""
     if not shapes:
         return Detections.none()
-    labels = [categories.index(str(shape["label"])) for shape in shapes]
-    groups = [shape.get("group_id") for shape in shapes]
-    owners = [
-        groups.index(group) if group is not None else index for index, group in enumerate(groups)
-    ]
-    if all(shape["shape_type"] == "rectangle" for shape in shapes):
-        corners = np.array([shape["points"] for shape in shapes], dtype=np.float32)
-        boxes = as_boxes(np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1))
+    for number, shape in enumerate(shapes):
+        if shape["label"] not in label_of:
+            raise ValueError(
+                f"shapes[{number}] has the label {shape['label']!r}, not in labels.txt"
+            )
+    labels = [label_of[shape["label"]] for shape in shapes]
+    if all(shape.get("shape_type") == "rectangle" for shape in shapes):
+        corners = [np.array(shape["points"], dtype=np.float32) for shape in shapes]
+        boxes = as_boxes([[*c.min(axis=0), *c.max(axis=0)] for c in corners])
         return Detections(boxes, np.array(labels, dtype=np.int64))
+    refuse_false_size(image, size)
     masks: dict[int, Patch] = {}
-    for shape, owner in zip(shapes, owners, strict=True):
-        drawn = _draw(shape, *size)
+    for number, (shape, owner) in enumerate(zip(shapes, _owners(shapes), strict=True)):
+        try:
+            drawn = _draw(shape, *size)
+        except (ValueError, TypeError, cv2.error) as error:  # TypeError: PIL's, of one point
+            raise ValueError(f"shapes[{number}]: {error}") from error
         masks[owner] = _union(masks[owner], drawn, *size) if owner in masks else drawn
     rles: list[Rle] = encode_patches(list(masks.values()), *size)
     chosen = np.array([labels[owner] for owner in masks], dtype=np.int64)
     return Detections(bounding_boxes(rles), chosen, masks=tuple(rles))
 
 
+def _owners(shapes: Sequence[LabelMeShape]) -> list[int]:
+    """For each shape the first one of its group, or itself."""
+    first: dict[int | str, int] = {}
+    groups = [shape.get("group_id") for shape in shapes]
+    return [
+        index if group is None else first.setdefault(group, index)
+        for index, group in enumerate(groups)
+    ]
+
+
 def _union(first: Patch, second: Patch, height: int, width: int) -> Patch:
     return tight(paste(first, height, width) | paste(second, height, width))
 
 
-def _draw(shape: Mapping[str, Any], height: int, width: int) -> Patch:
+def _draw(shape: LabelMeShape, height: int, width: int) -> Patch:
     points = np.array(shape["points"], dtype=np.float64)
     kind = shape.get("shape_type") or "polygon"
     if kind == "mask":
-        data = np.frombuffer(base64.b64decode(shape["mask"]), dtype=np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise ValueError("a mask is not a PNG")
-        left, top = np.rint(points[0]).astype(int).tolist()
-        found = Patch(left, top, np.asarray(pixels != 0))
-        return tight(paste(found, height, width))
+        return _draw_mask(shape.get("mask") or "", points[0], height, width)
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     elif kind != "polygon":
-        raise ValueError(f"shapes of type {kind!r} have no area here")
+        raise ValueError(f"shapes of type {shown_value(kind)} have no area here")
+    refuse_far(points, (height, width))
     return draw_polygon(points, height, width)
+
+
+def _draw_mask(text: str, corner: NDArray[np.float64], height: int, width: int) -> Patch:
+    """The pixels of a PNG in base64 whose top left one is at `corner`. Raises ValueError."""
+    png = base64.b64decode(text)
+    refuse_large_png(png, height, width)
+    pixels = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 2:
+        raise ValueError("a mask is not a grey PNG")
+    left, top = np.rint(corner).astype(int).tolist()
+    if not (-len(pixels) <= top <= height and -len(pixels[0]) <= left <= width):
+        raise ValueError("a mask lies outside the image")
+    return tight(paste(Patch(left, top, np.asarray(pixels != 0)), height, width))

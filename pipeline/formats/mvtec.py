@@ -14,25 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError, Faults
+from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.values import blamed_on
 from pipeline.geometry.masks import decode, instances
 from pipeline.images import list_images, read_mask_values, read_size, write_png
+from pipeline.io.names import safe_component
 from pipeline.io.write import make_folder, place_file
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"
 
 
-def read_mvtec(products: Sequence[Path], faults: Faults) -> Dataset:
+def read_mvtec(products: Sequence[Path], faults: Faults, allow_outside: bool = False) -> Dataset:
     """List the images of one or several product folders; no pixel is read but the sizes.
 
     Categories are the defect kinds, sorted; records are numbered from 1 in a fixed order; each
     record's `file_name` is unique over all products. Raises DataError for a missing folder, an
-    image without mask, a mask without image, an empty class, a broken or EXIF-rotated file and
-    equal names; `faults` decides which of them can be passed over.
+    image without mask, a mask without image, an empty class, a broken or EXIF-rotated file, a link
+    that leads outside its product (unless `allow_outside`), a name that is no Unicode and equal
+    names; `faults` decides which of them can be passed over.
     """
     records: list[ImageRecord] = []
     for product in products:
-        records += _read_product(product, faults)
+        records += _read_product(product, faults, allow_outside)
     if not records:
         raise DataError(products[0], "holds no usable image", _LAYOUT)
     _refuse_equal_names(records, faults)
@@ -46,16 +50,7 @@ def read_defect_values(record: ImageRecord) -> NDArray[np.uint8] | NDArray[np.ui
     sizes of mask and image differ."""
     if record.mask_path is None:
         return None
-    values = read_mask_values(record.mask_path)
-    if values.shape != record.size:
-        height, width = values.shape
-        raise DataError(
-            record.mask_path,
-            f"is {width}x{height} but its image {record.path.name} is "
-            f"{record.width}x{record.height}",
-            "draw the mask on the image it belongs to",
-        )
-    return values
+    return read_mask_values(record.mask_path, record.size, record.path.name)
 
 
 def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
@@ -65,14 +60,15 @@ def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
     return None if values is None else np.asarray(values > threshold)
 
 
-def read_mvtec_objects(product: Path, threshold: int = 0) -> Dataset:
+def read_mvtec_objects(product: Path, threshold: int = 0, allow_outside: bool = False) -> Dataset:
     """A product folder with the instances of its masks; `file_name` is relative to the folder's
-    kind of defect. Raises DataError at the first fault."""
-    listed = read_mvtec([product], Faults())
+    kind of defect where that tells all images apart. Raises DataError at the first fault."""
+    listed = read_mvtec([product], Faults(), allow_outside)
     records, objects = [], {}
+    apart = len({record.path.stem for record in listed.records}) == len(listed.records)
     for record in listed.records:
         mask = read_defect_mask(record, threshold)
-        records.append(replace(record, file_name=record.path.name))
+        records.append(replace(record, file_name=record.path.name) if apart else record)
         if mask is not None:
             label = listed.categories.index(record.defect)
             objects[record.id] = Detections.from_masks(instances(mask)[0], label)
@@ -82,8 +78,9 @@ def read_mvtec_objects(product: Path, threshold: int = 0) -> Dataset:
 def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     """Write a product folder: each image below its kind of defect, `combined` where it has several.
 
-    A mask keeps pixels, not objects: those that touch become one. Raises DataError where two images
-    would get one name.
+    A mask keeps pixels, not objects: those that touch become one. A kind that is unsafe as a folder
+    is written as `safe_component` has it, and read back so. Raises DataError where two images would
+    get one name, and for defects called good.
     """
     taken: dict[str, ImageRecord] = {}
     for record in dataset.records:
@@ -93,14 +90,18 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
         if (stem := Path(name).stem) in taken:
             raise DataError(record.path, f"has the same name as {taken[stem].path}", "rename one")
         taken[stem] = record
+        if defect == GOOD and len(objects):
+            reason = f"has defects called {GOOD}, which in this layout have no mask"
+            raise DataError(record.path, reason, "rename the category")
+        kind = safe_component(defect)
         trained = defect == GOOD and "train" in (record.split, record.part)
-        folder = root / ("train" if trained else "test") / defect
+        folder = root / ("train" if trained else "test") / kind
         place_file(record.path, folder / name, copy_images)
         if defect != GOOD:
             canvas = np.zeros(record.size, dtype=np.uint8)
             for rle in objects.masks or ():
                 canvas[decode(rle)] = 255
-            write_png(root / "ground_truth" / defect / f"{stem}_mask.png", canvas)
+            write_png(root / "ground_truth" / kind / f"{stem}_mask.png", canvas)
     make_folder(root / "test")
 
 
@@ -136,66 +137,87 @@ def group_by(dataset: Dataset, pattern: str) -> Dataset:
     return replace(dataset, records=tuple(grouped))
 
 
-def _read_product(product: Path, faults: Faults) -> list[ImageRecord]:
+def _read_product(product: Path, faults: Faults, allow_outside: bool) -> list[ImageRecord]:
     if not product.is_dir():
         raise DataError(product, "no such folder", "check the path")
     if not (product / "test").is_dir():
         raise DataError(product, "is not in MVTec layout: no test folder", _LAYOUT)
+    inside = NamedFolders([product], allow_outside)
     _refuse_masks_without_image(product, faults)
     records = []
     for split in ("train", "test"):
-        if (product / split).is_dir():
-            for folder in sorted(path for path in (product / split).iterdir() if path.is_dir()):
-                records += _read_folder(product, split, folder, faults)
+        for folder in _folders(product / split):
+            try:
+                inside.refuse_outside(folder)
+                images = _images_in(folder)
+            except DataError as error:
+                faults.add(error)
+                continue
+            if not images:
+                faults.add(DataError(folder, "holds no image", "remove the folder or fill it"))
+            for path in images:
+                try:
+                    records.append(_read_image(product, split, path, inside))
+                except DataError as error:
+                    faults.add(error)
     return records
 
 
-def _read_folder(product: Path, split: str, folder: Path, faults: Faults) -> list[ImageRecord]:
-    images = list_images(folder)
-    if not images:
-        faults.add(DataError(folder, "holds no image", "remove the folder or fill it"))
-    records = []
-    for path in images:
-        try:
-            height, width = read_size(path)
-            mask_path = None if folder.name == GOOD else _mask_of(product, path)
-        except DataError as error:
-            faults.add(error)
-            continue
-        name = product.resolve().name
-        records.append(
-            ImageRecord(
-                id=0,
-                path=path,
-                file_name=f"{name}_{split}_{folder.name}_{path.name}",
-                height=height,
-                width=width,
-                product=name,
-                split=split,
-                defect=folder.name,
-                mask_path=mask_path,
-                group=f"{name}/{split}/{folder.name}/{path.stem}",
-            )
+def _read_image(product: Path, split: str, path: Path, inside: NamedFolders) -> ImageRecord:
+    defect = path.parent.name
+    inside.refuse_outside(path)
+    height, width = read_size(path)
+    mask_path = None if defect == GOOD else _mask_of(product, path, inside)
+    name = product.resolve().name
+    with blamed_on(path, "", "rename it"):
+        return ImageRecord(
+            id=0,
+            path=path,
+            file_name=f"{name}_{split}_{defect}_{path.name}",
+            height=height,
+            width=width,
+            product=name,
+            split=split,
+            defect=defect,
+            mask_path=mask_path,
+            group=f"{name}/{split}/{defect}/{path.stem}",
         )
-    return records
 
 
-def _mask_of(product: Path, image: Path) -> Path:
+def _mask_of(product: Path, image: Path, inside: NamedFolders) -> Path:
     folder = product / "ground_truth" / image.parent.name
     for name in (f"{image.stem}_mask.png", f"{image.stem}.png"):
         if (folder / name).is_file():
+            inside.refuse_outside(folder / name)
             return folder / name
     raise DataError(
         image, f"has no mask {folder / (image.stem + '_mask.png')}", "draw one, or move the image"
     )
 
 
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, sorted. Hidden ones are passed over."""
+    found = root.glob("*") if root.is_dir() else iter(())
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_dir())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return list_images(folder)
+    except OSError as error:
+        raise DataError(folder, f"cannot be read ({error.strerror})", "check it") from error
+
+
 def _refuse_masks_without_image(product: Path, faults: Faults) -> None:
-    root = product / "ground_truth"
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+    for folder in _folders(product / "ground_truth"):
         images = product / "test" / folder.name
-        stems = {path.stem for path in list_images(images)} if images.is_dir() else set()
-        for mask in list_images(folder):
+        try:
+            stems = {path.stem for path in _images_in(images)} if images.is_dir() else set()
+            masks = _images_in(folder)
+        except DataError as error:
+            faults.add(error)
+            continue
+        for mask in masks:
             if mask.stem.removesuffix("_mask") not in stems and mask.stem not in stems:
                 faults.add(
                     DataError(mask, f"has no image in {images}", "add its image or remove it")

@@ -6,21 +6,28 @@ the label of each object. Pixels that lie in several objects keep only the last 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
+from pipeline.formats.schema import FileName, Label, Side, Text, checked_size
 from pipeline.geometry.masks import bounding_boxes, encode_patches, to_patch
-from pipeline.geometry.patches import tight
-from pipeline.images import read_indices, write_png
-from pipeline.io.read import read_json
+from pipeline.geometry.patches import Patch, tight
+from pipeline.images import read_indices, read_size, write_png
+from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _LISTING = "objects.json"
+_FEW = 16  # objects, for each of which all pixels are compared
+_MOST = 2**16 - 1  # objects that 16 bits tell apart
+
+Values = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def write_png_masks(root: Path, dataset: Dataset) -> None:
@@ -59,34 +66,81 @@ def write_png_mask(root: Path, record: ImageRecord, objects: Detections) -> int:
 
 
 def read_png_mask(path: Path, count: int) -> Detections:
-    """The `count` objects of a mask file, labels all 0; one that no pixel is left of is empty."""
+    """The `count` objects of a mask file, labels all 0; one that no pixel is left of is empty.
+
+    Raises DataError as `read_indices` does.
+    """
     values = read_indices(path)
-    patches = [tight(values == number) for number in range(1, count + 1)]
+    patches = _many(values, count) if count > _FEW else [
+        tight(values == number) for number in range(1, count + 1)
+    ]  # fmt: skip
     masks = encode_patches(patches, *values.shape)
     return Detections(bounding_boxes(masks), np.zeros(count, dtype=np.int64), masks=tuple(masks))
 
 
+def _many(values: Values, count: int) -> list[Patch]:
+    """As `tight(values == number)` for each number, in one pass over the pixels."""
+    width = values.shape[1]
+    places = np.flatnonzero(values)
+    numbers = values.ravel()[places]
+    order = np.argsort(numbers, kind="stable")
+    places, numbers = places[order], numbers[order]
+    bounds = np.searchsorted(numbers, np.arange(1, count + 2))
+    patches = []
+    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        y, x = np.divmod(places[start:end], width)
+        if not len(y):
+            patches.append(Patch(0, 0, np.zeros((0, 0), dtype=bool)))
+            continue
+        pixels = np.zeros((int(y.max() - y.min()) + 1, int(x.max() - x.min()) + 1), dtype=bool)
+        pixels[y - y.min(), x - x.min()] = True
+        patches.append(Patch(int(x.min()), int(y.min()), pixels))
+    return patches
+
+
+class _Entry(TypedDict):
+    """An image of the listing: its size, and the label of each object."""
+
+    height: Side
+    width: Side
+    labels: Annotated[list[Label], Field(max_length=_MOST)]
+
+
+class _Listing(TypedDict):
+    """`objects.json`."""
+
+    categories: list[Text]
+    images: dict[FileName, _Entry]
+
+
+_LISTING_KIND = TypeAdapter(_Listing)
+
+
 def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
-    """Read what `write_png_masks` wrote. Raises DataError for a missing listing or mask."""
-    content = read_json(root / _LISTING)
-    try:
-        return _parse(root, content, images or root)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            root / _LISTING, f"is not a listing of PNG masks ({error!r})", "write it anew"
-        ) from error
-
-
-def _parse(root: Path, content: Mapping[str, Any], images: Path) -> Dataset:
+    """Read what `write_png_masks` wrote. Raises DataError for a missing listing or mask, and for
+    one that is no such listing."""
+    path = root / _LISTING
+    raw = read_json(path)
+    if not isinstance(raw, dict) or not isinstance(raw.get("images"), dict):
+        raise DataError(path, "is not a listing of PNG masks", "write it again")
+    content = checked(_LISTING_KIND, raw, path)
     records, objects = [], {}
     for number, (name, entry) in enumerate(sorted(content["images"].items()), start=1):
-        size = int(entry["height"]), int(entry["width"])
-        records.append(ImageRecord(number, images / name, name, *size))
+        try:
+            size = checked_size(entry["height"], entry["width"])
+            records.append(ImageRecord(number, (images or root) / name, name, *size))
+        except ValueError as error:
+            raise DataError(path, f"image {name}: {error}", "mend it") from error
         if labels := entry["labels"]:
-            path = root / Path(name).with_suffix(".png")
-            found = read_png_mask(path, len(labels))
-            if tuple(found.masks[0]["size"] if found.masks else size) != size:
-                raise DataError(path, f"has not the size {size[1]}x{size[0]}", "write it anew")
-            column = np.array(labels, dtype=np.int64)
-            objects[number] = Detections(found.boxes, column, masks=found.masks)
+            if max(labels) >= len(content["categories"]):
+                reason = f"image {name} has label {max(labels)}, but there are"
+                raise DataError(path, f"{reason} {len(content['categories'])}", "mend it")
+            objects[number] = _objects(root / Path(name).with_suffix(".png"), labels, size)
     return Dataset(tuple(content["categories"]), tuple(records), objects)
+
+
+def _objects(path: Path, labels: list[int], size: tuple[int, int]) -> Detections:
+    if read_size(path) != size:  # before a pixel is decoded
+        raise DataError(path, f"has not the size {size[1]}x{size[0]}", "write it again")
+    found = read_png_mask(path, len(labels))
+    return Detections(found.boxes, np.array(labels, dtype=np.int64), masks=found.masks)

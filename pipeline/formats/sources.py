@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import images_beside, read_coco
+from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.mvtec import kind_of, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_size
@@ -18,19 +19,26 @@ from pipeline.types import GOOD, Dataset, Detections, ImageRecord, part_of
 _IN_FOLDER = Path("annotations") / "instances.json"
 
 
-def read_sources(sources: Sequence[Path], faults: Faults, images: Path | None = None) -> Dataset:
+def read_sources(
+    sources: Sequence[Path],
+    faults: Faults,
+    images: Path | None = None,
+    allow_outside: bool = False,
+) -> Dataset:
     """MVTec folders as `read_mvtec` has them, without objects; COCO files, or folders that hold
     annotations/instances.json, with their objects, whose boxes are their masks'.
 
     images: the folder that COCO's names are relative to; without it, `images` beside the file or
     its folder. Raises DataError as `read_mvtec` does, and for objects without masks; `faults`
-    decides on images that are missing or of another size.
+    decides on images that are missing or of another size, and on those outside the folder of
+    images, or of the product, unless `allow_outside`.
     """
     products = [source for source in sources if _listing(source) is None]
-    sets = [read_mvtec(products, faults)] if products else []
+    sets = [read_mvtec(products, faults, allow_outside)] if products else []
     for source in sources:
         if (path := _listing(source)) is not None:
-            sets.append(_read_coco(path, images or images_beside(path), faults))
+            place = images or images_beside(path) or path.parent
+            sets.append(_read_coco(path, place, NamedFolders([place], allow_outside), faults))
     categories = tuple(dict.fromkeys(name for each in sets for name in each.categories))
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
@@ -53,14 +61,14 @@ def _listing(source: Path) -> Path | None:
     return source / _IN_FOLDER if (source / _IN_FOLDER).is_file() else None
 
 
-def _read_coco(path: Path, images: Path | None, faults: Faults) -> Dataset:
+def _read_coco(path: Path, images: Path, folders: NamedFolders, faults: Faults) -> Dataset:
     read = read_coco(path, images)
     objects = {record.id: _masked(path, record, read.on(record)) for record in read.records}
     kept = []
-    for record in _usable(read.records, faults):
+    for record in _usable(read.records, folders, faults):
         kind = kind_of(replace(record, defect=GOOD), objects[record.id], read.categories)
         part = record.part or part_of(record.file_name)
-        name = record.file_name.removeprefix(f"{part}/")
+        name = record.file_name.removeprefix(f"{part}/").lstrip("/")
         group = record.group or Path(name).stem
         kept.append(replace(record, defect=kind, part=part, file_name=name, group=group))
     return Dataset(read.categories, tuple(kept), objects)
@@ -78,11 +86,14 @@ def _masked(path: Path, record: ImageRecord, found: Detections) -> Detections:
     return Detections(mask_geometry.bounding_boxes(masks), labels, masks=masks)
 
 
-def _usable(records: Sequence[ImageRecord], faults: Faults) -> Iterator[ImageRecord]:
-    """The images that are there, of the size that the file says."""
+def _usable(
+    records: Sequence[ImageRecord], folders: NamedFolders, faults: Faults
+) -> Iterator[ImageRecord]:
+    """The images that are there, in one of the `folders`, of the size that the file says."""
     for record in records:
         try:
-            if not record.path.is_file():
+            folders.refuse_outside(record.path)
+            if not record.path.exists():
                 raise DataError(record.path, "no such image", "give their folder with --images")
             if (size := read_size(record.path)) != record.size:
                 reason = f"is {size[1]}x{size[0]}, but listed as {record.width}x{record.height}"

@@ -7,6 +7,7 @@ object of an XML file has the value k in SegmentationObject. Everingham et al., 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,13 +15,37 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.formats.png_masks import read_png_mask
+from pipeline.formats.values import (
+    blamed_on,
+    child_text,
+    label_of,
+    number,
+    numbered,
+    refuse_no_xml,
+    whole,
+)
 from pipeline.geometry.boxes import as_boxes
-from pipeline.geometry.masks import to_patch
+from pipeline.geometry.masks import Rle, to_patch
 from pipeline.images import write_indexed_png
+from pipeline.io.names import safe_component
+from pipeline.io.read import read_text, read_xml, shown_value
 from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
-_LISTS = {"train": "train", "val": "val", "test": "test", "": "default"}
+_UNSORTED = "default"  # the list of images without a part
+_MASKED = 255  # objects that 8 bits can count
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """What one XML file says: the name of its image, its size (height, width), its objects."""
+
+    name: str
+    size: tuple[int, int]
+    labels: tuple[str, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+    part: str
 
 
 def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
@@ -29,6 +54,7 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     Sides are rounded to whole pixels; pixels in several objects keep the last of them.
     """
     dataset.refuse_equal_stems()
+    _refuse_categories(root, dataset.categories)
     listed: dict[str, list[str]] = {}
     segmented: dict[str, list[str]] = {}
     for record in dataset.records:
@@ -36,9 +62,10 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
         place_file(record.path, root / "JPEGImages" / record.file_name, copy_images)
         objects = dataset.on(record)
         write_text(root / "Annotations" / f"{stem}.xml", _xml(record, objects, dataset.categories))
-        listed.setdefault(_LISTS.get(record.part, record.part), []).append(stem.as_posix())
+        part = safe_component(record.part or _UNSORTED)
+        listed.setdefault(part, []).append(stem.as_posix())
         if objects.masks:
-            segmented.setdefault(_LISTS.get(record.part, record.part), []).append(stem.as_posix())
+            segmented.setdefault(part, []).append(stem.as_posix())
             _write_masks(root, record, objects, len(dataset.categories))
     for folder, lists in (("Main", listed), ("Segmentation", segmented)):
         for part, stems in lists.items():
@@ -55,33 +82,57 @@ def read_voc(root: Path, images: Path | None = None) -> Dataset:
     files = sorted((root / "Annotations").rglob("*.xml"))
     if not files:
         raise DataError(root / "Annotations", "holds no XML file", "give the folder above it")
-    part_of = {
-        line.split()[0]: "" if path.stem == "default" else path.stem
-        for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
+    lists = _read_lists(root / "ImageSets" / "Main")
     parsed = [_parse(path) for path in files]
-    found = sorted({name for _, _, names, _ in parsed for name in names})
+    found = sorted({label for annotation in parsed for label in annotation.labels})
     categories = _read_labelmap(root / "labelmap.txt") or found
+    known = numbered(categories)
     records, objects = [], {}
-    for number, (path, (name, size, names, boxes)) in enumerate(
-        zip(files, parsed, strict=True), start=1
-    ):
+    for key, (path, annotation) in enumerate(zip(files, parsed, strict=True), start=1):
         stem = path.relative_to(root / "Annotations").with_suffix("")
-        file_name = (stem.parent / Path(name).name).as_posix()
-        place = (images or root / "JPEGImages") / file_name
-        part = part_of.get(stem.as_posix(), "")
-        records.append(ImageRecord(number, place, file_name, *size, part=part))
-        if missing := set(names) - set(categories):
-            raise DataError(path, f"names {missing.pop()}, which labelmap.txt lacks", "add it")
-        labels = np.array([categories.index(name) for name in names], dtype=np.int64)
-        masks = None
-        mask_file = root / "SegmentationObject" / stem.with_suffix(".png")
-        if names and mask_file.is_file():
-            masks = read_png_mask(mask_file, len(names)).masks
-        objects[number] = Detections(as_boxes(boxes), labels, masks=masks)
+        with blamed_on(path, "", "mend or remove it"):
+            record = _record(key, annotation, stem, images or root / "JPEGImages", lists)
+            labels = [label_of(name, known) for name in annotation.labels]
+        records.append(record)
+        masks = _read_masks(root / "SegmentationObject" / f"{stem}.png", annotation)
+        column = np.array(labels, dtype=np.int64)
+        objects[key] = Detections(as_boxes(annotation.boxes), column, masks=masks)
     return Dataset(tuple(categories), tuple(records), objects)
+
+
+def _read_lists(folder: Path) -> dict[str, str]:
+    """The list that each image is on, by its name without suffix; VOC's own lists of a category
+    have a number behind the name."""
+    lists: dict[str, str] = {}
+    for path in sorted(folder.glob("*.txt")):
+        for line in read_text(path).split("\n"):
+            if line.strip():
+                lists[line.split()[0]] = lists[line.strip()] = path.stem
+    return lists
+
+
+def _record(
+    key: int, annotation: _Annotation, stem: Path, images: Path, lists: dict[str, str]
+) -> ImageRecord:
+    name = (stem.parent / Path(annotation.name).name).as_posix()
+    listed = lists.get(stem.as_posix(), _UNSORTED)
+    part = "" if listed == _UNSORTED else listed
+    if annotation.part and safe_component(annotation.part) == listed:
+        part = annotation.part
+    return ImageRecord(key, images / name, name, *annotation.size, part=part)
+
+
+def _read_masks(path: Path, annotation: _Annotation) -> tuple[Rle, ...] | None:
+    count = len(annotation.labels)
+    if not count or not path.is_file():
+        return None
+    if count > _MASKED:
+        raise DataError(path, f"belongs to {count} objects, but can count {_MASKED}", "remove it")
+    masks = read_png_mask(path, count).masks or ()
+    if tuple(masks[0]["size"]) != annotation.size:
+        height, width = annotation.size
+        raise DataError(path, f"has not the size {width}x{height}, as its XML says", "remove it")
+    return masks
 
 
 def _xml(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
@@ -90,6 +141,9 @@ def _xml(record: ImageRecord, objects: Detections, categories: Sequence[str]) ->
     _add(root, folder=folder, filename=name)
     _add(ElementTree.SubElement(root, "size"), width=record.width, height=record.height, depth=3)
     _add(root, segmented=int(bool(objects.masks)))
+    if safe_component(record.part or _UNSORTED) != (record.part or _UNSORTED):
+        _add(root, part=record.part)  # the name of its list is another
+    refuse_no_xml(record.path, [record.file_name, record.part])
     for label, box in zip(objects.labels, np.rint(objects.boxes).astype(int), strict=True):
         entry = ElementTree.SubElement(root, "object")
         _add(entry, name=categories[int(label)], pose="Unspecified", truncated=0, difficult=0)
@@ -104,27 +158,22 @@ def _add(parent: ElementTree.Element, **texts: object) -> None:
         ElementTree.SubElement(parent, name).text = str(text)
 
 
-def _parse(path: Path) -> tuple[str, tuple[int, int], list[str], list[list[float]]]:
+def _parse(path: Path) -> _Annotation:
     try:
-        root = ElementTree.parse(path).getroot()
-        size = int(_text(root, "size/height")), int(_text(root, "size/width"))
-        names, boxes = [], []
-        for entry in root.iter("object"):
-            names.append(_text(entry, "name"))
-            x0, y0, x1, y1 = (
-                float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            boxes.append([x0 - 1, y0 - 1, x1, y1])
-        return _text(root, "filename"), size, names, boxes
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        raise DataError(path, f"is not Pascal VOC's XML ({error})", "mend or remove it") from error
-
-
-def _text(node: ElementTree.Element, path: str) -> str:
-    text = node.findtext(path)
-    if not text:
-        raise ValueError(f"it lacks {path}")
-    return text
+        root = read_xml(path)
+    except DataError as error:
+        reason = f"is not Pascal VOC's XML: {error.reason}"
+        raise DataError(path, reason, "mend or remove it") from error
+    with blamed_on(path, "is not Pascal VOC's XML", "mend or remove it"):
+        height, width = (whole(child_text(root, f"size/{k}"), k) for k in ("height", "width"))
+        name, part = child_text(root, "filename"), root.findtext("part") or ""
+    names, boxes = [], []
+    for row, entry in enumerate(root.iter("object"), start=1):
+        with blamed_on(path, f"object {row}", "mend or remove it"):
+            names.append(child_text(entry, "name"))
+            x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{k}"), k) for k in _SIDES)
+            boxes.append((x0 - 1, y0 - 1, x1, y1))
+    return _Annotation(name, (height, width), tuple(names), tuple(boxes), part)
 
 
 def _write_masks(root: Path, record: ImageRecord, objects: Detections, categories: int) -> None:
@@ -164,6 +213,14 @@ def _labelmap(categories: Sequence[str]) -> str:
 def _read_labelmap(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    names = [line.split(":")[0] for line in lines if line.strip() and not line.startswith("#")]
+    lines = [line for line in read_text(path).split("\n") if line.strip()]
+    names = [line.strip("\r").rsplit(":", 3)[0] for line in lines if not line.startswith("#")]
     return [name for name in names if name != "background"]
+
+
+def _refuse_categories(root: Path, categories: Sequence[str]) -> None:
+    refuse_no_xml(root, categories)
+    for name in categories:
+        if not name.strip() or name.startswith("#") or name == "background" or "\n" in name:
+            reason = f"labelmap.txt cannot hold a category called {shown_value(name)}"
+            raise DataError(root / "labelmap.txt", reason, "rename it")

@@ -6,7 +6,7 @@ Boxes are exact to 1e-6 of the image's side. A polygon is one ring: parts and ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,15 @@ import numpy as np
 import yaml
 
 from pipeline.errors import DataError
+from pipeline.formats.data_yaml import (
+    LAYOUT,
+    images_of,
+    read_data_yaml,
+)
+from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.values import blamed_on, encode_in_turn, kind_of_file, refuse_far
 from pipeline.geometry.boxes import xyxy_to_yolo, yolo_to_xyxy
-from pipeline.geometry.masks import bounding_boxes, encode_patches, to_patch
+from pipeline.geometry.masks import bounding_boxes, to_patch
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import (
     Ring,
@@ -26,11 +33,12 @@ from pipeline.geometry.polygons import (
     simplified,
     to_yolo,
 )
-from pipeline.images import list_images, read_size
+from pipeline.images import read_size
+from pipeline.io.read import read_text
 from pipeline.io.write import place_file, write_text
 from pipeline.types import PARTS, Dataset, Detections, ImageRecord
 
-_LAYOUT = "expected data.yaml with `names` and the folders of images"
+_FURTHEST = 1e4  # of a number in a row, of which those inside the image are 0 to 1
 
 
 def write_yolo(
@@ -66,40 +74,40 @@ def write_yolo_image(
     return text
 
 
-def read_yolo(source: Path, images: Path | None = None) -> Dataset:
-    """Read a set by its data.yaml, or by the folder that holds one; parts become `part`.
+def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = False) -> Dataset:
+    """Read a set by its data.yaml, or by the folder that holds it; parts become `part`.
 
     A file whose rows all have four numbers holds boxes. As in ultralytics, one longer row makes
     all rows of its file polygons, a box being its four corners. Raises DataError naming the file
-    and the row at fault. images: where the images are, in place of data.yaml's own word.
+    and the row at fault, and for images outside the set's folder unless `allow_outside`. images:
+    where the images are, in place of data.yaml's own word.
     """
     path = source / "data.yaml" if source.is_dir() else source
     described = read_data_yaml(path)
-    names = described["names"]
-    entries = [names[key] for key in sorted(names)] if isinstance(names, dict) else list(names)
-    root = images.parent if images else path.parent / str(described.get("path") or "")
+    root = images.parent if images else described.root(path)
+    folders = NamedFolders([images.parent if images else path.parent], allow_outside)
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     seen: set[Path] = set()
     for part in PARTS:
-        for image in images_of(path, root, described.get(part)):
+        for image in images_of(path, root, described.places(part), folders):
             if image in seen:
                 continue
             seen.add(image)
-            name = _inside_images(image)
+            folders.refuse_outside(image)
             height, width = read_size(image)
-            record = ImageRecord(len(records) + 1, image, name, height, width, part=part)
+            with blamed_on(image, "", "rename it"):
+                name = _inside_images(image)
+                record = ImageRecord(len(records) + 1, image, name, height, width, part=part)
             records.append(record)
             label_file = label_file_of(image)
-            if label_file.is_file():
-                text = label_file.read_text(encoding="utf-8")
-                try:
-                    objects[record.id] = parse_labels(text, record.size, len(entries))
-                except ValueError as error:
-                    raise DataError(label_file, str(error), "mend or remove the row") from error
+            if kind_of_file(label_file):
+                text = read_text(label_file)
+                with blamed_on(label_file, "", "mend or remove the row"):
+                    objects[record.id] = parse_labels(text, record.size, len(described.names))
     if not records:
-        raise DataError(path, "lists no image", _LAYOUT)
-    return Dataset(tuple(str(name) for name in entries), tuple(records), objects)
+        raise DataError(path, "lists no image", LAYOUT)
+    return Dataset(described.categories, tuple(records), objects)
 
 
 def parse_labels(text: str, size: tuple[int, int], categories: int) -> Detections:
@@ -108,24 +116,42 @@ def parse_labels(text: str, size: tuple[int, int], categories: int) -> Detection
     rows = [line.split() for line in text.splitlines() if line.strip()]
     if not rows:
         return Detections.none()
-    labels, points = [], []
-    for number, row in enumerate(rows, start=1):
-        try:
-            label, values = int(float(row[0])), np.array(row[1:], dtype=np.float64)
-        except ValueError:
-            raise ValueError(f"row {number} is not all numbers") from None
-        if not 0 <= label < categories:
-            raise ValueError(f"row {number} names label {label}, but there are {categories}")
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise ValueError(f"row {number} has {len(values)} numbers: 4, or 6 and more, in pairs")
-        labels.append(label)
-        points.append(values)
-    column = np.array(labels, dtype=np.int64)
-    if all(len(values) == 4 for values in points):
-        return Detections(yolo_to_xyxy(np.array(points), *size), column)
-    rings = [v.reshape(-1, 2) if len(v) > 4 else _corners(v) for v in points]
-    masks = encode_patches([draw_yolo(ring, *size) for ring in rings], *size)
+    parsed = [_parse_row(row, number, categories) for number, row in enumerate(rows, start=1)]
+    column = np.array([label for label, _ in parsed], dtype=np.int64)
+    if all(len(values) == 4 for _, values in parsed):
+        return Detections(yolo_to_xyxy(np.array([values for _, values in parsed]), *size), column)
+    masks = encode_in_turn(_drawn((values for _, values in parsed), size), *size)
     return Detections(bounding_boxes(masks), column, masks=tuple(masks))
+
+
+def _parse_row(
+    row: Sequence[str], number: int, categories: int
+) -> tuple[int, np.ndarray[Any, np.dtype[np.float64]]]:
+    """A row's label and its numbers."""
+    try:
+        label, values = float(row[0]), np.array(row[1:], dtype=np.float64)
+    except ValueError:
+        raise ValueError(f"row {number} is not all numbers") from None
+    if not (label.is_integer() and 0 <= label < categories):
+        raise ValueError(f"row {number} names label {label:g}, but there are {categories}")
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise ValueError(f"row {number} has {len(values)} numbers: 4, or 6 and more, in pairs")
+    if not (np.abs(values) <= _FURTHEST).all():  # `not` is true of NaN too
+        raise ValueError(f"row {number} has numbers far outside 0 to 1")
+    return int(label), values
+
+
+def _drawn(
+    rows: Iterable[np.ndarray[Any, np.dtype[np.float64]]], size: tuple[int, int]
+) -> Iterator[Patch]:
+    height, width = size
+    for number, values in enumerate(rows, start=1):
+        ring = values.reshape(-1, 2) if len(values) > 4 else _corners(values)
+        try:
+            refuse_far(ring * np.array([width, height]), height, width)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+        yield draw_yolo(ring, height, width)
 
 
 def label_file_of(image: Path) -> Path:
@@ -182,34 +208,6 @@ def _corners(box: np.ndarray[Any, np.dtype[np.float64]]) -> Ring:
     x, y, width, height = box
     x0, y0, x1, y1 = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-
-
-def read_data_yaml(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(path, "no such file", _LAYOUT) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(path, "is not readable YAML", _LAYOUT) from error
-    if not isinstance(found, dict) or not found.get("names"):
-        raise DataError(path, "names no categories", _LAYOUT)
-    return found
-
-
-def images_of(data: Path, root: Path, entry: Any) -> list[Path]:
-    """The images that one entry of data.yaml stands for: folders, or a list in a text file."""
-    found: list[Path] = []
-    for name in entry if isinstance(entry, list) else [entry] if entry else []:
-        place = root / str(name)
-        if place.is_dir():
-            folders = [place, *sorted(p for p in place.rglob("*") if p.is_dir())]
-            found += [image for folder in folders for image in list_images(folder)]
-        elif place.is_file():
-            lines = place.read_text(encoding="utf-8").split("\n")
-            found += [place.parent / line.strip() for line in lines if line.strip()]
-        else:
-            raise DataError(data, f"names {place}, which does not exist", _LAYOUT)
-    return found
 
 
 def _inside_images(image: Path) -> str:

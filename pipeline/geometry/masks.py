@@ -14,6 +14,7 @@ from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.patches import Mask, Patch
 
 Runs = NDArray[np.int64]
+_LONGEST_RUN = 7  # characters of one count: 35 bits
 
 
 class Rle(TypedDict):
@@ -120,9 +121,15 @@ def to_patch(rle: Rle) -> Patch:
 
 
 def check_runs(text: bytes, height: int, width: int) -> None:
-    """Raises ValueError for compressed runs that do not cover the frame (height, width) exactly;
-    pycocotools reads and draws such in silence."""
-    ended = len(text) > 0 and not (text[-1] - 48) & 32
+    """Raises ValueError for text that is no compressed runs, and for runs that do not cover the
+    frame (height, width) exactly; pycocotools reads and draws such in silence."""
+    codes = np.frombuffer(text, dtype=np.uint8)
+    if len(codes) and (codes.min() < 48 or codes.max() > 111):
+        raise ValueError("a mask's counts are not COCO's compressed runs")
+    last = np.flatnonzero(((codes - 48) & 32) == 0)
+    ended = len(last) > 0 and int(last[-1]) == len(codes) - 1
+    if ended and int(np.diff(last, prepend=-1).max()) > _LONGEST_RUN:
+        raise ValueError("a mask's counts hold a run longer than any image")
     counts = _counts(text) if ended else np.zeros(0, dtype=np.int64)
     if (counts < 0).any() or counts.sum() != height * width:
         raise ValueError(f"a mask's runs cover {counts.sum()} pixels of {width}x{height}")

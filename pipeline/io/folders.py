@@ -16,6 +16,7 @@ from pipeline.io.manifest import WORK, refuse_changed
 from pipeline.io.read import RUN_FILE, read_json
 from pipeline.io.write import (
     make_folder,
+    remove_torn,
     remove_tree,
     sync_file,
     write_error,
@@ -23,6 +24,7 @@ from pipeline.io.write import (
     writing_below,
 )
 from pipeline.progress import say
+from pipeline.stopping import undivided
 
 _REMEDY = "choose another --output"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -47,7 +49,7 @@ def whole_folder(path: Path, command: str, reads: Sequence[Path] = ()) -> Iterat
         except OSError as error:
             raise write_error(path, error) from error
         finally:
-            with suppress(DataError):
+            with undivided(), suppress(DataError):
                 remove_tree(staging)
 
 
@@ -69,6 +71,7 @@ def resumable_folder(
         if not has_key(unfinished, key):
             _refuse_to_drop(unfinished, path, overwrite)
             remove_tree(unfinished)
+        remove_torn(unfinished)
         try:
             with writing_below(unfinished):
                 make_folder(unfinished / WORK)
@@ -80,8 +83,8 @@ def resumable_folder(
                         with suppress(DataError):
                             remove_tree(unfinished)
                     raise
-            remove_tree(unfinished / WORK)
             _take_place(unfinished, path, checked_at)
+            remove_tree(path / WORK)  # not before: what lacks it there is an old output, see below
         except OSError as error:
             raise write_error(path, error) from error
 
@@ -157,6 +160,8 @@ def _retired(path: Path) -> Path:
 
 
 def _refuse_to_drop(unfinished: Path, path: Path, overwrite: bool) -> None:
+    if (unfinished / RUN_FILE).is_file() and not (unfinished / WORK).exists():
+        return  # the old output, of a run that was killed when it had just replaced it
     if unfinished.is_dir() and not overwrite and not _is_bare(unfinished):
         raise DataError(
             path,
@@ -177,25 +182,32 @@ def _is_bare(unfinished: Path) -> bool:
 def _take_place(finished: Path, path: Path, checked_at: int) -> None:
     """Bring a finished folder to the disk and swap it in; the old one goes if it is still as it was
     when it was checked, and stays under another name if it is not."""
-    _sync_file_system(finished)
+    sync_file_system(finished)
     if not path.exists():
         finished.rename(path)
         sync_file(path.parent)
         return
     kept = not _is_unchanged(path, checked_at)
-    if _exchange(finished, path):
-        old = finished
-    else:
-        old = _retired(path)
-        path.rename(old)
-        finished.rename(path)
-    sync_file(path.parent)
-    if not kept:
-        remove_tree(old)
-        return
+    with undivided():
+        old = _swapped(finished, path)
+        if not kept:
+            remove_tree(old)
+            return
     aside = _free_name(path)
     old.rename(aside)
     say(f"{path}: was changed while the command ran; what was there is kept as {aside}")
+
+
+def _swapped(finished: Path, path: Path) -> Path:
+    """Put `finished` in the place of `path`; returns where the old folder is now."""
+    old = _retired(path)
+    if _exchange(finished, path):
+        finished.rename(old)
+    else:
+        path.rename(old)
+        finished.rename(path)
+    sync_file(path.parent)
+    return old
 
 
 def _is_unchanged(path: Path, since: int) -> bool:
@@ -232,7 +244,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
-def _sync_file_system(folder: Path) -> None:
+def sync_file_system(folder: Path) -> None:
     """All that was written to a folder's file system to the disk: one call, where a call for each
     of a hundred thousand files would take minutes."""
     try:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DataError
-from pipeline.io.write import make_folder
+from pipeline.io.write import write_error
+from pipeline.stopping import undivided
 
 _held: dict[Path, str] = {}  # locks of this process: the system's are not between its threads
 _guard = threading.Lock()
@@ -27,27 +28,35 @@ def folder_lock(path: Path, command: str) -> Iterator[None]:
     Raises DataError naming the process that holds it.
     """
     file = path.with_name(f".{path.name}.lock")
-    make_folder(file.parent)
-    with _guard:
-        if file in _held:
-            raise _busy(path, {"pid": os.getpid(), "command": _held[file]})
-        stream = _locked(file, path)
-        _held[file] = command
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    stream = None
+    try:
+        with undivided(), _guard:
+            if file in _held:
+                raise _busy(path, {"pid": os.getpid(), "command": _held[file]})
+            stream = _locked(file, path)
+            _held[file] = command
         _write_holder(stream, command)
         yield
     finally:
-        with _guard:
-            with suppress(OSError):
-                file.unlink()  # while it is still held: whoever waits sees that it is gone
-            stream.close()
-            del _held[file]
+        if stream is not None:
+            with undivided(), _guard:
+                with suppress(OSError):
+                    file.unlink()  # while it is still held: whoever waits sees that it is gone
+                stream.close()
+                del _held[file]
 
 
 def _locked(file: Path, path: Path) -> IO[str]:
     """The open lock file. A file that its holder removed meanwhile is no lock any more."""
     while True:
-        stream = file.open("a+", encoding="utf-8")
+        try:
+            stream = file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise write_error(path, error) from error
         try:
             _lock(stream)
         except OSError as error:

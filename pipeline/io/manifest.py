@@ -34,7 +34,7 @@ def write_manifest(folder: Path, run: bytes) -> None:
     """
     with whole_file(folder / MANIFEST) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in _files(folder):
-            if name not in (RUN_FILE, MANIFEST):
+            if name not in (RUN_FILE, MANIFEST, temporary.name):
                 lines.write(_line(_entry(folder, name)))
         own = {"path": RUN_FILE, "size": len(run), "sha256": hashlib.sha256(run).hexdigest()}
         lines.write(_line(own))

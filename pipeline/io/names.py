@@ -8,6 +8,7 @@ import unicodedata
 
 MAX_BYTES = 255  # of one path component, on every common file system
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')  # a separator, a drive, or refused by Windows
+_PLAIN = re.compile(r"[ -~]{1,255}")  # short and printable ASCII: every set has a million such
 _ESCAPED = re.compile(r"~[0-9a-f]{16}$")  # what this module appends, so that it stays unambiguous
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 
@@ -53,11 +54,11 @@ def leaves_its_folder(name: str) -> bool:
     """Whether a relative file name such as `train/a.png` could point outside its folder, on this
     or another system, or cannot be a name at all."""
     parts = name.replace("\\", "/").split("/")
-    return bool(
-        not name
-        or ".." in parts
-        or not parts[0]  # absolute, or a share
-        or re.match(r"[A-Za-z]:", name)
-        or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
+    if not name or ".." in parts or not parts[0]:  # absolute, or a share
+        return True
+    if name[1:2] == ":" and name[0].isascii() and name[0].isalpha():  # a drive
+        return True
+    return not _PLAIN.fullmatch(name) and (
+        any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
         or any(len(part.encode()) > MAX_BYTES for part in parts)
     )

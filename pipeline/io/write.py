@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,19 @@ def open_roots() -> tuple[Path, ...]:
     return tuple(_roots)
 
 
+def adopt_roots(roots: Sequence[Path]) -> None:
+    """From now on this process writes where the one that started it may, see `open_roots`."""
+    _roots[:] = roots
+
+
 @contextmanager
-def whole_file(path: Path, root: Path | None = None, durable: bool = True) -> Iterator[Path]:
+def whole_file(path: Path, root: Path | None = None, durable: bool | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` only if the block succeeds.
 
     root: the folder that `path` must lie in, links resolved; without it, one of the output folders
-    that are open. durable: the bytes are on the disk when the block ends; inside an open output
-    folder they are only when that is finished. Raises DataError (disk full, no permission, a folder
-    in the way, outside the root) naming `path`.
+    that are open. durable: the bytes are on the disk when the block ends; by default so, but inside
+    an open output folder only when that is finished. Raises DataError (disk full, no permission, a
+    folder in the way, outside the root) naming `path`.
     """
     _refuse_outside(path, root)
     temporary = None
@@ -52,7 +57,7 @@ def whole_file(path: Path, root: Path | None = None, durable: bool = True) -> It
         temporary = Path(name)
         temporary.chmod(0o666 & ~_UMASK)  # mkstemp's own is for the owner alone
         yield temporary
-        if durable and (root is not None or not _roots):
+        if (root is not None or not _roots) if durable is None else durable:
             sync_file(temporary)
             temporary.replace(path)
             sync_file(path.parent)
@@ -72,7 +77,7 @@ def write_error(path: Path, error: OSError) -> DataError:
     return DataError(path, f"cannot be written ({reason})", "free space or choose another --output")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, durable: bool | None = None) -> None:
     """Write UTF-8 text with unix line ends, whole or not at all. Raises DataError, also for text
     that is no Unicode, as a name in another encoding is not."""
     try:
@@ -80,10 +85,12 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         reason = f"would hold text that is not Unicode ({error.object[error.start]!a})"
         raise DataError(path, reason, "rename the file or category it comes from") from error
-    write_bytes(path, data)
+    write_bytes(path, data, durable=durable)
 
 
-def write_bytes(path: Path, data: bytes, root: Path | None = None, durable: bool = True) -> None:
+def write_bytes(
+    path: Path, data: bytes, root: Path | None = None, durable: bool | None = None
+) -> None:
     """Write bytes, whole or not at all; see `whole_file`."""
     with whole_file(path, root, durable) as temporary:
         temporary.write_bytes(data)
@@ -94,14 +101,15 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as `json_text`, whole or not at all."""
-    write_text(path, json_text(value))
+def write_json(path: Path, value: Any, durable: bool | None = None) -> None:
+    """Write `value` as `json_text`, whole or not at all; see `whole_file`."""
+    write_text(path, json_text(value), durable)
 
 
-def make_folder(path: Path) -> Path:
-    """Create a folder and its parents. Raises DataError when the system refuses."""
-    _refuse_outside(path / "_", None)
+def make_folder(path: Path, root: Path | None = None) -> Path:
+    """Create a folder and its parents; `root` as in `whole_file`. Raises DataError when the system
+    refuses."""
+    _refuse_outside(path / "_", root)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,6 +160,13 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
     except OSError as error:
         raise DataError(path, f"cannot be removed ({error.strerror})", "remove it") from error
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what a killed process left of files below `folder`, see `whole_file`."""
+    if not folder.is_symlink():
+        for path in folder.rglob(".*.part"):
+            remove_tree(path)
 
 
 def _refuse_outside(path: Path, root: Path | None) -> None:

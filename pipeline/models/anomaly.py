@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry.boxes import as_boxes
-from pipeline.io.read import read_json
+from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.models import autoencoder, patchcore
 from pipeline.models.autoencoder import Autoencoder
+from pipeline.models.cards import LIMITS_OF, fitting, refuse_other_size
 from pipeline.models.patch_features import BackboneFeatures, PatchFeatures, SamFeatures
 from pipeline.models.patchcore import PatchCore
 from pipeline.models.sam_model import kept, open_sam
-from pipeline.models.sam_network import close_side
-from pipeline.models.saved import read_model
+from pipeline.models.sam_network import SAM_NAMES, close_side
+from pipeline.models.saved import CARD, TENSORS, read_model
 from pipeline.models.weights import WeightsStore
 from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
 
@@ -76,6 +77,9 @@ def image_features(
             return BackboneFeatures(name, None, "", side, device)
         weights = WeightsStore().get(name)
         return BackboneFeatures(name, weights.path, weights.sha256, side, device)
+    if name not in SAM_NAMES:
+        known = ", ".join((*_BACKBONES, *SAM_NAMES))
+        raise ConfigError(f"{name!r} is neither backbone nor SAM; known: {known}")
     sam = open_sam(name)
     encoder = sam.encoder(close_side(sam.base.name, side), device, "auto", kept(20.0))
     return SamFeatures(encoder, name, sam.base.sha256)
@@ -86,15 +90,20 @@ def open_anomaly_model(folder: Path, device: torch.device) -> AnomalyModel:
     card, state = read_model(folder)
     kind = card["kind"]
     if kind == PatchCore.kind:
+        refuse_other_size(folder / TENSORS, state, {"bank": (None, None)})
         pretrained = bool(card["weights_sha256"])
         features = image_features(card["features"], card["image_side"], device, pretrained)
         if features.card["weights_sha256"] != card["weights_sha256"]:
             raise ConfigError(f"{folder}: was fitted with other weights of {card['features']}")
-        model: AnomalyModel = patchcore.restored(card, state, features)
+        with fitting(folder / TENSORS):
+            model: AnomalyModel = patchcore.restored(card, state, features)
         return model
     if kind in ("autoencoder", "vae"):
-        return autoencoder.restored(card, state, device)
-    raise DataError(folder / "card.json", f"is of a {kind}, no anomaly model", "give another")
+        flat = autoencoder.flat_size(card["side"])
+        refuse_other_size(folder / TENSORS, state, {"mean.weight": (card["latent"], flat)})
+        with fitting(folder / TENSORS):
+            return autoencoder.restored(card, state, device)
+    raise DataError(folder / CARD, f"is of a {kind}, no anomaly model", "give another")
 
 
 def make_anomaly_model(
@@ -175,8 +184,6 @@ def open_anomaly_detector(
     folder: Path, device: torch.device, confidence: float = 0.0
 ) -> AnomalyDetector:
     """The model of a folder of `pipeline anomaly`, with its limits."""
-    try:
-        limits = Limits(**read_json(folder / LIMITS))
-    except TypeError as error:
-        raise DataError(folder / LIMITS, f"is damaged ({error})", "fit the model anew") from error
+    found = checked(LIMITS_OF, read_json(folder / LIMITS), folder / LIMITS)
+    limits = Limits(found.score, found.seed, found.edge, found.usual)
     return AnomalyDetector(open_anomaly_model(folder, device), limits, confidence)

@@ -32,6 +32,11 @@ _TOP = 0.002  # share of the pixels, the strangest, whose mean is the image's sc
 _SIZE_DIVISOR = 32
 
 
+def flat_size(side: int) -> int:
+    """How many numbers the encoder makes of a picture of a side."""
+    return int(_WIDTHS[-1] * (side // _SIZE_DIVISOR) ** 2)
+
+
 class Network(nn.Module):
     """Pictures (N, 3, S, S) in [0, 1] to their like, through `latent` numbers."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.disk_cache import DiskCache, key_of
 from pipeline.models.embedding_cache import Embedding
+from pipeline.models.graphs import EntryStore, Graph
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam_network import DecoderCore, Prompts, decode, decoder_inputs
 
@@ -26,11 +24,13 @@ _CELLS_ON_GPU = 64 * 64**2
 
 class PromptDecoder(Protocol):
     """B pictures' embeddings, each with its prompt, to four masks each: logits (B, 4, S/4, S/4)
-    and predicted IoU (B, 4). `key` names what an answer depends on but these; about `cells` cells
-    of embeddings at once are decoded quickest."""
+    and predicted IoU (B, 4). `key` names what an answer depends on but these, as an encoder's;
+    about `cells` cells of embeddings at once are decoded quickest."""
 
-    key: str
     cells: int
+
+    @property
+    def key(self) -> str: ...
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
         """embeddings: each (256, S/16, S/16) float16; prompts as `sam_network.Prompts`, on the
@@ -62,34 +62,29 @@ class OpenVinoDecoder:
 
     cells = _CELLS
 
-    def __init__(self, network: Any, key: str, cache: DiskCache) -> None:
-        """`key` names the network's weights."""
-        self.network = network.eval()
-        self.key = f"{key} openvino"
-        self._cache = cache
+    def __init__(self, network: Callable[[], Any], key: str, cache: DiskCache) -> None:
+        """`key` names the weights of the network, which is asked for at the first use."""
+        version = load_openvino().__version__
+        self._loaded, self._key = network, f"{key} openvino"
+        store = EntryStore(cache, key_of(self._key, version, "decoder"))
+        self._graph = Graph(store, lambda openvino: _traced(openvino, self._network), "f32")
+
+    @property
+    def key(self) -> str:
+        """See `PromptDecoder`. Traces the network where that was not done yet."""
+        return f"{self._key} {self._graph.sha256}"
 
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
         """See `PromptDecoder`."""
         seen = _stacked(embeddings, torch.device("cpu"))
-        told = decoder_inputs(self.network, seen, prompts)
-        answer = self._compiled([part.numpy() for part in told])
+        inputs = decoder_inputs(self._network, seen, prompts)
+        answer = self._graph.compiled([part.numpy() for part in inputs])
         return np.array(answer[0], np.float32), np.array(answer[1], np.float32)
 
     @cached_property
-    def _compiled(self) -> Any:
-        openvino = load_openvino()
-        names = ("decoder.xml", "decoder.bin")
-        keys = [key_of(self.key, openvino.__version__, name) for name in names]
-        graph, weights = (self._cache.get(key) for key in keys)
-        if graph is None or weights is None:
-            graph, weights = _traced(openvino, self.network)
-            for key, data in zip(keys, (graph, weights), strict=True):
-                self._cache.put(key, data)
-        core = openvino.Core()
-        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
-        return core.compile_model(core.read_model(graph, weights), "CPU", options)
+    def _network(self) -> Any:
+        return self._loaded().eval()
 
 
 def cells_on(device: torch.device) -> int:
@@ -106,18 +101,14 @@ def _stacked(embeddings: Sequence[Embedding], device: torch.device) -> torch.Ten
     return torch.from_numpy(np.stack(embeddings)).to(device).float()
 
 
-def _traced(openvino: Any, network: Any) -> tuple[bytes, bytes]:
-    """The decoder's graph and its weights, for any number, side and prompt."""
+def _traced(openvino: Any, network: Any) -> Any:
+    """The decoder's graph, for any number, side and prompt."""
     sample = (torch.zeros(2, 256, 8, 8), torch.zeros(1, 256, 8, 8), torch.zeros(2, 8, 256))
     shapes = [[-1, 256, -1, -1], [1, 256, -1, -1], [-1, -1, 256]]
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's tracer on what is constant here
-        graph = openvino.convert_model(
+        return openvino.convert_model(
             DecoderCore(network),
             example_input=sample,
             input=[openvino.PartialShape(shape) for shape in shapes],
         )
-    with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        path = Path(folder) / "decoder.xml"
-        openvino.save_model(graph, os.fspath(path), compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

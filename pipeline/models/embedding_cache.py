@@ -10,15 +10,28 @@ from numpy.typing import NDArray
 from pipeline.disk_cache import DiskCache
 
 _HEAD = struct.Struct("<III")  # channels, height, width
+_ENDLESS = np.uint16(0x7C00)  # the exponent of an infinity, and of what is no number
 _LEVEL = 1  # a higher one saves 1 % more and takes three times as long
 
 Embedding = NDArray[np.float16]
 
 
-def get_embedding(cache: DiskCache, key: str) -> Embedding | None:
-    """The embedding that was kept under a key, or None."""
+def get_embedding(
+    cache: DiskCache, key: str, shape: tuple[int, int, int] | None = None
+) -> Embedding | None:
+    """The embedding that was kept under a key; None where there is none, or one of another shape
+    (C, H, W) or with numbers that no network gives."""
     data = cache.get(key)
-    return None if data is None else unpack(data)
+    if data is None:
+        return None
+    try:
+        found = unpack(data)
+    except (ValueError, struct.error):
+        return None
+    if shape is not None and found.shape != shape:
+        return None
+    endless = (found.view(np.uint16) & _ENDLESS) == _ENDLESS
+    return None if endless.any() else found
 
 
 def put_embedding(cache: DiskCache, key: str, embedding: Embedding) -> None:
@@ -39,13 +52,22 @@ def pack(embedding: Embedding) -> bytes:
 
 
 def unpack(data: bytes) -> Embedding:
-    """Undo `pack`."""
+    """Undo `pack`. Raises ValueError, struct.error for what it cannot have written."""
     from zlib_ng import zlib_ng
 
     channels, height, width = _HEAD.unpack_from(data)
     body = memoryview(data)[_HEAD.size :]
     count = channels * height * width
+    if not 0 < count < len(body):
+        raise ValueError(f"{len(body)} bytes are no embedding of {count} numbers")
+    inflate = zlib_ng.decompressobj()
+    try:
+        high = inflate.decompress(body[count:], count)  # and no more, whatever it unpacks to
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub calls it an object
+        raise ValueError(str(error)) from error
+    if len(high) != count or not inflate.eof or inflate.unused_data:
+        raise ValueError(f"its high bytes are not {count}")
     planes = np.empty((count, 2), np.uint8)
     planes[:, 0] = np.frombuffer(body[:count], np.uint8)
-    planes[:, 1] = np.frombuffer(zlib_ng.decompress(body[count:]), np.uint8)
+    planes[:, 1] = np.frombuffer(high, np.uint8)
     return planes.view("<f2").reshape(channels, height, width).astype(np.float16, copy=False)

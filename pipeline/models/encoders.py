@@ -1,13 +1,14 @@
 """SAM's image encoder: by torch, by OpenVINO on a CPU, and with a cache before it.
 
-OpenVINO's graph is exported here from the named weights, once, and kept beside the embeddings.
+OpenVINO's graph is exported here from the named weights, once, and kept beside the embeddings; see
+`graphs`.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline.disk_cache import DiskCache, key_of
 from pipeline.errors import ConfigError
-from pipeline.io.write import make_folder
 from pipeline.models.embedding_cache import Embedding, get_embedding, put_embedding
+from pipeline.models.graphs import FolderStore, Graph
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.progress import say
 from pipeline.types import Image
 
 Engine = Literal["auto", "torch", "openvino"]
 STRIDE = 16  # pixels of a picture to one of its embedding
+_CHANNELS = 256  # of an embedding
 _PIXELS_ON_GPU = 8 * 1024**2  # encoded at once
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # segment-anything's Sam.pixel_mean
 _STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -33,11 +35,16 @@ _STD = np.array([58.395, 57.12, 57.375], np.float32)
 class ImageEncoder(Protocol):
     """Pictures of at most `side` pixels to embeddings (256, side / 16, side / 16) float16.
 
-    `key` names all that an embedding depends on but the pixels: weights, side, precision.
+    `key` names all that an embedding depends on but the pixels: weights, side, precision, and the
+    graph that was exported, if one was.
     """
 
-    key: str
     side: int
+
+    @property
+    def key(self) -> str:
+        """May change when a first picture is encoded, where what was kept is found damaged."""
+        ...
 
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """One embedding per picture (h, w, 3) uint8 RGB, which lies in the top left corner."""
@@ -82,47 +89,56 @@ class OpenVinoEncoder:
     """The encoder compiled for this CPU, in bfloat16 where the CPU has it. An `ImageEncoder`."""
 
     def __init__(
-        self, network: torch.nn.Module, key: str, side: int, folder: Path, precision: str = "auto"
+        self,
+        network: Callable[[], torch.nn.Module],
+        key: str,
+        side: int,
+        folder: Path,
+        precision: str = "auto",
     ) -> None:
-        """Export the network, or take up an earlier export from `folder`.
+        """`key` names the weights. `network` is asked for only where `folder` holds no export.
 
         precision: bf16, f32 or auto. Raises ConfigError where OpenVINO is not installed.
         """
-        openvino = load_openvino()
-        core = openvino.Core()
-        if precision == "auto":
-            able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            precision = "bf16" if able else "f32"
         self.side = side
-        self.key = f"{key} {side} openvino {precision}"
-        path = folder / f"{key_of(key, str(side), openvino.__version__)[:32]}.xml"
-        if not path.exists():
-            _export(openvino, network, side, path)
-        options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
-        self._compiled = core.compile_model(str(path), "CPU", options)
+        self._key, self._precision = key, precision
+        self._network, self._folder = network, folder
+        self._openvino = load_openvino()
+
+    @property
+    def key(self) -> str:
+        """See `ImageEncoder`. Exports the network where that was not done yet."""
+        return f"{self._key} {self.side} openvino {self._chosen} {self._graph.sha256}"
 
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """See `ImageEncoder`."""
+        if not pictures:
+            return []
+        compiled = self._graph.compiled
         return [
-            np.asarray(self._compiled(normalised(p, self.side)[None])[0][0], np.float16)
-            for p in pictures
+            np.asarray(compiled(normalised(p, self.side)[None])[0][0], np.float16) for p in pictures
         ]
 
+    @cached_property
+    def _chosen(self) -> str:
+        if self._precision != "auto":
+            return self._precision
+        able = self._openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "bf16" if "BF16" in able else "f32"
 
-def _export(openvino: Any, network: torch.nn.Module, side: int, path: Path) -> None:
-    """Trace the network and write its graph; a killed export leaves nothing that would be read."""
-    say(f"exporting the image encoder for this CPU, once ({side} px)")
-    make_folder(path.parent)
-    sample = torch.zeros(1, 3, side, side)
-    shape = [tuple(sample.shape)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer on what is constant here
-        graph = openvino.convert_model(network.eval(), example_input=sample, input=shape)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.xml")
-    openvino.save_model(graph, str(temporary), compress_to_fp16=False)
-    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    temporary.replace(path)  # last: its presence says that the weights are there
+    @cached_property
+    def _graph(self) -> Graph:
+        name = key_of(self._key, str(self.side), self._openvino.__version__)[:32]
+        return Graph(FolderStore(self._folder, name), self._traced, self._chosen)
+
+    def _traced(self, openvino: Any) -> Any:
+        say(f"exporting the image encoder for this CPU, once ({self.side} px)")
+        sample = torch.zeros(1, 3, self.side, self.side)
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch's tracer on what is constant here
+            return openvino.convert_model(
+                self._network().eval(), example_input=sample, input=[tuple(sample.shape)]
+            )
 
 
 class CachedEncoder:
@@ -131,18 +147,26 @@ class CachedEncoder:
     def __init__(self, encoder: ImageEncoder, cache: DiskCache) -> None:
         self._encoder = encoder
         self._cache = cache
-        self.key = encoder.key
         self.side = encoder.side
+
+    @property
+    def key(self) -> str:
+        """See `ImageEncoder`."""
+        return self._encoder.key
 
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """See `ImageEncoder`."""
-        keys = [key_of(self.key, str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
-        found = [get_embedding(self._cache, key) for key in keys]
+        if self._cache.limit <= 0:
+            return self._encoder.encode(pictures)
+        asked = [key_of(str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
+        shape = (_CHANNELS, self.side // STRIDE, self.side // STRIDE)
+        known_as = self.key
+        found = [get_embedding(self._cache, key_of(known_as, each), shape) for each in asked]
         new = [index for index, embedding in enumerate(found) if embedding is None]
-        for index, embedding in zip(
-            new, self._encoder.encode([pictures[i] for i in new]), strict=True
-        ):
-            put_embedding(self._cache, keys[index], embedding)
+        made = self._encoder.encode([pictures[index] for index in new]) if new else []
+        made_by = self.key
+        for index, embedding in zip(new, made, strict=True):
+            put_embedding(self._cache, key_of(made_by, asked[index]), embedding)
             found[index] = embedding
         return [embedding for embedding in found if embedding is not None]
 

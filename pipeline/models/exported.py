@@ -17,11 +17,12 @@ from pipeline.errors import ConfigError
 from pipeline.models.anomaly import open_anomaly_model
 from pipeline.models.autoencoder import Autoencoder, Network
 from pipeline.models.backbones import MEAN, STD
+from pipeline.models.cards import fitting
 from pipeline.models.classifier import ImageClassifier, restored
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.patch_features import BackboneFeatures
 from pipeline.models.patchcore import PatchCore
-from pipeline.models.saved import read_model
+from pipeline.models.saved import TENSORS, read_model
 from pipeline.models.yolo_world import RUN_CARD, WorldDetector, load_run
 
 Format = Literal["onnx", "openvino"]
@@ -111,11 +112,12 @@ def graph_of(folder: Path) -> tuple[nn.Module, int, dict[str, Any]]:
     Raises ConfigError for models that no single graph holds, DataError, WeightsError.
     """
     cpu = torch.device("cpu")
-    if (folder / RUN_CARD).is_file():
+    if (folder / RUN_CARD).exists():
         return _detector_graph(load_run(folder, device="cpu"))
     card, state = read_model(folder)
     if card["kind"] == "classifier":
-        classifier: ImageClassifier = restored(card, state, cpu)
+        with fitting(folder / TENSORS):
+            classifier: ImageClassifier = restored(card, state, cpu)
         parts = (classifier.backbone.trunk, classifier.backbone.head, nn.Softmax(dim=1))
         told = {"output": "probabilities", "categories": list(classifier.categories)}
         return _Normalised(nn.Sequential(*parts)), classifier.image_side, told

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from pipeline.errors import ConfigError
-from pipeline.io.read import read_json
+from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.models.anomaly import LIMITS, AnomalyDetector, open_anomaly_detector
+from pipeline.models.cards import fitting, read_model_card, refuse_other_size
 from pipeline.models.classifier import restored
 from pipeline.models.devices import torch_device
 from pipeline.models.retrieval import load_retrieval
-from pipeline.models.saved import CARD, read_model
+from pipeline.models.saved import CARD, TENSORS, read_model
 from pipeline.models.weights import WeightsStore
 from pipeline.models.yolo_world import RUN_CARD, load_run
 from pipeline.types import Classifier, Detector
@@ -26,17 +28,17 @@ def open_detector(
     confidence: boxes with a lower score are left out; None leaves it to the model. Raises
     ConfigError for a folder that holds neither, WeightsError for files that were changed.
     """
-    if (folder / RUN_CARD).is_file():
+    if (folder / RUN_CARD).exists():
         return load_run(folder, confidence, device, max_boxes)
-    if (folder / LIMITS).is_file():
+    if (folder / LIMITS).exists():
         return open_anomaly_detector(folder, torch_device(device), confidence or 0.0)
     raise ConfigError(f"{folder}: holds no detector; give a folder of finetune-yolo or anomaly")
 
 
 def open_model(folder: Path, device: str = "auto") -> Detector | Classifier:
     """Any model that names what is on an image. Raises as `open_detector`."""
-    kind = read_json(folder / CARD).get("kind") if (folder / CARD).is_file() else None
-    if kind in ("classifier", "rac"):
+    card = folder / CARD
+    if card.exists() and read_model_card(card)["kind"] in ("classifier", "rac"):
         return load_classifier(folder, torch_device(device))
     return open_detector(folder, device)
 
@@ -45,10 +47,26 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     """The classifier that `classify` wrote, with its retrieval module if it has one. Raises
     DataError, WeightsError."""
     card, state = read_model(folder)
-    base = restored(card, state, device)
-    if card["kind"] == "rac":
-        return load_retrieval(card, state, base, WeightsStore())
-    return base
+    if card["kind"] not in ("classifier", "rac"):
+        raise DataError(folder / CARD, f"is of a {card['kind']}, no classifier", "give another")
+    with fitting(folder / TENSORS):
+        base = restored(card, state, device)
+        if card["kind"] == "classifier":
+            return base
+        _refuse_other_memory(folder / TENSORS, state, len(base.categories))
+        found = load_retrieval(card, state, base, WeightsStore())
+        found.classify([np.zeros((card["image_side"], card["image_side"], 3), np.uint8)])
+        return found
+
+
+def _refuse_other_memory(path: Path, state: Mapping[str, torch.Tensor], categories: int) -> None:
+    """Raise WeightsError unless a memory has a label of a category for each of its vectors."""
+    refuse_other_size(path, state, {"memory.vectors": (None, None)})
+    shapes = {"memory.labels": (len(state["memory.vectors"]),)}
+    refuse_other_size(path, state, {**shapes, "retrieval.weight": (categories, None)})
+    labels = state["memory.labels"]
+    if labels.dtype != torch.int64 or labels.min() < 0 or labels.max() >= categories:
+        raise WeightsError(f"{path}: has labels that are no categories; train the model again")
 
 
 def heat_of(model: Detector | Classifier) -> AnomalyDetector | None:

@@ -22,6 +22,7 @@ from pipeline.disk_cache import key_of
 from pipeline.errors import WeightsError
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file
+from pipeline.models.cards import MemoryCard, fitting, read_tensors, refuse_other_size
 from pipeline.models.neighbours import MemoryBank, Vectors
 from pipeline.models.patch_features import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.weights import WeightsStore
@@ -98,7 +99,13 @@ class PatchMemory:
     def _grid(self, image: Image) -> NDArray[np.float32]:
         """The patches (rows, columns, D) of an image, kept for its other boxes."""
         if self._last is None or self._last[0] is not image:
-            self._last = (image, self.features.patches(image).numpy())
+            grid = self.features.patches(image).numpy()
+            if grid.shape[2] != self.seen.inside.shape[1]:
+                name = self.features.card["features"]
+                raise WeightsError(
+                    f"the memory of masks does not hold patches of {name}; tune again"
+                )
+            self._last = (image, grid)
         return self._last[1]
 
     def on(self, device: torch.device) -> PatchMemory:
@@ -153,20 +160,19 @@ def join(seen: Sequence[Seen]) -> Seen:
     return Seen(np.concatenate(inside), np.concatenate(outside))
 
 
-def read_memory(path: Path, card: dict[str, Any], store: WeightsStore) -> PatchMemory:
+def read_memory(path: Path, card: MemoryCard, store: WeightsStore) -> PatchMemory:
     """What `PatchMemory.write` wrote. Raises WeightsError for a file or a backbone that is not
     the one that the card names."""
-    from safetensors.numpy import load_file
-
-    weights = store.get(card["features"])
-    if weights.sha256 != card["weights_sha256"]:
-        raise WeightsError(f"{path}: was seen by other weights of {card['features']}; tune anew")
-    if not path.is_file() or sha256_of(path) != card["sha256"]:
-        raise WeightsError(f"{path}: is not what the card names; tune anew")
-    kept = {name: rows.astype(np.float32) for name, rows in load_file(path).items()}
-    shape = (card["features"], weights.path, weights.sha256, card["image_side"])
-    features = DeferredFeatures(*shape)
-    return PatchMemory(features, Seen(kept["inside"], kept["outside"]), card["weight"])
+    weights = store.get(card.features)
+    if weights.sha256 != card.weights_sha256:
+        raise WeightsError(f"{path}: was seen by other weights of {card.features}; tune again")
+    kept = read_tensors(path, card.sha256, "the card")
+    refuse_other_size(path, kept, {"inside": (None, None)})
+    refuse_other_size(path, kept, {"outside": (None, kept["inside"].shape[1])})
+    with fitting(path):
+        inside, outside = (kept[name].float().numpy() for name in ("inside", "outside"))
+        features = DeferredFeatures(card.features, weights.path, weights.sha256, card.image_side)
+        return PatchMemory(features, Seen(inside, outside), card.weight)
 
 
 def _drawn(seen: Seen, most: int, seed: int) -> Seen:

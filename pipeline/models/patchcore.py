@@ -78,6 +78,8 @@ class PatchCore:
             raise ConfigError("PatchCore was not fitted")
         grid = self.features.patches(image)
         rows, columns, size = grid.shape
+        if size != self.bank.vectors.shape[1]:
+            raise ConfigError(f"PatchCore's bank is not of patches of {size} numbers; fit it again")
         patches = grid.reshape(-1, size).numpy()
         distances, nearest = self.bank.search(patches)
         heat = distances[:, 0].reshape(rows, columns)

@@ -81,14 +81,22 @@ class SamSegmenter:
     ) -> None:
         """`whole` encodes images, `close` windows. `memory` adds to SAM's logits what known masks
         say of a pixel. The segmenter's own `key` names all that an answer depends on but image and
-        prompts."""
+        prompts; it may change as an encoder's."""
         keep_freed_memory()
         self.decoder = decoder
         self.whole, self.close = whole, close
         self.looks = looks or Looks()
         self.memory = memory
-        remembered = memory.key if memory else None
-        self.key = f"{decoder.key} {whole.key} {close.key} {self.looks} {remembered}"
+
+    @property
+    def key(self) -> str:
+        """What an answer was made by. An encoder that the looks never ask has no part in it, for
+        its key may cost an export."""
+        near = self.looks.zoom_below  # no box is longer than its image
+        whole = self.whole.key if near <= 1 else None
+        close = self.close.key if near > 0 else None
+        remembered = self.memory.key if self.memory else None
+        return f"{self.decoder.key} {whole} {close} {self.looks} {remembered}"
 
     def segment(self, image: Image, boxes: Boxes, heatmap: Logits | None = None) -> Masks:
         """One mask per box, in order, with the figures of `quality.measures`, each in [0, 1].

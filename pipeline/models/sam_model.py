@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.disk_cache import DiskCache, cache_folder
+from pipeline.disk_cache import DiskCache
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes
-from pipeline.io.read import read_json, sha256_of
+from pipeline.io.cache_root import cache_root
+from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
+from pipeline.models.cards import SAM as SAM_CARD
+from pipeline.models.cards import fitting, read_tensors
 from pipeline.models.decoders import (
     Answer,
     OpenVinoDecoder,
@@ -94,14 +97,17 @@ class SamModel:
         key = self.base.sha256 + (self.delta_sha256 if self.adapted else "")
         chosen = choose_engine(engine, device)
 
-        def make() -> ImageEncoder:
-            network = build_encoder(self.base.name, side, self.network.state_dict())
-            if chosen == "openvino":
-                return OpenVinoEncoder(network, key, side, cache_folder() / "graphs")
-            return TorchEncoder(network, key, side, device)
+        def network() -> torch.nn.Module:
+            return build_encoder(self.base.name, side, self.network.state_dict())
 
+        def make() -> ImageEncoder:
+            return TorchEncoder(network(), key, side, device)
+
+        if chosen == "openvino":
+            folder = cache_root() / "graphs"
+            return CachedEncoder(OpenVinoEncoder(network, key, side, folder), cache)
         return CachedEncoder(
-            _DeferredEncoder(f"{key} {side} {chosen} {device.type}", side, make), cache
+            _DeferredEncoder(f"{key} {side} torch {device.type}", side, make), cache
         )
 
     def segmenter(
@@ -117,12 +123,12 @@ class SamModel:
         weights, by = f"{self.base.sha256} {self.delta_sha256}", choose_engine(engine, device)
 
         def make() -> PromptDecoder:
-            if by == "openvino":
-                return OpenVinoDecoder(self.network, weights, cache)
             return TorchDecoder(self.network, weights, device)
 
         return SamSegmenter(
-            _DeferredDecoder(f"{weights} {by}", cells_on(device), make),
+            OpenVinoDecoder(self.load, weights, cache)
+            if by == "openvino"
+            else _DeferredDecoder(f"{weights} torch", cells_on(device), make),
             self.encoder(SIDE, device, engine, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, engine, cache),
             chosen,
@@ -154,7 +160,7 @@ class Cutter(NamedTuple):
 
 def kept(gigabytes: float) -> DiskCache:
     """The user's cache, of at most so many gigabytes (0: nothing is kept)."""
-    return DiskCache(cache_folder() / "kept", int(gigabytes * _GIGABYTE))
+    return DiskCache(cache_root() / "kept", int(gigabytes * _GIGABYTE))
 
 
 class _DeferredDecoder:
@@ -201,7 +207,7 @@ def open_sam(name: str, store: WeightsStore | None = None) -> SamModel:
     folder = Path(name)
     if not folder.is_dir():
         return _published(weights.get(name))
-    if not (folder / CARD).is_file():
+    if not (folder / CARD).exists():
         raise DataError(folder, f"holds no {CARD}", "give the folder that finetune-sam wrote")
     return read_sam(folder, weights)
 
@@ -237,39 +243,33 @@ def open_cutter(
         used[seen_by] = sha256
     chosen = replace(sam.looks, **looks)
     segmenter = sam.segmenter(device, engine, cache_gb, chosen)
-    cached = CachedSegmenter(segmenter, kept(cache_gb), segmenter.key)
+    cached = CachedSegmenter(segmenter, kept(cache_gb), lambda: segmenter.key)
     return Cutter(cached, sam.calibration if chosen == sam.looks else None, sam.name, used)
 
 
 def read_sam(folder: Path, store: WeightsStore) -> SamModel:
     """The SAM of a finetune-sam folder: its base, with what was learned added."""
-    from safetensors.torch import load_file
-
-    card = read_json(folder / CARD)
-    try:
-        base = store.fetch(card["base"]["name"])
-        wanted, learned = card["base"]["sha256"], card["delta_sha256"]
-        looks = Looks(**{**card["looks"], "zooms": tuple(card["looks"]["zooms"])})
-        raw = card["calibration"]
-        calibration = Calibration.from_json(raw) if raw else None
-        remembered = card.get("memory")
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(folder / CARD, f"is damaged ({error!r})", "tune anew") from error
-    if base.sha256 != wanted:
-        raise WeightsError(f"{folder}: was learned on {wanted[:16]}..., not {base.sha256[:16]}...")
-    if not (folder / DELTA).is_file() or sha256_of(folder / DELTA) != learned:
-        raise WeightsError(f"{folder / DELTA}: is not what {CARD} names; tune anew")
-    delta = load_file(folder / DELTA)
+    card = checked(SAM_CARD, read_json(folder / CARD), folder / CARD)
+    base = store.fetch(card.base.name)
+    if base.sha256 != card.base.sha256:
+        wanted = card.base.sha256[:16]
+        raise WeightsError(f"{folder}: was learned on {wanted}..., not {base.sha256[:16]}...")
+    refuse_other_weights(base)
+    delta = read_tensors(folder / DELTA, card.delta_sha256, CARD)
     adapted = any(key.startswith("image_encoder.") for key in delta)
 
     @once
     def load() -> Any:
         network = load_sam(base)
-        add_delta(network, delta)
+        with fitting(folder / DELTA):
+            add_delta(network, delta)
         return network
 
+    raw, remembered = card.calibration, card.memory
+    calibration = Calibration.from_json(raw.model_dump()) if raw else None
     memory = read_memory(folder / MEMORY, remembered, store) if remembered else None
-    return SamModel(base, load, looks, calibration, memory, learned, adapted)
+    looks = Looks(**{name: getattr(card.looks, name) for name in vars(Looks())})
+    return SamModel(base, load, looks, calibration, memory, card.delta_sha256, adapted)
 
 
 def write_sam(

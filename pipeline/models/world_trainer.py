@@ -1,30 +1,53 @@
 """Fine-tuning of YOLO-World: ultralytics' trainer, with text embeddings of our own.
 
 Stock training asks CLIP for embeddings in two places, and CLIP asks the network. Both are replaced
-here: each category keeps the vector from the run's file. Importing this module imports ultralytics.
+here: each category keeps the vector from the run's file. Label caches, which ultralytics unpickles,
+are neither read nor written. Importing this module imports ultralytics.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.models.yolo_world import embeddings_file, speak
-from pipeline.progress import is_quiet
+from pipeline.progress import Bar, set_quiet
 
 ultralytics_offline.load()
 
+from ultralytics.data import dataset as stock_data  # noqa: E402
+from ultralytics.engine import trainer as stock_engine  # noqa: E402
 from ultralytics.models.yolo.world import train as stock  # noqa: E402
+from ultralytics.utils.torch_utils import strip_optimizer  # noqa: E402
+
+_NOT_FROM_TEXT = ("Lambda", "BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D")
+_LAST_EPOCH = "final.pt"  # the last epoch's checkpoint, until all that comes after it is done
+
+
+def _no_cache(path: Path) -> None:
+    raise FileNotFoundError(path)
+
+
+def _not_saved(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
+    del prefix, path
+    x["version"] = version  # the caller takes it off again
+
+
+def _keep(*_: object, **__: object) -> dict[str, Any]:
+    return {}
+
+
+stock_data.load_dataset_cache_file = _no_cache  # type: ignore[attr-defined, assignment]
+stock_data.save_dataset_cache_file = _not_saved  # type: ignore[attr-defined]
+# `_finish` strips, when nothing is left to do
+stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
 
 
 class DefectTrainer(stock.WorldTrainer):
@@ -44,6 +67,31 @@ class DefectTrainer(stock.WorldTrainer):
         if self.args.single_cls:
             data["names"] = dict(enumerate(self.embeddings().categories))
         return data
+
+    def check_resume(self, overrides: Mapping[str, Any]) -> None:
+        """Go on from `resume` with the settings of this call; the stock method takes those that
+        the checkpoint holds, paths to write to among them."""
+        del overrides
+        self.resume = bool(self.args.resume)
+        if self.resume:
+            self.args.model = self.args.resume
+
+    def save_model(self) -> Any:
+        """Write the checkpoints, each whole or not at all, the best first: a kill in between
+        repeats an epoch and loses none. The last epoch is kept beside until `_finish`, so that a
+        kill during the closing validation repeats that too."""
+        last, best = self.last, self.best
+        final = last.with_name(_LAST_EPOCH) if self.stop else last
+        parts = {best.with_name("best.part"): best, last.with_name("last.part"): final}
+        self.best, self.last = parts
+        try:
+            saved = super().save_model()  # type: ignore[no-untyped-call]
+        finally:
+            self.last, self.best = last, best
+        for part, target in parts.items():
+            if part.exists():
+                part.replace(target)
+        return saved
 
     def generate_text_embeddings(
         self, texts: list[str], batch: int, cache_dir: Path
@@ -85,19 +133,15 @@ class _Bar:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
             torch.set_num_threads(os.cpu_count() or 1)
         batches = len(trainer.train_loader)
-        self.bar = tqdm(
-            total=trainer.epochs * batches,
-            initial=trainer.start_epoch * batches,
-            desc="fine-tune, batches",
-            disable=is_quiet() or int(os.environ.get("RANK", "0")) > 0,  # one bar for all GPUs
-            mininterval=0.1 if sys.stderr.isatty() else 10.0,
-            file=sys.stderr,
-        )
+        if int(os.environ.get("RANK", "0")) > 0:
+            set_quiet(True)  # one bar for all GPUs
+        total, done = trainer.epochs * batches, trainer.start_epoch * batches
+        self.bar = Bar("fine-tune, batches", total, done)
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        self.bar.update()
         loss = sum(float(value) for value in trainer.tloss.values())
-        self.bar.set_postfix_str(f"loss {loss:.2f}, best AP50 {self.best:.3f}", refresh=False)
+        self.bar.note(f"loss {loss:.2f}, best AP50 {self.best:.3f}")
+        self.bar.update()
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         self.best = max(self.best, float(trainer.metrics.get("metrics/mAP50(B)", 0.0)))
@@ -118,39 +162,74 @@ def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]
     transform that albumentations does not have.
     """
     overrides = dict(settings)
-    if not overrides.get("resume"):
-        overrides["augmentations"] = [_transform(entry) for entry in augmentations]
+    overrides["augmentations"] = [_transform(entry) for entry in augmentations]
     trainer = DefectTrainer(overrides=overrides)
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
+    _finish(trainer.last, trainer.best)
     return Path(trainer.save_dir)
 
 
-def is_finished(last: Path) -> bool:
-    """Whether a `last.pt` is of a training that came to its end (ultralytics then strips it).
+def _finish(last: Path, best: Path) -> None:
+    """Strip both checkpoints to what a detector needs. A stripped `last` says that the training
+    came to its end, so it appears after all else. Raises WeightsError for a damaged one."""
+    final = last.with_name(_LAST_EPOCH)
+    part, rows = _stripped(final if final.is_file() else last)
+    if best.is_file():
+        _stripped(best, {"train_results": rows})[0].replace(best)
+    part.replace(last)
+    final.unlink(missing_ok=True)
 
-    Raises WeightsError for a file that was damaged, as by a kill while it was written.
+
+def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tuple[Path, Any]:
+    """A stripped copy of a checkpoint, and the log of the training that it holds."""
+    part = checkpoint.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    kept = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
+    if not part.is_file():
+        raise _damaged(checkpoint)
+    return part, kept.get("train_results")
+
+
+def epochs_done(last: Path, epochs: int) -> int | None:
+    """How many of its `epochs` a `last.pt` has behind it; None for a training that came to its end
+    (its checkpoint is stripped).
+
+    Raises WeightsError for a file that is damaged, or that no such training wrote.
     """
     from ultralytics.nn.tasks import torch_safe_load
 
     try:
-        checkpoint, _ = torch_safe_load(str(last))
-    except (TypeError, RuntimeError, OSError) as error:
-        raise WeightsError(
-            f"{last}: is damaged, training cannot go on from it; start anew with --overwrite"
-        ) from error
-    return bool(np.equal(checkpoint.get("epoch", -1), -1))
+        checkpoint, _ = torch_safe_load(str(last), safe_only=True)
+        epoch = int(checkpoint["epoch"])
+        whole = hasattr(checkpoint["model" if epoch == -1 else "ema"], "state_dict")
+    except Exception as error:  # whatever a damaged pickle leads to
+        raise _damaged(last) from error
+    if not whole or not -1 <= epoch < epochs - 1:
+        raise _damaged(last)
+    return None if epoch == -1 else epoch + 1
+
+
+def _damaged(last: Path) -> WeightsError:
+    return WeightsError(
+        f"{last}: is damaged, training cannot go on from it; start from the beginning with "
+        "--overwrite"
+    )
 
 
 def _transform(entry: Mapping[str, Any]) -> Any:
+    """A transform by its name, and by nothing else that albumentations' module happens to hold:
+    it has loaders of files and of code beside them."""
     import albumentations
 
     arguments = dict(entry)
     name = arguments.pop("name")
     kind = getattr(albumentations, str(name), None)
-    if kind is None:
-        raise ConfigError(f"augmentations: albumentations has no {name!r}")
+    if not isinstance(kind, type) or not issubclass(kind, albumentations.BasicTransform):
+        raise ConfigError(f"augmentations: albumentations has no transform {name!r}")
+    if name in _NOT_FROM_TEXT:
+        raise ConfigError(f"augmentations: {name} cannot be described in a configuration")
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:

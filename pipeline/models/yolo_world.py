@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.geometry.boxes import as_boxes
-from pipeline.io.read import read_json, sha256_of
+from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
+from pipeline.models.cards import DETECTOR, fitting, named_file
 from pipeline.models.devices import choose_device
 from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
@@ -52,14 +53,17 @@ class WorldDetector:
             "verbose": False,
             "save": False,
         }
+        self._weights = weights
         self._model = load_world(weights)
-        speak(self._model.model, embeddings)
+        with fitting(weights, "is not a YOLO-World checkpoint"):
+            speak(self._model.model, embeddings)
 
     def detect(self, image: Image) -> Detections:
         """Boxes with labels and scores, best first."""
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         threads = torch.get_num_threads()
-        found = self._model.predict(bgr, **self._settings)[0].boxes
+        with fitting(self._weights, "cannot be run"):
+            found = self._model.predict(bgr, **self._settings)[0].boxes
         torch.set_num_threads(threads)  # ultralytics leaves one core less to whoever comes next
         return Detections(
             as_boxes(found.xyxy.cpu().numpy()),
@@ -80,10 +84,10 @@ def load_world(weights: Path) -> Any:
     ultralytics = ultralytics_offline.load()
     if not weights.is_file():  # ultralytics would ask the network for it
         raise WeightsError(f"{weights}: no such file; run finetune-yolo or weights fetch")
-    try:
+    if weights.suffix != ".pt":  # of another kind ultralytics would build or run a network
+        raise WeightsError(f"{weights}: is not a YOLO checkpoint; give a .pt file")
+    with fitting(weights, "is not a YOLO checkpoint"):
         model = ultralytics.YOLO(str(weights), task="detect")
-    except (TypeError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{weights}: is not a YOLO checkpoint ({error})") from error
     if not hasattr(model.model, "txt_feats"):
         raise WeightsError(f"{weights}: is a YOLO, but not a YOLO-World checkpoint")
     return model
@@ -91,8 +95,9 @@ def load_world(weights: Path) -> Any:
 
 def reference_embeddings(weights: Path) -> NDArray[np.float32]:
     """(M, 512) text embeddings that a checkpoint was saved with: COCO's names, spoken by CLIP."""
-    vectors = load_world(weights).model.txt_feats[0].float().numpy()
-    return np.asarray(vectors, dtype=np.float32)
+    model = load_world(weights).model
+    with fitting(weights, "is not a YOLO-World checkpoint"):
+        return np.asarray(model.txt_feats[0].float().numpy(), dtype=np.float32)
 
 
 def speak(network: Any, embeddings: TextEmbeddings) -> None:
@@ -123,16 +128,17 @@ def load_run(
 
     Raises ConfigError for another folder, WeightsError when the checkpoint was changed.
     """
-    if not (run / RUN_CARD).is_file():
+    if not (run / RUN_CARD).exists():
         raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
-    card = read_json(run / RUN_CARD)
-    if sha256_of(run / card["checkpoint"]) != card["sha256"]:
-        raise WeightsError(f"{run / card['checkpoint']}: is not the file that {RUN_CARD} names")
+    card = checked(DETECTOR, read_json(run / RUN_CARD), run / RUN_CARD)
+    checkpoint = named_file(run, card.checkpoint, RUN_CARD)
+    if sha256_of(checkpoint) != card.sha256:
+        raise WeightsError(f"{checkpoint}: is not the file that {RUN_CARD} names")
     return WorldDetector(
-        run / card["checkpoint"],
+        checkpoint,
         TextEmbeddings.load(embeddings_file(run)),
-        image_side=int(card["image_side"]),
-        confidence=card["confidence"] if confidence is None else confidence,
+        image_side=card.image_side,
+        confidence=card.confidence if confidence is None else confidence,
         device=device,
         max_boxes=max_boxes,
     )

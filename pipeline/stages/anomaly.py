@@ -14,6 +14,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.io.manifest import WORK
 from pipeline.io.read import read_json
 from pipeline.io.write import write_json
 from pipeline.journal import Journal
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
-_HALFWAY, _JOURNAL = "halfway.pt", "scored.txt"
+_CHECKPOINT, _JOURNAL = f"{WORK}/checkpoint.pt", f"{WORK}/scored.txt"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Maps:
 
 
 def anomaly(
-    data: Path, output: Path, config: AnomalyConfig, device: str, keep_going: bool = False
+    data: Path,
+    output: Path,
+    config: AnomalyConfig,
+    device: str,
+    keep_going: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Fit a model on a product's good images, say from them what is normal, and test it.
 
@@ -69,7 +75,9 @@ def anomaly(
         raise DataError(data, "has no good image to learn from", "fill train/good")
     seed_all(config.seed)
     chosen = torch_device(device)
-    with record.resumable_folder(output) as folder:
+    with record.resumable_folder(output, overwrite) as folder:
+        if done := record.finished(folder):
+            return done
         limits = _limits(learned, config, chosen, folder, faults)
         model = _fitted(learned, config, chosen, folder, faults)
         limits.save(folder)
@@ -87,7 +95,6 @@ def anomaly(
             **_figures(tested, scores, limits, config, folder),
             "faults": [str(error) for error in faults.found],
         }
-        (folder / _JOURNAL).unlink()
         record.write(folder, summary)
     return summary
 
@@ -130,7 +137,7 @@ def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> Ano
         options: dict[str, Any] = {"share": config.share, "neighbours": config.neighbours}
     else:
         options = {"error": config.error, "side": config.picture_side}
-        options |= {"latent": config.latent, "steps": config.steps, "halfway": folder / _HALFWAY}
+        options |= {"latent": config.latent, "steps": config.steps, "halfway": folder / _CHECKPOINT}
     return make_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
 
 
@@ -157,8 +164,9 @@ def _limits(
                 model = _new_model(config, device, folder)
                 title = f"left out {fold + 1} of {count}"
                 model.fit(_images(rest, faults, f"learn, {title}"))
-                write_json(path, list(_normal(model, _images(left, faults, title))))
-                (folder / _HALFWAY).unlink(missing_ok=True)
+                rows_of_fold = list(_normal(model, _images(left, faults, title)))
+                write_json(path, rows_of_fold, durable=True)
+                (folder / _CHECKPOINT).unlink(missing_ok=True)
             rows += read_json(path)
     if not rows:
         say("too few good images to leave any out: limits are those of images it has learned from")
@@ -196,7 +204,7 @@ def _fitted(
         model = _new_model(config, device, folder)
         model.fit(_images(learned, faults, "learn from good images"))
         model.save(folder)
-        (folder / _HALFWAY).unlink(missing_ok=True)
+        (folder / _CHECKPOINT).unlink(missing_ok=True)
     return open_anomaly_model(folder, device)
 
 

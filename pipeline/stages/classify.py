@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config import ClassifyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.images import Image, read_image
+from pipeline.io.manifest import WORK
 from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
 from pipeline.pictures.plots import confusion
@@ -21,11 +22,16 @@ from pipeline.run_record import RunRecord
 from pipeline.splits import split
 from pipeline.types import GOOD, ImageRecord
 
-_HALFWAY = "halfway.pt"
+_CHECKPOINT = f"{WORK}/checkpoint.pt"
 
 
 def classify(
-    data: Path, output: Path, config: ClassifyConfig, device: str, keep_going: bool = False
+    data: Path,
+    output: Path,
+    config: ClassifyConfig,
+    device: str,
+    keep_going: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the classifier on an MVTec product and test it on images it has not seen.
 
@@ -47,8 +53,10 @@ def classify(
     if recipe.text:
         say(f"the retrieval module reads by {recipe.text.name}")
     listed = len(faults.found)
-    with record.resumable_folder(output) as folder:
-        recipe.lesson = replace(recipe.lesson, halfway=folder / _HALFWAY)
+    with record.resumable_folder(output, overwrite) as folder:
+        if done := record.finished(folder):
+            return done
+        recipe.lesson = replace(recipe.lesson, halfway=folder / _CHECKPOINT)
         judge, history = recipe.trained(_examples(train, categories, faults, "features"))
         trained_on = len(train) - (len(faults.found) - listed)
         answers = [
@@ -71,7 +79,6 @@ def classify(
             "training_loss": [round(epoch.loss, 4) for epoch in history],
             "faults": [str(error) for error in faults.found],
         }
-        (folder / _HALFWAY).unlink(missing_ok=True)
         record.write(folder, summary)
     return summary
 

@@ -7,7 +7,7 @@ and figures, which are written as they come. So memory does not grow with the pi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.formats.sources import read_sources
 from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image
 from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, split
+from pipeline.io.names import safe_component
 from pipeline.io.write import write_text
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.progress import track
@@ -95,10 +96,12 @@ def convert_masks(
     engine: Engine = "local",
     workers: int = 0,
     images: Path | None = None,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Convert MVTec products, or COCO sets with masks, into `output`; see annotations/README.md for
-    what lies where. images: the folder of the COCO files' images. COCO images that all have a part,
-    or lie in a folder of its name, keep it.
+    what lies where. images: the folder of the COCO files' images. allow_outside: images may lie, or
+    lead, outside it and the products. COCO images that all have a part, or lie in a folder of its
+    name, keep it.
 
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
@@ -106,7 +109,7 @@ def convert_masks(
     reads = [*products, images, config.split]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
-    dataset = read_sources(products, faults, images)
+    dataset = read_sources(products, faults, images, allow_outside)
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _parted(dataset, config)
@@ -114,9 +117,11 @@ def convert_masks(
     with record.whole_folder(output) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
         losses = Losses()
-        with fidelity_report(folder) as report:
-            items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
-            done = run_over(work, items, engine, workers)
+        items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
+        with (
+            fidelity_report(folder) as report,
+            closing(run_over(work, items, engine, workers)) as done,
+        ):
             converted = _written(dataset, track(done, "convert", len(dataset.records)), faults,
                                  losses, report, folder, config)  # fmt: skip
         _write_lists(folder, converted, config)
@@ -219,7 +224,9 @@ def _parted(dataset: Dataset, config: ConvertConfig) -> Dataset:
         train = 1 - config.val - config.test
         shares = {"train": train, "test": config.test, "val": config.val}
         parted = split_parts(dataset, shares, config.seed)
-    named = (replace(r, file_name=f"{r.part}/{r.file_name}") for r in parted.records)
+    named = (
+        replace(r, file_name=f"{safe_component(r.part)}/{r.file_name}") for r in parted.records
+    )
     return replace(parted, records=tuple(named))
 
 
@@ -252,7 +259,7 @@ def _coco_files(
     record: ImageRecord, fold_of: Mapping[str, int], config: ConvertConfig
 ) -> Iterator[str]:
     yield "instances"
-    yield f"instances_{record.part}"
+    yield safe_component(f"instances_{record.part}")
     if record.part != "test":
         for fold in range(config.folds):
             part = "val" if fold_of[record.group] == fold else "train"

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_image, write_png
+from pipeline.io.names import safe_component
 from pipeline.metrics.detection import average_precision
 from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
 from pipeline.metrics.masks import agreement, match, mean_by, size_bin
@@ -50,7 +51,11 @@ def evaluate(
     """
     truth = read_coco(truth_file, images)
     if config.part:
-        truth = truth.subset([r for r in truth.records if r.part == config.part])
+        chosen = [record for record in truth.records if record.part == config.part]
+        if not chosen:
+            parts = ", ".join(sorted({record.part or "none" for record in truth.records})[:10])
+            raise ConfigError(f"part {config.part}: {truth_file} has no such image; it has {parts}")
+        truth = truth.subset(chosen)
     truth, found = _aligned(truth, read_coco(predictions_file, images))
     pairs, missed, extra = _pairs(truth, found)
     summary: dict[str, Any] = {
@@ -247,7 +252,8 @@ def _gallery(
             box = truth.on(pair.record).boxes[pair.true]
             picture = close_up(read_image(pair.record.path), said[0], true[0], box)
             category = truth.categories[truth.on(pair.record).labels[pair.true]]
-            write_png(folder / f"{name}_{rank}_{ious[row]:.2f}_{category}.png", picture)
+            file_name = safe_component(f"{name}_{rank}_{ious[row]:.2f}_{category}", ".png")
+            write_png(folder / file_name, picture)
 
 
 def _table(rows: Mapping[str, tuple[float, int]]) -> dict[str, dict[str, float | int]]:

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.fidelity_report import fidelity_report
 from pipeline.formats.catalogue import FORMATS, Format
 from pipeline.formats.coco import images_beside
+from pipeline.formats.image_files import refuse_leaks
 from pipeline.metrics.fidelity import compare
 from pipeline.progress import track
 from pipeline.run_record import RunRecord
@@ -27,17 +28,22 @@ _GONE = -1  # an id that no image has
 
 
 def export_labels(
-    source: Path, to: str, output: Path, config: ExportConfig, images: Path | None = None
+    source: Path,
+    to: str,
+    output: Path,
+    config: ExportConfig,
+    images: Path | None = None,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Write a COCO set (file, or folder that convert-masks wrote) in the format `to`.
 
     images: the folder that the file's names are relative to; without it, `images` beside the file
-    or beside its folder. Raises ConfigError for an unknown format, and for `config.below` of labels
-    that nobody rated, DataError for what cannot be read. `exit_code` is 1 when an object keeps an
-    IoU under `config.min_iou`.
+    or beside its folder. allow_outside: images may lie, or lead, outside it. Raises ConfigError for
+    an unknown format, and for `config.below` of labels that nobody rated, DataError for what cannot
+    be read. `exit_code` is 1 when an object keeps an IoU under `config.min_iou`.
     """
     form = _format(to, "--to")
-    dataset = FORMATS["coco"].read(source, images or _beside(source))
+    dataset = _read("coco", source, images or _beside(source), allow_outside)
     if config.below is not None:
         dataset = _doubtful(dataset, config.below, source)
     return _rewritten("export", dataset, form, to, [source], output, config)
@@ -50,16 +56,20 @@ def import_labels(
     config: ExportConfig,
     images: Path | None = None,
     onto: Path | None = None,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Read labels in the format `origin` and write them as COCO into `output`.
 
     images: the folder of the images, where the format does not say. onto: a COCO set of which some
-    images were reviewed: those take the objects that were read, the others keep theirs. Raises as
-    `export_labels`, and DataError for a reviewed image that the set does not hold.
+    images were reviewed: those take the objects that were read, the others keep theirs.
+    allow_outside: as in `export_labels`. Raises as that does, and DataError for a reviewed image
+    that the set does not hold.
     """
-    dataset = _format(origin, "--from").read(source, images)
+    _format(origin, "--from")
+    dataset = _read(origin, source, images, allow_outside)
     if onto:
-        dataset = _laid_over(FORMATS["coco"].read(onto, images or _beside(onto)), dataset)
+        base = _read("coco", onto, images or _beside(onto), allow_outside)
+        dataset = _laid_over(base, dataset)
     return _rewritten("import", dataset, FORMATS["coco"], "coco", [source, onto], output, config)
 
 
@@ -69,7 +79,6 @@ def _rewritten(
 ) -> dict[str, Any]:  # fmt: skip
     settings = {**config.model_dump(mode="json"), "format": name}
     record = RunRecord(command, settings, reads)
-    _refuse_missing_images(dataset)
     with record.whole_folder(output) as folder:
         form.write(folder, dataset, config.copy_images, config.polygon_loss)
         back = form.read(folder, None)
@@ -137,14 +146,19 @@ def _format(name: str, option: str) -> Format:
     return FORMATS[name]
 
 
+def _read(name: str, source: Path, images: Path | None, allow_outside: bool) -> Dataset:
+    """A set whose images all lie in the folder of its labels or in `images`, as far as they must
+    (`allow_outside`)."""
+    dataset = FORMATS[name].read(source, images, allow_outside)
+    roots = [source if source.is_dir() else source.parent]
+    if images is not None:  # YOLO's data.yaml names parts of a set, which lie beside each other
+        roots = [images.parent if name.startswith("yolo") else images, *roots]
+    refuse_leaks(dataset, roots, allow_outside)
+    return dataset
+
+
 def _beside(source: Path) -> Path | None:
     return images_beside(source) if source.is_file() else None
-
-
-def _refuse_missing_images(dataset: Dataset) -> None:
-    for record in dataset.records:
-        if not record.path.is_file():
-            raise DataError(record.path, "no such image", "give their folder with --images")
 
 
 def _pairs(

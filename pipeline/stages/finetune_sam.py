@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def finetune_sam(
-    data: Path, output: Path, config: FinetuneSamConfig, device: str
+    data: Path, output: Path, config: FinetuneSamConfig, device: str, overwrite: bool = False
 ) -> dict[str, Any]:
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
@@ -56,7 +56,9 @@ def finetune_sam(
     if before:
         record.used_weights("start", before)
     seed_all(config.seed)
-    with record.resumable_folder(output) as folder:
+    with record.resumable_folder(output, overwrite) as folder:
+        if done := record.finished(folder):
+            return done
         shown = shop.examples(known)
         seen = shop.seen(known) if enough(shop, known) else {}
         rows = cross_fit(shop, known, shown, seen, folder)

@@ -14,6 +14,7 @@ from pipeline.config import PredictConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.png_masks import write_png_mask
+from pipeline.formats.values import blamed_on
 from pipeline.images import Image, images_below, read_image, write_heatmap, write_png
 from pipeline.io.write import write_json
 from pipeline.pictures.overlays import heat_overlay, overlay
@@ -65,11 +66,12 @@ def predict(
         for path, name in track(listed, "predict"):
             try:
                 image = read_image(path)
+                height, width = image.shape[:2]
+                with blamed_on(path, "", "rename it"):
+                    entry = ImageRecord(len(records) + 1, path, name, height, width)
             except DataError as error:
                 faults.add(error)
                 continue
-            height, width = image.shape[:2]
-            entry = ImageRecord(len(records) + 1, path, name, height, width)
             if isinstance(found, Classifier):
                 told = _classified(found, image)
             else:

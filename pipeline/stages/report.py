@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, UndefinedError, select_autoescape
 
 from pipeline.errors import DataError
-from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.read import RUN_FILE, read_bytes
 from pipeline.io.write import write_text
+from pipeline.run_record import read_run_file
 
+_GENERATOR = b'<meta name="generator" content="defect-pipeline">'
+_HEAD = 1000  # bytes of a page in which that stands
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
 
@@ -33,28 +36,39 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
     )
     environment.filters["percent"] = _percent
-    page = environment.get_template("report.html").render(
-        title=run.name,
-        steps=steps,
-        evaluations=evaluations,
-        pictures=_pictures(run),
-        gallery=_gallery(run / "evaluation_truth_boxes" / "gallery"),
-        samples=_samples(run / "masks_from_detector" / "overlays"),
-        review=_link(run / "masks_from_detector" / "review.html", target),
-        anomalies=_anomalies(run),
-        comparison=_summary(run / "comparison"),
-        heats=_heats(run),
-        versions=_versions(run),
-    )
+    shown = {
+        "title": run.resolve().name,
+        "steps": steps,
+        "evaluations": evaluations,
+        "pictures": _pictures(run),
+        "gallery": _gallery(run / "evaluation_truth_boxes" / "gallery"),
+        "samples": _samples(run / "masks_from_detector" / "overlays"),
+        "review": _link(run / "masks_from_detector" / "review.html", target),
+        "anomalies": _anomalies(run),
+        "comparison": _summary(run / "comparison"),
+        "heats": _heats(run),
+        "versions": _versions(run),
+    }
+    try:
+        page = environment.get_template("report.html").render(shown)
+    except (UndefinedError, TypeError, ValueError, AttributeError, KeyError) as error:
+        reason = f"a run.json in it lacks what the report shows ({error})"
+        raise DataError(run, reason, "run the step again") from error
+    _refuse_to_overwrite(target)
     write_text(target, page)
     return {"report": str(target), "size_kb": len(page) // 1024}
+
+
+def _refuse_to_overwrite(target: Path) -> None:
+    """Raise DataError for a file that is there and is no report of this command."""
+    if target.exists() and _GENERATOR not in read_bytes(target)[:_HEAD]:
+        raise DataError(target, "is there and is not a report", "choose another --output")
 
 
 def _summary(folder: Path) -> Mapping[str, Any] | None:
     if not (folder / RUN_FILE).is_file():
         return None
-    summary: Mapping[str, Any] = read_json(folder / RUN_FILE)["summary"]
-    return summary
+    return read_run_file(folder).summary
 
 
 def _anomalies(run: Path) -> dict[str, Mapping[str, Any]]:
@@ -76,14 +90,14 @@ def _versions(run: Path) -> list[Mapping[str, Any]]:
     """What each step ran with, from its run.json."""
     found: list[Mapping[str, Any]] = []
     for path in sorted(run.glob(f"*/{RUN_FILE}")):
-        record = read_json(path)
+        record = read_run_file(path.parent)
         found.append(
             {
                 "step": path.parent.name,
-                "seconds": record["seconds"],
-                "weights": ", ".join(f"{k} {v[:12]}" for k, v in record["weights"].items()),
-                "versions": ", ".join(f"{k} {v}" for k, v in sorted(record["versions"].items())),
-                "commit": record["git_commit"][:12],
+                "seconds": record.seconds,
+                "weights": ", ".join(f"{k} {v[:12]}" for k, v in record.weights.items()),
+                "versions": ", ".join(f"{k} {v}" for k, v in sorted(record.versions.items())),
+                "commit": record.git_commit[:12],
             }
         )
     return found

@@ -23,8 +23,10 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.png_masks import write_png_mask
+from pipeline.formats.values import blamed_on
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, images_below, read_heatmap, read_image, read_size, write_png
+from pipeline.io.manifest import WORK
 from pipeline.journal import Journal
 from pipeline.pictures.overlays import overlay
 from pipeline.progress import say, track
@@ -35,7 +37,7 @@ from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRec
 if TYPE_CHECKING:
     from pipeline.models.sam_model import Cutter
 
-_JOURNAL = "rows.journal"
+_JOURNAL = f"{WORK}/rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
 _QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")
 
@@ -59,6 +61,7 @@ def segment(
     boxes: Path | None = None,
     detector: Path | None = None,
     keep_going: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Masks for the boxes in a COCO file, or for what the detector of a run finds.
 
@@ -85,7 +88,9 @@ def segment(
     cutter = open_cutter(config.sam, chosen, torch_device(device), config.engine, config.cache_gb)
     for weights, sha256 in cutter.used.items():
         record.used_weights(weights, sha256)
-    with record.resumable_folder(output) as folder:
+    with record.resumable_folder(output, overwrite) as folder:
+        if done := record.finished(folder):
+            return done
         job = Job(prompts, cutter, finder, config, folder)
         with Journal(folder / _JOURNAL) as journal:
             _work(job, journal, faults)
@@ -97,7 +102,6 @@ def segment(
             }
             _write_coco(folder, prompts, journal)
             _write_review(folder, prompts, journal, config.review)
-        (folder / _JOURNAL).unlink()
         record.write(folder, summary)
     return summary
 
@@ -259,14 +263,15 @@ def _list_images(images: Path, faults: Faults) -> Dataset:
         raise DataError(images, "no such folder", "check --images")
     records: list[ImageRecord] = []
     for path in images_below(images):
+        name = path.relative_to(images).as_posix()
         try:
             height, width = read_size(path)
+            with blamed_on(path, "", "rename it"):
+                entry = ImageRecord(len(records) + 1, path, name, height, width, part=part_of(name))
         except DataError as error:
             faults.add(error)
             continue
-        name = path.relative_to(images).as_posix()
-        part = part_of(name)
-        records.append(ImageRecord(len(records) + 1, path, name, height, width, part=part))
+        records.append(entry)
     if not records:
         raise DataError(images, "holds no image", "check --images")
     return Dataset((), tuple(records))

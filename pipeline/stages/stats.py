@@ -13,9 +13,9 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.write import make_folder
 from pipeline.pictures.plots import bars, size_scatter
 from pipeline.progress import track
+from pipeline.run_record import RunRecord
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, Detections
 
@@ -41,9 +41,11 @@ def stats(
     if source.name == "zipper":
         summary["published_table"] = _against_published(summary)
     if output:
-        make_folder(output)
-        _draw(output, dataset, summary)
-        summary["pictures"] = str(output)
+        record = RunRecord("stats", {"mask_threshold": mask_threshold}, [source])
+        with record.whole_folder(output) as folder:
+            _draw(folder, dataset, summary)
+            summary["pictures"] = str(output)
+            record.write(folder, summary)
     return summary
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import ClassifyConfig, StudyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.images import read_image
+from pipeline.io.names import safe_component
 from pipeline.io.read import read_json
 from pipeline.io.write import write_json, write_text
 from pipeline.metrics.classification import classification
@@ -44,7 +45,12 @@ class Fold:
 
 
 def study(
-    data: Path, output: Path, config: StudyConfig, device: str, keep_going: bool = False
+    data: Path,
+    output: Path,
+    config: StudyConfig,
+    device: str,
+    keep_going: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Try every experiment on `repeats` times `folds` parts of a product's images.
 
@@ -58,7 +64,9 @@ def study(
     categories = image_categories(listed)
     records = list(listed.records)
     labels = np.array([categories.index(r.defect) for r in records], np.int64)
-    with record.resumable_folder(output) as folder:
+    with record.resumable_folder(output, overwrite) as folder:
+        if done := record.finished(folder):
+            return done
         parts = list(_folds(records, labels, config))
         said = {
             name: _tried(name, chosen, parts, records, labels, categories, device, folder)
@@ -165,7 +173,7 @@ def _tried(
     from pipeline.models.devices import torch_device
     from pipeline.models.head_trials import HeadTrials, recipe_of
 
-    paths = {part.name: folder / name / f"{part.name}.json" for part in parts}
+    paths = {part.name: folder / safe_component(name) / f"{part.name}.json" for part in parts}
     if not all(path.is_file() for path in paths.values()):
         recipe = recipe_of(categories, torch_device(device), **chosen.model_dump(mode="json"))
         trials = HeadTrials(
@@ -175,7 +183,7 @@ def _tried(
             if not paths[part.name].is_file():
                 said = trials.answers(part.learned, labels[part.learned], part.held)
                 row = {"said": said.tolist(), "weights": recipe.origin}
-                write_json(paths[part.name], row)
+                write_json(paths[part.name], row, durable=True)
     found = {key: read_json(path) for key, path in paths.items()}
     answers = {key: np.array(value["said"], np.int64) for key, value in found.items()}
     return {"said": answers, "weights": next(iter(found.values()))["weights"]}

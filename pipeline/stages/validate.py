@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from pipeline.formats.check_coco import check_coco
 from pipeline.formats.check_yolo import check_yolo
 from pipeline.formats.coco import images_beside
 from pipeline.formats.findings import Finding
-from pipeline.io.read import read_json
-from pipeline.io.write import write_error, write_json, write_text
+from pipeline.formats.text_stream import text_file
+from pipeline.io.write import whole_file, write_error
 
 
 def validate(
@@ -29,18 +29,21 @@ def validate(
     """
     findings: list[Finding] = []
     backups: list[str] = []
+    categories: dict[Path, Mapping[object, object]] = {}
     for source in sources:
+        changed: Mapping[Path, Iterable[str]]
         if source.suffix == ".json":
-            found, content = check_coco(source, images or images_beside(source))
-            changed = {source: content} if any(finding.mend for finding in found) else {}
+            check = check_coco(source, images or images_beside(source))
+            found, categories[source] = check.findings, check.categories
+            changed = {source: check.text()} if check.changes else {}
         elif source.is_dir() or source.suffix in {".yaml", ".yml"}:
-            found, changed = check_yolo(source)  # type: ignore[assignment]
+            found, changed = check_yolo(source)
         else:
             raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
         findings += found
         if fix:
-            backups += [str(_replace(path, value)) for path, value in changed.items()]
-    findings += _disagreements([source for source in sources if source.suffix == ".json"])
+            backups += [str(_replace(path, pieces)) for path, pieces in changed.items()]
+    findings += _disagreements(categories)
     left = [finding for finding in findings if not (fix and finding.mend)]
     return {
         "checked": [str(source) for source in sources],
@@ -52,30 +55,31 @@ def validate(
     } | ({"exit_code": 1} if left else {})
 
 
-def _disagreements(files: Sequence[Path]) -> list[Finding]:
+def _disagreements(categories: Mapping[Path, Mapping[object, object]]) -> list[Finding]:
     """Files of one set, such as train and val, must number their categories alike."""
-    listed = [
-        (path, {entry.get("id"): entry.get("name") for entry in read_json(path)["categories"]})
-        for path in files
-    ]
+    listed = list(categories.items())
     return [
         Finding("categories disagree", path, "", f"has other categories than {listed[0][0]}")
-        for path, categories in listed[1:]
-        if categories != listed[0][1]
+        for path, names in listed[1:]
+        if names != listed[0][1]
     ]
 
 
-def _replace(path: Path, value: Any) -> Path:
+def _replace(path: Path, pieces: Iterable[str]) -> Path:
     """Write the mended file; the original keeps its name with `.orig`, or `.orig2` and so on."""
     number = 1
-    while (backup := path.with_name(f"{path.name}.orig{number if number > 1 else ''}")).exists():
-        number += 1
     try:
-        shutil.copy2(path, backup)
+        while (
+            backup := path.with_name(f"{path.name}.orig{number if number > 1 else ''}")
+        ).exists():
+            number += 1
+        with whole_file(backup) as temporary:
+            shutil.copy2(path, temporary)
     except OSError as error:
-        raise write_error(backup, error) from error
-    if isinstance(value, str):
-        write_text(path, value)
-    else:
-        write_json(path, value)
+        raise write_error(path, error) from error
+    try:
+        with text_file(path) as file:
+            file.writelines(pieces)
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply to be written again", "mend it") from error
     return backup

@@ -85,19 +85,22 @@ def test_polygons_and_uncompressed_rle_are_read_as_pycocotools_reads_them(tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not readable JSON"),
+        ("", "is not JSON"),
         ("[]", "not COCO instances JSON"),
-        ('{"images": [], "annotations": [{}], "categories": []}', "not valid COCO"),
+        (
+            '{"images": [], "annotations": [{}], "categories": []}',
+            "annotation number 1 image_id: is missing",
+        ),
         (
             '{"images": [], "categories": [], '
-            '"annotations": [{"id": 9, "image_id": 4, "category_id": 1}]}',
+            '"annotations": [{"id": 9, "image_id": 4, "category_id": 1, "bbox": [1, 1, 2, 2]}]}',
             "annotation 9 names image 4",
         ),
         (
             '{"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}], '
             '"categories": [{"id": 1, "name": "x"}], "annotations": '
             '[{"id": 9, "image_id": 1, "category_id": 1, "bbox": [NaN, 5, 3, 3]}]}',
-            r"annotation 9 has the box \[nan, 5, 3, 3\]",
+            r"annotation 9 bbox\[0\]: .*, got nan; mend it: pipeline validate --fix",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
     model.fit([weave(0)])
     model.save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(WeightsError, match="train the model anew"):
+    with pytest.raises(WeightsError, match="train the model again"):
         open_anomaly_model(tmp_path, CPU)
     with pytest.raises(DataError, match="holds no model; give a folder"):
         open_anomaly_model(tmp_path / "elsewhere", CPU)

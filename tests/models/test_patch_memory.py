@@ -12,6 +12,7 @@ from pipeline.errors import WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.models.cuts import Cut, Remembered
+from pipeline.models.cards import MemoryCard
 from pipeline.models.patch_memory import (
     PatchMemory,
     Seen,
@@ -152,17 +153,17 @@ def test_a_memory_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path)
     mask[:32] = True
     known = PatchMemory.of(features, seen_in(features, image, mask))
     assert known is not None
-    card = known.write(tmp_path / "memory.safetensors")
-    again = read_memory(tmp_path / "memory.safetensors", card, WeightsStore())
+    path, written = tmp_path / "memory.safetensors", known.write(tmp_path / "memory.safetensors")
+    card = MemoryCard(**written)
+    again = read_memory(path, card, WeightsStore())
     expected, found = (one.ratio(image, 0, 0, 64, 64) for one in (known, again))
     np.testing.assert_allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
+    other = MemoryCard(**{**written, "weights_sha256": "0" * 64})
     with pytest.raises(WeightsError, match="other weights of mobilenet_v2"):
-        read_memory(
-            tmp_path / "memory.safetensors", {**card, "weights_sha256": "0"}, WeightsStore()
-        )
-    (tmp_path / "memory.safetensors").write_bytes(b"changed")
+        read_memory(path, other, WeightsStore())
+    path.write_bytes(b"changed")
     with pytest.raises(WeightsError, match="is not what the card names"):
-        read_memory(tmp_path / "memory.safetensors", card, WeightsStore())
+        read_memory(path, card, WeightsStore())
 
 
 def test_without_its_backbone_no_memory_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

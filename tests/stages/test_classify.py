@@ -24,7 +24,7 @@ def test_every_accuracy_has_its_interval_and_the_commonest_beside_it(
     assert low <= found["accuracy"] <= high
     assert found["accuracy_of_commonest"] == pytest.approx(2 / 3, abs=1e-4)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "card.json", "confusion.png", "model.safetensors", "run.json",
+        "card.json", "confusion.png", "manifest.jsonl", "model.safetensors", "run.json",
     }  # fmt: skip
 
 
@@ -90,10 +90,10 @@ def test_a_call_that_was_stopped_is_taken_up_and_ends_alike(
         with pytest.raises(KeyboardInterrupt):
             classify(product, tmp_path / "run", QUICK, "cpu")
     assert not (tmp_path / "run").exists()
-    assert (tmp_path / ".run.unfinished" / "halfway.pt").is_file()
+    assert (tmp_path / ".run.unfinished" / ".work" / "checkpoint.pt").is_file()
     again = classify(product, tmp_path / "run", QUICK, "cpu")
     straight = classify(product, tmp_path / "straight", QUICK, "cpu")
     assert again["training_loss"] == straight["training_loss"]
     kept = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "straight")]
     assert kept[0] == kept[1]
-    assert not (tmp_path / "run" / "halfway.pt").exists()
+    assert not (tmp_path / "run" / ".work").exists()

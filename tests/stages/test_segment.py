@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path:
         "--set", "looks.side=64", "--zoom-below", "2.0", "--set", "looks.zooms=[1.6]",
         "--turns", "2", "--jitters", "2", "--device", "cpu",
     ]  # fmt: skip
-    journal = tmp_path / ".killed.unfinished" / "rows.journal"
+    journal = tmp_path / ".killed.unfinished" / ".work" / "rows.journal"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
     while process.poll() is None and not (journal.exists() and b"#" in journal.read_bytes()):
         time.sleep(0.001)  # for the run to have the core
@@ -145,21 +145,27 @@ def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path:
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
-def test_what_was_made_inside_the_folder_of_images_is_not_taken_for_images(
+def test_an_output_inside_the_images_and_boxes_inside_the_output_are_refused(
     prompts: Path, tmp_path: Path
 ) -> None:
-    """Two runs into it, the second by a detector that would search whatever lies there."""
-    images = tmp_path / "images"
-    segment(images / "made", images, QUICK, "cpu", prompts)
-    (images / ".hidden.png").write_bytes(b"")
-    assert [path.name for path in images_below(images)] == [f"{n}.png" for n in range(5)]
-    before = (images / "made" / "instances.json").read_bytes()
-    segment(images / "made", images, QUICK, "cpu", prompts)
-    assert (images / "made" / "instances.json").read_bytes() == before
+    images, made = tmp_path / "images", tmp_path / "made"
+    with pytest.raises(DataError, match=r"made: lies inside .*images, which `segment` reads"):
+        segment(images / "made", images, QUICK, "cpu", prompts)
+    segment(made, images, QUICK, "cpu", prompts)
+    boxes = made / "boxes.json"
+    boxes.write_bytes(prompts.read_bytes())
     with pytest.raises(DataError, match=r"boxes\.json, which would be read from"):
-        boxes = images / "made" / "boxes.json"
-        boxes.write_bytes(prompts.read_bytes())
-        segment(images / "made", images, QUICK, "cpu", boxes)
+        segment(made, images, QUICK, "cpu", boxes)
+
+
+def test_what_a_command_made_inside_the_folder_of_images_is_not_taken_for_images(
+    prompts: Path, tmp_path: Path
+) -> None:
+    segment(tmp_path / "made", tmp_path / "images", QUICK, "cpu", prompts)
+    (tmp_path / "made").rename(tmp_path / "images" / "made")
+    (tmp_path / "images" / ".hidden.png").write_bytes(b"")
+    found = [path.name for path in images_below(tmp_path / "images")]
+    assert found == [f"{n}.png" for n in range(5)]
 
 
 def test_two_images_that_would_share_one_mask_file_are_refused(
@@ -185,7 +191,7 @@ def test_an_image_that_cannot_be_read_is_one_line_or_is_skipped(
 
 def test_heat_maps_are_read_by_the_images_name(prompts: Path, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"heatmaps": tmp_path / "heat"})
-    with pytest.raises(DataError, match=r"heat/0\.png: no such image"):
+    with pytest.raises(DataError, match=r"heat/0\.png: no such file"):
         segment(tmp_path / "out", tmp_path / "images", config, "cpu", prompts)
     (tmp_path / "heat").mkdir()
     for number in range(4):

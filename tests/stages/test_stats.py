@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.config import ConvertConfig
+from pipeline.errors import DataError
 from pipeline.images import write_png
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.stats import stats
@@ -30,7 +32,21 @@ def test_counts_areas_and_the_long_tail_are_told(make_product: MakeProduct, tmp_
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {
         "images_per_category.png",
         "instance_sizes.png",
+        "run.json",
+        "manifest.jsonl",
     }
+    stats(product, tmp_path / "pictures")  # its own pictures may be replaced
+
+
+def test_stats_puts_no_picture_among_a_persons_own(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine" / "images_per_category.png"
+    own.parent.mkdir()
+    own.write_bytes(b"my picture")
+    with pytest.raises(DataError, match="holds files that this command did not write"):
+        stats(make_product(), own.parent)
+    assert own.read_bytes() == b"my picture"
 
 
 def test_a_coco_file_has_the_same_figures(make_product: MakeProduct, tmp_path: Path) -> None:

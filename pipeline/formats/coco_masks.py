@@ -1,0 +1,99 @@
+"""COCO's three kinds of segmentation as compressed RLE.
+
+pycocotools draws what it is given without a check: a point far outside, or runs that do not add up,
+end in a crash of the process or in all its memory. So all is checked before.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pipeline.geometry.masks import Rle, check_runs
+from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
+from pipeline.io.read import explain, shown_value
+
+_FAR, _FAR_SIDES = 1e4, 10  # how far outside a point may lie: pixels, and the image's longer sides
+_LONGEST = 10**7  # pixels of a polygon's outline: pycocotools takes 60 bytes for each
+_FINITE = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_RINGS = TypeAdapter(list[list[_FINITE]])
+_COUNTS = TypeAdapter(list[_FINITE])
+
+
+def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
+    """A polygon list, an uncompressed or a compressed RLE as RLE, by pycocotools. Raises ValueError
+    for anything else, and for a mask of another size (height, width) or larger than any image that
+    can be read."""
+    height, width = size
+    if max(size) > SIDE_LIMIT or height * width >= PIXEL_LIMIT:
+        raise ValueError(f"a mask on an image of {width}x{height} pixels, which cannot be read")
+    if isinstance(segmentation, list):
+        return _drawn(segmentation, size)
+    if not isinstance(segmentation, dict):
+        raise ValueError(f"a segmentation that is {shown_value(segmentation)}")
+    stated = segmentation.get("size")
+    if stated != [height, width]:
+        shown = stated if isinstance(stated, list) and len(stated) == 2 else shown_value(stated)
+        raise ValueError(f"a mask of size {_short(shown)} on an image of size {[height, width]}")
+    counts = segmentation.get("counts")
+    if isinstance(counts, list):
+        return _packed(counts, size)
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")  # what is not ASCII is refused by its alphabet
+    if not isinstance(counts, bytes):
+        raise ValueError(f"a mask whose counts are {shown_value(counts)}")
+    check_runs(counts, height, width)
+    return Rle(size=[height, width], counts=counts)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else shown_value(text)
+
+
+def _drawn(rings: list[object], size: tuple[int, int]) -> Rle:
+    try:
+        checked = _RINGS.validate_python(rings)
+    except ValidationError as error:
+        raise ValueError(f"a polygon {explain(error)}") from error
+    if not checked:
+        raise ValueError("no polygon")
+    for number, ring in enumerate(checked):
+        # pycocotools takes a first ring of 4 numbers for a box; a later one of 2 or 4 adds nothing
+        if len(ring) < (2 if number else 6) or len(ring) % 2:
+            raise ValueError(f"a polygon of {len(ring)} numbers; it needs 3 points of 2")
+        refuse_far(np.array(ring).reshape(-1, 2), size)
+    merged = coco_mask.merge(coco_mask.frPyObjects(checked, *size))
+    return Rle(size=list(size), counts=merged["counts"])
+
+
+def refuse_far(points: NDArray[np.float64], size: tuple[int, int]) -> None:
+    """Raise ValueError for a polygon (P, 2) xy that is far outside an image (height, width), or has
+    an outline that is longer than anybody draws."""
+    height, width = size
+    far = _FAR_SIDES * max(size) + _FAR
+    outside = max(float((-points).max()), float((points - (width, height)).max()))
+    if outside > far:
+        reason = f"a polygon with a point {outside:g} pixels outside"
+        raise ValueError(f"{reason} an image of {width}x{height}")
+    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
+    if float(steps.sum()) > _LONGEST:
+        raise ValueError(f"a polygon with an outline of {steps.sum():g} pixels")
+
+
+def _packed(counts: list[object], size: tuple[int, int]) -> Rle:
+    try:
+        runs = np.array(_COUNTS.validate_python(counts), dtype=np.float64)
+    except ValidationError as error:
+        raise ValueError(f"a mask's counts {explain(error)}") from error
+    height, width = size
+    if (runs < 0).any() or (runs > height * width).any() or (runs % 1).any():
+        raise ValueError("a mask's counts should be whole numbers of pixels")
+    if runs.sum() != height * width:
+        raise ValueError(f"a mask's runs cover {int(runs.sum())} pixels of {width}x{height}")
+    whole = {"size": list(size), "counts": runs.astype(np.uint32).tolist()}
+    return Rle(size=list(size), counts=cast(bytes, coco_mask.frPyObjects(whole, *size)["counts"]))

@@ -1,0 +1,113 @@
+"""The image files that a label file may name: those in the folders that the user named.
+
+A label file comes from anywhere. Without this, one that names `/home/me/.ssh/id_rsa` as an image
+would bring that file into what a command writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.schema import unusable
+from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
+from pipeline.images import read_size
+from pipeline.io.read import shown_value
+from pipeline.types import Dataset, ImageRecord
+
+_REMEDY = "name its folder with --images, or give --allow-outside"
+_UNCHECKED = 1 << 27  # pixels that may be allocated on the word of a label file
+
+
+class NamedFolders:
+    """The folders that images may come from, or any folder with `allow_outside`."""
+
+    def __init__(self, roots: Sequence[Path], allow_outside: bool = False) -> None:
+        self._named = " or ".join(dict.fromkeys(map(str, roots)))
+        self._roots = [_resolved(root) for root in roots]
+        self._allow_outside = allow_outside
+        self._known: dict[Path, Path] = {}  # folders with links resolved: many images lie in one
+
+    def refuse_outside(self, path: Path) -> None:
+        """Raise DataError for a path outside the folders, links resolved."""
+        if self._allow_outside:
+            return
+        if path.parent not in self._known:
+            self._known[path.parent] = _resolved(path.parent)
+        place = self._known[path.parent] / path.name
+        if path.name in {"", ".."} or _is_link(place):
+            place = _resolved(path)
+        if not any(place.is_relative_to(root) for root in self._roots):
+            reason = f"leads to {place}, outside the folder of images {self._named}"
+            raise DataError(path, reason, _REMEDY)
+
+    def refuse_leak(self, record: ImageRecord) -> None:
+        """Raise DataError for an image, or its mask, that lies outside, and for one that is no
+        image file of the size that is listed."""
+        self.refuse_outside(record.path)
+        if record.mask_path is not None:
+            self.refuse_outside(record.mask_path)
+        size = size_on_disk(record.path)
+        if size is not None and size != record.size:
+            reason = f"is {size[1]}x{size[0]}, but listed as {record.width}x{record.height}"
+            raise DataError(record.path, reason, "pipeline validate names all such faults")
+
+
+def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:
+    """The path of an image that a label file names, relative to `root`.
+
+    Raises DataError for one outside `root`, links resolved, unless `allow_outside`, and for a name
+    that no file can have.
+    """
+    if not name or unusable(name):
+        raise DataError(root, f"cannot hold an image {shown_value(name)}", "rename it")
+    NamedFolders([root], allow_outside).refuse_outside(root / name)
+    return root / name
+
+
+def refuse_leaks(dataset: Dataset, roots: Sequence[Path], allow_outside: bool = False) -> None:
+    """Raise DataError for the first image of a set that `NamedFolders` refuses."""
+    folders = NamedFolders(roots, allow_outside)
+    for record in dataset.records:
+        folders.refuse_leak(record)
+
+
+def size_on_disk(path: Path) -> tuple[int, int] | None:
+    """(height, width) by the header of an image file; None where EXIF turns it, which leaves open
+    what a label file means by its height. Raises DataError for what is no image."""
+    try:
+        if not path.exists():
+            raise DataError(path, "no such image", "give their folder with --images")
+        return read_size(path)
+    except DataError as error:
+        if "EXIF orientation" in error.reason:
+            return None
+        raise
+    except (OSError, ValueError) as error:  # a name that is too long, or is none
+        raise DataError(path, f"cannot be read ({error})", "rename it") from error
+
+
+def refuse_false_size(path: Path, size: tuple[int, int]) -> None:
+    """Raise DataError for an image that is listed as very large (height, width) and is not, or
+    could not be read, before anybody allocates its pixels."""
+    if max(size) > SIDE_LIMIT or size[0] * size[1] > PIXEL_LIMIT:
+        reason = f"is listed as {size[1]}x{size[0]} pixels, too many to be read"
+        raise DataError(path, reason, "mend the label file")
+    if size[0] * size[1] > _UNCHECKED and size_on_disk(path) not in {None, size}:
+        reason = f"is not {size[1]}x{size[0]} pixels, as its label file says"
+        raise DataError(path, reason, "mend the label file")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL, a long name
+        raise DataError(path, f"cannot be resolved ({error})", "check its name") from error
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise DataError(path, f"cannot be read ({error.strerror})", "check its name") from error

@@ -1,0 +1,62 @@
+"""LabelMe's files as they are read, each value checked by kind."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Annotated, NotRequired
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
+
+from pipeline.errors import DataError
+from pipeline.formats.schema import Number, Side, Text, checked_size
+from pipeline.io.read import checked, read_json
+
+Point = tuple[Number, Number]
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class LabelMeShape(TypedDict):
+    """One shape. mask: a PNG in base64, of a shape of type `mask`."""
+
+    label: Text
+    points: Annotated[list[Point], Field(min_length=1)]
+    shape_type: NotRequired[str | None]
+    group_id: NotRequired[int | str | None]
+    mask: NotRequired[str | None]
+
+
+class LabelMeFile(TypedDict):
+    """A file, without the copy of the image that it may hold."""
+
+    shapes: list[LabelMeShape]
+    imagePath: Text
+    imageHeight: Side
+    imageWidth: Side
+
+
+_FILE = TypeAdapter(LabelMeFile)
+
+
+def read_labelme_file(path: Path) -> LabelMeFile | None:
+    """A LabelMe file; None for JSON of another kind. Raises DataError for one that is at fault."""
+    raw = read_json(path)
+    if not isinstance(raw, dict) or "shapes" not in raw:
+        return None
+    content = checked(_FILE, raw, path, "is not a LabelMe file:")
+    try:
+        checked_size(content["imageHeight"], content["imageWidth"])
+    except ValueError as error:
+        raise DataError(path, str(error), "mend it") from error
+    return content
+
+
+def refuse_large_png(data: bytes, height: int, width: int) -> None:
+    """Raise ValueError for what is no PNG, and for a PNG larger than an image (height, width), by
+    its header alone."""
+    if not data.startswith(_PNG) or len(data) < 24:
+        raise ValueError("a mask is not a PNG")
+    own_width, own_height = struct.unpack_from(">II", data, 16)
+    if own_width > width or own_height > height:
+        raise ValueError(f"a mask of {own_width}x{own_height} on an image of {width}x{height}")

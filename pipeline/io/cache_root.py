@@ -1,0 +1,110 @@
+"""Where what can be fetched or computed again is kept, and what happens where that cannot be.
+
+Nothing here ever ends a command: a cache that cannot be used costs one notice, and time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.progress import say
+
+NOWHERE = Path(os.devnull) / "defect-pipeline"  # nothing can be kept below a device
+_ENVIRONMENT = "PIPELINE_CACHE"
+_NAME = "defect-pipeline"
+_ABANDONED_S = 3600  # after which a part that a killed process left is swept up
+
+_noticed = False
+
+
+def cache_root() -> Path:
+    """$PIPELINE_CACHE, else a folder in $XDG_CACHE_HOME or ~/.cache; for a user without a home, one
+    of the folder for temporary files that is this user's alone, or NOWHERE. It need not exist."""
+    if chosen := os.environ.get(_ENVIRONMENT):
+        return Path(chosen)
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / _NAME
+    try:
+        return Path.home() / ".cache" / _NAME
+    except RuntimeError:  # a container's random user: no $HOME, and no line in passwd
+        return _of_this_user()
+
+
+def go_without(folder: Path, error: Exception) -> None:
+    """Say, once a process, that nothing is kept."""
+    global _noticed
+    if not _noticed:
+        _noticed = True
+        say(f"{folder}: nothing is kept there ({_reason(error)}); the work goes on without a cache")
+
+
+def prepared_folder(folder: Path, prepare: Callable[[Path], object]) -> Path:
+    """A folder of the cache after `prepare` filled it; where it cannot be written, one for this
+    process alone, which goes when the process ends. Raises DataError where neither can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        prepare(folder)
+        if os.access(folder, os.W_OK):
+            return folder
+        raise PermissionError("it cannot be written")
+    except (OSError, DataError) as error:
+        go_without(folder, error)
+    try:
+        own = Path(tempfile.mkdtemp(prefix=f"{_NAME}-"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        prepare(own)
+    except (OSError, DataError) as error:
+        reason = f"cannot be written, nor can a temporary folder ({_reason(error)})"
+        raise DataError(folder, reason, f"set {_ENVIRONMENT} to a folder that can be") from error
+    return own
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Sweep up what killed processes left unfinished in a folder: files and folders by a pattern,
+    once they are an hour old."""
+    with suppress(OSError):
+        for part in folder.glob(pattern):
+            with suppress(OSError):
+                if time.time() - part.lstat().st_mtime > _ABANDONED_S:
+                    if stat.S_ISDIR(part.lstat().st_mode):
+                        shutil.rmtree(part, ignore_errors=True)
+                    else:
+                        part.unlink()
+
+
+def _of_this_user() -> Path:
+    """A folder that nobody else could have put anything into."""
+    folder = Path(f"{_NAME}-{_user()}")
+    try:
+        folder = Path(tempfile.gettempdir()) / folder
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        state = folder.lstat()
+        if not stat.S_ISDIR(state.st_mode) or state.st_uid != _user():
+            raise PermissionError("it belongs to somebody else")
+        if stat.S_IMODE(state.st_mode) & 0o022:
+            raise PermissionError("others can write to it")
+    except OSError as error:
+        go_without(folder, error)
+        return NOWHERE
+    return folder
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
+def _reason(error: Exception) -> str:
+    """Why, without the path and without what to do, which other commands have in common."""
+    if isinstance(error, DataError):
+        return error.reason
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

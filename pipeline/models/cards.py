@@ -1,0 +1,236 @@
+"""What a model's folder says of itself, checked before anything is built from it.
+
+Folders of models are mailed about. A card is foreign: it names no file outside of its folder, no
+network that is not known here, and no size that would take memory without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
+
+from pipeline.errors import DataError, PipelineError, WeightsError
+from pipeline.io.names import leaves_its_folder
+from pipeline.io.read import checked, read_json, sha256_of, shown_value
+from pipeline.models.sam_network import SAM_NAMES
+
+_AGAIN = "train the model again"
+_MOST_FINDING = 200  # characters of a library's message
+
+Backbone = Literal["resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2"]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ModelCard(_Card):
+    """What every model.safetensors has beside it."""
+
+    kind: Name
+    sha256: Sha256
+
+
+class ClassifierCard(ModelCard):
+    """Of a classifier."""
+
+    backbone: Backbone
+    unfreeze: Literal["all", "layer3", "layer4", "head"]
+    categories: Names
+    image_side: Side
+
+
+class RetrievalCard(ClassifierCard):
+    """Of a classifier with a memory."""
+
+    text: Literal["clip_vit_b_32", "wordllama_256"]
+    neighbours: Count
+    memory_backbone: Backbone
+    memory_weights_sha256: Sha256
+
+
+class FeaturesCard(_Card):
+    """What saw patches; `weights_sha256` is "" for random weights."""
+
+    features: Name
+    weights_sha256: Sha256 | Literal[""]
+    image_side: Side
+
+    @model_validator(mode="after")
+    def _is_known(self) -> FeaturesCard:
+        if self.features not in (*Backbone.__args__, *SAM_NAMES):  # type: ignore[attr-defined]
+            raise ValueError(f"no backbone or SAM is called {shown_value(self.features)}")
+        return self
+
+
+class PatchCoreCard(ModelCard, FeaturesCard):
+    """Of a bank of good patches."""
+
+    share: FiniteFloat
+    neighbours: Count
+    seed: int
+
+
+class AutoencoderCard(ModelCard):
+    """Of an autoencoder, variational or not."""
+
+    error: Literal["ssim", "l2"]
+    side: Side
+    latent: Count
+    steps: int
+    batch: int
+    learning_rate: FiniteFloat
+    divergence: FiniteFloat
+    seed: int
+
+
+class LimitsCard(_Card):
+    """What good images say of a model's figures; see `anomaly.Limits`."""
+
+    score: FiniteFloat
+    seed: Positive
+    edge: FiniteFloat
+    usual: FiniteFloat
+
+
+class DetectorCard(_Card):
+    """Of the detector that a run of finetune-yolo left."""
+
+    checkpoint: Name
+    sha256: Sha256
+    image_side: Annotated[int, Field(ge=32, le=8192)]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+
+
+class LooksCard(_Card):
+    """How a SAM looks; see `looks.Looks`."""
+
+    side: Side | None = None
+    zoom_below: FiniteFloat = 0.0
+    zooms: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (2.4,)
+    turns: Annotated[int, Field(ge=1, le=8)] = 1
+    pad: FiniteFloat = 0.0
+    reach: FiniteFloat | None = None
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
+    point: bool = False
+    multimask: bool = False
+    jitters: Annotated[int, Field(ge=0, le=4)] = 0
+
+
+class CalibrationCard(_Card):
+    """What to expect of masks; see `quality.Calibration`."""
+
+    names: list[Name]
+    centre: list[FiniteFloat]
+    spread: list[Positive]
+    kinds: list[str] = []
+    weights: list[FiniteFloat]
+    masks: int
+
+    @model_validator(mode="after")
+    def _fits(self) -> CalibrationCard:
+        figures = len(self.names)
+        wanted = figures, figures, 1 + figures + len(self.kinds)
+        if (len(self.centre), len(self.spread), len(self.weights)) != wanted:
+            raise ValueError("figures, centres, spreads and weights are not of one number")
+        return self
+
+
+class MemoryCard(FeaturesCard):
+    """Of patches inside and outside of known masks."""
+
+    features: Backbone
+    weights_sha256: Sha256
+    weight: FiniteFloat
+    sha256: Sha256
+
+
+class _Base(_Card):
+    name: Name
+    sha256: Sha256
+
+
+class SamCard(_Card):
+    """Of a SAM that finetune-sam tuned."""
+
+    base: _Base
+    delta_sha256: Sha256
+    looks: LooksCard
+    calibration: CalibrationCard | None = None
+    memory: MemoryCard | None = None
+
+
+_MODEL = TypeAdapter(ModelCard)
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    "classifier": TypeAdapter(ClassifierCard),
+    "rac": TypeAdapter(RetrievalCard),
+    "patchcore": TypeAdapter(PatchCoreCard),
+    "autoencoder": TypeAdapter(AutoencoderCard),
+    "vae": TypeAdapter(AutoencoderCard),
+}
+DETECTOR, SAM, LIMITS_OF = TypeAdapter(DetectorCard), TypeAdapter(SamCard), TypeAdapter(LimitsCard)
+
+
+def read_model_card(path: Path) -> dict[str, Any]:
+    """A card.json with all that its kind of model has. Raises DataError for any other file."""
+    raw = read_json(path)
+    kind = checked(_MODEL, raw, path).kind
+    if kind not in _KINDS:
+        raise DataError(path, f"is of a {shown_value(kind)}, no model here", "give another")
+    card: dict[str, Any] = checked(_KINDS[kind], raw, path).model_dump()
+    return card
+
+
+def named_file(folder: Path, name: str, card: str) -> Path:
+    """The file of a name that a card gives. Raises DataError for one outside of the card's folder,
+    links resolved."""
+    path = folder / name
+    if leaves_its_folder(name) or not path.resolve().is_relative_to(folder.resolve()):
+        reason = f"names a file outside of its folder, {shown_value(name)}"
+        raise DataError(folder / card, reason, "give the folder as it was written")
+    return path
+
+
+def read_tensors(path: Path, sha256: str, card: str) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file with that hash. Raises WeightsError for any other file."""
+    from safetensors.torch import load_file
+
+    if not path.exists() or sha256_of(path) != sha256:
+        raise WeightsError(f"{path}: is not what {card} names; {_AGAIN}")
+    with fitting(path, "is no usable safetensors file"):
+        return dict(load_file(path))
+
+
+@contextmanager
+def fitting(path: Path, fault: str = "does not fit its card") -> Iterator[None]:
+    """Within the block, whatever is raised by what is made of a model's file is a WeightsError."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:  # torch's, safetensors' and ultralytics' share no base
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_FINDING]
+        raise WeightsError(f"{path}: {fault} ({found}); {_AGAIN}") from error
+
+
+def refuse_other_size(
+    path: Path, state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int | None, ...]]
+) -> None:
+    """Raise WeightsError unless tensors have such shapes; None is any length from 1 on."""
+    for name, shape in shapes.items():
+        found = tuple(state[name].shape) if name in state else ()
+        pairs = zip(found, shape, strict=False)
+        fits = all(length == wanted or (wanted is None and length) for length, wanted in pairs)
+        if not fits or len(found) != len(shape):
+            raise WeightsError(f"{path}: {name} is of shape {found}, not {shape}; {_AGAIN}")

@@ -1,0 +1,129 @@
+"""HTTP that counts what a server sends, from the first byte of its answer: urllib has no limit on
+that, and its timeout begins again with every byte."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.errors import WeightsError
+
+_HEAD_LIMIT = 1 << 20  # bytes of an answer before its content
+_LEAST, _WINDOW_S = 1000, 60.0  # bytes a second, over so many seconds of waiting
+
+Clock = Callable[[], float]
+
+
+class TooMuchError(WeightsError):
+    """A server sends more than there can be."""
+
+
+def opener(pace: Pace) -> urllib.request.OpenerDirector:
+    """As urllib's own, for http and https, counted by `pace`, whose breaks are WeightsErrors."""
+    return urllib.request.build_opener(_Http(pace), _Https(pace), _Redirects())
+
+
+class Pace:
+    """Counts what a server sends, and breaks off where that is too much or too slow."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._left = _HEAD_LIMIT
+        self._bytes, self._waited = 0, 0.0
+
+    def allow(self, count: int) -> None:
+        """So many more bytes may come."""
+        self._left = _HEAD_LIMIT + count
+
+    def count(self, received: int, seconds: float) -> None:
+        """So many bytes came after so long a wait."""
+        self._left -= received
+        if self._left < 0:
+            raise TooMuchError("the server sends more than there can be")
+        self._bytes += received
+        self._waited += seconds
+        if self._waited >= _WINDOW_S:
+            if self._bytes < _LEAST * self._waited:
+                raise WeightsError(f"the server sends less than {_LEAST} bytes a second")
+            self._bytes, self._waited = 0, 0.0
+
+
+class _Counted(io.RawIOBase):
+    """A connection whose every read is counted: what it brings, and how long that took."""
+
+    def __init__(self, inner: io.RawIOBase, pace: Pace) -> None:
+        self._inner, self._pace = inner, pace
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        began = self._pace.clock()
+        count = self._inner.readinto(buffer)
+        self._pace.count(count or 0, self._pace.clock() - began)
+        return count
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """A server's answer, from its first byte by a `Pace`."""
+
+    def __init__(self, pace: Pace, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        plain: Any = self.fp
+        self.fp = io.BufferedReader(_Counted(plain.detach(), pace))
+
+    def read(self, amt: int | None = None) -> bytes:  # noqa: ARG002
+        """Nothing: urllib would read all that comes with a redirect."""
+        return b""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._answer = functools.partial(_Answer, pace)
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            made = http.client.HTTPConnection(host, **options)
+            made.response_class = self._answer  # type: ignore[assignment]
+            return made
+
+        return self.do_open(connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._answer = functools.partial(_Answer, pace)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPSConnection:
+            made = http.client.HTTPSConnection(host, **options)  # checks certificates
+            made.response_class = self._answer  # type: ignore[assignment]
+            return made
+
+        return self.do_open(connection, req)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to https, and from http to http; to no file, and to no open line from a closed."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = {"https", "http"} if urlsplit(req.full_url).scheme == "http" else {"https"}
+        if urlsplit(newurl).scheme not in allowed:
+            reason = f"{msg}, to {newurl}, which is not followed"
+            raise urllib.error.HTTPError(newurl, code, reason, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

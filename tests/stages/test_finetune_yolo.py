@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ConvertConfig, FinetuneConfig
+from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.formats.yolo_training import read_training_set
+from pipeline.io.read import read_json
+from pipeline.io.write import write_json
+from pipeline.models import world_trainer
+from pipeline.models.weights import WeightsStore
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.finetune_yolo import finetune_yolo
+
+MakeProduct = Callable[..., Path]
+TINY = FinetuneConfig(epochs=2, image_side=64, batch=4, mosaic=0.0)
+
+
+@pytest.fixture
+def data(make_product: MakeProduct, tmp_path: Path) -> Path:
+    convert_masks([make_product()], tmp_path / "data", ConvertConfig(folds=2))
+    return tmp_path / "data"
+
+
+def stopped(data: Path, output: Path, where: str = "epoch", config: FinetuneConfig = TINY) -> Path:
+    """A training that was killed after its first epoch, or after its last; its unfinished folder."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        if where == "epoch":
+            patch.setattr(world_trainer._Bar, "on_fit_epoch_end", killed)
+        else:
+            patch.setattr(world_trainer, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_yolo(data, output, config, "cpu")
+    return output.with_name(f".{output.name}.unfinished")
+
+
+@pytest.mark.parametrize("where", ["epoch", "end"])
+def test_a_stopped_training_goes_on_and_a_finished_one_is_kept(
+    data: Path, tmp_path: Path, where: str
+) -> None:
+    run = tmp_path / "run"
+    unfinished = stopped(data, run, where)
+    assert not run.exists()
+    checkpoint = unfinished / "train" / "weights" / "last.pt"
+    assert world_trainer.epochs_done(checkpoint, 2) == 1
+    (data / "labels" / "train.cache").write_bytes(b"left by somebody")  # no part of the inputs
+    found = finetune_yolo(data, run, TINY, "cpu")
+    assert found["epochs_run"] == 2
+    assert not unfinished.exists()
+    kept = {path.name for path in (run / "train" / "weights").iterdir()}
+    assert kept == {"last.pt", "best.pt"}
+    assert world_trainer.epochs_done(run / "train" / "weights" / "last.pt", 2) is None
+    with pytest.raises(ConfigError, match="holds a finished run; add --overwrite"):
+        finetune_yolo(data, run, TINY, "cpu")
+
+
+def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unfinished = stopped(data, run)
+    other = TINY.model_copy(update={"epochs": 1})
+    with pytest.raises(DataError, match=r"was stopped.*--overwrite"):
+        finetune_yolo(data, run, other, "cpu", replace_finished=True)
+    assert (unfinished / "train" / "weights" / "last.pt").is_file()
+    assert finetune_yolo(data, run, other, "cpu", overwrite=True)["epochs_run"] == 1
+
+
+def test_a_damaged_checkpoint_is_one_line_and_overwrite_is_the_way_out(
+    data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    checkpoint = stopped(data, run) / "train" / "weights" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
+        finetune_yolo(data, run, TINY, "cpu")
+    assert finetune_yolo(data, run, TINY, "cpu", overwrite=True)["epochs_run"] == 2
+
+
+def test_a_run_that_could_not_begin_leaves_nothing_and_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(self: WeightsStore, name: str) -> None:
+        raise WeightsError(f"weights {name} cannot be fetched")
+
+    monkeypatch.setattr(WeightsStore, "get", unreachable)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(WeightsError):
+        finetune_yolo(data, tmp_path / "run", TINY, "cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_persons_file_in_a_finished_run_is_never_lost(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finetune_yolo(data, run, TINY.model_copy(update={"epochs": 1}), "cpu")
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        finetune_yolo(data, run, TINY, "cpu", overwrite=True)
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("gone", "train", "val", "truth", "validation"),
+    [
+        ((), "train", "val", "test", "val"),
+        (("val",), "train", "test", "test", None),
+        (("test",), "train", "val", "val", "val"),
+        (("val", "test"), "train", "train", "train", None),
+        (("train", "val"), "test", "test", "test", None),
+        (("train", "test"), "val", "val", "val", "val"),
+    ],
+)
+def test_another_part_serves_where_one_is_missing(
+    data: Path, gone: tuple[str, ...], train: str, val: str, truth: str, validation: str | None
+) -> None:
+    for part in gone:
+        (data / "annotations" / f"instances_{part}.json").unlink()
+    found = read_training_set(data)
+    named = (found.train, found.val, found.truth, found.validation)
+    parts = [None if chosen is None else chosen.records[0].part for chosen in named]
+    assert parts == [train, val, truth, validation]
+
+
+def test_a_fold_is_learned_and_judged_by_itself(data: Path) -> None:
+    found = read_training_set(data, 1)
+    names = [{record.file_name for record in part.records} for part in (found.train, found.val)]
+    assert not names[0] & names[1]
+    assert found.truth is found.val is found.validation
+
+
+@pytest.mark.parametrize(
+    ("fold", "name"), [(None, "instances_train"), (7, "instances_fold7_train")]
+)
+def test_a_folder_of_something_else_is_one_line(
+    tmp_path: Path, fold: int | None, name: str
+) -> None:
+    with pytest.raises(DataError, match=rf"{name}\.json: no such file; give the folder"):
+        read_training_set(tmp_path, fold)
+
+
+def test_images_of_another_size_or_gone_are_one_line(data: Path) -> None:
+    path = data / "annotations" / "instances_val.json"
+    content = read_json(path)
+    image = data / "images" / content["images"][0]["file_name"]
+    write_json(path, content | {"images": [{**content["images"][0], "height": 40}]}
+               | {"annotations": []})  # fmt: skip
+    with pytest.raises(DataError, match="is 64x48, but listed as 64x40"):
+        read_training_set(data)
+    image.unlink()
+    with pytest.raises(DataError, match="no such image"):
+        read_training_set(data)

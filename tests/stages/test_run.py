@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.io.locks import folder_lock
+from pipeline.io.write import write_json
+from pipeline.stages import run as stage
+
+Run = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture
+def done() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -> Run:
+    """A run of one step, which notes that it was done."""
+    folder, inputs = tmp_path / "run" / "step", tmp_path / "inputs"
+    inputs.mkdir()
+    (inputs / "a.txt").write_text("1")
+
+    def work() -> dict[str, Any]:
+        done.append("step")
+        write_json(folder / "run.json", {"command": "step", "summary": {"images": 3}})
+        return {"images": 3}
+
+    step = stage.Step("step", folder, {}, [inputs], work)
+    monkeypatch.setattr(stage, "_steps", lambda *_: [step])
+    monkeypatch.setattr(stage, "report", lambda root: {})
+    return lambda: stage.run(RunConfig(output=tmp_path / "run"))
+
+
+def test_a_step_is_done_once_and_skipped_with_what_it_said(one_step: Run, done: list[str]) -> None:
+    assert one_step()["step"] == one_step()["step"] == {"images": 3}
+    assert done == ["step"]
+
+
+@pytest.mark.parametrize("name", ["a.cache", "b/run.json", "manifest.jsonl"])
+def test_what_a_run_leaves_behind_is_no_part_of_a_steps_inputs(
+    one_step: Run, done: list[str], tmp_path: Path, name: str
+) -> None:
+    one_step()
+    (tmp_path / "inputs" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "inputs" / name).write_text("{}")
+    one_step()
+    assert done == ["step"]
+    (tmp_path / "inputs" / "b.txt").write_text("new")
+    one_step()
+    assert done == ["step", "step"]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1]", '{"step": ', "\0", '{"step": [1]}'])
+def test_a_damaged_list_of_steps_means_that_all_are_done_again(
+    one_step: Run, done: list[str], tmp_path: Path, text: str
+) -> None:
+    one_step()
+    (tmp_path / "run" / "steps.json").write_text(text)
+    one_step()
+    one_step()
+    assert done == ["step", "step"]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1]", '{"command": "step"}', '{"summary": 3}'])
+def test_a_skipped_step_whose_record_is_damaged_says_nothing(
+    one_step: Run, done: list[str], tmp_path: Path, text: str
+) -> None:
+    one_step()
+    (tmp_path / "run" / "step" / "run.json").write_text(text)
+    assert one_step()["step"] == {}
+    assert done == ["step"]
+
+
+def test_a_second_run_into_one_folder_ends_with_a_line_that_names_the_first(
+    one_step: Run, done: list[str], tmp_path: Path
+) -> None:
+    with (
+        folder_lock(tmp_path / "run", "run"),
+        pytest.raises(DataError, match=rf"written by process {os.getpid()} \(`pipeline run`"),
+    ):
+        one_step()
+    assert not done
+    one_step()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_unfinished_work_of_other_settings_goes_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    asked: dict[str, bool] = {}
+    for name in ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"):
+
+        def noted(*values: Any, name: str = name, overwrite: bool | None = None, **_: Any) -> Any:
+            asked[name] = values[4] if overwrite is None else overwrite
+            return {}
+
+        monkeypatch.setattr(stage, name, noted)
+    config = RunConfig(output=tmp_path / "run", tune_sam=True)
+    for step in stage._steps(config, tmp_path / "run", [tmp_path / "p"], overwrite):
+        if step.name.startswith(("finetune", "segment", "classify", "anomaly")):
+            step.work()
+    assert asked == dict.fromkeys(
+        ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"), overwrite
+    )
