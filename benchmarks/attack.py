@@ -1,20 +1,21 @@
 """Attack the program with changed and planted files: nothing may run, escape, crash or hang.
 
 python benchmarks/attack.py                        both, 10,000 changed files in all
-python benchmarks/attack.py mutate [KIND ...] --count N --seed S [--jobs 2]
+python benchmarks/attack.py mutate [KIND ...] --count N --seed S
 python benchmarks/attack.py mutate KIND --only SEED --keep DIR    one again, its files left in DIR
 python benchmarks/attack.py planted [GROUP or part of a name]
 """
 
-# ruff: noqa: E402  # the number of threads is to be known before any library is loaded
 from __future__ import annotations
 
 import os
 
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # processes are forked: no threads before that
+if __name__ == "__main__":
+    for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_threads, "1")  # processes are forked: no threads before that
 
 import argparse
+import shlex
 import shutil
 import sys
 import tempfile
@@ -26,11 +27,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from attack_batches import NoSample, attack
+from attack_batches import NoSampleError, attack
 from attack_models import MORE_KINDS
+from attack_mutations import copy_sample
 from attack_planted import planted
 from attack_samples import LABEL_KINDS, Kind
-from attack_trial import Outcome
+from attack_trial import TRACE, Outcome
 
 KINDS: Mapping[str, Kind] = {**LABEL_KINDS, **MORE_KINDS}
 _COLUMNS = ("refused", "accepted", "fault", "hang", "crash", "escape", "run")
@@ -80,7 +82,7 @@ def run_kinds(
         try:
             for number, outcome in attack(name, kinds[name], seeds, root):
                 tally.add(number, outcome)
-        except NoSample as error:
+        except NoSampleError as error:
             tally.add(seeds[0], Outcome("fault", f"no valid sample: {error}"))
         tally.seconds = time.perf_counter() - started
         yield name, tally
@@ -101,13 +103,16 @@ def print_table(rows: Sequence[tuple[str, Tally]]) -> None:
         print(f"{name:17}{tally.inputs:7}{cells}{tally.inputs / max(tally.seconds, 1e-9):11.0f}")
     for name, tally in rows:
         for where, (seed, outcome) in sorted(tally.faults.items()):
-            print(f"{tally.times[where]:5} x {where}  [mutate {name} --only {seed}]")
+            print(f"{tally.times[where]:5} x {where}  [mutate {shlex.quote(name)} --only {seed}]")
             print(f"        {outcome.detail[:150]!r} after {outcome.change[:110]!r}")
 
 
 def main() -> int:
     """Exit code 1 if anything ran, escaped, crashed, hung or was a fault of the program."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.mode == "mutate" and (unknown := set(options.kinds) - set(KINDS)):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
     root = scratch_root()
     os.environ["PIPELINE_CACHE"], os.environ["PIPELINE_WEIGHTS"] = f"{root}/cache", f"{root}/none"
     try:
@@ -149,13 +154,13 @@ def _mutated(kinds: Mapping[str, Kind], count: int, seed: int, root: Path) -> in
 
 def _again(name: str, seed: int, keep: Path | None, root: Path) -> int:
     """One input once more, with its traceback; its files are left in `keep`."""
-    os.environ["ATTACK_TRACE"] = "1"
+    os.environ[TRACE] = "1"
     keep = keep.resolve() if keep else None
     outcome = next(iter(attack(name, KINDS[name], [seed], root)))[1]
     for key, value in outcome.__dict__.items():
         print(f"{key}: {value}")
     if keep:
-        shutil.copytree(root / "scratch", keep, symlinks=True, dirs_exist_ok=True)
+        copy_sample(root / "scratch", keep)
     return int(outcome.is_bad)
 
 

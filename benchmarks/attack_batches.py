@@ -15,22 +15,20 @@ from typing import IO
 
 from attack_canaries import set_up
 from attack_samples import Kind
-from attack_trial import SECONDS, Outcome, clear, hush, try_one
+from attack_trial import Outcome, clear, hush, try_one
 from attack_values import Places
 
-
-class NoSample(Exception):
-    """The valid sample cannot be made: the program does not work."""
-
-
 _FILE = 1 << 30  # bytes of a file: the scratch may lie in memory
-_GRACE = 2 * SECONDS  # a call into C that the alarm cannot end
+
+
+class NoSampleError(Exception):
+    """The valid sample cannot be made: the program does not work."""
 
 
 def attack(
     name: str, kind: Kind, seeds: Sequence[int], root: Path
 ) -> Iterator[tuple[int, Outcome]]:
-    """The outcome of each seed, in order. Raises NoSample."""
+    """The outcome of each seed, in order. Raises NoSampleError."""
     template = root / "templates" / name
     done = 0
     while done < len(seeds):
@@ -52,7 +50,7 @@ def _batch(
     os.close(write)
     started = False
     with os.fdopen(read, "rb") as answers:
-        for line in _lines(answers, child):
+        for line in _lines(answers, child, 3 * kind.seconds):
             if line == b"start\n":
                 started = True
             elif line:
@@ -64,16 +62,17 @@ def _batch(
     if started:
         yield _death(status, stacks)
     elif status:
-        raise NoSample(stacks.read_text(encoding="utf-8").strip().rpartition("\n")[2])
+        raise NoSampleError(stacks.read_text(encoding="utf-8").strip().rpartition("\n")[2])
 
 
-def _lines(answers: IO[bytes], child: int) -> Iterator[bytes]:
-    """What a child writes; it is killed when it says nothing for too long."""
-    limit = 120.0  # while it makes its sample
+def _lines(answers: IO[bytes], child: int, grace: float) -> Iterator[bytes]:
+    """What a child writes; it is killed when it says nothing for so many seconds, as in a call into
+    C that its alarm cannot end."""
+    limit = 240.0  # while it makes its sample
     rest = b""
     while True:
         ready, _, _ = select.select([answers], [], [], limit)
-        limit = _GRACE
+        limit = grace
         if not ready:
             os.kill(child, signal.SIGKILL)
         block = os.read(answers.fileno(), 1 << 16)

@@ -117,9 +117,8 @@ def _tiff(root: Path) -> None:
     _mvtec(None, None)(root)
     path = next(root.glob("test/*/a.png"))
     _, data = cv2.imencode(".tif", np.zeros((8, 8), np.uint8))
-    changed = data.tobytes().replace(b"\x00\x01\x03\x00\x01\x00\x00\x00\x08\x00", b"\x00\x01\x04\x00"
-                                     b"\x01\x00\x00\x00\xff\xff")  # fmt: skip
-    path.write_bytes(changed)
+    width = b"\x00\x01\x03\x00\x01\x00\x00\x00"  # the tag, its type and count
+    path.write_bytes(data.tobytes().replace(width + b"\x08", width + b"\xff"))
 
 
 def _huge_png(colour: int, depth: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,10 @@ class Inventory:
         """The first thing that is not as it must be since this was taken; empty for none."""
         after = Inventory.of(places)
         return (
-            self._changed(after, places) or self._leaked(after, places) or self._lost(after, places)
+            self._changed(after, places)
+            or self._leaked(after, places)
+            or self._lost(after, places)
+            or self._malformed(after)
         )
 
     def _changed(self, after: Inventory, places: Places) -> str:
@@ -90,6 +94,20 @@ class Inventory:
             if not own and content not in kept:
                 return f"a file of the output is lost: {path.relative_to(places.results)}"
         return ""
+
+    def _malformed(self, after: Inventory) -> str:
+        """JSON that was written must be such for every reader: UTF-8, and no NaN."""
+        for path, content in after.inside.items():
+            if path.suffix == ".json" and self.inside.get(path) != content:
+                try:
+                    json.loads(content.decode(), parse_constant=_not_finite)
+                except ValueError as error:
+                    return f"no JSON in the output: {path.name} ({error})"
+        return ""
+
+
+def _not_finite(name: str) -> None:
+    raise ValueError(name)
 
 
 def _below(root: Path, but: Path | None = None) -> Iterator[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from attack_samples import SIZE, Kind, call, draw_image, draw_masks, invoke, written
 from attack_values import Places
 
-_TORCH = 6 << 30  # bytes for commands that load torch
+_TORCH = {"memory": 6 << 30, "seconds": 60}  # for commands that load torch
 _STATE = "state"  # in a sample: what lies in the folder of results before the command begins
 _MODEL = ("--model autoencoder --device cpu --set steps=1 --set picture_side=32 --set latent=4"
           " --set folds=2")  # fmt: skip
@@ -121,6 +121,7 @@ def _stopped(root: Path) -> None:
     from unittest import mock
 
     from pipeline.errors import DataError
+    from pipeline.images import write_heatmap
     from pipeline.stages import anomaly
 
     _product(root / "product")
@@ -132,7 +133,7 @@ def _stopped(root: Path) -> None:
         left.pop()
         real(*arguments)
 
-    real = anomaly.write_heatmap
+    real = write_heatmap
     output = root.parent / "results" / "out"
     with mock.patch.object(anomaly, "write_heatmap", stop):
         try:
@@ -157,13 +158,13 @@ def _job(root: Path) -> None:
     """The folder of a whole job, as far as report and compare read it."""
     _product(root / "product")
     run = root / "run"
-    words = "--test 0.5 --val 0.2 --workers 1 -q".split()
+    words = ["--test", "0.5", "--val", "0.2", "--workers", "1", "-q"]
     invoke("convert-masks", root / "product", "-o", run / "data", *words)
     held = next((run / "data" / "annotations").glob("instances_test.json"))
     for name in ("evaluation_truth_boxes", "evaluation_detector_boxes"):
         invoke("evaluate", "--truth", held, "--predictions", held, "-o", run / name, "-q",
                "--images", run / "data" / "images")  # fmt: skip
-    words = [*_MODEL.split(), "--split", run / "data" / "split.json", "-q"]
+    words = [*_MODEL.split(), "--split", str(run / "data" / "split.json"), "-q"]
     invoke("anomaly", "--data", root / "product", "-o", run / "anomaly_autoencoder", *words)
     for path in run.rglob("model.safetensors"):
         path.unlink()
@@ -200,7 +201,7 @@ def _tuned_sam(root: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from pipeline.models.sam import Looks
+    from pipeline.models.looks import Looks
     from pipeline.models.sam_model import CARD, DELTA
 
     root.mkdir(parents=True, exist_ok=True)
@@ -235,21 +236,23 @@ MORE_KINDS: Mapping[str, Kind] = {
     "journal": Kind(_journal, (f"{_STATE}/out/*",), [_take_up], 15),
     "stopped run": Kind(
         _stopped, (f"{_STATE}/.out.*/*.json", f"{_STATE}/.out.*/.work/*"),
-        [call("anomaly --data {in}/product -o {out} " + _MODEL)], 1, memory=_TORCH,
+        [call("anomaly --data {in}/product -o {out} " + _MODEL)], 1, **_TORCH,
     ),
     "finished run": Kind(
         _finished, (f"{_STATE}/**/*.json*", f"{_STATE}/**/*.png"),
         [call("import {in}/set --from png -o {out} --copy-images --json")], 15,
     ),
-    "anomaly model": Kind(_anomaly_model, _CARDS, [PREDICT], 3, memory=_TORCH),
-    "classifier": Kind(_classifier, _CARDS, [PREDICT], 2, memory=_TORCH),
-    "detector": Kind(_detector, ("model/*.json", "**/*.pt", "**/*.safetensors"), [PREDICT], 3, memory=_TORCH),
-    "tuned SAM": Kind(_tuned_sam, ("*.json", "*.safetensors"), [_open_tuned], 5, memory=_TORCH),
+    "anomaly model": Kind(_anomaly_model, _CARDS, [PREDICT], 3, **_TORCH),
+    "classifier": Kind(_classifier, _CARDS, [PREDICT], 2, **_TORCH),
+    "detector": Kind(
+        _detector, ("model/*.json", "**/*.pt", "**/*.safetensors"), [PREDICT], 3, **_TORCH
+    ),
+    "tuned SAM": Kind(_tuned_sam, ("*.json", "*.safetensors"), [_open_tuned], 5, **_TORCH),
     "job": Kind(
         _job, ("run/**/run.json", "run/**/scores.json", "run/**/heatmaps/**/*", "run/**/*.png",
                "run/**/instances_*.json"),
         [call("report {in}/run -o {out}/report.html"),
-         call("compare {in}/run -o {out} --device cpu")], 2, memory=_TORCH,
+         call("compare {in}/run -o {out} --device cpu")], 2, **_TORCH,
     ),
 }  # fmt: skip
 HEAT, STOPPED, DETECTOR = (MORE_KINDS[name] for name in ("heat maps", "stopped run", "detector"))

@@ -22,7 +22,8 @@ def _hostile(places: Places) -> list[str]:
     return [
         f"{outside}/new", f"{outside}/victim", "../../outside/new", "../new", "..", ".", "/", "",
         "a/../../../outside/new", "C:\\new", "\\\\host\\share", "a\0b", "n" * 300, "\u00e9" * 200,
-        "con", "a\nb", "\ud800", "run.json", "~/new", "a/b", ".hidden", "x\u202ey", *names(places)[:4],
+        "con", "a\nb", "\ud800", "run.json", "~/new", "a/b", ".hidden", "x\u202ey",
+        *names(places)[:4],
     ]  # fmt: skip
 
 
@@ -127,7 +128,8 @@ _IMAGES = {"coco": "images/*/a.png", "coco-results": "images/*/a.png", "cvat": "
            "mvtec": "test/*/a.png"}  # fmt: skip
 _FOLDERS = {"coco": "images", "yolo": "images", "voc": "JPEGImages/*", "mvtec": "test/*"}
 _TEXTS = {"labelme": "labels.txt", "voc": "labelmap.txt", "yolo": "data.yaml",
-          "label-studio": "label_config.xml", "coco": COCO, "png": "masks/objects.json"}  # fmt: skip
+          "label-studio": "label_config.xml", "coco": COCO,
+          "png": "masks/objects.json"}  # fmt: skip
 
 
 def _kinds(form: str, pattern: str, target: Callable[[Places], Path]) -> list[Kind]:
@@ -166,6 +168,28 @@ def _state(entry: str, target: str) -> Callable[[Path], None]:
     return build
 
 
+def _job(picture: str) -> Callable[[Path], None]:
+    """The folder of a job, of which one picture is a link to a secret."""
+
+    def build(root: Path) -> None:
+        write_coco_set(root / "set")
+        invoke("convert-masks", root / "set", "-o", root / "run" / "data", "--workers", 1, "-q")
+        link = root / "run" / picture
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Places(root.parent).secret)
+
+    return build
+
+
+_PICTURES = ("sam/mask_iou.png", "stats/images_per_category.png", "detector/curves.png",
+             "evaluation_truth_boxes/gallery/best_0_1.00_x.png",
+             "masks_from_detector/overlays/a.png")  # fmt: skip
+REPORTS: Mapping[str, list[Kind]] = {
+    f"report: {picture} to a secret": [
+        Kind(_job(picture), (), [call("report {in}/run -o {out}/report.html")])
+    ]
+    for picture in _PICTURES
+}
 _AROUND = (".out.lock", ".out.part", ".out.old", ".out.unfinished", "out", ".out.part/images",
            "out/run.json", "out/manifest.jsonl")  # fmt: skip
 

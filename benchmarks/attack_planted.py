@@ -11,10 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from attack_batches import NoSample, attack
+from attack_batches import NoSampleError, attack
 from attack_bombs import BOMBS
 from attack_models import DETECTOR, HEAT, PREDICT, STOPPED, plain_detector
-from attack_names import AROUND, LINKS, NAMES
+from attack_names import AROUND, LINKS, NAMES, REPORTS
 from attack_samples import Kind, Run, call, config_file, imported, invoke, written
 from attack_server import SERVERS
 from attack_training import TRAINING
@@ -81,7 +81,7 @@ def _set(value: str) -> Run:
 _CACHES = ("labels/train.cache", "labels.cache", "labels/train/sub.cache", "images/train.cache",
            "images/train/x.npy", "labels/val.cache.npy", "train.cache")  # fmt: skip
 _TAG = "!!python/object/apply:os.system ['touch MARK']"
-_CODE = ("download: \"touch MARK\"\n", "download: \"import pathlib; pathlib.Path('MARK').touch()\"\n",
+_CODE = ("download: \"touch MARK\"\n", "download: \"open('MARK', 'w')\"\n",
          "val: nowhere\ndownload: bash -c 'touch MARK'\n", f"extra: {_TAG}\n",
          "extra: !!python/name:os.system\n", "path: \"$(touch MARK)\"\n")  # fmt: skip
 _YOLO_RUNS = [imported("yolo"), call("validate {in}"), call("validate {in} --fix")]
@@ -94,13 +94,13 @@ PICKLES: Mapping[str, list[Kind]] = {
     "pickle as heat map": [Kind(_with(HEAT.build, {"a.npy": planted_pickle}), (), HEAT.runs)],
     "checkpoint of a detector": [
         Kind(lambda root: plain_detector(root, _torch_file(_places(root))), (), [PREDICT],
-             memory=DETECTOR.memory),
+             memory=DETECTOR.memory, seconds=60),
         Kind(lambda root: plain_detector(root, planted_pickle(_places(root))), (), [PREDICT],
-             memory=DETECTOR.memory),
+             memory=DETECTOR.memory, seconds=60),
     ],
     "checkpoint of a stopped training": [
         Kind(_with(STOPPED.build, {f"state/.out.unfinished/{name}": content}), (), STOPPED.runs,
-             memory=STOPPED.memory)
+             memory=STOPPED.memory, seconds=60)
         for name in (".work/checkpoint.pt", "halfway.pt", "model.safetensors")
         for content in (planted_pickle, _torch_file)
     ],
@@ -116,8 +116,9 @@ CODE: Mapping[str, list[Kind]] = {
 
 def all_attacks() -> dict[str, dict[str, list[Kind]]]:
     """Every fixed attack, by group and name."""
+    links = {**LINKS, **REPORTS, **AROUND}
     groups = {"pickles": PICKLES, "code in YAML": CODE, "training": TRAINING, "names": NAMES,
-              "links": {**LINKS, **AROUND}, "bombs": BOMBS, "servers": SERVERS}  # fmt: skip
+              "links": links, "bombs": BOMBS, "servers": SERVERS}  # fmt: skip
     return {group: dict(found) for group, found in groups.items()}
 
 
@@ -134,7 +135,7 @@ def planted(root: Path, chosen: str = "") -> int:
                 shutil.rmtree(root / "templates", ignore_errors=True)
                 try:
                     _, outcome = next(iter(attack("planted", kind, [-1], root)))
-                except NoSample as error:
+                except NoSampleError as error:
                     outcome = Outcome("fault", f"no valid sample: {error}")
                 in_group += 1
                 if outcome.is_bad:

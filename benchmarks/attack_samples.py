@@ -25,14 +25,15 @@ Run = Callable[[Random, Places], Any]  # reads the sample; writes at most below 
 @dataclass(frozen=True)
 class Kind:
     """build: writes a valid sample into a folder. targets: patterns of the files that are changed.
-    runs: commands, of which chance takes one. weight: its part of the inputs. memory: bytes that they may
-    take."""
+    runs: commands, of which chance takes one. weight: its part of the inputs. memory (bytes) and
+    seconds: what one input may take."""
 
     build: Callable[[Path], None]
     targets: Sequence[str]
     runs: Sequence[Run]
     weight: int = 10
     memory: int = 2 << 30
+    seconds: int = 20
 
 
 def invoke(*arguments: object) -> Any:

@@ -17,11 +17,11 @@ from attack_values import Places
 
 _RIGHT = b"the right bytes" * 1000
 _BLOCK = b"x" * (1 << 16)
-Answer = Callable[[Callable[[bytes], object]], None]
+Answer = Callable[[Callable[[bytes], object]], object]
 
 
 def _plain(head: str, body: bytes) -> Answer:
-    return lambda send: send(f"{head}\r\n\r\n".encode() + body) and None
+    return lambda send: send(f"{head}\r\n\r\n".encode() + body)
 
 
 def _endless(send: Callable[[bytes], object]) -> None:
@@ -71,7 +71,7 @@ ANSWERS: Mapping[str, Answer] = {
     "redirect to a file": _plain("HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd", b""),
     "redirect to nonsense": _plain("HTTP/1.1 302 Found\r\nLocation: http://[::1", b""),
     "wrong bytes": _plain(_OK, b"wrong"),
-    "no head's end": lambda send: send(b"HTTP/1.1 200 OK\r\nX: y") and None,
+    "no head's end": lambda send: send(b"HTTP/1.1 200 OK\r\nX: y"),
     "endless": _endless,
     "endless chunks": _endless_chunks,
     "endless head": _endless_head,

@@ -69,5 +69,6 @@ _PLANTED = {
 }
 
 TRAINING: Mapping[str, list[Kind]] = {
-    name: [Kind(_plant(*what), (), [_trained], memory=8 << 30)] for name, what in _PLANTED.items()
+    name: [Kind(_plant(*what), (), [_trained], memory=8 << 30, seconds=180)]
+    for name, what in _PLANTED.items()
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from random import Random
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Literal
 
 import click
@@ -22,7 +22,7 @@ from attack_mutations import copy_sample, mutate
 from attack_samples import Kind, picks
 from attack_values import Places
 
-SECONDS = 20  # for one input
+TRACE = "ATTACK_TRACE"  # in the environment: faults come with their whole traceback
 Verdict = Literal["refused", "accepted", "fault", "hang", "crash"]
 
 
@@ -60,10 +60,13 @@ def try_one(kind: Kind, seed: int, name: str, template: Path, places: Places) ->
     clear(places)
     copy_sample(template, places.sample)
     found = picks(kind, places.sample)
-    change = mutate(random.choice(found), random, places) if found and seed >= 0 else ""
+    changes = []
+    for _ in range(0 if seed < 0 else min(random.choice([1, 1, 1, 1, 2]), len(found))):
+        changes.append(mutate(found.pop(random.randrange(len(found))), random, places))
     _hand_over(places)
-    outcome = judged(lambda: random.choice(list(kind.runs))(random, places), places)
-    return replace(outcome, change=change)
+    chosen = random.choice(list(kind.runs))
+    outcome = judged(lambda: chosen(random, places), places, kind.seconds)
+    return replace(outcome, change=", ".join(changes))
 
 
 def _hand_over(places: Places) -> None:
@@ -84,29 +87,30 @@ def clear(places: Places) -> None:
     os.chdir(places.cwd)
 
 
-def judged(run: Callable[[], Any], places: Places) -> Outcome:
+def judged(run: Callable[[], Any], places: Places, seconds: int = 20) -> Outcome:
     """Run a command between two inventories of all that it must not touch."""
     before = Inventory.of(places)
-    verdict, where, detail = _ended(run)
+    verdict, where, detail = _ended(run, seconds)
     return Outcome(verdict, where, detail, before.escape(places), places.marker.exists())
 
 
-def _ended(run: Callable[[], Any]) -> tuple[Verdict, str, str]:
+def _ended(run: Callable[[], Any], seconds: int) -> tuple[Verdict, str, str]:
     """How a command ends, as `pipeline.cli.main` would tell it."""
     from pipeline.errors import PipelineError
 
     try:
-        with _alarm():
+        with _alarm(seconds):
             code = run()
     except (PipelineError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         return _message(message, error)
     except Hang as error:
-        return "hang", _place(error), f"longer than {SECONDS} s"
+        return "hang", _place(error), f"longer than {seconds} s"
     except SystemExit as error:
         code = error.code
     except Exception as error:  # whatever it is, it is what is searched for
-        return "fault", _place(error), " ".join(str(error).split())[:200]
+        told = traceback.format_exc() if TRACE in os.environ else " ".join(str(error).split())[:200]
+        return "fault", _place(error), told
     if code not in (None, 0, 1, 2):
         return ("accepted", "", "") if not isinstance(code, int) else ("fault", f"exit {code}", "")
     return "accepted", "", ""
@@ -122,12 +126,12 @@ def _message(message: str, error: Exception) -> tuple[Verdict, str, str]:
 
 
 @contextmanager
-def _alarm() -> Iterator[None]:
+def _alarm(seconds: int) -> Iterator[None]:
     def ring(_: int, __: FrameType | None) -> None:
         raise Hang
 
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
@@ -136,17 +140,13 @@ def _alarm() -> Iterator[None]:
 
 def _place(error: BaseException) -> str:
     """Type of an error, and the deepest line in pipeline/ that it came through."""
-    frames = traceback.extract_tb(_innermost(error))
+    frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if f"{os.sep}pipeline{os.sep}" in frame.filename]
     if not inside:
         return f"{type(error).__name__} in {frames[-1].filename if frames else '?'}"
     last = inside[-1]
     short = last.filename.rpartition(f"{os.sep}pipeline{os.sep}")[2]
     return f"{type(error).__name__} in pipeline/{short}:{last.lineno} {last.name}"
-
-
-def _innermost(error: BaseException) -> TracebackType | None:
-    return error.__traceback__
 
 
 def hush() -> None:
@@ -156,7 +156,9 @@ def hush() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)  # decoders in C write there too
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+    )
     import cv2
 
     from pipeline import run_record

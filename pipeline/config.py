@@ -20,20 +20,25 @@ Folds = Annotated[int, Field(ge=0, le=1000)]
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class Config(BaseModel):
-    """Base: unknown keys are errors, values do not change after they are checked, numbers are
-    finite, and no text has a control character."""
+class _Checked(BaseModel):
+    """Base: numbers are finite, and no text has a control character."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _is_printable(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
-            for text in value if isinstance(value, (list, tuple)) else [value]:
+            for text in value if isinstance(value, (dict, list, tuple)) else [value]:
                 if isinstance(text, str) and one_line(text) != text:
                     raise ValueError(f"{key}: has a character that no name can have")
         return values
+
+
+class Config(_Checked):
+    """Base: unknown keys are errors, values do not change after they are checked."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class SynthesizeConfig(Config):
@@ -93,10 +98,10 @@ _Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
 _Argument = _Plain | list[_Plain] | tuple[_Plain, ...]
 
 
-class Augmentation(BaseModel):
+class Augmentation(_Checked):
     """One albumentations transform: its name and its own arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, _Argument]
     name: str
     p: Probability = 0.5

@@ -12,14 +12,16 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.formats.text_stream import text_file
 from pipeline.geometry.masks import encode
 from pipeline.images import read_image, write_png
-from pipeline.io.write import whole_file, write_json
+from pipeline.io.write import write_json
 from pipeline.metrics.fidelity import COLUMNS, Comparison, FidelityTotals, Worst, table_rows
 from pipeline.pictures.overlays import close_up
 from pipeline.types import ImageRecord
 
 _PICTURES = "fidelity"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # the apostrophe, so that it comes back
 
 
 class FidelityReport:
@@ -33,7 +35,8 @@ class FidelityReport:
     def add(self, record: ImageRecord, found: Mapping[str, Comparison]) -> None:
         """Note what each format kept of the objects of an image."""
         for name, comparison in found.items():
-            self._table.writerows(table_rows(name, record, comparison))
+            rows = table_rows(name, record, comparison)
+            self._table.writerows([to_cell(row[0]), to_cell(row[1]), *row[2:]] for row in rows)
             self._totals.add(name, record, comparison)
 
     def below(self, least: float) -> int:
@@ -50,11 +53,20 @@ class FidelityReport:
         return {name: _line(row) for name, row in summary.items()}
 
 
+def to_cell(text: str) -> str:
+    """Foreign text as a cell that no spreadsheet takes for a formula; `from_cell` undoes it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def from_cell(cell: str) -> str:
+    """The text that `to_cell` was given."""
+    return cell.removeprefix("'")
+
+
 @contextmanager
 def fidelity_report(folder: Path) -> Iterator[FidelityReport]:
     """A report whose table lies in `folder`. Raises DataError when the system refuses."""
-    path = folder / "fidelity.csv"
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
+    with text_file(folder / "fidelity.csv") as table:
         yield FidelityReport(table)
 
 

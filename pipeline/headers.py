@@ -131,6 +131,8 @@ def _tiff_size(stream: IO[bytes]) -> tuple[int, int]:
 def _webp_size(stream: IO[bytes]) -> tuple[int, int]:
     stream.seek(12)
     head = stream.read(18)
+    if len(head) < 18:
+        raise ValueError("no frame")
     if head.startswith(b"VP8X"):
         width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (12, 15))
     elif head.startswith(b"VP8L"):

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from numpy.typing import NDArray
 
-from pipeline.formats.coco import segmentation_rle
+from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.images import Image, read_image
 from pipeline.io.write import write_text
 from pipeline.pictures.overlays import close_up

@@ -38,7 +38,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = read_foreign_yaml(path)
     except DataError as error:
-        raise ConfigError(str(error)) from error
+        if error.reason != "no such file":
+            raise ConfigError(str(error)) from error
+        raise ConfigError(f"{path}: cannot be read ({error.reason}); {error.remedy}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: needs 'key: value' lines")
     return content
@@ -50,15 +52,19 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set {setting}: write it as key=value")
+            raise ConfigError(f"--set {_shortened(setting)}: write it as key=value")
         try:
             parsed: Any = parse_yaml(value, Path("--set"))
         except DataError as error:
-            raise ConfigError(f"--set {setting}: the value is not YAML") from error
+            raise ConfigError(f"--set {_shortened(setting)}: the value is not YAML") from error
         for step in reversed(key.split(".")):
             parsed = {step: parsed}
         merged = _merge(merged, parsed)
     return merged
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

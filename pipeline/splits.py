@@ -7,16 +7,24 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, ImageRecord
 
-_PARTS = TypeAdapter(dict[str, str])
+
+def _printable(text: str) -> str:
+    if one_line(text) != text:
+        raise ValueError("should be text without control characters")
+    return text
+
+
+_PARTS = TypeAdapter(dict[str, Annotated[str, AfterValidator(_printable)]])
 
 
 def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int) -> dict[str, str]:

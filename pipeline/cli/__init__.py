@@ -47,10 +47,7 @@ def _outcome(error: BaseException) -> tuple[str, int]:
     it may have caused."""
     if stopped := stopping.exit_code():
         return _STOPPED, stopped
-    if isinstance(error, SystemExit):
-        gone = isinstance(error.__context__, BrokenPipeError)  # click has made it an exit
-        return "", _READER_GONE if gone else _int(error.code)
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, (BrokenPipeError, SystemExit)):  # click makes the one the other
         return "", _READER_GONE
     if isinstance(error, click.exceptions.Abort) and isinstance(error.__cause__, EOFError):
         error = error.__cause__  # click takes it for an answer that was not given

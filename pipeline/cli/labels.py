@@ -147,14 +147,15 @@ def import_labels(
 @click.argument("sources", nargs=-1, required=True, type=FILE)
 @click.option("--images", type=FILE, help="Folder of the COCO files' images [beside them].")
 @click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
+@options(_OUTSIDE)
 @common
-def validate(sources: tuple[Path, ...], images: Path | None, fix: bool) -> Any:
+def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_outside: bool) -> Any:
     """Check COCO files and YOLO sets.
 
     Every fault is named; exit code 1 when one is left."""
     from pipeline.stages.validate import validate as stage
 
-    return stage(sources, images, fix)
+    return stage(sources, images, fix, allow_outside)
 
 
 @click.command()

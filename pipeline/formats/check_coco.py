@@ -21,7 +21,7 @@ from pipeline.formats.text_stream import json_list
 from pipeline.io.write import json_text
 from pipeline.progress import track
 
-_NUMBERED = "numbered anew from 1"
+_NUMBERED = "numbered from 1 again"
 _NAMELESS = "image without size or name"
 
 
@@ -57,13 +57,15 @@ class CocoCheck:
         yield "\n}\n"
 
     def _rows(self) -> Iterator[Row]:
-        anew = any(found.kind in {"duplicate id", "id 0"} and found.mend for found in self.findings)
+        renumber = any(
+            found.kind in {"duplicate id", "id 0"} and found.mend for found in self.findings
+        )
         number = 0
         for place, row in enumerate(self.raw.rows("annotations")):
             kept = self.mended.get(place, row)
             if kept is not None:
                 number += 1
-                yield {**kept, "id": number} if anew else kept
+                yield {**kept, "id": number} if renumber else kept
 
 
 class _Image(NamedTuple):

@@ -250,8 +250,9 @@ def _pasted(shape: ElementTree.Element, height: int, width: int) -> Patch:
         raise ValueError(f"a mask of {across}x{down} pixels on an image of {width}x{height}")
     if not (-across < left < width and -down < top < height):
         raise ValueError(f"a mask at ({left}, {top}) is outside an image of {width}x{height}")
+    text = attribute(shape, "rle")
     try:
-        runs = np.array(attribute(shape, "rle").split(","), dtype=np.int64)
+        runs = np.array(text.split(","), dtype=np.int64)
     except (ValueError, OverflowError):
         raise ValueError("the runs of its rle are not whole numbers") from None
     if runs.min() < 0 or runs.max() > across * down or runs.sum() != across * down:

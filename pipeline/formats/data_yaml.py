@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.schema import unusable
+from pipeline.formats.schema import Text, unusable
 from pipeline.formats.values import kind_of_file
 from pipeline.images import SUFFIXES
 from pipeline.io.read import checked, files_below, read_text, read_yaml, shown_value
@@ -35,7 +35,7 @@ def _listed(entry: object) -> object:
     return entry if isinstance(entry, list) else [entry]
 
 
-Name = Annotated[str, BeforeValidator(_text_of)]
+Name = Annotated[Text, BeforeValidator(_text_of)]
 Places = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, one_line
 from pipeline.images import read_size
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # would end or spoil the line
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Finding:
     def __str__(self) -> str:
         place = f"{self.path}: {self.where}: " if self.where else f"{self.path}: "
         line = f"{place}{self.text}" + (f" [--fix: {self.mend}]" if self.mend else "")
-        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
+        return one_line(line)
 
 
 def check_image(

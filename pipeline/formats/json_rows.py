@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 from pipeline.io.read import read_text
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_BETWEEN = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")  # two entries
 
 
 class JsonRows:
@@ -82,17 +83,17 @@ class JsonRows:
 
     def _entries(self, at: int) -> Iterator[tuple[Any, int]]:
         """Each entry of the list that starts at `at`, and where it ends."""
-        text, decode = self._text, self._decode
+        text, decode, between = self._text, self._decode, _BETWEEN.match
         at = _after(text, at + 1)
         if text[at : at + 1] == "]":
             return
         while True:
             value, at = decode(text, at)
             yield value, at
-            at = _after(text, at)
-            if text[at : at + 1] == "]":
-                return
-            at = _after(text, _expect(text, at, ","))
+            comma = between(text, at)
+            if comma is None:
+                return  # the list's end, or `_skip` finds another mark there
+            at = comma.end()
 
 
 @contextmanager

@@ -36,8 +36,9 @@ def blamed_on(path: Path, where: str, remedy: str) -> Iterator[None]:
 
 def number(text: str | None, name: str) -> float:
     """A finite number that a coordinate in pixels can have."""
+    text = _given(text, name)
     try:
-        value = float(_given(text, name))
+        value = float(text)
     except ValueError:
         raise ValueError(f"{name} is {shown_value(text)}, not a number") from None
     if not math.isfinite(value) or abs(value) > _FURTHEST:
@@ -47,8 +48,9 @@ def number(text: str | None, name: str) -> float:
 
 def whole(text: str | None, name: str, least: int = 0) -> int:
     """A whole number from `least` to 2**31."""
+    text = _given(text, name)
     try:
-        value = int(_given(text, name))
+        value = int(text)
     except ValueError:
         raise ValueError(f"{name} is {shown_value(text)}, not a whole number") from None
     if not least <= value <= _FURTHEST:

@@ -44,7 +44,7 @@ def go_without(folder: Path, error: Exception) -> None:
     global _noticed
     if not _noticed:
         _noticed = True
-        say(f"{folder}: nothing is kept there ({_reason(error)}); the work goes on without a cache")
+        say(f"{folder}: {_reason(error)}; the work goes on without a cache")
 
 
 def prepared_folder(folder: Path, prepare: Callable[[Path], object]) -> Path:
@@ -63,7 +63,7 @@ def prepared_folder(folder: Path, prepare: Callable[[Path], object]) -> Path:
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         prepare(own)
     except (OSError, DataError) as error:
-        reason = f"cannot be written, nor can a temporary folder ({_reason(error)})"
+        reason = "cannot be written, and no temporary folder can be made"
         raise DataError(folder, reason, f"set {_ENVIRONMENT} to a folder that can be") from error
     return own
 
@@ -104,7 +104,7 @@ def _user() -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why, without the path and without what to do, which other commands have in common."""
+    """Why, without the path, and without the remedy, which would blame an option."""
     if isinstance(error, DataError):
         return error.reason
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"cannot be used ({getattr(error, 'strerror', None) or error})"

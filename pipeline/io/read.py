@@ -24,6 +24,7 @@ RUN_FILE = "run.json"  # what every command leaves in the folder that it wrote
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
 _YAML_LIMIT = 16 << 20
 _YAML_NODES = 1_000_000  # an alias counts as all that it stands for
+_OF_TAGS = (TypeError, LookupError, AttributeError)  # PyYAML's own, at `!!bool maybe` and the like
 _CHUNK = 1 << 20
 _SHOWN = 80  # characters of a foreign value in a message
 
@@ -91,7 +92,7 @@ def parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.load(text, _PlainLoader)
         _count_nodes(content)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_OF_TAGS) as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(path, f"is not YAML ({first})", "mend it") from error
     return content

@@ -99,7 +99,7 @@ class LimitsCard(_Card):
     """What good images say of a model's figures; see `anomaly.Limits`."""
 
     score: FiniteFloat
-    seed: Positive
+    seed: Annotated[float, Field(gt=0, lt=1e38)]  # heat is in single precision
     edge: FiniteFloat
     usual: FiniteFloat
 

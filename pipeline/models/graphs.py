@@ -133,7 +133,7 @@ class Graph:
     """One network's graph, exported when it is first needed and not kept, or not as it was kept."""
 
     def __init__(self, store: Store, trace: Callable[[Any], Any], precision: str) -> None:
-        """trace: makes the graph with the package openvino. precision: OpenVINO's name of it."""
+        """trace: makes the graph with the package openvino. precision: as OpenVINO names it."""
         self._store, self._trace, self._precision = store, trace, precision
         self._made: Any = None
         self._sha256 = ""

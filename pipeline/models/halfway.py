@@ -1,18 +1,30 @@
 """Where a training stands, on disk now and then: one that was stopped goes on from there, and on a
-CPU ends as one that never was. A GPU's own chance is not kept."""
+CPU ends as one that never was. A GPU's own chance is not kept.
+
+A file that is damaged, or a disk that is full, costs time and no training.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import NonNegativeInt, TypeAdapter
 
-from pipeline.io.write import whole_file
+from pipeline.errors import DataError
+from pipeline.io.read import read_bytes
+from pipeline.io.write import write_bytes
+from pipeline.progress import say
 
 _SECONDS = 20.0  # between two writes
+_DIGEST = hashlib.sha256().digest_size
+_REACHED = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
 
 
 class Stateful(Protocol):
@@ -30,30 +42,64 @@ class Halfway:
         """parts: all that a step changes, beside `generator` and torch's own chance."""
         self._path, self._parts, self._generator = path, parts, generator
         self._written = time.monotonic()
+        self._refused = False
 
     def found(self) -> tuple[int, list[list[float]]]:
-        """How many steps are done, and their history; the parts are as they were then."""
+        """How many steps are done, and their history; the parts are as they were then. A file that
+        is not as it was written counts as none."""
         if self._path is None or not self._path.is_file():
             return 0, []
-        kept = torch.load(self._path, map_location="cpu", weights_only=True)
-        for name, part in self._parts.items():
-            part.load_state_dict(kept["parts"][name])
-        self._generator.set_state(kept["generator"])
-        torch.set_rng_state(kept["chance"])
-        return int(kept["done"]), kept["history"]
+        before = copy.deepcopy(self._state())
+        try:
+            kept = _unpacked(read_bytes(self._path))
+            done, history = _REACHED.validate_python((kept["done"], kept["history"]))
+            self._restore(kept)
+        except Exception:  # whatever torch makes of a damaged file
+            self._restore(before)
+            say(f"{self._path}: is damaged; the training begins from the start")
+            return 0, []
+        return done, history
 
     def reached(self, done: int, of: int, history: Sequence[Sequence[float]] = ()) -> None:
         """Keep where it stands after so many steps, the last or a while after the last time."""
         if self._path is None:
             return
         if done >= of or time.monotonic() - self._written >= _SECONDS:
-            kept = {
-                "parts": {name: part.state_dict() for name, part in self._parts.items()},
-                "generator": self._generator.get_state(),
-                "chance": torch.get_rng_state(),
-                "done": done,
-                "history": [list(row) for row in history],
-            }
-            with whole_file(self._path) as temporary:
-                torch.save(kept, temporary)
+            rows = [list(row) for row in history]
+            try:
+                write_bytes(self._path, _packed({**self._state(), "done": done, "history": rows}))
+            except DataError as error:
+                if not self._refused:
+                    say(f"{self._path}: where the training stands cannot be kept ({error.reason})")
+                self._refused = True
             self._written = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "generator": self._generator.get_state(),
+            "chance": torch.get_rng_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts.items():
+            part.load_state_dict(state["parts"][name])
+        self._generator.set_state(state["generator"])
+        torch.set_rng_state(state["chance"])
+
+
+def _packed(state: dict[str, Any]) -> bytes:
+    """Behind its sha256; through memory, for torch's own word for a full disk is another."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    body = stream.getvalue()
+    return hashlib.sha256(body).digest() + body
+
+
+def _unpacked(data: bytes) -> dict[str, Any]:
+    """Undo `_packed`. Raises ValueError for bytes that it did not write."""
+    body = data[_DIGEST:]
+    if hashlib.sha256(body).digest() != data[:_DIGEST]:
+        raise ValueError("its sha256 is another")
+    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    return state

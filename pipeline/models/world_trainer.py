@@ -186,7 +186,10 @@ def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tup
     """A stripped copy of a checkpoint, and the log of the training that it holds."""
     part = checkpoint.with_suffix(".part")
     part.unlink(missing_ok=True)
-    kept = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
+    try:
+        kept = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
+    except Exception as error:  # whatever strange content leads to
+        raise _damaged(checkpoint) from error
     if not part.is_file():
         raise _damaged(checkpoint)
     return part, kept.get("train_results")

@@ -201,7 +201,7 @@ def _keys_of(root: Path) -> dict[str, Any]:
 
 
 def _kept_summary(folder: Path) -> Mapping[str, Any]:
-    """What a finished step said; nothing where its run.json cannot be read."""
+    """The summary of a finished step; nothing where its run.json cannot be read."""
     try:
         return read_run_file(folder).summary
     except DataError:

@@ -19,13 +19,17 @@ from pipeline.io.write import whole_file, write_error
 
 
 def validate(
-    sources: Sequence[Path], images: Path | None = None, fix: bool = False
+    sources: Sequence[Path],
+    images: Path | None = None,
+    fix: bool = False,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Check COCO JSON files, and YOLO sets by data.yaml or the folder that holds it.
 
     images: the folder of the COCO files' images; without it, `images` beside a file or its folder,
-    if there. Returns counts by kind and each finding as a line; `exit_code` is 1 when a fault is
-    left. Raises DataError for what is neither.
+    if there. allow_outside: a YOLO set may lie outside the folder of its data.yaml. Returns counts
+    by kind and each finding as a line; `exit_code` is 1 when a fault is left. Raises DataError for
+    what is neither.
     """
     findings: list[Finding] = []
     backups: list[str] = []
@@ -37,7 +41,8 @@ def validate(
             found, categories[source] = check.findings, check.categories
             changed = {source: check.text()} if check.changes else {}
         elif source.is_dir() or source.suffix in {".yaml", ".yml"}:
-            found, changed = check_yolo(source)
+            found, texts = check_yolo(source, allow_outside)
+            changed = {path: [text] for path, text in texts.items()}
         else:
             raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
         findings += found

@@ -11,8 +11,8 @@ import torch
 from pipeline.errors import WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.cuts import Cut, Remembered
 from pipeline.models.cards import MemoryCard
+from pipeline.models.cuts import Cut, Remembered
 from pipeline.models.patch_memory import (
     PatchMemory,
     Seen,

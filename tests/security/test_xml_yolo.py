@@ -27,6 +27,7 @@ from pipeline.formats.yolo import read_yolo
 from pipeline.images import write_png
 from pipeline.settings import build, parse_settings, read_yaml
 from pipeline.splits import allot, read_split
+from pipeline.stages.validate import validate
 from pipeline.types import Dataset, ImageRecord
 
 MakeProduct = Callable[..., Path]
@@ -216,7 +217,7 @@ def test_a_yolo_row_is_named(yolo: Path, row: str, parts: list[str]) -> None:
         ("names: [a]\npath: {a: b}\ntrain: images/train", ["path"]),
         ("names: [a]\ntrain: {a: images/train}", ["train"]),
         ("names: [a]\ntrain: [[images/train]]", ["train"]),
-        ('names: [a]\ntrain: "images\\0train"', ["does not exist"]),
+        ('names: [a]\ntrain: "images\\0train"', ["train", "control characters"]),
         (f"names: [a]\ntrain: {'x' * 5000}", ["does not exist"]),
         ("names: [a]\ntrain: /etc", ["outside the folder"]),
         ("names: [a]\npath: /\ntrain: .", ["outside the folder"]),
@@ -360,3 +361,16 @@ def test_a_settings_file_that_is_a_pipe_or_missing_is_one_line(tmp_path: Path) -
     for path in (tmp_path / "pipe", tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match=str(path)):
             read_yaml(path)
+
+
+def test_labels_outside_the_set_are_not_mended(yolo: Path, tmp_path: Path) -> None:
+    """A data.yaml from elsewhere names a set, and label files, of somebody else."""
+    (yolo / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n" * 2)
+    (tmp_path / "mailed").mkdir()
+    mailed = tmp_path / "mailed" / "data.yaml"
+    mailed.write_text(f"names: [crack]\npath: {yolo}\ntrain: images/train\nval: images/train\n")
+    with pytest.raises(DataError, match="outside the folder"):
+        validate([mailed], fix=True)
+    assert len((yolo / "labels" / "train" / "a.txt").read_text().splitlines()) == 2
+    assert validate([mailed], fix=True, allow_outside=True)["mended"] == 1
+    assert len((yolo / "labels" / "train" / "a.txt").read_text().splitlines()) == 1

