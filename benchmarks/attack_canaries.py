@@ -14,6 +14,7 @@ from attack_pixels import png_of
 from attack_values import TOKEN, Places
 
 _LEAKS = (TOKEN.encode(), *(base64.b64encode(b"x" * n + TOKEN.encode())[4:-4] for n in range(3)))
+_NO_FILE = b"a folder or a pipe"
 _RECORDS = {"run.json", "manifest.jsonl"}  # a command may replace its own
 
 
@@ -98,7 +99,7 @@ class Inventory:
     def _malformed(self, after: Inventory) -> str:
         """JSON that was written must be such for every reader: UTF-8, and no NaN."""
         for path, content in after.inside.items():
-            if path.suffix == ".json" and self.inside.get(path) != content:
+            if path.suffix == ".json" and content not in (self.inside.get(path), _NO_FILE):
                 try:
                     json.loads(content.decode(), parse_constant=_not_finite)
                 except ValueError as error:
@@ -120,7 +121,7 @@ def _below(root: Path, but: Path | None = None) -> Iterator[Path]:
 def _state(path: Path) -> bytes:
     if path.is_symlink():
         return b"link " + os.fsencode(path.readlink())
-    return path.read_bytes() if path.is_file() else b"a folder or a pipe"
+    return path.read_bytes() if path.is_file() else _NO_FILE
 
 
 def _is_mended(path: Path, after: Mapping[Path, bytes]) -> bool:

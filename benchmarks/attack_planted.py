@@ -140,7 +140,7 @@ def planted(root: Path, chosen: str = "") -> int:
                 in_group += 1
                 if outcome.is_bad:
                     bad_in_group += 1
-                    print(f"  {group}: {title}: {json.dumps(outcome.told())}", flush=True)
+                    print(f"  {group}: {title}: {json.dumps(outcome.facts())}", flush=True)
         if in_group:
             print(f"{group:14} {in_group:4} attacks, {bad_in_group:3} got through", flush=True)
         bad, count = bad + bad_in_group, count + in_group

@@ -48,7 +48,7 @@ class Outcome:
         """Whether the attack got through."""
         return self.verdict not in ("refused", "accepted") or bool(self.escape) or self.ran
 
-    def told(self) -> dict[str, object]:
+    def facts(self) -> dict[str, object]:
         """What there is to say."""
         return {name: value for name, value in self.__dict__.items() if value}
 
@@ -109,8 +109,10 @@ def _ended(run: Callable[[], Any], seconds: int) -> tuple[Verdict, str, str]:
     except SystemExit as error:
         code = error.code
     except Exception as error:  # whatever it is, it is what is searched for
-        told = traceback.format_exc() if TRACE in os.environ else " ".join(str(error).split())[:200]
-        return "fault", _place(error), told
+        detail = (
+            traceback.format_exc() if TRACE in os.environ else " ".join(str(error).split())[:200]
+        )
+        return "fault", _place(error), detail
     if code not in (None, 0, 1, 2):
         return ("accepted", "", "") if not isinstance(code, int) else ("fault", f"exit {code}", "")
     return "accepted", "", ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-TOKEN = "canary-7f3c1e5a9b"  # stands in the secret, and nowhere else
+TOKEN = "canary-7f3c1e5a9b"  # in the secret, and nowhere else
 DEEP = 20_000  # levels of nesting
 
 

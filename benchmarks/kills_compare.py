@@ -1,51 +1,91 @@
-"""What an output holds, for comparing it with another run's: see kills.py for what is left out."""
+"""What an output holds, for comparing it with another run's.
+
+Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
+dates beside the numbers in a checkpoint (*.pt; all its numbers are compared) and so the hash of it
+in detector.json, and the order of the names in a safetensors header. A manifest's lines for these
+files are compared by their paths.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 Content = dict[str, str]
 
 
 def content(folder: Path) -> Content:
-    """Every file below a folder with a hash of what is compared of it."""
+    """Every file below a folder with a hash of what is compared of it; manifests as text."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            found[path.relative_to(folder).as_posix()] = digest(path)
+            data = path.read_bytes()
+            name = path.relative_to(folder).as_posix()
+            if path.name == "manifest.jsonl":
+                found[name] = "\n".join(sorted(data.decode().splitlines()))
+            else:
+                steady = _steady(name)
+                found[name] = hashlib.sha256(steady(data) if steady else data).hexdigest()
     return found
 
 
-def digest(path: Path) -> str:
-    data = path.read_bytes()
-    if path.name == "run.json":
-        data = json.dumps(without_seconds(json.loads(data)), sort_keys=True).encode()
-    elif path.name == "manifest.jsonl":
-        return "\n".join(sorted(data.decode().splitlines()))
-    return hashlib.sha256(data).hexdigest()
-
-
-def without_seconds(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if not str(k).endswith("seconds")}
-    return [without_seconds(v) for v in value] if isinstance(value, list) else value
-
-
 def without(found: Content, unsteady: frozenset[str]) -> Content:
-    """What is compared: without the unsteady files, and their lines in a manifest."""
+    """What is compared: without the unsteady files, and with no more of them in a manifest than
+    their paths."""
     kept = {}
     for path, text in found.items():
         if Path(path).name == "manifest.jsonl":
-            rows = [json.loads(line) for line in text.splitlines()]
             base = Path(path).parent
-            steady = [
-                row for row in rows
-                if (base / row["path"]).as_posix() not in unsteady
-                and Path(row["path"]).name != "run.json"
-            ]  # fmt: skip
-            kept[path] = json.dumps(steady, sort_keys=True)
+            rows = []
+            for line in text.splitlines():
+                row = json.loads(line)
+                name = (base / row["path"]).as_posix()
+                rows.append(row if name not in unsteady and not _steady(name) else row["path"])
+            kept[path] = json.dumps(sorted(rows, key=json.dumps), sort_keys=True)
         elif path not in unsteady:
             kept[path] = text
     return kept
+
+
+def _steady(name: str) -> Callable[[bytes], bytes] | None:
+    """What makes of a file's bytes those that two equal runs share; None: they share all."""
+    last = Path(name)
+    by_name = {"run.json": _run_file, "results.csv": _curves, "detector.json": _card}
+    by_kind = {".pt": _checkpoint, ".safetensors": _tensors}
+    return by_name.get(last.name) or by_kind.get(last.suffix)
+
+
+def _run_file(data: bytes) -> bytes:
+    return json.dumps(_without_seconds(json.loads(data)), sort_keys=True).encode()
+
+
+def _without_seconds(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _without_seconds(v) for k, v in value.items() if not str(k).endswith("seconds")}
+    return [_without_seconds(v) for v in value] if isinstance(value, list) else value
+
+
+def _curves(data: bytes) -> bytes:
+    rows = list(csv.DictReader(io.StringIO(data.decode()), skipinitialspace=True))
+    return json.dumps([{k: v for k, v in row.items() if k != "time"} for row in rows]).encode()
+
+
+def _card(data: bytes) -> bytes:
+    return json.dumps(json.loads(data) | {"sha256": ""}, sort_keys=True).encode()
+
+
+def _checkpoint(data: bytes) -> bytes:
+    """The numbers of a torch file: all of its archive but the pickled names and dates."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = sorted(name for name in archive.namelist() if "/data/" in name)
+        return b"".join(hashlib.sha256(archive.read(name)).digest() for name in names)
+
+
+def _tensors(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    return json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True).encode() + data[8 + size :]

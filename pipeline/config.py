@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from pipeline.errors import one_line
+from pipeline.config_values import (
+    Checked,
+    Config,
+    Folds,
+    Gigabytes,
+    Positive,
+    Probability,
+    Seed,
+    Share,
+    Whole,
+)
 
-_MOST = 2**31 - 1
 _LEAST_SHARE = 1e-9
-Share = Annotated[float, Field(ge=0, lt=1)]
-Whole = Annotated[int, Field(ge=0, le=_MOST)]
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
-Folds = Annotated[int, Field(ge=0, le=1000)]
-Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
-
-
-class _Checked(BaseModel):
-    """Base: numbers are finite, and no text has a control character."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_printable(cls, values: Any) -> Any:
-        for key, value in values.items() if isinstance(values, dict) else ():
-            for text in value if isinstance(value, (dict, list, tuple)) else [value]:
-                if isinstance(text, str) and one_line(text) != text:
-                    raise ValueError(f"{key}: has a character that no name can have")
-        return values
-
-
-class Config(_Checked):
-    """Base: unknown keys are errors, values do not change after they are checked."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SynthesizeConfig(Config):
@@ -98,7 +79,7 @@ _Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
 _Argument = _Plain | list[_Plain] | tuple[_Plain, ...]
 
 
-class Augmentation(_Checked):
+class Augmentation(Checked):
     """One albumentations transform: its name and its own arguments."""
 
     model_config = ConfigDict(extra="allow")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline.config import Config
+from pipeline.config_values import Config
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.read import parse_yaml, shown_value
 from pipeline.io.read import read_yaml as read_foreign_yaml

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images import read_mask, read_mask_values, read_size, write_png
+from pipeline.images import read_mask, read_mask_values, write_png
 from pipeline.png import read_grey
 
 FILTERS = [cv2.IMWRITE_PNG_FAST_FILTERS, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_FILTER_SUB,
@@ -82,7 +82,9 @@ def test_rows_beyond_the_header_are_never_inflated() -> None:
     import zlib
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100, 100, 8, 0, 0, 0, 0))
     rows = chunk(b"IDAT", zlib.compress(bytes(50_000_000)))

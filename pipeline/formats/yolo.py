@@ -147,10 +147,11 @@ def _drawn(
     height, width = size
     for number, values in enumerate(rows, start=1):
         ring = values.reshape(-1, 2) if len(values) > 4 else _corners(values)
-        try:
-            refuse_far(ring * np.array([width, height]), height, width)
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from None
+        if ring.min() < 0 or ring.max() > 1:
+            try:
+                refuse_far(ring * np.array([width, height]), height, width)
+            except ValueError as error:
+                raise ValueError(f"row {number}: {error}") from None
         yield draw_yolo(ring, height, width)
 
 

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, RunConfig
+from pipeline.config import RunConfig
+from pipeline.config_values import Config
 from pipeline.errors import DataError
 from pipeline.images import list_images
 from pipeline.io.locks import folder_lock

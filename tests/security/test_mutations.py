@@ -26,7 +26,7 @@ from attack_values import TOKEN, Places, planted_pickle
 
 _SLOW = {"stopped run", "anomaly model", "classifier", "detector", "tuned SAM", "job"}
 _QUICK = {name: kind for name, kind in KINDS.items() if name not in _SLOW}
-_COUNT = dealt(_QUICK, 300)
+_COUNT = dealt(_QUICK, 250)
 
 _KINDS = 3  # of a planted file: `attack.py planted` tries all commands on it
 

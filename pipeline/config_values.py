@@ -1,0 +1,39 @@
+"""What every configuration has in common: its base, and the kinds of number that settings are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.errors import one_line
+
+_MOST = 2**31 - 1
+Share = Annotated[float, Field(ge=0, lt=1)]
+Whole = Annotated[int, Field(ge=0, le=_MOST)]
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
+Folds = Annotated[int, Field(ge=0, le=1000)]
+Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Checked(BaseModel):
+    """Base: numbers are finite, and no text has a control character."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_printable(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            for text in value if isinstance(value, (dict, list, tuple)) else [value]:
+                if isinstance(text, str) and one_line(text) != text:
+                    raise ValueError(f"{key}: has a character that no name can have")
+        return values
+
+
+class Config(Checked):
+    """Base: unknown keys are errors, values do not change after they are checked."""
+
+    model_config = ConfigDict(extra="forbid")
