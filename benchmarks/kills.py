@@ -26,7 +26,15 @@ from functools import partial
 from pathlib import Path
 
 from kills_compare import Content, content, without
-from kills_process import REPOSITORY, Ended, Process, environment, killed, wait_for_record
+from kills_process import (
+    REPOSITORY,
+    Ended,
+    Process,
+    environment,
+    killed,
+    wait_for_handlers,
+    wait_for_record,
+)
 
 STOPPED = "pipeline: stopped; call the same command again to go on"
 LITTER = (".part", ".old", ".unfinished", ".lock", ".work")
@@ -238,6 +246,7 @@ def after_the_signal(
 def wait_for_point(process: Process, verb: Verb, output: Path, point: int, points: int) -> None:
     """Points are spread over the run; the last few lie where the output takes its place."""
     early = points - max(round(points * LAST), 1)
+    wait_for_handlers(process)
     if point < early:
         with suppress(subprocess.TimeoutExpired):
             process.wait(verb.seconds * (point + 0.5) / early)

@@ -58,6 +58,17 @@ def killed(command: list[str], home: Path, number: int, wait: Wait) -> Ended:
     return Ended(128 - code if code < 0 else code, text, seconds, orphans(mark), in_time)
 
 
+def wait_for_handlers(process: Process) -> None:
+    """Until the command catches signals, or ends. Before that it has not begun."""
+    bit = 1 << (signal.SIGTERM - 1)
+    with suppress(OSError):
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if int(status.partition("SigCgt:")[2].split()[0], 16) & bit:
+                return
+            time.sleep(0.001)
+
+
 def wait_for_record(process: Process, output: Path) -> None:
     """Until run.json is about to go into place, or the process ends."""
     names = [f".{output.name}.part", f".{output.name}.unfinished", output.name]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config_values import (
-    Checked,
+    Augmentation,
     Config,
     Folds,
     Gigabytes,
@@ -17,6 +17,7 @@ from pipeline.config_values import (
     Seed,
     Share,
     Whole,
+    default_augmentations,
 )
 
 _LEAST_SHARE = 1e-9
@@ -75,37 +76,6 @@ class ExportConfig(Config):
     min_iou: Probability | None = None
 
 
-_Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
-_Argument = _Plain | list[_Plain] | tuple[_Plain, ...]
-
-
-class Augmentation(Checked):
-    """One albumentations transform: its name and its own arguments."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _Argument]
-    name: str
-    p: Probability = 0.5
-
-
-def _default_augmentations() -> tuple[Augmentation, ...]:
-    """Light, focus and noise differ from one photo to the next; shape and position of a defect do
-    not change its kind."""
-    return (
-        Augmentation.model_validate(
-            {
-                "name": "RandomBrightnessContrast",
-                "p": 0.4,
-                "brightness_limit": 0.15,
-                "contrast_limit": 0.2,
-            }
-        ),
-        Augmentation.model_validate({"name": "GaussNoise", "p": 0.2, "std_range": [0.01, 0.04]}),
-        Augmentation.model_validate({"name": "MotionBlur", "p": 0.1, "blur_limit": 3}),
-        Augmentation.model_validate({"name": "CLAHE", "p": 0.1, "clip_limit": 2.0}),
-    )
-
-
 class FinetuneConfig(Config):
     """How YOLO-World is tuned. `image_side` in pixels; `freeze` counts layers from the input."""
 
@@ -128,7 +98,7 @@ class FinetuneConfig(Config):
     scale: Probability = 0.2
     flip_vertical: Probability = 0.5
     flip_horizontal: Probability = 0.5
-    augmentations: tuple[Augmentation, ...] = Field(default_factory=_default_augmentations)
+    augmentations: tuple[Augmentation, ...] = Field(default_factory=default_augmentations)
     seed: Seed = 0
 
 

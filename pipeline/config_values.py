@@ -37,3 +37,34 @@ class Config(Checked):
     """Base: unknown keys are errors, values do not change after they are checked."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+_Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None
+_Argument = _Plain | list[_Plain] | tuple[_Plain, ...]
+
+
+class Augmentation(Checked):
+    """One albumentations transform: its name and its own arguments."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Argument]
+    name: str
+    p: Probability = 0.5
+
+
+def default_augmentations() -> tuple[Augmentation, ...]:
+    """Light, focus and noise differ from one photo to the next; shape and position of a defect do
+    not change its kind."""
+    return (
+        Augmentation.model_validate(
+            {
+                "name": "RandomBrightnessContrast",
+                "p": 0.4,
+                "brightness_limit": 0.15,
+                "contrast_limit": 0.2,
+            }
+        ),
+        Augmentation.model_validate({"name": "GaussNoise", "p": 0.2, "std_range": [0.01, 0.04]}),
+        Augmentation.model_validate({"name": "MotionBlur", "p": 0.1, "blur_limit": 3}),
+        Augmentation.model_validate({"name": "CLAHE", "p": 0.1, "clip_limit": 2.0}),
+    )

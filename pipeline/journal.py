@@ -1,6 +1,6 @@
 """What a long run has finished, item by item: whatever kills the run, whole items stay.
 
-Lines that begin with `#` are the journal's own: an item's end with a checksum of its rows, a mark
+Lines that begin with `#` are the journal's own: an item's end with its note and a checksum, a mark
 that all before it is on the disk, and the boot of the machine that wrote what follows.
 """
 
@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline.io.folders import sync_file_system
-from pipeline.io.read import open_regular
-from pipeline.io.write import write_error
+from pipeline.io.write import open_own, write_error
 from pipeline.progress import say
 
 _DONE, _CHECK, _BOOT, _SYNCED = "done", "crc32", "boot", "synced"
@@ -27,22 +28,28 @@ _SYNC_S = 10.0  # between two marks: at most this much work is done again after 
 class Journal:
     """A file of rows, grouped by the item they belong to.
 
-    An item counts once its last line is there and its rows are as they were written; after a power
-    cut, only what was on the disk by then. What lies beyond the last such item is cut off when the
-    journal is opened again.
+    An item counts once its last line is there, and its rows and note are as they were written;
+    after a power cut, only what was on the disk by then. What lies beyond the last such item is cut
+    off when the journal is opened again.
 
     done: the items that are finished.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open or create. Raises DataError when the system refuses."""
-        self._path, self._clock = path, clock
+    def __init__(
+        self,
+        path: Path,
+        note: TypeAdapter[Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open or create. note: what an item's note holds; one that does not is damage. Raises
+        DataError when the system refuses."""
+        self._path, self._note, self._clock = path, note, clock
         self._synced_at = clock()
         self._says_boot = False
         self.done: set[int] = set()
         try:
-            whole = self._read_back() if path.exists() else 0
-            self._file = path.open("r+b" if path.exists() else "w+b")
+            self._file = open_own(path)
+            whole = self._read_back()
             self._file.truncate(whole)
             self._file.seek(whole)
         except OSError as error:
@@ -52,27 +59,42 @@ class Journal:
         """Find the finished items; returns the bytes up to the end of the last one."""
         whole = position = check = 0
         last_boot, synced = "", (0, set[int]())
-        with open_regular(self._path) as lines:
-            for line in lines:
-                position += len(line)
-                if not line.startswith(b"#"):
-                    check = zlib.crc32(line, check)
-                    continue
-                entry = _entry(line)
-                if entry is None or entry.get(_CHECK, check) != check:
-                    break
-                if _BOOT in entry:
-                    last_boot = entry[_BOOT]
-                elif _SYNCED in entry:
-                    synced = position, set(self.done)
-                else:
-                    self.done.add(entry[_DONE])
-                whole, check = position, 0
+        for line in self._file:
+            position += len(line)
+            if not line.startswith(b"#"):
+                check = zlib.crc32(line, check)
+                continue
+            if (entry := self._entry(line, check)) is None:
+                break
+            if _BOOT in entry:
+                last_boot = entry[_BOOT]
+            elif _SYNCED in entry:
+                synced = position, set(self.done)
+            else:
+                self.done.add(entry[_DONE])
+            whole, check = position, 0
         if whole and last_boot != _boot_id():
             whole, self.done = synced
         if position > whole:
             say(f"{self._path}: what follows {len(self.done)} finished items is not whole: cut off")
         return whole
+
+    def _entry(self, line: bytes, check: int) -> dict[str, Any] | None:
+        """One of the journal's own lines, after rows of the checksum `check`; None for one that is
+        torn or damaged."""
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line[1:])
+            if not isinstance(entry, dict) or not line.endswith(b"\n"):
+                return None
+            if _BOOT in entry or _SYNCED in entry:
+                return entry
+            wanted = entry.pop(_CHECK, None)
+            if not isinstance(entry.get(_DONE), int) or wanted != _checksum(entry, check):
+                return None
+            if self._note:
+                self._note.validate_python(entry)
+            return entry
+        return None
 
     def add(self, item: int, rows: Sequence[str], note: Mapping[str, Any]) -> None:
         """Finish an item: its rows, each one line of text, and a note. Raises DataError."""
@@ -82,7 +104,8 @@ class Journal:
                 self._write({_BOOT: _boot_id()})
                 self._says_boot = True
             self._file.write(text)
-            self._write({_DONE: item, _CHECK: zlib.crc32(text), **note})
+            entry = {_DONE: item, **note}
+            self._write({**entry, _CHECK: _checksum(entry, zlib.crc32(text))})
             if self._clock() - self._synced_at >= _SYNC_S:
                 sync_file_system(self._path.parent)
                 self._write({_SYNCED: len(self.done) + 1})
@@ -129,14 +152,9 @@ class Journal:
         self._file.close()
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """One of the journal's own lines; None for one that is torn or damaged."""
-    with suppress(ValueError, RecursionError):
-        entry = json.loads(line[1:])
-        known = isinstance(entry, dict) and line.endswith(b"\n")
-        if known and (isinstance(entry.get(_DONE), int) or _BOOT in entry or _SYNCED in entry):
-            return dict(entry)
-    return None
+def _checksum(entry: Mapping[str, Any], check: int) -> int:
+    """Of an item's note, after its rows."""
+    return zlib.crc32(json.dumps(entry, sort_keys=True).encode(), check)
 
 
 def _boot_id() -> str:

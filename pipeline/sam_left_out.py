@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.config import FinetuneSamConfig
-from pipeline.io.read import read_json
+from pipeline.io.read import read_state
 from pipeline.io.write import write_json
 from pipeline.progress import say
 from pipeline.sam_shop import Shop
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
     from pipeline.models.sam_trials import Target, Trial
     from pipeline.models.sam_tuning import Example
 
+# What fold_N.json holds, a row a try: of a target, closely, off its box or on the whole image.
+_ROW = TypedDict(
+    "_ROW",
+    {
+        "memory": bool,
+        "target": NonNegativeInt,
+        "try": Literal["close", "moved", "whole"],
+        "iou": FiniteFloat,
+        "quality": dict[str, FiniteFloat],
+    },
+)
+_ROWS = TypeAdapter(list[_ROW])
 FEWEST_TO_CALIBRATE = 10
 _SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which to look closely
 ALWAYS = 10.0  # a share that no box has
@@ -49,10 +63,9 @@ def cross_fit(
     rows: list[dict[str, Any]] = []
     for fold in range(count):
         path = folder / f"fold_{fold}.json"
-        if not path.is_file():
-            learning, left = (
-                np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold)
-            )
+        learning, left = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
+        kept = read_state(_ROWS, path)
+        if kept is None or {row["target"] for row in kept} != set(left):
             title = f"tune SAM, left out {fold + 1} of {count}"
             sam = shop.tuned(shop.fit([shown[i] for i in learning], title))
             memory = shop.memory(seen, {known[i].group for i in learning})
@@ -60,9 +73,9 @@ def cross_fit(
             found = _tries(shop, sam, some, fold)
             if memory is not None:
                 found += _tries(shop, replace(sam, memory=memory), some, fold)
-            fold_rows = [{**row, "target": left[row["target"]]} for row in found]
-            write_json(path, fold_rows, durable=True)
-        rows += read_json(path)
+            kept = _ROWS.validate_python([{**r, "target": left[r["target"]]} for r in found])
+            write_json(path, kept, durable=True)
+        rows += [dict(row) for row in kept]
     return rows
 
 

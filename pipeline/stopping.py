@@ -3,6 +3,7 @@ everything cleans up behind itself."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -115,5 +116,14 @@ def _on_unraisable(fault: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(fault)
 
 
+def _ignore() -> None:
+    """Python lifts handlers before it takes its modules down, which is long with torch: a signal
+    would then undo an outcome that is already there."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_IGN)
+
+
+atexit.register(_ignore)  # early, so that it is called last
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)

@@ -66,7 +66,7 @@ def test_after_a_power_cut_only_what_was_on_the_disk_counts(
 ) -> None:
     """A mark comes once 10 s have passed: after the items at 4 s and 11 s, not the one at 12 s."""
     times = iter([0.0, 4.0, 11.0, 11.0, 12.0])
-    with Journal(tmp_path / "j", lambda: next(times)) as journal:
+    with Journal(tmp_path / "j", clock=lambda: next(times)) as journal:
         for item in range(3):
             journal.add(item, [], {})
     with Journal(tmp_path / "j") as journal:

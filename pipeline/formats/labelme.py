@@ -81,6 +81,7 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
         name = (path.relative_to(root).parent / image.name).as_posix()
         place = images / name if images else image
         try:
+            file_name(content["imagePath"])
             file_name(name)
             records.append(ImageRecord(number, place, name, *size))
             objects[number] = _parse(content["shapes"], label_of, place, size)
@@ -103,8 +104,8 @@ def _shapes(
     shapes = []
     for row, label in enumerate(objects.labels):
         name = categories[int(label)]
-        told = ", ".join(f"{key} {column[row]:.2f}" for key, column in objects.trust.items())
-        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": told}
+        trust = ", ".join(f"{key} {column[row]:.2f}" for key, column in objects.trust.items())
+        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": trust}
         x0, y0, x1, y1 = objects.boxes[row].tolist()
         if objects.masks is None:  # a rectangle's last pixel is drawn too
             shapes.append(entry | {"shape_type": "rectangle", "points": [[x0, y0], [x1, y1]]})

@@ -144,11 +144,10 @@ def _prepared(path: Path, command: str, reads: Sequence[Path]) -> int:
     """Put back what a killed run moved away, clear what it left, and check what is there. Returns
     the system's time of the check in ns, for `_take_place`."""
     retired = _retired(path)
-    if retired.exists():
-        if path.exists():
-            remove_tree(retired)
-        else:
-            retired.rename(path)
+    if retired.is_dir() and not retired.is_symlink() and not path.exists():
+        retired.rename(path)
+    else:
+        remove_tree(retired)
     remove_tree(path / WORK)
     checked_at = time.time_ns()
     refuse_to_replace(path, command, reads)

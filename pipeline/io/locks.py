@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DataError
-from pipeline.io.write import write_error
+from pipeline.io.write import open_own, write_error
 from pipeline.stopping import undivided
 
 _held: dict[Path, str] = {}  # locks of this process: the system's are not between its threads
@@ -50,18 +50,18 @@ def folder_lock(path: Path, command: str) -> Iterator[None]:
                 del _held[file]
 
 
-def _locked(file: Path, path: Path) -> IO[str]:
+def _locked(file: Path, path: Path) -> IO[bytes]:
     """The open lock file. A file that its holder removed meanwhile is no lock any more."""
     while True:
         try:
-            stream = file.open("a+", encoding="utf-8")
+            stream = open_own(file)
         except OSError as error:
             raise write_error(path, error) from error
         try:
             _lock(stream)
         except OSError as error:
             stream.seek(0)
-            holder = stream.read(1000)
+            holder = stream.read(1000).decode(errors="replace")
             stream.close()
             raise _busy(path, _parsed(holder)) from error
         with suppress(OSError):
@@ -70,7 +70,7 @@ def _locked(file: Path, path: Path) -> IO[str]:
         stream.close()
 
 
-def _lock(stream: IO[str]) -> None:
+def _lock(stream: IO[bytes]) -> None:
     try:
         import fcntl
     except ImportError:
@@ -78,7 +78,7 @@ def _lock(stream: IO[str]) -> None:
     fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _write_holder(stream: IO[str], command: str) -> None:
+def _write_holder(stream: IO[bytes], command: str) -> None:
     holder = {
         "pid": os.getpid(),
         "machine": platform.node(),
@@ -87,7 +87,7 @@ def _write_holder(stream: IO[str], command: str) -> None:
     }
     with suppress(OSError):  # a full disk: the lock holds without its text
         stream.truncate(0)
-        stream.write(json.dumps(holder))
+        stream.write(json.dumps(holder).encode())
         stream.flush()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import DataError
 
@@ -137,6 +138,18 @@ def place_file(source: Path, target: Path, copy: bool) -> None:
             shutil.copyfile(source, temporary)
     except OSError as error:
         raise write_error(target, error) from error
+
+
+def open_own(path: Path) -> IO[bytes]:
+    """Open a file of our own to read it and write to it, made where there is none. A link in its
+    place is removed, also a second name of another file: what it leads to stays as it is. Raises
+    OSError."""
+    with suppress(FileNotFoundError):
+        state = path.lstat()
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+            path.unlink()
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b")
 
 
 def sync_file(path: Path) -> None:

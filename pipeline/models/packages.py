@@ -53,8 +53,8 @@ def extract(archive: Path, member: str, target: Path, limit: int = LIMIT) -> Pat
 
 
 def _run(command: Sequence[str], scratch: Path) -> None:
-    """A package manager, for a while. Its output goes to a file: a pipe that a child of its keeps open
-    would be waited for."""
+    """A package manager, for a while. Its output goes to a file: a pipe that one of its children
+    keeps open would be waited for."""
     name = Path(command[0]).name
     with (scratch / "words").open("w+b") as words:
         process = subprocess.Popen(

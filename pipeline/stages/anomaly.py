@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import FiniteFloat, TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.config import AnomalyConfig
 from pipeline.errors import DataError, Faults
@@ -15,7 +17,7 @@ from pipeline.formats.mvtec import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
 from pipeline.io.manifest import WORK
-from pipeline.io.read import read_json
+from pipeline.io.read import read_json, read_state
 from pipeline.io.write import write_json
 from pipeline.journal import Journal
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
@@ -35,6 +37,26 @@ if TYPE_CHECKING:
 _COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
 _CHECKPOINT, _JOURNAL = f"{WORK}/checkpoint.pt", f"{WORK}/scored.txt"
+
+
+class Normal(TypedDict):
+    """What a good image looks like to a model that did not learn from it: its score, and of its
+    heat map the highest value, the one that most pixels stay below, and the median."""
+
+    score: FiniteFloat
+    highest: FiniteFloat
+    common: FiniteFloat
+    middle: FiniteFloat
+
+
+class Scored(TypedDict):
+    """What the journal notes of a tested image."""
+
+    file_name: str
+    score: FiniteFloat
+
+
+_NORMAL, _SCORED = TypeAdapter(list[Normal]), TypeAdapter(Scored)
 
 
 @dataclass(frozen=True)
@@ -153,40 +175,43 @@ def _limits(
 
     groups = {record.group for record in learned}
     count = min(config.folds, len(groups))
-    rows: list[dict[str, float]] = []
+    rows: list[Normal] = []
     if count >= 2:
         fold_of = folds(learned, count, config.seed)
         for fold in range(count):
             path = folder / f"fold_{fold}.json"
-            if not path.is_file():
+            if (kept := read_state(_NORMAL, path)) is None:
                 rest = [r for r in learned if fold_of[r.group] != fold]
                 left = [r for r in learned if fold_of[r.group] == fold]
                 model = _new_model(config, device, folder)
                 title = f"left out {fold + 1} of {count}"
                 model.fit(_images(rest, faults, f"learn, {title}"))
-                rows_of_fold = list(_normal(model, _images(left, faults, title)))
-                write_json(path, rows_of_fold, durable=True)
+                kept = list(_normal(model, _images(left, faults, title)))
+                write_json(path, kept, durable=True)
                 (folder / _CHECKPOINT).unlink(missing_ok=True)
-            rows += read_json(path)
+            rows += kept
     if not rows:
         say("too few good images to leave any out: limits are those of images it has learned from")
         model = _fitted(learned, config, device, folder, faults)
         rows = list(_normal(model, _images(learned, faults, "limits")))
-    scores, highest, common, middle = (
-        [row[name] for row in rows] for name in ("score", "highest", "common", "middle")
+    return Limits.of(
+        [row["score"] for row in rows],
+        [row["highest"] for row in rows],
+        [row["common"] for row in rows],
+        [row["middle"] for row in rows],
+        config.alarms,
     )
-    return Limits.of(scores, highest, common, middle, config.alarms)
 
 
-def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[dict[str, float]]:
+def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[Normal]:
     for image in images:
         found = model.score(image)
-        yield {
-            "score": found.score,
-            "highest": float(found.heatmap.max()),
-            "common": float(np.quantile(found.heatmap, _COMMON)),
-            "middle": float(np.median(found.heatmap)),
-        }
+        yield Normal(
+            score=found.score,
+            highest=float(found.heatmap.max()),
+            common=float(np.quantile(found.heatmap, _COMMON)),
+            middle=float(np.median(found.heatmap)),
+        )
 
 
 def _fitted(
@@ -217,7 +242,7 @@ def _score(
     faults: Faults,
 ) -> dict[str, float]:
     """The score of each image by file name, with its heat map and picture beside."""
-    with Journal(folder / _JOURNAL) as journal:
+    with Journal(folder / _JOURNAL, _SCORED) as journal:
         for number, record in enumerate(track(held, "test")):
             if number in journal.done:
                 continue

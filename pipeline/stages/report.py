@@ -16,6 +16,7 @@ from pipeline.io.write import write_text
 from pipeline.run_record import read_run_file
 
 _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
+_PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 1000  # bytes of a page in which that stands
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
@@ -41,8 +42,8 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         "steps": steps,
         "evaluations": evaluations,
         "pictures": _pictures(run),
-        "gallery": _gallery(run / "evaluation_truth_boxes" / "gallery"),
-        "samples": _samples(run / "masks_from_detector" / "overlays"),
+        "gallery": _gallery(run, run / "evaluation_truth_boxes" / "gallery"),
+        "samples": _samples(run, run / "masks_from_detector" / "overlays"),
         "review": _link(run / "masks_from_detector" / "review.html", target),
         "anomalies": _anomalies(run),
         "comparison": _summary(run / "comparison"),
@@ -83,7 +84,7 @@ def _heats(run: Path) -> list[str]:
     if not found:
         return []
     best = max(found, key=lambda name: found[name].get("aupro") or 0.0)
-    return _samples(run / f"anomaly_{best}" / "overlays")
+    return _samples(run, run / f"anomaly_{best}" / "overlays")
 
 
 def _versions(run: Path) -> list[Mapping[str, Any]]:
@@ -116,22 +117,22 @@ def _pictures(run: Path) -> dict[str, str]:
         "images": run / "stats" / "images_per_category.png",
         "sizes": run / "stats" / "instance_sizes.png",
     }
-    return {name: _inline(path) for name, path in paths.items() if path.is_file()}
+    return {name: _inline(run, path) for name, path in paths.items() if path.is_file()}
 
 
-def _gallery(folder: Path) -> dict[str, list[dict[str, str]]]:
+def _gallery(run: Path, folder: Path) -> dict[str, list[dict[str, str]]]:
     """Close-ups by rank; each file is called <rank>_<number>_<iou>_<category>.png."""
     rows: dict[str, list[dict[str, str]]] = {}
     for rank in ("best", "typical", "worst"):
         for path in sorted(folder.glob(f"{rank}_*.png")):
             _, _, iou, category = path.stem.split("_", 3)
-            entry = {"picture": _inline(path), "iou": iou, "category": category}
+            entry = {"picture": _inline(run, path), "iou": iou, "category": category}
             rows.setdefault(rank, []).append(entry)
     return rows
 
 
-def _samples(folder: Path, count: int = 6) -> list[str]:
-    return [_inline(path) for path in sorted(folder.rglob("*.png"))[:count]]
+def _samples(run: Path, folder: Path, count: int = 6) -> list[str]:
+    return [_inline(run, path) for path in sorted(folder.rglob("*.png"))[:count]]
 
 
 def _link(path: Path, page: Path) -> str:
@@ -139,8 +140,13 @@ def _link(path: Path, page: Path) -> str:
     return os.path.relpath(path, page.parent) if path.is_file() else ""
 
 
-def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _inline(run: Path, path: Path) -> str:
+    """A picture of the run as part of the page. Raises DataError for one that a link brings in from
+    outside, and for what is no PNG."""
+    data = read_bytes(path) if path.resolve().is_relative_to(run.resolve()) else b""
+    if not data.startswith(_PNG):
+        raise DataError(path, "is not a picture of the run", "run the step again")
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _percent(value: Any) -> str:

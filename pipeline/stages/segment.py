@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.config import SegmentConfig
 from pipeline.errors import DataError, Faults
@@ -40,6 +42,16 @@ if TYPE_CHECKING:
 _JOURNAL = f"{WORK}/rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
 _QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")
+
+
+class Note(TypedDict):
+    """What the journal notes of an image: its boxes, and the pixels that its PNG mask lost."""
+
+    boxes: int
+    lost: int
+
+
+_NOTE = TypeAdapter(Note)
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ def segment(
         if done := record.finished(folder):
             return done
         job = Job(prompts, cutter, finder, config, folder)
-        with Journal(folder / _JOURNAL) as journal:
+        with Journal(folder / _JOURNAL, _NOTE) as journal:
             _work(job, journal, faults)
             summary = {
                 "output": str(output),

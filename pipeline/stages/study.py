@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.config import ClassifyConfig, StudyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.images import read_image
 from pipeline.io.names import safe_component
-from pipeline.io.read import read_json
+from pipeline.io.read import read_state
 from pipeline.io.write import write_json, write_text
 from pipeline.metrics.classification import classification
 from pipeline.metrics.intervals import bootstrap_mean, wilson
@@ -33,6 +35,16 @@ from pipeline.splits import folds
 from pipeline.types import ImageRecord
 
 _REAL = 0.05  # p below which a difference is called real
+
+
+class Answers(TypedDict):
+    """A fold's answers, a label an image, and what the classifier started from."""
+
+    said: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    weights: str
+
+
+_ANSWERS = TypeAdapter(Answers)
 
 
 @dataclass(frozen=True)
@@ -174,19 +186,28 @@ def _tried(
     from pipeline.models.head_trials import HeadTrials, recipe_of
 
     paths = {part.name: folder / safe_component(name) / f"{part.name}.json" for part in parts}
-    if not all(path.is_file() for path in paths.values()):
+    found = {part.name: _kept(paths[part.name], part, len(categories)) for part in parts}
+    if not all(found.values()):
         recipe = recipe_of(categories, torch_device(device), **chosen.model_dump(mode="json"))
         trials = HeadTrials(
             recipe, lambda: (read_image(r.path) for r in track(records, "features"))
         )
         for part in track(parts, name):
-            if not paths[part.name].is_file():
+            if not found[part.name]:
                 said = trials.answers(part.learned, labels[part.learned], part.held)
-                row = {"said": said.tolist(), "weights": recipe.origin}
+                row = Answers(said=said.tolist(), weights=recipe.origin)
                 write_json(paths[part.name], row, durable=True)
-    found = {key: read_json(path) for key, path in paths.items()}
-    answers = {key: np.array(value["said"], np.int64) for key, value in found.items()}
-    return {"said": answers, "weights": next(iter(found.values()))["weights"]}
+                found[part.name] = row
+    rows = {key: value for key, value in found.items() if value}
+    answers = {key: np.array(value["said"], np.int64) for key, value in rows.items()}
+    return {"said": answers, "weights": next(iter(rows.values()))["weights"]}
+
+
+def _kept(path: Path, part: Fold, categories: int) -> Answers | None:
+    """The answers that an earlier call gave to a fold, None for any others."""
+    kept = read_state(_ANSWERS, path)
+    fits = kept and len(kept["said"]) == len(part.held)
+    return kept if kept and fits and max(kept["said"]) < categories else None
 
 
 def _right(

@@ -120,7 +120,9 @@ LIES: dict[str, Script] = {
     "an endless trailer": endless(CHUNKED + b"0\r\n", b"X: y\r\n" * 1000),
     "an endless body": endless(OK + b"\r\n", CONTENT),
     "an endless body in chunks": endless(CHUNKED, b"4\r\nabcd\r\n" * 1000),
-    "an endless redirect": endless(redirect(b"ftp://x/")[:-2] + b"\r\n", CONTENT),
+    "a redirect that promises more than memory": redirect(b"http://127.0.0.1:1/")[:-2]
+    + b"Content-Length: 100000000000000000\r\n\r\n",
+    "an endless redirect": endless(redirect(b"http://127.0.0.1:1/"), CONTENT),
 }
 
 

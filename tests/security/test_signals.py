@@ -259,6 +259,23 @@ def test_after_its_outcome_a_command_is_not_stopped_any_more(installed: None) ->
     stopping.check()
 
 
+TEARDOWN = """
+import os
+from pipeline import stopping
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, 15)
+late = Late()
+stopping.install()
+stopping.finish()
+"""
+
+
+def test_a_signal_while_the_interpreter_goes_down_does_not_undo_the_outcome() -> None:
+    done = subprocess.run([sys.executable, "-c", TEARDOWN], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_forked_children_leave_the_keyboard_to_their_parent(installed: None) -> None:
     if not (child := os.fork()):
         signal.raise_signal(signal.SIGINT)

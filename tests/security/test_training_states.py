@@ -14,12 +14,14 @@ from pipeline.models.halfway import Halfway
 def training(path: Path) -> tuple[Halfway, torch.nn.Module]:
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 2)
-    return Halfway(path, torch.Generator(), network=network), network
+    second = torch.nn.Linear(1, 1)
+    return Halfway(path, torch.Generator(), network=network, second=second), network
 
 
 def _of_another_training(data: bytes, path: Path) -> bytes:
     other = path.with_name("other")
-    Halfway(other, torch.Generator(), network=torch.nn.Linear(3, 3)).reached(1, 1)
+    parts = {"network": torch.nn.Linear(2, 2), "second": torch.nn.Linear(3, 3)}
+    Halfway(other, torch.Generator(), **parts).reached(1, 1)
     return other.read_bytes()
 
 
