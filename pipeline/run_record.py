@@ -21,7 +21,6 @@ import pipeline
 from pipeline.io.folders import resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
-from pipeline.io.write import json_text, write_text
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 _LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
@@ -112,9 +111,7 @@ class RunRecord:
             "seconds": seconds,
             "summary": dict(summary),
         }
-        text = json_text(self.content | outcome)
-        write_manifest(folder, text.encode())
-        write_text(folder / RUN_FILE, text)
+        write_manifest(folder, self.content | outcome)
 
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:

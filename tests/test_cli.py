@@ -116,7 +116,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     (tmp_path / "file").touch()  # a file in the way stops even root
     done = pipeline("convert-masks", make_product(), "-o", tmp_path / "file" / "out")
     assert done.returncode == 2
-    assert "cannot be written (Not a directory)" in done.stderr.splitlines()[-1]
+    assert "out: cannot be written (File exists)" in done.stderr.splitlines()[-1]
 
 
 def pipeline_on_a_full_disk(limit: int, *arguments: object) -> subprocess.CompletedProcess[str]:

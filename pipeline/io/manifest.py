@@ -11,24 +11,25 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.io.read import RUN_FILE, read_text, sha256_of
-from pipeline.io.write import whole_file
+from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
+from pipeline.io.write import json_text, whole_file, write_json
 
 MANIFEST = "manifest.jsonl"
 WORK = ".work"  # in a folder that is not finished: what a stopped run goes on from
-_BESIDE = frozenset(
-    {"evaluate"}
-)  # commands whose small folder may lie in another's, and go with it
+_LIST, _OWN = "manifest_sha256", "sha256"  # in run.json: of the list, and of all the rest
+_CHANGED = "was changed after the run that wrote its folder"
+_BESIDE = frozenset({"evaluate"})  # commands whose folder may lie in another's, and goes with it
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})  # file managers' own
 
 
-def write_manifest(folder: Path, run: bytes) -> None:
-    """List every file below `folder`, and `run`, the content that its run.json is about to have.
+def write_manifest(folder: Path, run: Mapping[str, Any]) -> None:
+    """List every file below `folder`, then write `run` as its run.json, with the sha256 of the list
+    and of itself: the list of the same files has the same bytes, whenever they were written.
 
     Raises DataError when the system refuses.
     """
@@ -36,19 +37,20 @@ def write_manifest(folder: Path, run: bytes) -> None:
         for name in _files(folder):
             if name not in (RUN_FILE, MANIFEST, temporary.name):
                 lines.write(_line(_entry(folder, name)))
-        own = {"path": RUN_FILE, "size": len(run), "sha256": hashlib.sha256(run).hexdigest()}
-        lines.write(_line(own))
+    listed = {**run, _LIST: sha256_of(folder / MANIFEST)}
+    write_json(folder / RUN_FILE, {**listed, _OWN: _digest(listed)})
 
 
 def refuse_changed(folder: Path) -> None:
     """Raise DataError for a file that the run of `folder` did not write, or that is not as it wrote
     it, or that is the only copy left of a photo that it linked. What is missing is no loss."""
     known = _read(folder)
+    _refuse_changed_run(folder)
     linked: list[tuple[str, tuple[int, int]]] = []
     names: Counter[tuple[int, int]] = Counter()
     for name in _files(folder, inside_too=True):
         path = folder / name
-        if name == MANIFEST:
+        if name in (RUN_FILE, MANIFEST):
             continue
         if (entry := known.get(name)) is None:
             raise _foreign(path)
@@ -56,13 +58,28 @@ def refuse_changed(folder: Path) -> None:
         if "sha256" in entry:
             same = not path.is_symlink() and state.st_size == entry["size"]
             if not same or sha256_of(path) != entry["sha256"]:
-                raise _foreign(path, "was changed after the run that wrote its folder")
+                raise _foreign(path, _CHANGED)
         else:
             names[state.st_dev, state.st_ino] += 1
             linked.append((name, (state.st_dev, state.st_ino)))
     for name, file in linked:
         if (folder / name).lstat().st_nlink <= names[file]:
             raise _foreign(folder / name, "is the only copy left of its image")
+
+
+def _refuse_changed_run(folder: Path) -> None:
+    run = read_json(folder / RUN_FILE)
+    if not isinstance(run, dict) or read_text(folder / RUN_FILE) != json_text(run):
+        raise _foreign(folder / RUN_FILE, _CHANGED)
+    own = run.pop(_OWN, None)
+    if own != _digest(run):
+        raise _foreign(folder / RUN_FILE, _CHANGED)
+    if run.get(_LIST) != sha256_of(folder / MANIFEST):
+        raise _foreign(folder / MANIFEST, _CHANGED)
+
+
+def _digest(run: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(run).encode()).hexdigest()
 
 
 def is_whole(folder: Path) -> bool:

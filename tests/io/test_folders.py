@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import shutil
@@ -22,9 +21,7 @@ Enter = Callable[[Path], AbstractContextManager[Path]]
 
 def finish(folder: Path, command: str = "job") -> None:
     """What RunRecord.write leaves, last of all."""
-    text = json.dumps({"command": command})
-    write_manifest(folder, text.encode())
-    write_text(folder / "run.json", text)
+    write_manifest(folder, {"command": command})
 
 
 def make(path: Path, files: dict[str, str], command: str = "job") -> None:
@@ -105,7 +102,9 @@ def folder_link(out: Path) -> None:
         (add("run.json", "[]"), r"run\.json: is not what a command"),
         (add("run.json", "null"), r"run\.json: is not what a command"),
         (add("run.json", '{"command": "other"}'), r"holds what `pipeline other` wrote"),
+        (add("run.json", '{\n "command": "job"\n}\n'), r"run\.json: was changed"),
         (add("manifest.jsonl", "[]\n"), r"manifest\.jsonl: is damaged"),
+        (add("manifest.jsonl", '{"path": "a", "size": 1}\n'), r"manifest\.jsonl: was changed"),
         (lambda out: (out / "manifest.jsonl").unlink(), r"holds no manifest\.jsonl"),
     ],
 )

@@ -167,9 +167,10 @@ def test_coco_with_masks_does_in_place_of_a_product(
     named = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
     assert named["parts"] == first["parts"]  # by their folders
     for entry in raw["images"]:
-        entry["file_name"] = f"a/images/{entry['file_name']}"
+        entry["file_name"] = f"images/{entry['file_name']}"
     (tmp_path / "far.json").write_text(json.dumps(raw))
-    dealt = convert_masks([tmp_path / "far.json"], tmp_path / "d", ConvertConfig(), images=tmp_path)
+    far, images = [tmp_path / "far.json"], tmp_path / "a"
+    dealt = convert_masks(far, tmp_path / "d", ConvertConfig(), images=images)
     assert dealt["instances"] == first["instances"]
     assert set(dealt["parts"]) == {"train", "val", "test"}
     assert dealt["parts"]["test"]["good"] < dealt["parts"]["test"]["images"]

@@ -156,7 +156,7 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
     gains: tuple[float, ...], used: bool
 ) -> None:
     """Four photos of one object each; the boxes are a tenth of the image."""
-    record = ImageRecord(1, Path(), "", 100, 100)
+    record = ImageRecord(1, Path(), "a.png", 100, 100)
     box = np.array([0, 0, 10, 10], np.float32)
     rle = mask_geometry.from_box(box, 100, 100)
     known = [Target(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
@@ -184,7 +184,7 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
 def test_labels_are_never_replaced_by_what_was_learned_from_them(
     data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="holds what `pipeline convert-masks` wrote"):
+    with pytest.raises(DataError, match=r"data: holds .*annotations, which would be read from"):
         finetune_sam(data, data, small.SAM, "cpu")
     short = small.SAM.model_copy(update={"folds": 0, "compare": False, "robustness": False})
     finetune_sam(data, tmp_path / "sam", short, "cpu")
