@@ -20,7 +20,7 @@ from pipeline.disk_cache import DiskCache, key_of
 from pipeline.errors import ConfigError
 from pipeline.models.embedding_cache import Embedding, get_embedding, put_embedding
 from pipeline.models.graphs import FolderStore, Graph
-from pipeline.models.openvino_offline import load_openvino
+from pipeline.models.openvino_offline import load_openvino, openvino_core
 from pipeline.progress import say
 from pipeline.types import Image
 
@@ -123,7 +123,7 @@ class OpenVinoEncoder:
     def _chosen(self) -> str:
         if self._precision != "auto":
             return self._precision
-        able = self._openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return "bf16" if "BF16" in able else "f32"
 
     @cached_property

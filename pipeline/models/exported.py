@@ -19,7 +19,7 @@ from pipeline.models.autoencoder import Autoencoder, Network
 from pipeline.models.backbones import MEAN, STD
 from pipeline.models.cards import fitting
 from pipeline.models.classifier import ImageClassifier, restored
-from pipeline.models.openvino_offline import load_openvino
+from pipeline.models.openvino_offline import load_openvino, openvino_core
 from pipeline.models.patch_features import BackboneFeatures
 from pipeline.models.patchcore import PatchCore
 from pipeline.models.saved import TENSORS, read_model
@@ -174,7 +174,7 @@ def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
             graph = openvino.convert_model(network, example_input=pixels, input=[shape])
             openvino.save_model(graph, str(path), compress_to_fp16=False)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino.Core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
+    found = openvino_core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
     off = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
     if off > _TOLERANCE:
         raise ConfigError(f"{path}: the graph's answer is off by {off:.3g}; use torch")

@@ -25,7 +25,7 @@ from pipeline.errors import DataError
 from pipeline.io.cache_root import go_without, remove_abandoned
 from pipeline.io.read import read_bytes
 from pipeline.io.write import make_folder, write_bytes
-from pipeline.models.openvino_offline import load_openvino
+from pipeline.models.openvino_offline import load_openvino, openvino_core
 from pipeline.progress import say
 
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
@@ -180,7 +180,7 @@ class Graph:
     def _compile(self, model: Any) -> Any:
         options = {"INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY"}
         options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
-        return load_openvino().Core().compile_model(model, "CPU", options)
+        return openvino_core().compile_model(model, "CPU", options)
 
 
 def _with_plain_names(graph: Any) -> Any:
@@ -194,7 +194,7 @@ def _with_plain_names(graph: Any) -> Any:
 def _read(parts: Parts) -> Any:
     openvino = load_openvino()
     weights = openvino.Tensor(np.frombuffer(parts.weights, np.uint8))
-    return openvino.Core().read_model(parts.xml, weights)
+    return openvino_core().read_model(parts.xml, weights)
 
 
 def _serialised(graph: Any, folder: Path) -> tuple[Parts, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -18,3 +19,14 @@ def load_openvino() -> Any:
             "OpenVINO is not installed; pip install openvino, or choose --set engine=torch"
         ) from error
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """The one Core of this process. Raises ConfigError where OpenVINO is not installed.
+
+    One, and never let go: each brings a stack on which the system delivers signals. Of two, the one
+    that goes last hands the system back the freed stack of the other, and a later Ctrl-C would end
+    in a segmentation fault.
+    """
+    return load_openvino().Core()

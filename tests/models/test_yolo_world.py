@@ -12,7 +12,7 @@ from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.images import read_image
 from pipeline.io.read import sha256_of
 from pipeline.models import text_embeddings
-from pipeline.models.openvino_offline import load_openvino
+from pipeline.models.openvino_offline import openvino_core
 from pipeline.models.text_embeddings import TextEmbeddings, embed
 from pipeline.models.weights import Entry, WeightsStore
 from pipeline.models.yolo_world import (
@@ -140,7 +140,7 @@ def test_an_exported_detector_finds_the_same_boxes(
 
     told = export_model(run, tmp_path / "out", form)
     assert (told["categories"], told["input"]) == (["person", "bus"], [1, 3, 320, 320])
-    graph = load_openvino().Core().compile_model(str(tmp_path / "out" / told["file"]), "CPU")
+    graph = openvino_core().compile_model(str(tmp_path / "out" / told["file"]), "CPU")
     small = cv2.resize(image, (320, 320), interpolation=cv2.INTER_LINEAR)
     two = np.stack([small, small]).transpose(0, 3, 1, 2).astype(np.float32)
     answer = graph(two)[0]

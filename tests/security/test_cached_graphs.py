@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,32 @@ def test_a_graph_in_an_entry_is_checked_too(
     cache.put("decoder", forged(kept))
     assert answer() == answer() == 9.0
     assert exports.asked == 2
+
+
+AFTER_ALL_GRAPHS = """
+import gc, signal, sys, tempfile
+from pathlib import Path
+from test_cached_graphs import PICTURE, Exports, encoder
+from pipeline import stopping
+stopping.install()
+made = [encoder(Path(tempfile.mkdtemp()), Exports()) for _ in range(2)]
+for each in made:
+    each.encode([PICTURE])
+while made:
+    del made[0]  # the first one first
+    each = None
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except stopping.Stopped:
+    print("stopped")
+"""
+
+
+def test_a_signal_after_all_graphs_are_gone_still_stops_the_command() -> None:
+    """Two Cores of OpenVINO leave the system with the first one's freed stack for signals."""
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_ALL_GRAPHS],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("stopped\n", 0)
