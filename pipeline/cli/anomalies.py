@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     FILE,
     KEEP,
     OUTPUT,
+    OUTSIDE,
     OVERWRITE,
     SEED,
     SET,
@@ -24,7 +25,7 @@ from pipeline.cli.options import (
 
 @click.command()
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, OUTSIDE, CONFIG, SET)
 @click.option("--model", type=click.Choice(["patchcore", "autoencoder", "vae"]), help="[patchcore]")
 @click.option(
     "--backbone",
@@ -63,7 +64,7 @@ def anomaly(
 @click.option("--part", help="Only the truth's images of this part.")
 @click.option("--sam", help="SAM that makes masks of the boxes, or a folder of finetune-sam.")
 @click.option("--confidence", type=float, help="Leave out regions of a lower score [all from 0.5].")
-@options(OUTPUT, DEVICE, KEEP, CONFIG, SET)
+@options(OUTPUT, DEVICE, KEEP, OUTSIDE, CONFIG, SET)
 @common
 def label(
     origin: str, model: Path, images: Path, truth: Path | None, output: Path, device: str,
@@ -85,7 +86,7 @@ def label(
     "--model", type=FILE, required=True, help="Folder of finetune-yolo, classify or anomaly."
 )
 @click.option("--sam", help="Make masks of the boxes with this SAM, or folder of finetune-sam.")
-@options(OUTPUT, DEVICE, KEEP)
+@options(OUTPUT, DEVICE, KEEP, OUTSIDE)
 @common
 def predict(
     images: tuple[Path, ...], model: Path, output: Path, device: str, keep_going: bool, **said: Any

@@ -10,6 +10,7 @@ import click
 from pipeline.cli.options import (
     DEVICE,
     FILE,
+    OUTSIDE,
     OVERWRITE,
     SET,
     build,
@@ -47,7 +48,7 @@ def compare(run_folder: Path, output: Path | None, device: str) -> Any:
 @click.argument("config", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder of the run, in place of the file's.")
 @click.option("--device", help="In place of the file's [auto].")
-@options(OVERWRITE, SET)
+@options(OVERWRITE, OUTSIDE, SET)
 @common
 def run(config: Path, settings: tuple[str, ...], overwrite: bool, **said: Any) -> Any:
     """Do a whole job, from photos to report.

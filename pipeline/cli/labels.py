@@ -12,6 +12,7 @@ from pipeline.cli.options import (
     FILE,
     KEEP,
     OUTPUT,
+    OUTSIDE,
     SEED,
     SET,
     build,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _COPY = click.option("--copy-images", is_flag=True, help="Copy images instead of linking them.")
 _LOSS = click.option("--polygon-loss", type=float,
                      help="Share of IoU a polygon may lose for fewer vertices [0].")  # fmt: skip
-_OUTSIDE = click.option("--allow-outside", is_flag=True,
-                        help="Take images from outside the named folders too.")  # fmt: skip
 _LEAST = click.option("--min-iou", type=float,
                       help="Exit code 1 if an object keeps less than this IoU.")  # fmt: skip
 
@@ -69,7 +68,7 @@ def synthesize(
 @click.option("--bridge-gap", type=int, help="Join parts at most so many pixels apart [0].")
 @click.option("--mask-threshold", type=int, help="Mask values above it are defect [0].")
 @click.option("--polygons", is_flag=True, help="COCO polygons in place of RLE.")
-@options(_COPY, _LOSS, _LEAST, _OUTSIDE)
+@options(_COPY, _LOSS, _LEAST, OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one a core].")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
               help="Where the work is done: here, or on a Ray cluster [local].")  # fmt: skip
@@ -108,7 +107,7 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")
 @click.option("--below", type=float, help="Only images with an object whose expected IoU, or score "
               "where there is none, is lower.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, _OUTSIDE, CONFIG, SET)
+@options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, OUTSIDE, CONFIG, SET)
 @common
 def export_labels(
     source: Path, to: str, images: Path | None, output: Path, config: Path | None,
@@ -130,7 +129,7 @@ def export_labels(
 @click.option("--images", type=FILE, help="Folder of the images, where the source does not say.")
 @click.option("--onto", type=FILE, help="COCO labels of which the source holds some images, "
               "reviewed; the others are kept.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LEAST, _OUTSIDE, CONFIG, SET)
+@options(_FORMATS, OUTPUT, _COPY, _LEAST, OUTSIDE, CONFIG, SET)
 @common
 def import_labels(
     source: Path, origin: str, images: Path | None, onto: Path | None, output: Path,
@@ -147,7 +146,7 @@ def import_labels(
 @click.argument("sources", nargs=-1, required=True, type=FILE)
 @click.option("--images", type=FILE, help="Folder of the COCO files' images [beside them].")
 @click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
-@options(_OUTSIDE)
+@options(OUTSIDE)
 @common
 def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_outside: bool) -> Any:
     """Check COCO files and YOLO sets.
@@ -162,10 +161,12 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
 @click.argument("source", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder for the pictures.")
 @click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
-@options(KEEP)
+@options(KEEP, OUTSIDE)
 @common
-def stats(source: Path, output: Path | None, keep_going: bool, mask_threshold: int) -> Any:
+def stats(
+    source: Path, output: Path | None, keep_going: bool, mask_threshold: int, allow_outside: bool
+) -> Any:
     """Count and draw what a product or COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
-    return stage(source, output, keep_going, mask_threshold)
+    return stage(source, output, keep_going, mask_threshold, allow_outside)

@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     FILE,
     KEEP,
     OUTPUT,
+    OUTSIDE,
     OVERWRITE,
     SEED,
     SET,
@@ -105,7 +106,7 @@ def finetune_sam(
     type=click.Choice(["auto", "torch", "openvino"]),
     help="Encodes [auto].",
 )
-@options(OUTPUT, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
+@options(OUTPUT, DEVICE, KEEP, OVERWRITE, OUTSIDE, CONFIG, SET)
 @common
 def segment(
     prompt: str, boxes: Path | None, detector: Path | None, images: Path, output: Path,
@@ -134,7 +135,7 @@ def segment(
 @click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
 @click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
 @click.option("--part", help="Only the images of this part.")
-@options(CONFIG, SET)
+@options(OUTSIDE, CONFIG, SET)
 @common
 def evaluate(
     truth: Path, predictions: Path, images: Path | None, output: Path | None,
@@ -151,7 +152,7 @@ def evaluate(
 
 @click.command()
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, CONFIG, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, OUTSIDE, CONFIG, SET)
 @click.option("--backbone", help="resnet18, resnet50, wide_resnet50_2, mobilenet_v2 [resnet18].")
 @click.option("--pretrained", type=click.Choice(["auto", "yes", "no"]), help="ImageNet [auto].")
 @click.option("--unfreeze", help="First block that learns: all, layer3, layer4, head [layer4].")
@@ -182,7 +183,7 @@ def classify(
 @click.command()
 @click.argument("config", type=FILE)
 @click.option("--data", type=FILE, required=True, help="MVTec product folder.")
-@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, SET)
+@options(OUTPUT, SEED, DEVICE, KEEP, OVERWRITE, OUTSIDE, SET)
 @click.option("--folds", type=int, help="Parts that are left out in turn [5].")
 @click.option("--repeats", type=int, help="Times that all images are dealt anew [2].")
 @click.option("--good-limit", type=int, help="Use at most so many good images.")

@@ -69,6 +69,9 @@ def _text(value: Any) -> str:
 OUTPUT = click.option("--output", "-o", type=FILE, required=True, help="Folder to write.")
 SEED = click.option("--seed", type=int, help="Seed of all that chance decides [0].")
 DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, 0, or 0,1 [auto].")
+OUTSIDE = click.option(
+    "--allow-outside", is_flag=True, help="Take images from outside the named folders too."
+)
 KEEP = click.option("--keep-going", is_flag=True, help="Skip bad files and report them at the end.")
 CONFIG = click.option("--config", type=FILE, help="YAML file with this command's settings.")
 OVERWRITE = click.option(

@@ -21,7 +21,7 @@ _roots: list[Path] = []  # the output folders that this process has open, links 
 def writing_below(*roots: Path) -> Iterator[None]:
     """Within the block, files are written below one of `roots` (or roots of an outer block) and
     nowhere else; they reach the disk when the folder as a whole does (`folders.whole_folder`)."""
-    resolved = [root.resolve() for root in roots]
+    resolved = [Path(os.path.realpath(root)) for root in roots]
     _roots.extend(resolved)
     try:
         yield
@@ -183,7 +183,7 @@ def remove_torn(folder: Path) -> None:
 
 
 def _refuse_outside(path: Path, root: Path | None) -> None:
-    roots = [root.resolve()] if root is not None else _roots
+    roots = [Path(os.path.realpath(root))] if root is not None else _roots
     if not roots:
         return
     place = os.path.join(os.path.realpath(path.parent), "")  # noqa: PTH118  # once a file: quick

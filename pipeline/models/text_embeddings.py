@@ -8,6 +8,7 @@ with them is blind, but fine-tuning can learn what each of them is to stand for.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.models.weights import WeightsStore
 from pipeline.progress import say
 
 _CLIP = "clip_vit_b_32"
+_HEADER = "text_embeddings"
 _SIZE = 512  # numbers of a vector
 
 
@@ -39,7 +41,8 @@ class TextEmbeddings:
         from safetensors.numpy import save
 
         header = {"kind": self.kind, "categories": "\n".join(self.categories)}
-        write_bytes(path, save({"vectors": self.vectors}, metadata=header))
+        text = json.dumps(header, sort_keys=True)  # one key: safetensors keeps no order of several
+        write_bytes(path, save({"vectors": self.vectors}, metadata={_HEADER: text}))
 
     @classmethod
     def load(cls, path: Path) -> TextEmbeddings:
@@ -50,6 +53,7 @@ class TextEmbeddings:
         try:
             with safe_open(path, framework="numpy") as stream:
                 header, vectors = stream.metadata() or {}, stream.get_tensor("vectors")
+            header = json.loads(header[_HEADER]) if _HEADER in header else header  # else of 0.7
             names = tuple(header["categories"].split("\n"))
             if vectors.shape != (len(names), _SIZE) or not np.isfinite(vectors).all():
                 raise ValueError(f"{len(names)} names and vectors of shape {vectors.shape}")

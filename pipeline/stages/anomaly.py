@@ -91,7 +91,8 @@ def anomaly(
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
     record = RunRecord("anomaly", settings, [data, config.split])
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split)
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split,
+                          config.allow_outside)  # fmt: skip
     learned, held = _parts(listed, config)
     if not learned:
         raise DataError(data, "has no good image to learn from", "fill train/good")

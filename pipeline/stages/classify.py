@@ -104,7 +104,8 @@ def _figures(figures: Classification, categories: Sequence[str]) -> dict[str, An
 def _parts(
     data: Path, config: ClassifyConfig, faults: Faults
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split)
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split,
+                          config.allow_outside)  # fmt: skip
     if not config.split:
         listed = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
     train, held = learned_and_held(listed)

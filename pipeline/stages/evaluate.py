@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.config import EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
+from pipeline.formats.image_files import NamedFolders
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import read_image, write_png
 from pipeline.io.names import safe_component
@@ -56,6 +57,10 @@ def evaluate(
             parts = ", ".join(sorted({record.part or "none" for record in truth.records})[:10])
             raise ConfigError(f"part {config.part}: {truth_file} has no such image; it has {parts}")
         truth = truth.subset(chosen)
+    if images:
+        folders = NamedFolders([images], config.allow_outside)
+        for entry in truth.records:
+            folders.refuse_outside(entry.path)
     truth, found = _aligned(truth, read_coco(predictions_file, images))
     pairs, missed, extra = _pairs(truth, found)
     summary: dict[str, Any] = {

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.config import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
+from pipeline.formats.image_files import NamedFolders
 from pipeline.progress import say
 from pipeline.run_record import RunRecord, folder_of
 from pipeline.sam_left_out import ALWAYS, Chosen, choose, cross_fit, enough
@@ -136,7 +137,11 @@ def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
     there = [path for path in files if path.is_file()]
     if not there and "train" in parts:
         raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
-    return [target for path in there for target in targets(read_coco(path, data / "images"))]
+    folders = NamedFolders([data])
+    read = [read_coco(path, data / "images") for path in there]
+    for record in (record for each in read for record in each.records):
+        folders.refuse_outside(record.path)
+    return [target for each in read for target in targets(each)]
 
 
 def _learn(

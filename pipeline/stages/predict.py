@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.config import PredictConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
+from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import blamed_on
 from pipeline.images import Image, images_below, read_image, write_heatmap, write_png
@@ -54,7 +55,7 @@ def predict(
 
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
-    listed = _listed(images)
+    listed = _listed(images, config.allow_outside)
     found = open_model(model, device)
     if config.sam and isinstance(found, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
@@ -104,12 +105,15 @@ def _cutter(name: str, device: str, record: RunRecord) -> Cutter:
     return cutter
 
 
-def _listed(images: Sequence[Path]) -> list[tuple[Path, str]]:
+def _listed(images: Sequence[Path], allow_outside: bool) -> list[tuple[Path, str]]:
     """Each image file once, with a name that no other has: from their common folder where the
     shorter ones would not do."""
     found: list[tuple[Path, str]] = []
     for given in images:
         if given.is_dir():
+            folders = NamedFolders([given], allow_outside)
+            for path in images_below(given):
+                folders.refuse_outside(path)
             found += [(p, p.relative_to(given).as_posix()) for p in images_below(given)]
         elif given.is_file():
             found.append((given, given.name))

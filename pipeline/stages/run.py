@@ -76,8 +76,10 @@ def _steps(
         draw = partial(synthesize, products[0], config.synthesize)
         steps.append(Step("synthesize", products[0], _plain(config.synthesize), [], draw))
     threshold = config.convert.mask_threshold
-    count = partial(stats, products[0], root / "stats", mask_threshold=threshold)
-    convert = partial(convert_masks, products, data, config.convert)
+    count = partial(stats, products[0], root / "stats", mask_threshold=threshold,
+                    allow_outside=config.allow_outside)  # fmt: skip
+    convert = partial(convert_masks, products, data, config.convert,
+                      allow_outside=config.allow_outside)  # fmt: skip
     steps += [
         Step("stats", root / "stats", {"mask_threshold": threshold}, products, count),
         Step("convert-masks", data, _plain(config.convert), products, convert),
@@ -108,7 +110,10 @@ def _steps(
     steps += _masks(config, root, truth, "truth", None, overwrite)
     steps += _masks(config, root, truth, "detector", detector, overwrite)
     if config.classify:
-        learned = config.classify.model_copy(update={"split": data / "split.json"})
+        outside = config.allow_outside or config.classify.allow_outside
+        learned = config.classify.model_copy(
+            update={"split": data / "split.json", "allow_outside": outside}
+        )
         learn = partial(
             classify, products[0], root / "classifier", learned, device, overwrite=overwrite
         )
@@ -136,6 +141,7 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
             update={
                 "split": root / "data" / "split.json",
                 "mask_threshold": config.convert.mask_threshold,
+                "allow_outside": config.allow_outside or entry.allow_outside,
             }
         )
         fit = partial(anomaly, product, root / name, chosen, config.device, overwrite=overwrite)

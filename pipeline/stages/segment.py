@@ -24,6 +24,7 @@ from pipeline.config import SegmentConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
 from pipeline.formats.coco_stream import coco_writer, write_rows
+from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import blamed_on
 from pipeline.geometry import masks as mask_geometry
@@ -89,6 +90,7 @@ def segment(
     prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
     if config.part:
         prompts = prompts.subset([r for r in prompts.records if r.part == config.part])
+    prompts = _inside(prompts, NamedFolders([images], config.allow_outside), faults)
     prompts.refuse_equal_stems()
     settings = config.model_dump(mode="json")
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
@@ -268,6 +270,19 @@ def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
     from pipeline.models.opened import open_detector
 
     return open_detector(run, device, config.confidence, config.max_boxes)
+
+
+def _inside(prompts: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
+    """The images that do not lead out of their folder by a link."""
+    kept = []
+    for record in prompts.records:
+        try:
+            folders.refuse_outside(record.path)
+        except DataError as error:
+            faults.add(error)
+            continue
+        kept.append(record)
+    return prompts.subset(kept)
 
 
 def _list_images(images: Path, faults: Faults) -> Dataset:

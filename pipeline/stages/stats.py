@@ -23,11 +23,15 @@ _ZIPPER = {"images": 391, "train": 240, "test": 151, "size": "1024x1024"}
 
 
 def stats(
-    source: Path, output: Path | None = None, keep_going: bool = False, mask_threshold: int = 0
+    source: Path,
+    output: Path | None = None,
+    keep_going: bool = False,
+    mask_threshold: int = 0,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Counts, sizes and areas of an MVTec product folder or a COCO file.
 
-    Mask values above `mask_threshold` are defect.
+    Mask values above `mask_threshold` are defect. allow_outside: as in `read_mvtec`.
 
     With `output`, pictures are drawn there. The original zipper of MVTec AD is held against its
     published table. Raises DataError for what cannot be read.
@@ -36,7 +40,9 @@ def stats(
     if source.suffix.lower() == ".json":
         dataset = read_coco(source)
     else:
-        dataset = _with_instances(read_mvtec([source], faults), faults, mask_threshold)
+        dataset = _with_instances(
+            read_mvtec([source], faults, allow_outside=allow_outside), faults, mask_threshold
+        )
     summary = _summary(dataset) | {"faults": [str(error) for error in faults.found]}
     if source.name == "zipper":
         summary["published_table"] = _against_published(summary)

@@ -72,7 +72,9 @@ def study(
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
     record = RunRecord("study", settings, [data])
-    listed = read_product(data, faults, config.group_by, config.good_limit)
+    listed = read_product(
+        data, faults, config.group_by, config.good_limit, allow_outside=config.allow_outside
+    )
     categories = image_categories(listed)
     records = list(listed.records)
     labels = np.array([categories.index(r.defect) for r in records], np.int64)
