@@ -21,6 +21,9 @@ SMALL = [
     "finetune_sam.views=2",
     "finetune_sam.folds=2",
     "finetune_sam.looks.side=128",
+    "finetune_sam.robustness=false",
+    "finetune_sam.looks.turns=1",
+    "finetune_sam.looks.jitters=1",
     "classify.epochs=2",
     "anomalies=[{model: patchcore, image_side: 96, folds: 2}, {model: vae, steps: 5, folds: 0}]",
 ]

@@ -55,7 +55,8 @@ class TextEmbeddings:
                 header, vectors = stream.metadata() or {}, stream.get_tensor("vectors")
             header = json.loads(header[_HEADER]) if _HEADER in header else header  # else of 0.7
             names = tuple(header["categories"].split("\n"))
-            if vectors.shape != (len(names), _SIZE) or not np.isfinite(vectors).all():
+            fits = vectors.shape == (len(names), _SIZE) and vectors.dtype == np.float32
+            if not fits or not np.isfinite(vectors).all():
                 raise ValueError(f"{len(names)} names and vectors of shape {vectors.shape}")
             return cls(names, vectors.astype(np.float32), header["kind"])
         except Exception as error:  # safetensors' errors and numpy's share no base
