@@ -27,12 +27,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from attack_batches import NoSampleError, attack
-from attack_models import MORE_KINDS
-from attack_mutations import copy_sample
-from attack_planted import planted
-from attack_samples import LABEL_KINDS, Kind
-from attack_trial import TRACE, Outcome
+from attacks.batches import NoSampleError, attack
+from attacks.models import MORE_KINDS
+from attacks.mutations import copy_sample
+from attacks.planted import planted
+from attacks.samples import LABEL_KINDS, Kind
+from attacks.trial import TRACE, Outcome
 
 KINDS: Mapping[str, Kind] = {**LABEL_KINDS, **MORE_KINDS}
 _COLUMNS = ("refused", "accepted", "fault", "hang", "crash", "escape", "run")

@@ -2,6 +2,7 @@
 nothing is lost, left behind or different.
 
 python benchmarks/kills.py [--verbs convert-masks,segment] [--points 20] [--signals TERM,KILL]
+                           [--turns]    each point gets one of the signals, not all of them
 
 Checked: the exit code; one line on stderr and no traceback; no process left; an old output is there
 until the new one takes its place; after the second call no litter, and every byte as in a run that
@@ -109,7 +110,7 @@ def main() -> None:
     try:
         prepare(home)
         for name in arguments.verbs:
-            failures += table(name, home, arguments.points, arguments.signals)
+            failures += table(name, home, arguments.points, shared_out(arguments))
     finally:
         shutil.rmtree(home)
     print(f"{failures} failures" if failures else "all held")
@@ -122,8 +123,21 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--verbs", type=words, default=list(VERBS))
     parser.add_argument("--points", type=int, default=20)
     parser.add_argument("--signals", type=words, default=["INT", "TERM", "HUP", "KILL"])
+    parser.add_argument("--turns", action="store_true", help="one signal a point, for slow verbs")
     parser.add_argument("--folder", type=Path, help="where to work, for want of space in /tmp")
     return parser.parse_args()
+
+
+def shared_out(arguments: argparse.Namespace) -> dict[str, list[int]]:
+    """The points at which each signal is sent."""
+    points, signals = range(arguments.points), arguments.signals
+    if not arguments.turns:
+        return {kind: list(points) for kind in signals}
+    count = len(signals)  # shifted by one each round, so that odd and even points get every signal
+    return {
+        kind: [point for point in points if (point + point // count) % count == index]
+        for index, kind in enumerate(signals)
+    }
 
 
 def prepare(home: Path) -> None:
@@ -137,7 +151,7 @@ def prepare(home: Path) -> None:
         call([sys.executable, "-m", "pipeline", *words], home)
 
 
-def table(name: str, home: Path, points: int, signals: list[str]) -> int:
+def table(name: str, home: Path, points: int, signals: dict[str, list[int]]) -> int:
     """Try one verb and print its row for each signal; returns how many trials failed."""
     verb = measured(name, home)
     print(f"\n{name}: {verb.seconds:.1f} s undisturbed, {len(verb.wanted)} files compared")
@@ -146,16 +160,20 @@ def table(name: str, home: Path, points: int, signals: list[str]) -> int:
     print("| signal | points | came in time | exit codes | slowest end | held |")
     print("|---|---|---|---|---|---|")
     failures = 0
-    for kind in signals:
+    for kind, chosen in signals.items():
         number = signal.Signals[f"SIG{kind}"]
-        found = [trial(verb, number, point, points) for point in range(points)]
+        found = [trial(verb, number, point, points) for point in chosen]
         ends = [end for end, _ in found]
-        bad = [(point, text) for point, (_, faults) in enumerate(found) for text in faults]
+        bad = [
+            (point, text)
+            for point, (_, faults) in zip(chosen, found, strict=True)
+            for text in faults
+        ]
         codes = ", ".join(sorted({str(end.code) for end in ends}))
         held = len({point for point, _ in bad})
         print(
-            f"| {kind} | {points} | {sum(end.in_time for end in ends)} | {codes} |"
-            f" {max(end.seconds for end in ends):.1f} s | {points - held} of {points} |",
+            f"| {kind} | {len(chosen)} | {sum(end.in_time for end in ends)} | {codes} |"
+            f" {max((end.seconds for end in ends), default=0):.1f} s | {len(chosen) - held} of {len(chosen)} |",
             flush=True,
         )
         for point, text in bad:

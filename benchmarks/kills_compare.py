@@ -1,9 +1,9 @@
 """What an output holds, for comparing it with another run's.
 
 Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
-dates beside the numbers in a checkpoint (*.pt; all its numbers are compared) and so the hash of it
-in detector.json, and the order of the names in a safetensors header. A manifest's lines for these
-files are compared by their paths.
+dates beside the numbers in a checkpoint (*.pt; all its numbers are compared), the order of the
+names in a safetensors header, and the hashes of such files in run.json, detector.json and
+steps.json. A manifest's lines for these files are compared by their paths.
 """
 
 from __future__ import annotations
@@ -55,19 +55,27 @@ def without(found: Content, unsteady: frozenset[str]) -> Content:
 def _steady(name: str) -> Callable[[bytes], bytes] | None:
     """What makes of a file's bytes those that two equal runs share; None: they share all."""
     last = Path(name)
-    by_name = {"run.json": _run_file, "results.csv": _curves, "detector.json": _card}
+    by_name = {
+        "run.json": _run_file,
+        "results.csv": _curves,
+        "detector.json": _card,
+        "steps.json": _names,
+    }
     by_kind = {".pt": _checkpoint, ".safetensors": _tensors}
     return by_name.get(last.name) or by_kind.get(last.suffix)
 
 
 def _run_file(data: bytes) -> bytes:
-    return json.dumps(_without_seconds(json.loads(data)), sort_keys=True).encode()
+    return json.dumps(_lasting(json.loads(data)), sort_keys=True).encode()
 
 
-def _without_seconds(value: object) -> object:
+def _lasting(value: object) -> object:
+    """Without seconds and the hashes of files that hold some; the manifest itself is compared."""
     if isinstance(value, dict):
-        return {k: _without_seconds(v) for k, v in value.items() if not str(k).endswith("seconds")}
-    return [_without_seconds(v) for v in value] if isinstance(value, list) else value
+        return {
+            k: _lasting(v) for k, v in value.items() if not str(k).endswith(("seconds", "sha256"))
+        }
+    return [_lasting(v) for v in value] if isinstance(value, list) else value
 
 
 def _curves(data: bytes) -> bytes:
@@ -77,6 +85,10 @@ def _curves(data: bytes) -> bytes:
 
 def _card(data: bytes) -> bytes:
     return json.dumps(json.loads(data) | {"sha256": ""}, sort_keys=True).encode()
+
+
+def _names(data: bytes) -> bytes:
+    return json.dumps(sorted(json.loads(data))).encode()
 
 
 def _checkpoint(data: bytes) -> bytes:

@@ -18,11 +18,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from attack import KINDS, dealt, scratch_root
-from attack_batches import attack
-from attack_planted import all_attacks
-from attack_samples import Kind
-from attack_trial import Outcome
-from attack_values import TOKEN, Places, planted_pickle
+from attacks.batches import attack
+from attacks.planted import all_attacks
+from attacks.samples import Kind
+from attacks.trial import Outcome
+from attacks.values import TOKEN, Places, planted_pickle
 
 _SLOW = {"stopped run", "anomaly model", "classifier", "detector", "tuned SAM", "job"}
 _QUICK = {name: kind for name, kind in KINDS.items() if name not in _SLOW}

@@ -11,8 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from attack_samples import SIZE, Kind, call, draw_image, draw_masks, invoke, written
-from attack_values import Places
+
+from .samples import SIZE, Kind, call, draw_image, draw_masks, invoke, written
+from .values import Places
 
 _TORCH = {"memory": 6 << 30, "seconds": 60}  # for commands that load torch
 _STATE = "state"  # in a sample: what lies in the folder of results before the command begins

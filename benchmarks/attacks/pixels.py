@@ -9,7 +9,8 @@ from collections.abc import Callable
 from random import Random
 
 import numpy as np
-from attack_values import Places, planted_pickle
+
+from .values import Places, planted_pickle
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIDES = (0, 1, 2, 63, 65, 4096, 50_000, 65_535, 2**31 - 1, 2**32 - 1)

@@ -11,15 +11,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from attack_batches import NoSampleError, attack
-from attack_bombs import BOMBS
-from attack_models import DETECTOR, HEAT, PREDICT, STOPPED, plain_detector
-from attack_names import AROUND, LINKS, NAMES, REPORTS
-from attack_samples import Kind, Run, call, config_file, imported, invoke, written
-from attack_server import SERVERS
-from attack_training import TRAINING
-from attack_trial import Outcome
-from attack_values import Places, planted_pickle
+from .batches import NoSampleError, attack
+from .bombs import BOMBS
+from .models import DETECTOR, HEAT, PREDICT, STOPPED, plain_detector
+from .names import AROUND, LINKS, NAMES, REPORTS
+from .samples import Kind, Run, call, config_file, imported, invoke, written
+from .server import SERVERS
+from .training import TRAINING
+from .trial import Outcome
+from .values import Places, planted_pickle
 
 
 def _places(sample: Path) -> Places:

@@ -12,8 +12,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import yaml
-from attack_pixels import mutate_array, mutate_picture
-from attack_values import DEEP, Places, entity_bomb, json_value, plain_text, yaml_value
+
+from .pixels import mutate_array, mutate_picture
+from .values import DEEP, Places, entity_bomb, json_value, plain_text, yaml_value
 
 _RAW = "RAWVALUE"  # a place in a tree, replaced by raw text once the tree is text
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from attack_samples import Kind, invoke, write_coco_set
-from attack_values import Places, planted_pickle
+from .samples import Kind, invoke, write_coco_set
+from .values import Places, planted_pickle
 
 _WORDS = ("--epochs", 1, "--image-side", 64, "--batch", 2, "--device", "cpu", "--text", "fixed",
           "--set", "workers=0")  # fmt: skip

@@ -17,10 +17,11 @@ from types import FrameType
 from typing import Any, Literal
 
 import click
-from attack_canaries import Inventory
-from attack_mutations import copy_sample, mutate
-from attack_samples import Kind, picks
-from attack_values import Places
+
+from .canaries import Inventory
+from .mutations import copy_sample, mutate
+from .samples import Kind, picks
+from .values import Places
 
 TRACE = "ATTACK_TRACE"  # in the environment: faults come with their whole traceback
 Verdict = Literal["refused", "accepted", "fault", "hang", "crash"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from attack_samples import COCO, Kind, Run, call, imported, invoke, write_coco_set, written
-from attack_values import Places, names
+from .samples import COCO, Kind, Run, call, imported, invoke, write_coco_set, written
+from .values import Places, names
 
 _FORMATS = ("coco", "coco-polygon", "coco-results", "cvat", "cvat-coco", "label-studio", "labelme",
             "labelme-polygon", "mvtec", "png", "voc", "yolo", "yolo-segment")  # fmt: skip

@@ -12,8 +12,8 @@ from random import Random
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from unittest import mock
 
-from attack_samples import Kind
-from attack_values import Places
+from .samples import Kind
+from .values import Places
 
 _RIGHT = b"the right bytes" * 1000
 _BLOCK = b"x" * (1 << 16)

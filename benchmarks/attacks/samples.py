@@ -14,7 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from attack_values import Places, plain_text, yaml_value
+
+from .values import Places, plain_text, yaml_value
 
 SIZE = (48, 64)
 _CATEGORIES = ("crack", "stain")

@@ -10,9 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from attack_pixels import chunk, png_bomb, png_of
-from attack_samples import COCO, Kind, Run, call, config_file, imported, write_coco_set, written
-from attack_values import DEEP, alias_bomb, entity_bomb
+
+from .pixels import chunk, png_bomb, png_of
+from .samples import COCO, Kind, Run, call, config_file, imported, write_coco_set, written
+from .values import DEEP, alias_bomb, entity_bomb
 
 _LITTLE = 1 << 30  # bytes that a bomb may take
 _HUGE = 1_000_000

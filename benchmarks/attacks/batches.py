@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from attack_canaries import set_up
-from attack_samples import Kind
-from attack_trial import Outcome, clear, hush, try_one
-from attack_values import Places
+from .canaries import set_up
+from .samples import Kind
+from .trial import Outcome, clear, hush, try_one
+from .values import Places
 
 _FILE = 1 << 30  # bytes of a file: the scratch may lie in memory
 

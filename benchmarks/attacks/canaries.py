@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attack_pixels import png_of
-from attack_values import TOKEN, Places
+from .pixels import png_of
+from .values import TOKEN, Places
 
 _LEAKS = (TOKEN.encode(), *(base64.b64encode(b"x" * n + TOKEN.encode())[4:-4] for n in range(3)))
 _NO_FILE = b"a folder or a pipe"
