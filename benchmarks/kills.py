@@ -163,23 +163,26 @@ def table(name: str, home: Path, points: int, signals: dict[str, list[int]]) -> 
     for kind, chosen in signals.items():
         number = signal.Signals[f"SIG{kind}"]
         found = [trial(verb, number, point, points) for point in chosen]
-        ends = [end for end, _ in found]
         bad = [
             (point, text)
             for point, (_, faults) in zip(chosen, found, strict=True)
             for text in faults
         ]
-        codes = ", ".join(sorted({str(end.code) for end in ends}))
-        held = len({point for point, _ in bad})
-        print(
-            f"| {kind} | {len(chosen)} | {sum(end.in_time for end in ends)} | {codes} |"
-            f" {max((end.seconds for end in ends), default=0):.1f} s | {len(chosen) - held} of {len(chosen)} |",
-            flush=True,
-        )
+        failed = len({point for point, _ in bad})
+        print(row(kind, [end for end, _ in found], len(chosen) - failed), flush=True)
         for point, text in bad:
             print(f"  {kind} at point {point}: {text}", flush=True)
-        failures += held
+        failures += failed
     return failures
+
+
+def row(kind: str, ends: list[Ended], held: int) -> str:
+    codes = ", ".join(sorted({str(end.code) for end in ends}))
+    slowest = max((end.seconds for end in ends), default=0.0)
+    in_time = sum(end.in_time for end in ends)
+    return (
+        f"| {kind} | {len(ends)} | {in_time} | {codes} | {slowest:.1f} s | {held} of {len(ends)} |"
+    )
 
 
 def measured(name: str, home: Path) -> Verb:
