@@ -217,17 +217,17 @@ def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list
     before = content(output)
     wait = partial(wait_for_point, verb=verb, output=output, point=point, points=points)
     end = killed(verb.command(output), verb.home, number, wait)
-    faults = [*after_the_signal(verb, output, number, end, before)]
+    done = without(content(output), verb.unsteady) == verb.wanted
+    faults = [*after_the_signal(output, number, end, before, done)]
     again = subprocess.run(
         verb.command(output), cwd=verb.home, env=environment(), capture_output=True, text=True,
         check=False, timeout=600,
     )  # fmt: skip
-    finished_yolo = end.code == 0 and "holds a finished run" in again.stderr
-    if again.returncode and not finished_yolo:
+    kept = done and "holds a finished run" in again.stderr  # finetune-yolo, which repeats nothing
+    if again.returncode and not kept:
         faults.append(f"second call: exit code {again.returncode}, {again.stderr.strip()[-300:]}")
-    found = content(output)
-    kept = without(found, verb.unsteady)
-    different = sorted(p for p in kept | verb.wanted if kept.get(p) != verb.wanted.get(p))
+    found = without(content(output), verb.unsteady)
+    different = sorted(p for p in found | verb.wanted if found.get(p) != verb.wanted.get(p))
     if different:
         faults.append(f"{len(different)} files differ: {', '.join(different[:5])}")
     left = [path.name for path in output.parent.iterdir() if path != output]
@@ -238,12 +238,9 @@ def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list
 
 
 def after_the_signal(
-    verb: Verb, output: Path, number: int, end: Ended, before: Content
+    output: Path, number: int, end: Ended, before: Content, done: bool
 ) -> Iterator[str]:
-    """What does not hold between the signal and the second call."""
-    done = (output / "run.json").is_file() and without(
-        content(output), verb.unsteady
-    ) == verb.wanted
+    """What does not hold between the signal and the second call. done: the output is whole."""
     allowed = {128 + number} | ({0} if done or not end.in_time else set())
     if end.code not in allowed:
         yield f"exit code {end.code}, not {sorted(allowed)}: {end.errors.strip()[-300:]}"

@@ -1,45 +1,48 @@
-"""JSON whose long lists are decoded one entry at a time: a file's text is held, its values are
-not."""
+"""JSON whose long lists are decoded one entry at a time: of a file of any length, a window of its
+text and one entry are held."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from pipeline.errors import DataError
-from pipeline.io.read import read_text
+from pipeline.io.read import TEXT_LIMIT, open_regular, unreadable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_BETWEEN = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")  # two entries
+_WINDOW = 1 << 20  # bytes that are read at once
+_LITERAL = 16  # characters; no word, escape or part of a number that decides on the rest is longer
 
 
 class JsonRows:
     """A JSON file that is a list, or an object with lists of the names `long`.
 
-    values: the other values of an object by name. Raises DataError for what is not JSON.
+    values: the other values of an object by name. Raises DataError for what is not JSON, and as
+    `open_regular`.
     """
 
     def __init__(self, path: Path, long: Collection[str] = ()) -> None:
-        self._path, self._text = path, read_text(path)
-        self._decode = json.JSONDecoder().raw_decode
-        self._starts: dict[str, int] = {}
+        self._path = path
+        self._starts: dict[str, _Place] = {}
         self.values: dict[str, Any] = {}
-        with _one_line(path):
-            at = _after(self._text, 0)
-            self.is_list, self.is_object = (self._text[at : at + 1] == mark for mark in "[{")
+        with _opened(path) as text:
+            first = text.peek()
+            self.is_list, self.is_object = first == "[", first == "{"
             if self.is_object:
-                at = self._index(at, long)
+                self._index(text, long)
             elif self.is_list:
-                self._starts[""] = at
-                at = self._skip(at)
+                self._starts[""] = text.place()
+                _pass_over(text)
             else:
-                at = self._decode(self._text, at)[1]
-            if _after(self._text, at) < len(self._text):
-                raise json.JSONDecodeError("Extra data", self._text, at)
+                text.value()
+            if text.peek():
+                text.refuse("Extra data")
 
     def has(self, name: str) -> bool:
         """Whether the object has a list of this name."""
@@ -48,75 +51,143 @@ class JsonRows:
     def rows(self, name: str = "") -> Iterator[Any]:
         """The entries of the list `name`, or of the file that is a list, each decoded when it is
         asked for. Raises DataError."""
-        with _one_line(self._path):
-            yield from (value for value, _ in self._entries(self._starts[name]))
+        with _opened(self._path, self._starts[name]) as text:
+            yield from _entries(text)
 
-    def _index(self, at: int, long: Collection[str]) -> int:
-        """Note where the lists start, and the other values; returns where the object ends."""
-        text = self._text
-        at = _after(text, at + 1)
-        if text[at : at + 1] == "}":
-            return at + 1
-        while True:
-            if text[at : at + 1] != '"':
-                raise json.JSONDecodeError("Expecting property name", text, at)
-            name, at = self._decode(text, at)
-            at = _after(text, _expect(text, _after(text, at), ":"))
+    def _index(self, text: _Text, long: Collection[str]) -> None:
+        """Note where the lists start, and the other values."""
+        text.expect("{")
+        more = text.peek() != "}"
+        while more:
+            if text.peek() != '"':
+                text.refuse("Expecting property name")
+            name = text.value()
+            text.expect(":")
             self._starts.pop(name, None)  # of two values of one name the last counts, as in json
             self.values.pop(name, None)
-            if name in long and text[at : at + 1] == "[":
-                self._starts[name] = at
-                at = self._skip(at)
+            if name in long and text.peek() == "[":
+                self._starts[name] = text.place()
+                _pass_over(text)
             else:
-                self.values[name], at = self._decode(text, at)
-            at = _after(text, at)
-            if text[at : at + 1] == "}":
-                return at + 1
-            at = _after(text, _expect(text, at, ","))
+                self.values[name] = text.value()
+            if more := text.peek() != "}":
+                text.expect(",")
+        text.expect("}")
 
-    def _skip(self, at: int) -> int:
-        """Where the list that starts at `at` ends."""
-        end = _after(self._text, at + 1)
-        for _, after in self._entries(at):
-            end = after
-        return _expect(self._text, _after(self._text, end), "]")
 
-    def _entries(self, at: int) -> Iterator[tuple[Any, int]]:
-        """Each entry of the list that starts at `at`, and where it ends."""
-        text, decode, between = self._text, self._decode, _BETWEEN.match
-        at = _after(text, at + 1)
-        if text[at : at + 1] == "]":
-            return
+def _entries(text: _Text) -> Iterator[Any]:
+    """The entries of the list that starts here."""
+    text.expect("[")
+    more = text.peek() != "]"
+    while more:
+        yield text.value()
+        if more := text.peek() == ",":
+            text.expect(",")
+    text.expect("]")
+
+
+def _pass_over(text: _Text) -> None:
+    for _ in _entries(text):
+        pass
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place in a file: in bytes from its start, and line and column from 1."""
+
+    byte: int = 0
+    line: int = 1
+    column: int = 1
+
+
+class _NotJsonError(Exception):
+    """Says where in the file, and what is wrong."""
+
+
+class _Text:
+    """The text of a file from a place on, read forward; what lies behind is forgotten."""
+
+    def __init__(self, stream: IO[bytes], start: _Place) -> None:
+        self._stream, self._start = stream, start
+        self._text, self._at = "", 0
+        self._raw_decode = json.JSONDecoder().raw_decode
+        stream.seek(start.byte)
+        if not start.byte and stream.read(3) == codecs.BOM_UTF8:
+            self._start = _Place(3)
+        stream.seek(self._start.byte)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+
+    def peek(self) -> str:
+        """The next character that is no space; "" at the end of the file."""
         while True:
-            value, at = decode(text, at)
-            yield value, at
-            comma = between(text, at)
-            if comma is None:
-                return  # the list's end, or `_skip` finds another mark there
-            at = comma.end()
+            found = _SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def expect(self, mark: str) -> None:
+        """Go past `mark`, which must come next."""
+        if self.peek() != mark:
+            self.refuse(f"Expecting '{mark}'")
+        self._at += 1
+
+    def value(self) -> Any:
+        """Decode the value that comes next, and go past it."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                ahead = error.pos - self._at
+                if self._may_be_cut(error) and self._more():
+                    continue
+                self._at += ahead
+                self.refuse(error.msg)
+            ahead = end - self._at
+            if end + _LITERAL <= len(self._text) or not self._more():  # a number may go on
+                self._at += ahead
+                return value
+
+    def place(self) -> _Place:
+        """Where the next character lies in the file."""
+        behind, start = self._text[: self._at], self._start
+        lines = behind.count("\n")
+        column = self._at - behind.rfind("\n") if lines else start.column + self._at
+        return _Place(start.byte + len(behind.encode()), start.line + lines, column)
+
+    def refuse(self, reason: str) -> NoReturn:
+        place = self.place()
+        raise _NotJsonError(f"line {place.line} column {place.column}: {reason}")
+
+    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
+        """Whether the window's end, rather than the file, is what is wrong."""
+        near = error.pos + _LITERAL > len(self._text)
+        return near or error.msg.startswith("Unterminated string")
+
+    def _more(self) -> bool:
+        """Read on, twice as much as is held; returns whether there was more."""
+        self._start = self.place()
+        self._text, self._at = self._text[self._at :], 0
+        raw = self._stream.read(max(_WINDOW, 2 * len(self._text)))
+        self._text += self._utf8.decode(raw, final=not raw)
+        return bool(raw)
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """What can be wrong with JSON, as the one line of `io.read.read_json`."""
-    try:
-        yield
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}: {error.msg}"
-        raise DataError(path, f"is not JSON ({where})", "write it again") from error
-    except RecursionError as error:
-        raise DataError(path, "is nested too deeply", "write it again") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(path, f"is not usable JSON ({error})", "write it again") from error
-
-
-def _after(text: str, at: int) -> int:
-    """The first place from `at` on that is no space."""
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
-
-
-def _expect(text: str, at: int, mark: str) -> int:
-    if text[at : at + 1] != mark:
-        raise json.JSONDecodeError(f"Expecting '{mark}'", text, at)
-    return at + 1
+def _opened(path: Path, start: _Place = _Place()) -> Iterator[_Text]:
+    """The text of a JSON file from a place on; what can be wrong with it becomes the one line of
+    `io.read.read_json`."""
+    with open_regular(path, TEXT_LIMIT) as stream:
+        try:
+            yield _Text(stream, start)
+        except _NotJsonError as error:
+            raise DataError(path, f"is not JSON ({error})", "write it again") from error
+        except UnicodeDecodeError as error:
+            at = stream.tell() - len(error.object) + error.start
+            raise DataError(path, f"is not UTF-8 text (byte {at})", "save it as UTF-8") from error
+        except RecursionError as error:
+            raise DataError(path, "is nested too deeply", "write it again") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise DataError(path, f"is not usable JSON ({error})", "write it again") from error
+        except OSError as error:
+            raise unreadable(path, error) from error

@@ -27,7 +27,7 @@ from pipeline.formats.label_studio_schema import (
 )
 from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.formats.schema import Text, file_name
-from pipeline.formats.text_stream import json_list, text_file
+from pipeline.formats.text_stream import json_lines_list, text_file
 from pipeline.geometry.boxes import as_boxes, xyxy_to_xywh
 from pipeline.geometry.masks import bounding_boxes, decode, encode, from_box
 from pipeline.io.read import checked, read_xml, shown_value
@@ -47,7 +47,7 @@ def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) 
         place_file(record.path, root / "images" / record.file_name, copy_images)
     tasks = (_task(record, dataset.on(record), dataset.categories) for record in dataset.records)
     with text_file(root / _FILE) as file:
-        file.writelines(json_list(tasks))
+        file.writelines(json_lines_list(tasks))
         file.write("\n")
     write_text(root / "label_config.xml", _config(dataset.categories))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,19 @@ def json_list(entries: Iterable[Any], depth: int = 0) -> Iterator[str]:
     """The pieces of `json_text` of a list, without the last line's end, where it stands `depth`
     levels deep."""
     margin = "\n" + " " * depth
+    return _pieces((json_text(entry)[:-1].replace("\n", margin + " ") for entry in entries), margin)
+
+
+def json_lines_list(entries: Iterable[Any]) -> Iterator[str]:
+    """The pieces of a JSON list with an entry a line, for entries of long lists of numbers, which
+    `json_list` would put on a line each."""
+    lines = (json.dumps(entry, sort_keys=True, ensure_ascii=False) for entry in entries)
+    return _pieces(lines, "\n")
+
+
+def _pieces(texts: Iterable[str], margin: str) -> Iterator[str]:
     start = "["
-    for entry in entries:
-        yield start + margin + " " + json_text(entry)[:-1].replace("\n", margin + " ")
+    for text in texts:
+        yield start + margin + " " + text
         start = ","
     yield "[]" if start == "[" else margin + "]"

@@ -32,31 +32,32 @@ _SHOWN = 80  # characters of a foreign value in a message
 Value = TypeVar("Value")
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path, limit: int | None = None) -> IO[bytes]:
     """Open a regular file for reading. Raises DataError for what is missing, is a folder, or would
-    block or never end (a pipe, a socket, a device)."""
+    block or never end (a pipe, a socket, a device), and over `limit` bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _binary())
     except FileNotFoundError:
         raise DataError(path, "no such file", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _unreadable(path, error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise unreadable(path, error) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise DataError(path, "is not a regular file", "give a file, not a folder, pipe or device")
+    if limit is not None and found.st_size > limit:
+        os.close(descriptor)
+        raise DataError(path, f"has {found.st_size} bytes, more than {limit}", "split it")
     return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
     """The bytes of a regular file. Raises DataError as `open_regular`, and over `limit` bytes."""
-    with open_regular(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > limit:
-            raise DataError(path, f"has {size} bytes, more than {limit}", "split it")
+    with open_regular(path, limit) as stream:
         try:
             return stream.read()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
 
 def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
@@ -212,6 +213,6 @@ def _binary() -> int:
     return getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
+def unreadable(path: Path, error: OSError | ValueError) -> DataError:
     reason = error.strerror if isinstance(error, OSError) else "not a valid file name"
     return DataError(path, f"cannot be read ({reason or error})", "check it")

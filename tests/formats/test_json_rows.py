@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
+from pipeline.formats import json_rows
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.png_masks import read_png_mask
-from pipeline.formats.text_stream import json_list, text_file
+from pipeline.formats.text_stream import json_lines_list, json_list, text_file
 from pipeline.geometry import masks as mask_geometry
 from pipeline.images import write_png
 from pipeline.io.write import json_text
@@ -33,16 +34,45 @@ def rows_of(folder: Path, text: str) -> JsonRows:
 
 
 @quick
-@given(rows=st.lists(values), other=values, indent=st.sampled_from([None, 0, 3]))
-def test_the_rows_are_those_that_json_reads(
-    tmp_path: Path, rows: list[Any], other: Any, indent: int | None
+@given(
+    rows=st.lists(values), other=values, indent=st.sampled_from([None, 0, 3]),
+    window=st.sampled_from([1, 2, 7, 1 << 20]), escaped=st.booleans(), mark=st.booleans(),
+)  # fmt: skip
+def test_the_rows_are_those_that_json_reads_wherever_the_window_ends(
+    tmp_path: Path, rows: list[Any], other: Any, indent: int | None, window: int, escaped: bool,
+    mark: bool,
+) -> None:  # fmt: skip
+    def written(content: Any) -> JsonRows:
+        text = json.dumps(content, indent=indent, ensure_ascii=escaped)
+        return rows_of(tmp_path, "\ufeff" * mark + text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "_WINDOW", window)
+        found = written({"a": other, "rows": rows, "more": other})
+        assert list(found.rows("rows")) == rows
+        assert found.values["a"] == other
+        assert found.has("more") == isinstance(other, list)
+        assert list(written(rows).rows()) == rows
+
+
+@pytest.mark.parametrize("window", [1, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b"", "line 1 column 1: Expecting value"),
+        (b'{"rows": [1,\n 22,\n 3x]}', r"line 3 column 3: Expecting '\]'"),
+        (b'\xef\xbb\xbf["a",\n"b', "line 2 column 1: Unterminated string"),
+        (b'{"a": 1}\n\n ]', "line 3 column 2: Extra data"),
+        (b'["a",\n "\xc3\xa9\xff"]', r"not UTF-8 text \(byte 10\)"),
+    ],
+)
+def test_a_fault_is_named_by_its_place_wherever_the_window_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, text: bytes, place: str
 ) -> None:
-    content = {"a": other, "rows": rows, "more": other}
-    found = rows_of(tmp_path, json.dumps(content, indent=indent))
-    assert list(found.rows("rows")) == rows
-    assert found.values["a"] == other
-    assert found.has("more") == isinstance(other, list)
-    assert list(rows_of(tmp_path, json.dumps(rows, indent=indent)).rows()) == rows
+    monkeypatch.setattr(json_rows, "_WINDOW", window)
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(DataError, match=place):
+        JsonRows(tmp_path / "x.json", ("rows",))
 
 
 def test_of_two_lists_of_one_name_the_last_counts(tmp_path: Path) -> None:
@@ -65,6 +95,7 @@ def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
 @given(rows=st.lists(values))
 def test_pieces_of_a_list_are_the_text_of_the_whole(tmp_path: Path, rows: list[Any]) -> None:
     assert "".join(json_list(rows)) + "\n" == json_text(rows)
+    assert json.loads("".join(json_lines_list(rows))) == rows
     assert '{\n "a": ' + "".join(json_list(rows, depth=1)) + "\n}\n" == json_text({"a": rows})
 
 
