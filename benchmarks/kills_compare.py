@@ -2,8 +2,8 @@
 
 Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
 dates beside the numbers in a checkpoint (*.pt; all its numbers are compared), the order of the
-names in a safetensors header, and the hashes of such files in run.json, detector.json and
-steps.json. A manifest's lines for these files are compared by their paths.
+names in a safetensors header, and the hashes of such files, and of times of change, in run.json,
+detector.json and steps.json. A manifest's lines for these files are compared by their paths.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def _run_file(data: bytes) -> bytes:
 def _lasting(value: object) -> object:
     """Without seconds and the hashes of files that hold some; the manifest itself is compared."""
     if isinstance(value, dict):
+        value = {k: v for k, v in value.items() if k not in ("inputs", "resume_key")}
         return {
             k: _lasting(v) for k, v in value.items() if not str(k).endswith(("seconds", "sha256"))
         }

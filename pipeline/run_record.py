@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 import pipeline
-from pipeline.io.folders import resumable_folder, whole_folder
+from pipeline.io.folders import clear_work, has_key, resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
 
@@ -100,6 +100,14 @@ class RunRecord:
         if not (folder / RUN_FILE).is_file() or not is_whole(folder):
             return None
         return read_run_file(folder).summary
+
+    def finished_before(self, output: Path) -> dict[str, Any] | None:
+        """The summary of a run of the same command, settings, inputs and weights that came to its
+        end; None where `output` holds anything else."""
+        if not has_key(output, self.resume_key) or not (summary := self.finished(output)):
+            return None
+        clear_work(output, self._command)
+        return summary
 
     def write(self, folder: Path, summary: Mapping[str, Any]) -> None:
         """Write `folder/run.json`, after the manifest of all that is there; its presence says that

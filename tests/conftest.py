@@ -6,11 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+from small import draw_product
 
-from pipeline.images import write_png
 from pipeline.progress import set_quiet
 
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
@@ -27,33 +27,9 @@ def _quiet() -> None:
 
 @pytest.fixture
 def make_product(tmp_path: Path) -> MakeProduct:
-    """Write a product: noise for images, and one mask (by default a 6x4 block) per defect image."""
+    """See `small.draw_product`."""
 
-    def make(
-        defects: dict[str, int] | None = None,
-        good_train: int = 4,
-        good_test: int = 2,
-        size: tuple[int, int] = (48, 64),
-        mask: np.ndarray | None = None,
-        name: str = "widget",
-    ) -> Path:
-        root = tmp_path / name
-        generator = np.random.default_rng(0)
-
-        def image(path: Path) -> None:
-            write_png(path, generator.integers(0, 255, (*size, 3)).astype(np.uint8))
-
-        for index in range(good_train):
-            image(root / "train" / "good" / f"{index:03d}.png")
-        for index in range(good_test):
-            image(root / "test" / "good" / f"{index:03d}.png")
-        block = np.zeros(size, dtype=np.uint8)
-        block[10:14, 20:26] = 255
-        for defect, count in ({"crack": 3, "stain": 3} if defects is None else defects).items():
-            for index in range(count):
-                image(root / "test" / defect / f"{index:03d}.png")
-                drawn = block if mask is None else mask
-                write_png(root / "ground_truth" / defect / f"{index:03d}_mask.png", drawn)
-        return root
+    def make(defects: dict[str, int] | None = None, name: str = "widget", **options: Any) -> Path:
+        return draw_product(tmp_path / name, defects, **options)
 
     return make

@@ -105,6 +105,13 @@ def has_key(unfinished: Path, key: str) -> bool:
     return isinstance(record, dict) and record.get("resume_key") == key
 
 
+def clear_work(path: Path, command: str) -> None:
+    """Remove from a finished folder what a run that was killed in its last moment left there.
+    Raises DataError when another process is at it."""
+    with folder_lock(path, command):
+        remove_tree(path / WORK)
+
+
 def checked_output(path: Path, command: str, reads: Sequence[Path] = ()) -> Path:
     """`path`, absolute. Raises DataError for an output that cannot be one: the current folder or
     one above it, a folder that is read from, or one inside it."""

@@ -51,7 +51,7 @@ class Halfway:
             return 0, []
         before = copy.deepcopy(self._state())
         try:
-            kept = _unpacked(read_bytes(self._path))
+            kept = unpacked(read_bytes(self._path))
             done, history = _REACHED.validate_python((kept["done"], kept["history"]))
             self._restore(kept)
         except Exception:  # whatever torch makes of a damaged file
@@ -67,7 +67,7 @@ class Halfway:
         if done >= of or time.monotonic() - self._written >= _SECONDS:
             rows = [list(row) for row in history]
             try:
-                write_bytes(self._path, _packed({**self._state(), "done": done, "history": rows}))
+                write_bytes(self._path, packed({**self._state(), "done": done, "history": rows}))
             except DataError as error:
                 if not self._refused:
                     say(f"{self._path}: where the training stands cannot be kept ({error.reason})")
@@ -88,7 +88,7 @@ class Halfway:
         torch.set_rng_state(state["chance"])
 
 
-def _packed(state: dict[str, Any]) -> bytes:
+def packed(state: dict[str, Any]) -> bytes:
     """Behind its sha256; through memory, for torch's own word for a full disk is another."""
     stream = io.BytesIO()
     torch.save(state, stream)
@@ -96,8 +96,8 @@ def _packed(state: dict[str, Any]) -> bytes:
     return hashlib.sha256(body).digest() + body
 
 
-def _unpacked(data: bytes) -> dict[str, Any]:
-    """Undo `_packed`. Raises ValueError for bytes that it did not write."""
+def unpacked(data: bytes) -> dict[str, Any]:
+    """Undo `packed`. Raises ValueError for bytes that it did not write."""
     body = data[_DIGEST:]
     if hashlib.sha256(body).digest() != data[:_DIGEST]:
         raise ValueError("its sha256 is another")

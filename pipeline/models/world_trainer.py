@@ -17,6 +17,7 @@ import torch
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.text_embeddings import TextEmbeddings
+from pipeline.models.training_state import load_state, repeat_reading, restore, save_state
 from pipeline.models.yolo_world import embeddings_file, speak
 from pipeline.progress import Bar, set_quiet
 
@@ -28,7 +29,6 @@ from ultralytics.models.yolo.world import train as stock  # noqa: E402
 from ultralytics.utils.torch_utils import strip_optimizer  # noqa: E402
 
 _NOT_FROM_TEXT = ("Lambda", "BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D")
-_LAST_EPOCH = "final.pt"  # the last epoch's checkpoint, until all that comes after it is done
 
 
 def _no_cache(path: Path) -> None:
@@ -69,20 +69,35 @@ class DefectTrainer(stock.WorldTrainer):
         return data
 
     def check_resume(self, overrides: Mapping[str, Any]) -> None:
-        """Go on from `resume` with the settings of this call; the stock method takes those that
-        the checkpoint holds, paths to write to among them."""
+        """Never as the stock method does, which takes its settings, and paths to write to among
+        them, from a checkpoint."""
         del overrides
-        self.resume = bool(self.args.resume)
-        if self.resume:
-            self.args.model = self.args.resume
+        self.resume = False
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on from what `training_state` kept of this run, if it did."""
+        del ckpt
+        state = load_state(Path(self.save_dir).parent)
+        if state is None:
+            return
+        restore(self, state)
+        closing = self.args.close_mosaic
+
+        def read_again(trainer: Any) -> None:
+            repeat_reading(trainer, state)
+
+        def set_back(trainer: Any) -> None:
+            trainer.args.close_mosaic = closing
+
+        self.callbacks["on_train_start"].insert(0, read_again)  # before the bar of what is learned
+        self.add_callback("on_train_epoch_start", set_back)
 
     def save_model(self) -> Any:
-        """Write the checkpoints, each whole or not at all, the best first: a kill in between
-        repeats an epoch and loses none. The last epoch is kept beside until `_finish`, so that a
-        kill during the closing validation repeats that too."""
+        """Write the checkpoints, each whole or not at all, and then the state to go on from: a kill
+        in between repeats an epoch and loses none. After the last epoch that of the one before
+        stays, so that a kill during the closing validation repeats that too."""
         last, best = self.last, self.best
-        final = last.with_name(_LAST_EPOCH) if self.stop else last
-        parts = {best.with_name("best.part"): best, last.with_name("last.part"): final}
+        parts = {best.with_name("best.part"): best, last.with_name("last.part"): last}
         self.best, self.last = parts
         try:
             saved = super().save_model()  # type: ignore[no-untyped-call]
@@ -91,6 +106,8 @@ class DefectTrainer(stock.WorldTrainer):
         for part, target in parts.items():
             if part.exists():
                 part.replace(target)
+        if not self.stop:
+            save_state(Path(self.save_dir).parent, self)
         return saved
 
     def generate_text_embeddings(
@@ -174,12 +191,10 @@ def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]
 def _finish(last: Path, best: Path) -> None:
     """Strip both checkpoints to what a detector needs. A stripped `last` says that the training
     came to its end, so it appears after all else. Raises WeightsError for a damaged one."""
-    final = last.with_name(_LAST_EPOCH)
-    part, rows = _stripped(final if final.is_file() else last)
+    part, rows = _stripped(last)
     if best.is_file():
         _stripped(best, {"train_results": rows})[0].replace(best)
     part.replace(last)
-    final.unlink(missing_ok=True)
 
 
 def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tuple[Path, Any]:
@@ -195,23 +210,29 @@ def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tup
     return part, kept.get("train_results")
 
 
-def epochs_done(last: Path, epochs: int) -> int | None:
-    """How many of its `epochs` a `last.pt` has behind it; None for a training that came to its end
-    (its checkpoint is stripped).
+def epochs_done(run: Path) -> int | None:
+    """How many epochs the training in a run's folder has behind it; None when it came to its end,
+    which a stripped `last.pt` says.
 
     Raises WeightsError for a file that is damaged, or that no such training wrote.
     """
     from ultralytics.nn.tasks import torch_safe_load
 
+    last = run / "train" / "weights" / "last.pt"
+    if not last.is_file():
+        return 0
     try:
         checkpoint, _ = torch_safe_load(str(last), safe_only=True)
         epoch = int(checkpoint["epoch"])
         whole = hasattr(checkpoint["model" if epoch == -1 else "ema"], "state_dict")
     except Exception as error:  # whatever a damaged pickle leads to
         raise _damaged(last) from error
-    if not whole or not -1 <= epoch < epochs - 1:
+    if not whole or epoch < -1:
         raise _damaged(last)
-    return None if epoch == -1 else epoch + 1
+    if epoch == -1:
+        return None
+    state = load_state(run)
+    return state["epoch"] + 1 if state else 0
 
 
 def _damaged(last: Path) -> WeightsError:

@@ -15,7 +15,7 @@ from pipeline.formats.yolo_training import TrainingSet, read_training_set, write
 from pipeline.images import read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
-from pipeline.io.write import remove_tree, write_json, write_text
+from pipeline.io.write import remove_tree, write_json
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights import Weights, WeightsStore
 from pipeline.progress import say, track
@@ -44,14 +44,12 @@ def finetune_yolo(
     overwrite: unfinished work of other settings goes, and a finished run is replaced; the latter
     alone with `replace_finished`. Returns box AP on the held-out part, before and after. Raises
     DataError for a folder that convert-masks did not write and for an output that holds anything
-    else, ConfigError when it holds a finished run, WeightsError.
+    else, ConfigError when it holds a finished run of other settings or inputs, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
     from pipeline.models.text_embeddings import embed
     from pipeline.models.yolo_world import reference_embeddings
 
-    if (output / RUN_FILE).is_file() and not (overwrite or replace_finished):
-        raise ConfigError(f"{output}: holds a finished run; add --overwrite or change --output")
     chosen = choose_device(device)
     reads = [data / "annotations", data / "images"]
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"), reads)
@@ -59,6 +57,8 @@ def finetune_yolo(
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
+    if (output / RUN_FILE).is_file() and not (overwrite or replace_finished):
+        return _finished_before(record, output)
     truth = _merged(parts.truth, config.merge_classes)
     reference = reference_embeddings(base.path)
     embeddings = embed(truth.categories, reference, config.text, WeightsStore())
@@ -75,6 +75,18 @@ def finetune_yolo(
             **_tuned(folder, parts, truth, base, embeddings, config, chosen, overwrite),
         }
         record.write(folder, summary)
+    return summary
+
+
+def _finished_before(record: RunRecord, output: Path) -> dict[str, Any]:
+    """The summary of this very run, which nobody has to wait for twice."""
+    summary = record.finished_before(output)
+    if summary is None:
+        raise ConfigError(
+            f"{output}: holds a finished run of other settings or inputs; add --overwrite or "
+            "change --output"
+        )
+    say(f"{output}: this run is finished; --overwrite repeats it")
     return summary
 
 
@@ -172,39 +184,35 @@ def _train(
     device: str,
     overwrite: bool,
 ) -> Path:
-    """Train, or go on where `last.pt` left off; returns the best weights."""
+    """Train, or go on after the last whole epoch; returns the best weights."""
     from pipeline.models.world_trainer import train
 
     last, best = (folder / "train" / "weights" / f"{name}.pt" for name in ("last", "best"))
-    done = _epochs_done(folder, last, config.epochs, overwrite)
-    if done is not None:
+    if not _is_trained(folder, config.epochs, overwrite):
         yaml = write_training_set(folder / _DATASET, parts)
         settings = _settings(folder, yaml, base, config, device)
-        settings["resume"] = str(last.resolve()) if done else False
         train(settings, [entry.model_dump() for entry in config.augmentations])
     return best if best.is_file() else last
 
 
-def _epochs_done(folder: Path, last: Path, epochs: int, overwrite: bool) -> int | None:
-    """After how many epochs a training goes on, None for one that is complete. What it logged of
-    later epochs goes; with `overwrite`, so does all of one whose checkpoint is damaged."""
+def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
+    """Whether the training in a folder came to its end. What cannot be gone on from goes: a
+    training without one whole epoch, and with `overwrite` one whose files are damaged."""
+    from pipeline.models.training_state import state_file
     from pipeline.models.world_trainer import epochs_done
 
-    if not last.is_file():
-        remove_tree(folder / "train")
-        return 0
     try:
-        done = epochs_done(last, epochs)
+        done = epochs_done(folder)
     except WeightsError:
         if not overwrite:
             raise
-        remove_tree(folder / "train")
-        return 0
+        done = 0
     if done:
         say(f"going on with the training that was stopped, after epoch {done} of {epochs}")
-        log = folder / "train" / "results.csv"
-        write_text(log, "".join(read_text(log).splitlines(keepends=True)[: done + 1]))
-    return done
+    elif done == 0:
+        remove_tree(folder / "train")
+        state_file(folder).unlink(missing_ok=True)
+    return done is None
 
 
 def _settings(

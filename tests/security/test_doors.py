@@ -4,6 +4,7 @@ as something is unpickled or executed."""
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import pickle
 import shutil
@@ -221,9 +222,24 @@ def test_a_checkpoint_that_a_training_goes_on_from_is_data(
 ) -> None:
     from pipeline.models.world_trainer import epochs_done
 
-    plant_pickle(tmp_path / "last.pt", marker, plain)
+    last = tmp_path / "train" / "weights" / "last.pt"
+    plant_pickle(last, marker, plain)
     with pytest.raises(WeightsError, match="is damaged"):
-        epochs_done(tmp_path / "last.pt", 5)
+        epochs_done(tmp_path)
+    assert not marker.exists()
+
+
+def test_the_state_that_a_training_goes_on_from_is_data(tmp_path: Path, marker: Path) -> None:
+    """Also where somebody put the right sha256 before it."""
+    from pipeline.models.training_state import load_state, state_file
+
+    path = state_file(tmp_path)
+    plant_pickle(path, marker)
+    body = path.read_bytes()
+    for data in (body, hashlib.sha256(body).digest() + body):
+        path.write_bytes(data)
+        with pytest.raises(WeightsError, match="is damaged"):
+            load_state(tmp_path)
     assert not marker.exists()
 
 

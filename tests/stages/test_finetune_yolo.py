@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small import draw_product
 
 from pipeline.config import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, WeightsError
@@ -17,6 +20,7 @@ from pipeline.stages.finetune_yolo import finetune_yolo
 
 MakeProduct = Callable[..., Path]
 TINY = FinetuneConfig(epochs=2, image_side=64, batch=4, mosaic=0.0)
+THREE = FinetuneConfig(epochs=3, image_side=64, batch=4, close_mosaic=1, workers=1)
 
 
 @pytest.fixture
@@ -25,14 +29,17 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def stopped(data: Path, output: Path, where: str = "epoch", config: FinetuneConfig = TINY) -> Path:
-    """A training that was killed after its first epoch or its last; its unfinished folder."""
+def stopped(data: Path, output: Path, where: int | str = 1, config: FinetuneConfig = TINY) -> Path:
+    """A training that was killed after so many epochs, or at its end; its unfinished folder."""
+    ended: list[object] = []
 
     def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+        ended.append(None)
+        if where in ("end", len(ended)):
+            raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        if where == "epoch":
+        if where != "end":
             patch.setattr(world_trainer._Bar, "on_fit_epoch_end", killed)
         else:
             patch.setattr(world_trainer, "_finish", killed)
@@ -41,23 +48,53 @@ def stopped(data: Path, output: Path, where: str = "epoch", config: FinetuneConf
     return output.with_name(f".{output.name}.unfinished")
 
 
-@pytest.mark.parametrize("where", ["epoch", "end"])
-def test_a_stopped_training_goes_on_and_a_finished_one_is_kept(
-    data: Path, tmp_path: Path, where: str
+def numbers(checkpoint: Path) -> list[bytes]:
+    """All of a checkpoint but its dates."""
+    with zipfile.ZipFile(checkpoint) as archive:
+        return [archive.read(name) for name in sorted(archive.namelist()) if "/data/" in name]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """Data, a training of it that nobody stopped, and its summary. Three epochs with mosaics, which
+    the last one does without."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    found = finetune_yolo(home / "data", home / "run", THREE, "cpu")
+    return home / "data", home / "run", found
+
+
+@pytest.mark.parametrize(("where", "done"), [(1, 1), (2, 2), ("end", 2)])
+def test_a_stopped_training_ends_with_the_same_bytes(
+    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path, where: int | str, done: int
 ) -> None:
+    data, whole, expected = undisturbed
     run = tmp_path / "run"
-    unfinished = stopped(data, run, where)
+    unfinished = stopped(data, run, where, THREE)
     assert not run.exists()
-    checkpoint = unfinished / "train" / "weights" / "last.pt"
-    assert world_trainer.epochs_done(checkpoint, 2) == 1
+    assert world_trainer.epochs_done(unfinished) == done
     (data / "labels" / "train.cache").write_bytes(b"left by somebody")  # no part of the inputs
-    found = finetune_yolo(data, run, TINY, "cpu")
-    assert found["epochs_run"] == 2
+    found = finetune_yolo(data, run, THREE, "cpu")
+    assert found == {**expected, "output": str(run)}
+    assert found["epochs_run"] == 3
     assert not unfinished.exists()
-    kept = {path.name for path in (run / "train" / "weights").iterdir()}
-    assert kept == {"last.pt", "best.pt"}
-    assert world_trainer.epochs_done(run / "train" / "weights" / "last.pt", 2) is None
-    with pytest.raises(ConfigError, match="holds a finished run; add --overwrite"):
+    weights = run / "train" / "weights"
+    assert {path.name for path in weights.iterdir()} == {"last.pt", "best.pt"}
+    for path in weights.iterdir():
+        assert numbers(path) == numbers(whole / "train" / "weights" / path.name)
+    assert world_trainer.epochs_done(run) is None
+
+
+def test_a_finished_training_is_not_repeated_and_not_lost(
+    undisturbed: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    data, run, expected = undisturbed
+    (run / ".work" / "dataset").mkdir(parents=True)  # of a kill in the last moment
+    before = (run / "run.json").read_bytes()
+    assert finetune_yolo(data, run, THREE, "cpu") == expected
+    assert (run / "run.json").read_bytes() == before
+    assert not (run / ".work").exists()
+    with pytest.raises(ConfigError, match="holds a finished run of other settings"):
         finetune_yolo(data, run, TINY, "cpu")
 
 
@@ -71,11 +108,12 @@ def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_pa
     assert finetune_yolo(data, run, other, "cpu", overwrite=True)["epochs_run"] == 1
 
 
+@pytest.mark.parametrize("name", ["train/weights/last.pt", ".work/training.bin"])
 def test_a_damaged_checkpoint_is_one_line_and_overwrite_is_the_way_out(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, name: str
 ) -> None:
     run = tmp_path / "run"
-    checkpoint = stopped(data, run) / "train" / "weights" / "last.pt"
+    checkpoint = stopped(data, run) / name
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
         finetune_yolo(data, run, TINY, "cpu")
