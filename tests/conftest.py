@@ -29,7 +29,13 @@ def _quiet() -> None:
 def make_product(tmp_path: Path) -> MakeProduct:
     """See `small.draw_product`."""
 
-    def make(defects: dict[str, int] | None = None, name: str = "widget", **options: Any) -> Path:
-        return draw_product(tmp_path / name, defects, **options)
+    def make(
+        defects: dict[str, int] | None = None,
+        good_train: int = 4,
+        good_test: int = 2,
+        name: str = "widget",
+        **options: Any,
+    ) -> Path:
+        return draw_product(tmp_path / name, defects, good_train, good_test, **options)
 
     return make
