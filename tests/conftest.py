@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads numpy or torch
+
 import pytest
 from small import draw_product
 
