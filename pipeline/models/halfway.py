@@ -18,8 +18,8 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 
 from pipeline.errors import DataError
-from pipeline.io.read import read_bytes
-from pipeline.io.write import write_bytes
+from pipeline.io.read import open_regular
+from pipeline.io.write import whole_file
 from pipeline.progress import say
 
 _SECONDS = 20.0  # between two writes
@@ -51,7 +51,7 @@ class Halfway:
             return 0, []
         before = copy.deepcopy(self._state())
         try:
-            kept = unpacked(read_bytes(self._path))
+            kept = read_checkpoint(self._path)
             done, history = _REACHED.validate_python((kept["done"], kept["history"]))
             self._restore(kept)
         except Exception:  # whatever torch makes of a damaged file
@@ -67,7 +67,7 @@ class Halfway:
         if done >= of or time.monotonic() - self._written >= _SECONDS:
             rows = [list(row) for row in history]
             try:
-                write_bytes(self._path, packed({**self._state(), "done": done, "history": rows}))
+                write_checkpoint(self._path, {**self._state(), "done": done, "history": rows})
             except DataError as error:
                 if not self._refused:
                     say(f"{self._path}: where the training stands cannot be kept ({error.reason})")
@@ -88,18 +88,23 @@ class Halfway:
         torch.set_rng_state(state["chance"])
 
 
-def packed(state: dict[str, Any]) -> bytes:
-    """Behind its sha256; through memory, for torch's own word for a full disk is another."""
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values behind their sha256, whole or not at all; through memory, for
+    torch's own word for a full disk is another. Raises DataError when the system refuses."""
     stream = io.BytesIO()
     torch.save(state, stream)
-    body = stream.getvalue()
-    return hashlib.sha256(body).digest() + body
+    body = stream.getbuffer()
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(body).digest())
+        file.write(body)
 
 
-def unpacked(data: bytes) -> dict[str, Any]:
-    """Undo `packed`. Raises ValueError for bytes that it did not write."""
-    body = data[_DIGEST:]
-    if hashlib.sha256(body).digest() != data[:_DIGEST]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `write_checkpoint` wrote, on the CPU. Raises ValueError for bytes that it did not write,
+    DataError as `open_regular`, and what torch makes of strange content."""
+    with open_regular(path) as file:
+        digest, body = file.read(_DIGEST), file.read()
+    if hashlib.sha256(body).digest() != digest:
         raise ValueError("its sha256 is another")
     state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state

@@ -18,9 +18,7 @@ import torch
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.manifest import WORK
-from pipeline.io.read import read_bytes
-from pipeline.io.write import write_bytes
-from pipeline.models.halfway import packed, unpacked
+from pipeline.models.halfway import read_checkpoint, write_checkpoint
 from pipeline.progress import Bar
 
 State = dict[str, Any]
@@ -47,7 +45,7 @@ def save_state(run: Path, trainer: Any) -> None:
         "log": log.read_text(encoding="utf-8"),
         "chance": _chance(),
     }
-    write_bytes(state_file(run), packed(state))
+    write_checkpoint(state_file(run), state)
 
 
 def load_state(run: Path) -> State | None:
@@ -56,7 +54,7 @@ def load_state(run: Path) -> State | None:
     if not path.is_file():
         return None
     try:
-        state = unpacked(read_bytes(path))
+        state = read_checkpoint(path)
         if not isinstance(state["epoch"], int) or not isinstance(state["log"], str):
             raise ValueError("its keys are others")
     except DataError:
