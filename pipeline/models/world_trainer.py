@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ ultralytics_offline.load()
 
 from ultralytics.data import dataset as stock_data  # noqa: E402
 from ultralytics.engine import trainer as stock_engine  # noqa: E402
+from ultralytics.models.yolo.detect import train as stock_training  # noqa: E402
+from ultralytics.models.yolo.detect import val as stock_validation  # noqa: E402
 from ultralytics.models.yolo.world import train as stock  # noqa: E402
+from ultralytics.utils.plotting import plot_images  # noqa: E402
 from ultralytics.utils.torch_utils import strip_optimizer  # noqa: E402
 
 _NOT_FROM_TEXT = ("Lambda", "BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D")
@@ -46,6 +50,10 @@ def _keep(*_: object, **__: object) -> dict[str, Any]:
 
 stock_data.load_dataset_cache_file = _no_cache  # type: ignore[attr-defined, assignment]
 stock_data.save_dataset_cache_file = _not_saved  # type: ignore[attr-defined]
+# Not by threads of their own: two that draw one picture come in any order, and one that is late
+# writes what the manifest has listed already.
+_draw = partial(plot_images, threaded=False)
+stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
 # `_finish` strips, when nothing is left to do
 stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small import draw_product
 
 from pipeline.config import ConvertConfig, FinetuneConfig
@@ -83,6 +84,14 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     for path in weights.iterdir():
         assert numbers(path) == numbers(whole / "train" / "weights" / path.name)
     assert world_trainer.epochs_done(run) is None
+
+
+@pytest.mark.parametrize("module", ["stock_training", "stock_validation"])
+def test_a_picture_is_there_when_the_training_goes_on(tmp_path: Path, module: str) -> None:
+    labels = {"cls": torch.zeros(1), "bboxes": torch.full((1, 4), 0.5), "batch_idx": torch.zeros(1)}
+    images = torch.zeros(1, 3, 64, 64)
+    getattr(world_trainer, module).plot_images({**labels, "img": images}, fname=tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").is_file()
 
 
 def test_a_finished_training_is_not_repeated_and_not_lost(
