@@ -101,7 +101,7 @@ PICKLES: Mapping[str, list[Kind]] = {
     "checkpoint of a stopped training": [
         Kind(_with(STOPPED.build, {f"state/.out.unfinished/{name}": content}), (), STOPPED.runs,
              memory=STOPPED.memory, seconds=60)
-        for name in (".work/checkpoint.pt", "halfway.pt", "model.safetensors")
+        for name in (".work/checkpoint.pt", "checkpoint.pt", "model.safetensors")
         for content in (planted_pickle, _torch_file)
     ],
 }  # fmt: skip

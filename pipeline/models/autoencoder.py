@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from pipeline.errors import ConfigError
 from pipeline.memory import keep_freed_memory
-from pipeline.models.halfway import Halfway
+from pipeline.models.checkpoint import TrainingCheckpoint
 from pipeline.models.saved import save_model
 from pipeline.progress import track
 from pipeline.types import AnomalyMap, Image
@@ -118,11 +118,11 @@ class Autoencoder:
         divergence: float = 1e-4,
         seed: int = 0,
         device: torch.device | None = None,
-        halfway: Path | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
         """Images are squeezed to a square of `side` pixels. `error` is what training lowers and
         what the heat map shows; `divergence` weighs the VAE's other term, per picture. A `fit` that
-        was stopped goes on from the file `halfway`."""
+        was stopped goes on from the file `checkpoint`."""
         if side % _SIZE_DIVISOR:
             raise ConfigError(f"an autoencoder's side is a multiple of {_SIZE_DIVISOR}, not {side}")
         self.kind = "vae" if variational else "autoencoder"
@@ -130,7 +130,7 @@ class Autoencoder:
         self.side, self.latent, self.steps, self.batch = side, latent, steps, batch
         self.learning_rate, self.divergence, self.seed = learning_rate, divergence, seed
         self.device = device or torch.device("cpu")
-        self.halfway = halfway
+        self.checkpoint = checkpoint
         self.network: Network | None = None
 
     def fit(self, images: Iterable[Image]) -> None:
@@ -147,10 +147,10 @@ class Autoencoder:
             optimizer, self.learning_rate, total_steps=self.steps
         )
         generator = torch.Generator().manual_seed(self.seed)
-        halfway = Halfway(
-            self.halfway, generator, network=network, optimizer=optimizer, schedule=schedule
+        checkpoint = TrainingCheckpoint(
+            self.checkpoint, generator, network=network, optimizer=optimizer, schedule=schedule
         )
-        done, _ = halfway.found()
+        done, _ = checkpoint.restore()
         for step in track(range(done, self.steps), f"train {self.kind}, steps"):
             rows = torch.randint(len(pictures), (self.batch,), generator=generator)
             wanted = pictures[rows].to(self.device)
@@ -160,7 +160,7 @@ class Autoencoder:
             loss.backward()
             optimizer.step()
             schedule.step()
-            halfway.reached(step + 1, self.steps)
+            checkpoint.save(step + 1, self.steps)
         self.network = network.eval()
 
     @torch.inference_mode()

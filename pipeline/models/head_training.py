@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.models.halfway import Halfway
+from pipeline.models.checkpoint import TrainingCheckpoint
 from pipeline.progress import track
 
 Loss = Literal["plain", "class-balanced", "logit-adjusted"]
@@ -32,7 +32,7 @@ class Epoch:
 class Lesson:
     """How long and how fast to learn, by Adam; `views` are kept of each image, of which a step
     draws one. `loss` and `sampling` make up for categories of unequal size; `bar` draws one. A
-    training that was stopped goes on from the file `halfway`."""
+    training that was stopped goes on from the file `checkpoint`."""
 
     epochs: int = 50
     batch: int = 16
@@ -41,7 +41,7 @@ class Lesson:
     sampling: Sampling = "plain"
     seed: int = 0
     bar: bool = True
-    halfway: Path | None = None
+    checkpoint: Path | None = None
 
 
 def fit_head(
@@ -57,8 +57,10 @@ def fit_head(
     generator = torch.Generator().manual_seed(lesson.seed)
     optimizer = torch.optim.Adam(learning.parameters(), lr=lesson.learning_rate)
     weights, shift = balance(labels, categories, lesson.loss)
-    halfway = Halfway(lesson.halfway, generator, learning=learning, optimizer=optimizer)
-    done, rows_before = halfway.found()
+    checkpoint = TrainingCheckpoint(
+        lesson.checkpoint, generator, learning=learning, optimizer=optimizer
+    )
+    done, rows_before = checkpoint.restore()
     history = [Epoch(*row) for row in rows_before]
     epochs = range(done, lesson.epochs)
     for epoch in track(epochs, "train classifier, epochs") if lesson.bar else epochs:
@@ -79,7 +81,7 @@ def fit_head(
             total += float(loss.detach()) * len(rows)
             right += int((logits.argmax(dim=1) == wanted).sum())
         history.append(Epoch(total / len(labels), right / len(labels)))
-        halfway.reached(epoch + 1, lesson.epochs, [astuple(row) for row in history])
+        checkpoint.save(epoch + 1, lesson.epochs, [astuple(row) for row in history])
     return history
 
 

@@ -18,7 +18,7 @@ import torch
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.manifest import WORK
-from pipeline.models.halfway import read_checkpoint, write_checkpoint
+from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.progress import Bar
 
 State = dict[str, Any]

@@ -160,7 +160,11 @@ def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> Ano
         options: dict[str, Any] = {"share": config.share, "neighbours": config.neighbours}
     else:
         options = {"error": config.error, "side": config.picture_side}
-        options |= {"latent": config.latent, "steps": config.steps, "halfway": folder / _CHECKPOINT}
+        options |= {
+            "latent": config.latent,
+            "steps": config.steps,
+            "checkpoint": folder / _CHECKPOINT,
+        }
     return make_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
 
 

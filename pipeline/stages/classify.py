@@ -56,7 +56,7 @@ def classify(
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
             return done
-        recipe.lesson = replace(recipe.lesson, halfway=folder / _CHECKPOINT)
+        recipe.lesson = replace(recipe.lesson, checkpoint=folder / _CHECKPOINT)
         judge, history = recipe.trained(_examples(train, categories, faults, "features"))
         trained_on = len(train) - (len(faults.found) - listed)
         answers = [

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.io import cache_root as root_module
 from pipeline.io import write
-from pipeline.models import graphs, halfway
+from pipeline.models import checkpoint, graphs
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def notices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The notices of a process that has given none yet."""
     given: list[str] = []
     monkeypatch.setattr(root_module, "_noticed", False)
-    for module in (root_module, graphs, halfway):
+    for module in (root_module, graphs, checkpoint):
         monkeypatch.setattr(module, "say", given.append)
     return given
 

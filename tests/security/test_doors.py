@@ -28,7 +28,7 @@ from pipeline.formats.yolo_training import read_training_set, write_training_set
 from pipeline.images import read_heatmap
 from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
-from pipeline.models.halfway import Halfway
+from pipeline.models.checkpoint import TrainingCheckpoint
 from pipeline.models.saved import read_model
 from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.models.weights import Entry, WeightsStore
@@ -285,7 +285,7 @@ def _sam(path: Path) -> None:
 
 
 def _halfway(path: Path) -> None:
-    Halfway(path, torch.Generator(), model=torch.nn.Linear(1, 1)).found()
+    TrainingCheckpoint(path, torch.Generator(), model=torch.nn.Linear(1, 1)).restore()
 
 
 def _model(path: Path) -> None:

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.models.halfway import Halfway
+from pipeline.models.checkpoint import TrainingCheckpoint
 
 
-def training(path: Path) -> tuple[Halfway, torch.nn.Module]:
+def training(path: Path) -> tuple[TrainingCheckpoint, torch.nn.Module]:
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 2)
     second = torch.nn.Linear(1, 1)
-    return Halfway(path, torch.Generator(), network=network, second=second), network
+    return TrainingCheckpoint(path, torch.Generator(), network=network, second=second), network
 
 
 def _of_another_training(data: bytes, path: Path) -> bytes:
     other = path.with_name("other")
     parts = {"network": torch.nn.Linear(2, 2), "second": torch.nn.Linear(3, 3)}
-    Halfway(other, torch.Generator(), **parts).reached(1, 1)
+    TrainingCheckpoint(other, torch.Generator(), **parts).save(1, 1)
     return other.read_bytes()
 
 
@@ -43,14 +43,14 @@ def test_a_damaged_state_of_a_training_means_the_start(
     kept, network = training(path)
     with torch.no_grad():
         network.weight.fill_(5.0)
-    kept.reached(3, 3, [[1.0]])
+    kept.save(3, 3, [[1.0]])
     again, restored = training(path)
-    assert again.found() == (3, [[1.0]])
+    assert again.restore() == (3, [[1.0]])
     assert (restored.weight == 5.0).all()
     path.write_bytes(alter(path.read_bytes(), path))
     again, restored = training(path)
     begun = restored.weight.clone()
-    assert again.found() == (0, [])
+    assert again.restore() == (0, [])
     assert (restored.weight == begun).all()
     assert len(notices) == 1
 
@@ -59,6 +59,6 @@ def test_a_full_disk_does_not_end_a_training(
     tmp_path: Path, notices: list[str], full_disk: None
 ) -> None:
     kept, _ = training(tmp_path / "state")
-    kept.reached(1, 1)
-    kept.reached(1, 1)
+    kept.save(1, 1)
+    kept.save(1, 1)
     assert len(notices) == 1

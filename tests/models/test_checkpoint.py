@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models import halfway
+from pipeline.models import checkpoint
 from pipeline.models.autoencoder import Autoencoder
 from pipeline.models.head_training import Lesson, fit_head
 
@@ -29,7 +29,7 @@ def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str
         return logits
 
     labels = torch.arange(20) % 3
-    lesson = Lesson(epochs=6, batch=4, learning_rate=0.01, bar=False, halfway=path)
+    lesson = Lesson(epochs=6, batch=4, learning_rate=0.01, bar=False, checkpoint=path)
     history = fit_head(head, forward, labels, 3, 2, lesson)
     return [epoch.loss for epoch in history], head.state_dict()
 
@@ -38,8 +38,8 @@ def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str
 def test_a_killed_training_ends_as_one_that_never_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr(halfway, "_SECONDS", 0)
-    path = tmp_path / "halfway.pt"
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0)
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         learned(path, stop_at)
     assert path.is_file() is (stop_at > 0)
@@ -55,11 +55,11 @@ def test_an_autoencoder_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A VAE, whose latent numbers are drawn: eight steps of which three were done."""
-    monkeypatch.setattr(halfway, "_SECONDS", 0)
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0)
     images = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
 
     def fitted(path: Path | None, stop_at: int = -1) -> dict[str, torch.Tensor]:
-        model = Autoencoder(True, "l2", side=32, steps=8, batch=2, halfway=path)
+        model = Autoencoder(True, "l2", side=32, steps=8, batch=2, checkpoint=path)
         steps = 0
         plain = model.error_map
 
@@ -76,6 +76,6 @@ def test_an_autoencoder_goes_on_where_it_was(
         return model.network.state_dict()
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path / "halfway.pt", 3)
-    found, expected = fitted(tmp_path / "halfway.pt"), fitted(None)
+        fitted(tmp_path / "checkpoint.pt", 3)
+    found, expected = fitted(tmp_path / "checkpoint.pt"), fitted(None)
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -34,7 +34,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any, /) -> Any: ...
 
 
-class Halfway:
+class TrainingCheckpoint:
     """A training's file, for its caller to delete once the result is kept; without a path nothing
     is written."""
 
@@ -44,7 +44,7 @@ class Halfway:
         self._written = time.monotonic()
         self._refused = False
 
-    def found(self) -> tuple[int, list[list[float]]]:
+    def restore(self) -> tuple[int, list[list[float]]]:
         """How many steps are done, and their history; the parts are as they were then. A file that
         is not as it was written counts as none."""
         if self._path is None or not self._path.is_file():
@@ -53,14 +53,14 @@ class Halfway:
         try:
             kept = read_checkpoint(self._path)
             done, history = _REACHED.validate_python((kept["done"], kept["history"]))
-            self._restore(kept)
+            self._set(kept)
         except Exception:  # whatever torch makes of a damaged file
-            self._restore(before)
+            self._set(before)
             say(f"{self._path}: is damaged; the training begins from the start")
             return 0, []
         return done, history
 
-    def reached(self, done: int, of: int, history: Sequence[Sequence[float]] = ()) -> None:
+    def save(self, done: int, of: int, history: Sequence[Sequence[float]] = ()) -> None:
         """Keep where it stands after so many steps, the last or a while after the last time."""
         if self._path is None:
             return
@@ -81,7 +81,7 @@ class Halfway:
             "chance": torch.get_rng_state(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _set(self, state: dict[str, Any]) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
         self._generator.set_state(state["generator"])
