@@ -56,13 +56,29 @@ def _place_font(path: Path) -> None:
 
 def _close_doors() -> None:
     """Shut what no setting shuts."""
-    from ultralytics.utils import callbacks, torch_utils
+    from ultralytics.utils import TryExcept, callbacks, torch_utils
 
     for name in ("ultralytics.utils", "ultralytics.nn.tasks"):  # read once, at their import
         if name in sys.modules:
             sys.modules[name].SAFE_LOAD = True  # type: ignore[attr-defined]
     callbacks.add_integration_callbacks = _ignore
     torch_utils.torch_load = _load_checkpoint  # type: ignore[attr-defined]
+    TryExcept.__exit__ = _pass_over_errors  # type: ignore[method-assign]
+
+
+def _pass_over_errors(
+    self: Any, kind: type[BaseException] | None, error: BaseException | None, trace: object
+) -> bool:
+    """In place of TryExcept's own, which also passes over the wish to stop: a picture that was cut
+    off in the middle would count as drawn."""
+    from ultralytics.utils import LOGGER
+
+    del trace
+    if kind is None or not issubclass(kind, Exception):
+        return False
+    if self.verbose:
+        LOGGER.warning(f"{self.msg}: {error}")
+    return True
 
 
 def _ignore(*_: object, **__: object) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pipeline import stopping
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.text_embeddings import TextEmbeddings
@@ -192,6 +193,7 @@ def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
+    stopping.check()  # foreign code may have swallowed a signal, and left half of what it wrote
     _finish(trainer.last, trainer.best)
     return Path(trainer.save_dir)
 

@@ -34,6 +34,7 @@ from pipeline.models.text_embeddings import TextEmbeddings
 from pipeline.models.weights import Entry, WeightsStore
 from pipeline.models.yolo_world import embeddings_file, load_run, load_world, write_card
 from pipeline.stages.convert_masks import convert_masks
+from pipeline.stopping import Stopped
 
 MakeProduct = Callable[..., Path]
 SOURCES = Path(__file__).parents[2] / "pipeline"
@@ -415,3 +416,25 @@ def test_no_other_way_to_run_what_a_file_says_is_in_use() -> None:
     loads = [(place, call) for place, called, call in _calls() if called == "yaml.load"]
     assert [place for place, _ in loads] == ["io/read.py"]
     assert ast.unparse(loads[0][1].args[1]) == "_PlainLoader"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [(ValueError("a"), False), (Stopped(15), True), (KeyboardInterrupt(), True)],
+)
+def test_what_goes_on_after_errors_does_not_go_on_after_a_signal(
+    error: BaseException, passes: bool
+) -> None:
+    """ultralytics draws its plots under a TryExcept, whose own form swallows a signal too."""
+    from pipeline.models import ultralytics_offline
+
+    ultralytics_offline.load()
+    from ultralytics.utils import TryExcept
+
+    raised = False
+    try:
+        with TryExcept(verbose=False):
+            raise error
+    except BaseException as caught:
+        raised = caught is error
+    assert raised is passes
