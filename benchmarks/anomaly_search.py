@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config import SynthesizeConfig
-from pipeline.images import list_images, read_image
+from pipeline.config.schema import SynthesizeConfig
+from pipeline.io.images import list_images, read_image
 from pipeline.metrics.anomaly import pixel_figures
-from pipeline.models.coreset import greedy_coreset, projected
-from pipeline.models.neighbours import MemoryBank
-from pipeline.models.patch_features import BackboneFeatures
-from pipeline.models.patchcore import PatchCore
-from pipeline.progress import set_quiet
+from pipeline.models.anomaly.patchcore import PatchCore
+from pipeline.models.features.coreset import greedy_coreset, projected
+from pipeline.models.features.memory_bank import MemoryBank
+from pipeline.models.features.patches import BackboneFeatures
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
 
 SHARE, SIDE, QUERIES, ROUNDS = 0.01, 320, 1600, 3

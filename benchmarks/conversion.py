@@ -23,10 +23,10 @@ from drawn_masks import write_product
 
 from pipeline.formats.coco import row_texts
 from pipeline.geometry.masks import encode_patches
-from pipeline.geometry.patches import split
-from pipeline.images import read_mask
-from pipeline.memory import keep_freed_memory
+from pipeline.geometry.patches import split_instances
+from pipeline.io.images import read_mask
 from pipeline.models import ultralytics_offline
+from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import Detections, ImageRecord
 
 IMAGES, ROUNDS = 400, 3
@@ -36,7 +36,7 @@ RECORD = ImageRecord(1, Path("a.png"), "a.png", 1024, 1024)
 def ours(path: Path) -> list[str]:
     """What convert-masks does with a mask: read, cut into instances, write COCO rows."""
     mask = read_mask(path)
-    patches, _ = split(mask)
+    patches, _ = split_instances(mask)
     return row_texts(RECORD, Detections.from_masks(encode_patches(patches, *mask.shape), 0))
 
 

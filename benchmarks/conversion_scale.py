@@ -24,8 +24,8 @@ from drawn_masks import write_product
 _RUN = """
 import sys, time
 from pathlib import Path
-from pipeline.config import ConvertConfig
-from pipeline.progress import set_quiet
+from pipeline.config.schema import ConvertConfig
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.convert_masks import convert_masks
 if __name__ == "__main__":
     set_quiet(True)
@@ -37,13 +37,13 @@ if __name__ == "__main__":
 
 
 def convert(
-    folder: Path, product: Path, workers: int, engine: str = "local"
+    folder: Path, product: Path, workers: int, runner: str = "local"
 ) -> tuple[float, float]:
     """Run the conversion in a process of its own. Returns its seconds, and the greatest sum in MB
     of what its processes held in memory at one time, looked at five times a second."""
     script = folder / "convert.py"
     script.write_text(_RUN)
-    call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers), engine]
+    call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers), runner]
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = 0
     while process.poll() is None:
@@ -83,8 +83,8 @@ def compare(count: int, ways: list[tuple[int, str]], rounds: int = 3) -> None:
                 convert(Path(name), product, *way)
                 found.append(time.perf_counter() - start)
     medians = [statistics.median(found) for found in times.values()]
-    for (workers, engine), seconds in zip(ways, medians, strict=True):
-        print(f"{count} masks, {workers} processes, {engine}: {seconds:.1f} s")
+    for (workers, runner), seconds in zip(ways, medians, strict=True):
+        print(f"{count} masks, {workers} processes, {runner}: {seconds:.1f} s")
     print(f"ratio {medians[0] / medians[1]:.2f}")
 
 

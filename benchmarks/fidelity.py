@@ -17,7 +17,7 @@ from pipeline.errors import Faults
 from pipeline.formats.labelme import draw_polygon
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry.masks import encode_patches, to_patch
-from pipeline.geometry.patches import Patch, count_parts_and_holes, split
+from pipeline.geometry.patches import Patch, count_parts_and_holes, split_instances
 from pipeline.geometry.polygons import (
     best_centre_ring,
     centre_ring,
@@ -28,7 +28,7 @@ from pipeline.geometry.polygons import (
     patch_iou,
     to_yolo,
 )
-from pipeline.progress import track
+from pipeline.runtime.progress import track
 
 Way = Callable[[Patch, int, int], Patch]
 
@@ -95,7 +95,7 @@ def main() -> None:
     true_holes = 0
     for record in track(dataset.records, "instances"):
         mask = read_defect_mask(record)
-        for patch in split(mask)[0] if mask is not None else []:
+        for patch in split_instances(mask)[0] if mask is not None else []:
             true_holes += count_parts_and_holes(patch)[1]
             for name, way in WAYS.items():
                 drawn = way(patch, *record.size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.images import read_image, write_png
+from pipeline.io.images import read_image, write_png
 
 
 def strip(paths: list[Path], side: int) -> np.ndarray:

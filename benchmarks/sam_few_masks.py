@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EvaluateConfig, FinetuneSamConfig, SegmentConfig
-from pipeline.pictures.plots import curves
-from pipeline.progress import say
+from pipeline.config.schema import EvaluateConfig, FinetuneSamConfig, SegmentConfig
+from pipeline.runtime.progress import say
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.segment import segment
+from pipeline.visualization.plots import curves
 
 SIZES: tuple[int | None, ...] = (5, 10, 20, None)
 SEEDS = int(os.environ.get("SEEDS", "5"))

@@ -19,11 +19,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config import SynthesizeConfig
+from pipeline.config.schema import SynthesizeConfig
 from pipeline.formats.coco import write_coco
 from pipeline.formats.mvtec import read_mvtec_objects
 from pipeline.io.write import place_file
-from pipeline.progress import set_quiet
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
 from pipeline.types import Dataset
 

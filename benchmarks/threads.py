@@ -11,15 +11,15 @@ import time
 
 import torch
 
-from pipeline.models.weights import WeightsStore
-from pipeline.models.yolo_world import load_world
+from pipeline.models.weights.store import WeightsStore
+from pipeline.models.yolo_world.detector import load_yolo_world
 
 ROUNDS = 5
 
 
 def main() -> None:
     """Print both medians and their ratio."""
-    model = load_world(WeightsStore().fetch("yolov8s-world").path).model.float().train()
+    model = load_yolo_world(WeightsStore().fetch("yolov8s-world").path).model.float().train()
     from ultralytics.utils import DEFAULT_CFG
 
     model.args = DEFAULT_CFG

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes
-from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.images import Image, Mask
+from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
+from pipeline.io.images import Image, Mask
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import shown_value
 
 GOOD = "good"
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 
@@ -86,8 +86,8 @@ class Detections:
 class ImageRecord:
     """One image of a set. `path` is where it lies now; `file_name` is its name inside the set.
 
-    `split` is the part of the source it came from; `part` the part it is used for (train, val,
-    test); `group` keeps pictures of one object together. `mask_path` is None for good images.
+    `source_split` is the split of the source it came from; `split` the one it is used for (train,
+    val, test); `group` keeps pictures of one object together. `mask_path` is None for good images.
     Raises ValueError for a `file_name` that leaves its folder, for files are written by it, and for
     sides that no image has.
     """
@@ -98,11 +98,11 @@ class ImageRecord:
     height: int
     width: int
     product: str = ""
-    split: str = ""
+    source_split: str = ""
     defect: str = GOOD
     mask_path: Path | None = None
     group: str = ""
-    part: str = ""
+    split: str = ""
 
     def __post_init__(self) -> None:
         name = self.file_name
@@ -118,11 +118,11 @@ class ImageRecord:
         return self.height, self.width
 
 
-def part_of(file_name: str) -> str:
-    """The part that an image's one folder says it is in: train, val or test; empty for others, such
-    as MVTec's test/<defect>, which is no part."""
+def split_of(file_name: str) -> str:
+    """The split that an image's one folder says it is in: train, val or test; empty for others,
+    such as MVTec's test/<defect>, which is no split."""
     folder = file_name.rpartition("/")[0]
-    return folder if folder in PARTS else ""
+    return folder if folder in SPLITS else ""
 
 
 def refuse_equal_stems(named: Iterable[tuple[str, Path]]) -> None:
@@ -198,7 +198,7 @@ class AnomalyModel(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write model.safetensors and card.json, which `anomaly.open_anomaly_model` reads."""
+        """Write model.safetensors and card.json, which `anomaly.load_anomaly_model` reads."""
         ...
 
 

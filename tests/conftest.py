@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread
 import pytest
 from small import draw_product
 
-from pipeline.progress import set_quiet
+from pipeline.runtime.progress import set_quiet
 
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
 _CACHE = tempfile.TemporaryDirectory(prefix="pipeline-cache-")  # nothing of an earlier program

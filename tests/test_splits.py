@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.splits import allot, folds, read_split, split, write_split
+from pipeline.splits import allot, assign_splits, folds, read_split, write_split
 from pipeline.types import Dataset, ImageRecord
 
 SHARES = {"train": 0.6, "test": 0.2, "val": 0.2}
@@ -61,10 +61,10 @@ def test_pictures_of_one_object_never_straddle_a_split(
     rows: list[tuple[str, int]], seed: int
 ) -> None:
     listed = [record(i + 1, kind, f"object{group}") for i, (kind, group) in enumerate(rows)]
-    dataset = split(Dataset(("a", "b"), tuple(listed)), SHARES, seed)
+    dataset = assign_splits(Dataset(("a", "b"), tuple(listed)), SHARES, seed)
     parts: dict[str, set[str]] = {}
     for one in dataset.records:
-        parts.setdefault(one.group, set()).add(one.part)
+        parts.setdefault(one.group, set()).add(one.split)
     assert all(len(found) == 1 for found in parts.values())
 
 
@@ -89,7 +89,7 @@ def test_shares_must_be_positive() -> None:
 
 
 def test_a_split_file_is_reused_and_must_name_every_image(tmp_path: Path) -> None:
-    dataset = split(Dataset(("crack",), tuple(records(crack=9))), SHARES, seed=5)
+    dataset = assign_splits(Dataset(("crack",), tuple(records(crack=9))), SHARES, seed=5)
     write_split(tmp_path / "split.json", dataset)
     assert read_split(tmp_path / "split.json", dataset) == dataset
     longer = Dataset(("crack",), (*dataset.records, record(99, "crack")))

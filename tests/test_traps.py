@@ -13,7 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.config import ConvertConfig
+from pipeline.config.schema import ConvertConfig
 from pipeline.formats.coco import write_coco, write_coco_results
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches

@@ -47,7 +47,7 @@ def _pictures(root: Path) -> None:
 def _read_pictures(_: Random, places: Places) -> Any:
     """Every reader on every picture; a refusal of one does not end the others."""
     from pipeline.errors import DataError
-    from pipeline.images import images_below, read_image, read_indices, read_mask, read_size
+    from pipeline.io.images import images_below, read_image, read_indices, read_mask, read_size
 
     refused: DataError | None = None
     for path in images_below(places.sample):
@@ -68,18 +68,18 @@ def _heat_maps(root: Path) -> None:
 
 
 def _read_heat(_: Random, places: Places) -> Any:
-    from pipeline.images import read_heatmap
+    from pipeline.io.images import read_heatmap
 
     for name in ("a.png", "b.png"):
         read_heatmap(places.sample, name, SIZE)
 
 
 def _journal(root: Path) -> None:
-    from pipeline.journal import Journal
+    from pipeline.io.work_log import WorkLog
 
     path = root / _STATE / "out" / "rows.journal"
     path.parent.mkdir(parents=True)
-    with Journal(path) as journal:
+    with WorkLog(path) as journal:
         for item in range(1, 4):
             journal.add(
                 item, ['{"id": 1, "bbox": [1, 2, 3, 4]}'] * item, {"boxes": item, "lost": 0}
@@ -87,9 +87,9 @@ def _journal(root: Path) -> None:
 
 
 def _take_up(_: Random, places: Places) -> Any:
-    from pipeline.journal import Journal
+    from pipeline.io.work_log import WorkLog
 
-    with Journal(places.output / "rows.journal") as journal:
+    with WorkLog(places.output / "rows.journal") as journal:
         found = [(int(note["boxes"]), int(note["lost"])) for note in journal.notes()]
         rows = [json.loads(journal.row_at(place)) for place, _ in journal.rows()]
         journal.add(9, ["{}"], {"boxes": 1, "lost": 0})
@@ -122,7 +122,7 @@ def _stopped(root: Path) -> None:
     from unittest import mock
 
     from pipeline.errors import DataError
-    from pipeline.images import write_heatmap
+    from pipeline.io.images import write_heatmap
     from pipeline.stages import anomaly
 
     _product(root / "product")
@@ -165,7 +165,7 @@ def _job(root: Path) -> None:
     for name in ("evaluation_truth_boxes", "evaluation_detector_boxes"):
         invoke("evaluate", "--truth", held, "--predictions", held, "-o", run / name, "-q",
                "--images", run / "data" / "images")  # fmt: skip
-    words = [*_MODEL.split(), "--split", str(run / "data" / "split.json"), "-q"]
+    words = [*_MODEL.split(), "--split-file", str(run / "data" / "split.json"), "-q"]
     invoke("anomaly", "--data", root / "product", "-o", run / "anomaly_autoencoder", *words)
     for path in run.rglob("model.safetensors"):
         path.unlink()
@@ -179,7 +179,7 @@ def plain_detector(root: Path, checkpoint: bytes) -> None:
     """A detector's folder that is right but for its checkpoint, whose hash is right too."""
     import hashlib
 
-    from pipeline.models.text_embeddings import TextEmbeddings
+    from pipeline.models.text.embeddings import TextEmbeddings
 
     weights = root / "model" / "train" / "weights" / "best.pt"
     weights.parent.mkdir(parents=True)
@@ -202,15 +202,16 @@ def _tuned_sam(root: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from pipeline.models.looks import Looks
-    from pipeline.models.sam_model import CARD, DELTA
+    from pipeline.models.sam.model import CARD, DELTA
+    from pipeline.models.sam.views import ViewOptions
 
     root.mkdir(parents=True, exist_ok=True)
     save_file({"mask_decoder.x": torch.zeros(3)}, root / DELTA)
     (root / "base.pt").write_bytes(b"a base")
     digests = [hashlib.sha256((root / n).read_bytes()).hexdigest() for n in ("base.pt", DELTA)]
     card = {"base": {"name": "mobile_sam", "sha256": digests[0]}, "delta_sha256": digests[1],
-            "looks": asdict(Looks()), "calibration": None, "memory": None, "about": {}}  # fmt: skip
+            "views": asdict(ViewOptions()), "calibration": None, "memory": None,
+            "about": {}}  # fmt: skip
     (root / CARD).write_text(json.dumps(card))
 
 
@@ -218,13 +219,13 @@ def _open_tuned(_: Random, places: Places) -> Any:
     """The card of a tuned SAM, with a base that is here."""
     import hashlib
 
-    from pipeline.models.sam_model import open_sam
-    from pipeline.models.weights import Entry, WeightsStore
+    from pipeline.models.sam.model import load_sam
+    from pipeline.models.weights.store import Entry, WeightsStore
 
     base = places.sample / "base.pt"
     digest = hashlib.sha256(base.read_bytes()).hexdigest()
     entry = Entry("mobile_sam", "base.pt", "", "", digest)
-    open_sam(str(places.sample), WeightsStore(places.sample, {"mobile_sam": entry}))
+    load_sam(str(places.sample), WeightsStore(places.sample, {"mobile_sam": entry}))
 
 
 PREDICT = call("predict {in}/product --model {in}/model -o {out} --device cpu --json")

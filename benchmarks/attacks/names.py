@@ -86,7 +86,7 @@ def _uses(source: Path, out: Path) -> list[list[object]]:
     ]  # fmt: skip
 
 
-_FIELDS = ("category", "file_name", "defect", "part", "split", "product", "group")
+_FIELDS = ("category", "file_name", "defect", "source_split", "split", "product", "group")
 
 NAMES: Mapping[str, list[Kind]] = {
     **{
@@ -96,7 +96,7 @@ NAMES: Mapping[str, list[Kind]] = {
     },
     **{
         f"names in {field}, other verbs": [Kind(write_coco_set, (), [_through(_uses, field)])]
-        for field in ("category", "file_name", "defect", "part")
+        for field in ("category", "file_name", "defect", "split")
     },
 }
 

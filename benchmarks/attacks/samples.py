@@ -62,7 +62,7 @@ def imported(name: str) -> Run:
 
 
 def _exported(_: Random, places: Places) -> Any:
-    from pipeline.formats.catalogue import FORMATS
+    from pipeline.formats.registry import FORMATS
 
     form = _.choice(sorted(FORMATS))
     return invoke("export", places.sample, "--to", form, "-o", places.output, "--json")
@@ -102,7 +102,7 @@ def write_coco_set(root: Path, scores: bool = False) -> None:
         path = root / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), draw_image(number))
-        records.append(ImageRecord(number, path, name, *SIZE, part=name.split("/")[0]))
+        records.append(ImageRecord(number, path, name, *SIZE, split=name.split("/")[0]))
         masks = tuple(encode(mask) for _, mask in marked)
         labels = np.array([label for label, _ in marked], np.int64)
         trust = np.linspace(0.9, 0.5, len(marked), dtype=np.float32) if scores else None
@@ -155,7 +155,7 @@ def _label_listing(root: Path) -> None:
 def config_file(root: Path) -> None:
     import yaml
 
-    from pipeline.config import RunConfig
+    from pipeline.config.schema import RunConfig
 
     root.mkdir(parents=True, exist_ok=True)
     content = RunConfig().model_dump(mode="json")
@@ -166,9 +166,10 @@ def config_file(root: Path) -> None:
 
 
 _KEYS = (
-    "finetune.epochs", "convert.val", "segment.looks.zooms", "anomalies", "output", "device", "=",
+    "finetune.epochs", "convert.val", "segment.views.crop_scales", "anomalies", "output",
+    "device", "=",
     "segment.cache_gb", "classify", "products", "a.b.c", "", ".", "..", "finetune", "\0",
-    "finetune.augmentations", "synthesize.long_tail", "segment.part",
+    "finetune.augmentations", "synthesize.long_tail", "segment.split",
 )  # fmt: skip
 
 
@@ -187,8 +188,8 @@ def _parsed_settings(random: Random, places: Places) -> Any:
 
 def _built(kind: str, path: Path, settings: tuple[str, ...]) -> None:
     from pipeline.cli.options import build
+    from pipeline.io.run_record import config_key
     from pipeline.io.write import json_text
-    from pipeline.run_record import config_key
 
     chosen = build(kind, path, settings).model_dump(mode="json")
     config_key("run", chosen)

@@ -107,8 +107,9 @@ def _fetched(name: str) -> Callable[[Random, Places], None]:
 
     def run(_: Random, places: Places) -> None:
         from pipeline.errors import PipelineError
-        from pipeline.models import downloads, paced_http
-        from pipeline.models.weights import Entry, Source, WeightsStore
+        from pipeline.models.weights import download as downloads
+        from pipeline.models.weights import paced_http
+        from pipeline.models.weights.store import Entry, Source, WeightsStore
 
         digest = hashlib.sha256(_RIGHT).hexdigest()
         honest = _plain(f"{_OK}\r\nContent-Length: {len(_RIGHT)}", _RIGHT)

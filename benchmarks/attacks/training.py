@@ -32,7 +32,7 @@ def _data(root: Path) -> None:
 def _trained(_: Random, places: Places) -> Any:
     from unittest import mock
 
-    from pipeline.models import weights
+    from pipeline.models.weights import store as weights
 
     path = places.sample / "world.pt"
     kept = weights.Weights("yolov8s-world", path, hashlib.sha256(path.read_bytes()).hexdigest())

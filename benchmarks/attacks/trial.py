@@ -164,8 +164,8 @@ def hush() -> None:
     )
     import cv2
 
-    from pipeline import run_record
-    from pipeline.progress import set_quiet
+    from pipeline.io import run_record
+    from pipeline.runtime.progress import set_quiet
 
     cv2.setNumThreads(1)
     set_quiet(True)

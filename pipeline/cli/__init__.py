@@ -10,10 +10,11 @@ from typing import NoReturn
 import click
 
 import pipeline
-from pipeline import progress, stopping
 from pipeline.cli import anomalies, jobs, labels, models
 from pipeline.cli.weights import weights
 from pipeline.errors import PipelineError
+from pipeline.runtime import progress
+from pipeline.runtime import signals as stopping
 
 _STOPPED = "stopped; call the same command again to go on"
 _READER_GONE = 141  # as the shell has it for SIGPIPE

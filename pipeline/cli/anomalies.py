@@ -39,7 +39,7 @@ from pipeline.cli.options import (
 @click.option("--good-limit", type=int, help="Use at most so many good images.")
 @click.option("--mask-threshold", type=int, help="As in convert-masks.")
 @click.option("--group-by", help="As in convert-masks.")
-@click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
+@click.option("--split-file", type=FILE, help="Reuse convert-masks' split.json.")
 @common
 def anomaly(
     data: Path, output: Path, device: str, keep_going: bool, overwrite: bool,
@@ -61,7 +61,7 @@ def anomaly(
 @click.option("--model", type=FILE, required=True, help="Folder of pipeline anomaly.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--truth", type=FILE, help="COCO file with true masks, to be held against them.")
-@click.option("--part", help="Only the truth's images of this part.")
+@click.option("--split", help="Only the truth's images of this part.")
 @click.option("--sam", help="SAM that makes masks of the boxes, or a folder of finetune-sam.")
 @click.option("--confidence", type=float, help="Leave out regions of a lower score [all from 0.5].")
 @options(OUTPUT, DEVICE, KEEP, OUTSIDE, CONFIG, SET)

@@ -21,7 +21,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.engines import Engine
+    from pipeline.runners.local import Runner
 
 _COPY = click.option("--copy-images", is_flag=True, help="Copy images instead of linking them.")
 _LOSS = click.option("--polygon-loss", type=float,
@@ -62,7 +62,7 @@ def synthesize(
 @click.option("--folds", type=int, help="Also write this many folds over train and val.")
 @click.option("--group-by", help="Regular expression on the file stem; its first parenthesis names "
               "the object, whose pictures never straddle a split.")  # fmt: skip
-@click.option("--split", type=FILE, help="Reuse a split.json.")
+@click.option("--split-file", type=FILE, help="Reuse a split.json.")
 @click.option("--one-instance", is_flag=True, help="One instance per image, not per component.")
 @click.option("--min-area", type=int, help="Leave out specks of fewer pixels [0].")
 @click.option("--bridge-gap", type=int, help="Join parts at most so many pixels apart [0].")
@@ -70,12 +70,12 @@ def synthesize(
 @click.option("--polygons", is_flag=True, help="COCO polygons in place of RLE.")
 @options(_COPY, _LOSS, _LEAST, OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one a core].")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
+@click.option("--runner", type=click.Choice(["local", "ray"]), default="local",
               help="Where the work is done: here, or on a Ray cluster [local].")  # fmt: skip
 @common
 def convert_masks(
     products: tuple[Path, ...], output: Path, config: Path | None, settings: tuple[str, ...],
-    keep_going: bool, engine: Engine, workers: int, images: Path | None, allow_outside: bool,
+    keep_going: bool, runner: Runner, workers: int, images: Path | None, allow_outside: bool,
     **said: Any,
 ) -> Any:  # fmt: skip
     """Turn MVTec masks into COCO, YOLO and PNG.
@@ -85,11 +85,11 @@ def convert_masks(
     from pipeline.stages.convert_masks import convert_masks as stage
 
     chosen = build("ConvertConfig", config, settings, **said)
-    return stage(products, output, chosen, keep_going, engine, workers, images, allow_outside)
+    return stage(products, output, chosen, keep_going, runner, workers, images, allow_outside)
 
 
 def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    from pipeline.formats.catalogue import FORMATS
+    from pipeline.formats.registry import FORMATS
 
     if wanted and not context.resilient_parsing:
         for name, form in FORMATS.items():

@@ -91,18 +91,18 @@ def finetune_sam(
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--sam", help=f"Folder of finetune-sam, or one of {SAMS}, {SAM2S}.")
 @click.option("--confidence", type=float, help="Boxes of the detector below it are left [its own].")
-@click.option("--part", help="Only the images of this part: train, val or test.")
+@click.option("--split", help="Only the images of this part: train, val or test.")
 @click.option("--tighten", is_flag=True, help="Replace boxes by their masks' own.")
 @click.option("--heatmaps", type=FILE, help="Folder of heat maps: where in a box to look.")
 @click.option("--multimask", is_flag=True, help="Let SAM offer three masks and take its best.")
-@click.option("--zoom-below", type=float, help="Look closely at boxes below this share.")
-@click.option("--turns", type=int, help="Positions in which a close look is taken, 1 to 8.")
+@click.option("--crop-below", type=float, help="Look closely at boxes below this share.")
+@click.option("--tta", type=int, help="Positions in which a close look is taken, 1 to 8.")
 @click.option("--pad", type=float, help="Widen boxes by this share of their sides.")
 @click.option("--rounds", type=int, help="Beyond one, SAM betters its own first mask.")
 @click.option("--point", is_flag=True, help="From the second round, tell SAM the inmost point too.")
-@click.option("--jitters", type=int, help="Moved boxes tried beside each, for its quality.")
+@click.option("--box-jitters", type=int, help="Moved boxes tried beside each, for its quality.")
 @click.option(
-    "--engine",
+    "--backend",
     type=click.Choice(["auto", "torch", "openvino"]),
     help="Encodes [auto].",
 )
@@ -123,9 +123,9 @@ def segment(
     del prompt
     if boxes is None and detector is None:
         raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
-    names = ("multimask", "zoom_below", "turns", "pad", "rounds", "point", "jitters")
-    looks = {name: value for name in names if (value := said.pop(name)) not in (None, False)}
-    chosen = build("SegmentConfig", config, settings, looks=looks, **said)
+    names = ("multimask", "crop_below", "tta", "pad", "rounds", "point", "box_jitters")
+    views = {name: value for name in names if (value := said.pop(name)) not in (None, False)}
+    chosen = build("SegmentConfig", config, settings, views=views, **said)
     return stage(output, images, chosen, device, boxes, detector, keep_going, overwrite)
 
 
@@ -134,7 +134,7 @@ def segment(
 @click.option("--predictions", type=FILE, required=True, help="COCO file to be judged.")
 @click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
 @click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
-@click.option("--part", help="Only the images of this part.")
+@click.option("--split", help="Only the images of this part.")
 @options(OUTSIDE, CONFIG, SET)
 @common
 def evaluate(
@@ -167,7 +167,7 @@ def evaluate(
 @click.option("--retrieval", is_flag=True, help="Also read what the nearest images are called.")
 @click.option("--good-limit", type=int, help="Use at most so many good images.")
 @click.option("--group-by", help="As in convert-masks.")
-@click.option("--split", type=FILE, help="Reuse convert-masks' split.json.")
+@click.option("--split-file", type=FILE, help="Reuse convert-masks' split.json.")
 @common
 def classify(
     data: Path, output: Path, device: str, keep_going: bool, overwrite: bool,

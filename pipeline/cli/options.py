@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipeline.errors import one_line
-from pipeline.progress import clear_bars, set_quiet
+from pipeline.runtime.progress import clear_bars, set_quiet
 
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -91,8 +91,8 @@ def options(*options: Command) -> Callable[[Command], Command]:
 
 def build(kind: str, config: Path | None, settings: tuple[str, ...], **said: Any) -> Any:
     """The configuration `kind`: defaults, then the file, then the options, then --set."""
-    from pipeline import config as configs
-    from pipeline import settings as chosen
+    from pipeline.config import load as chosen
+    from pipeline.config import schema as configs
 
     layers = [chosen.read_yaml(config)] if config else []
     layers += [{k: v for k, v in said.items() if v is not None and v is not False}]

@@ -10,7 +10,7 @@ from pipeline.cli.options import common
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.weights.store import WeightsStore
 
 
 @click.group()
@@ -19,7 +19,7 @@ def weights() -> None:
 
 
 def _store() -> WeightsStore:
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.weights.store import WeightsStore
 
     return WeightsStore()
 

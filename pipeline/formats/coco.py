@@ -38,7 +38,7 @@ from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplif
 from pipeline.io.read import shown_value
 from pipeline.types import Dataset, Detections, ImageRecord
 
-_IMAGE_KEYS = ("product", "split", "defect", "group", "part")
+_IMAGE_KEYS = ("product", "source_split", "defect", "group", "split")
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
 
 
@@ -196,6 +196,8 @@ def _image(record: ImageRecord) -> dict[str, Any]:
 
 def _record(path: Path, entry: CocoImage, images: Path) -> ImageRecord:
     given: Mapping[str, Any] = entry
+    if "part" in given:  # as 0.7 named them
+        given = {**given, "split": given["part"], "source_split": given.get("split")}
     extra = {key: given[key] for key in _IMAGE_KEYS if given.get(key) is not None}
     name = entry["file_name"]
     whole = Path(name)

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.geometry.masks import Rle, check_runs
-from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
+from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.read import explain, shown_value
 
 _FAR, _FAR_SIDES = 1e4, 10  # how far outside a point may lie: pixels, and the image's longer sides

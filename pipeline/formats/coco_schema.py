@@ -29,10 +29,11 @@ class CocoImage(TypedDict):
     height: Side
     width: Side
     product: NotRequired[Text | None]
-    split: NotRequired[Text | None]
+    source_split: NotRequired[Text | None]
     defect: NotRequired[Text | None]
     group: NotRequired[Text | None]
-    part: NotRequired[Text | None]
+    split: NotRequired[Text | None]
+    part: NotRequired[Text | None]  # 0.7's name of `split`, whose own `split` was `source_split`
 
 
 class CocoCategory(TypedDict):

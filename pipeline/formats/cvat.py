@@ -33,10 +33,10 @@ from pipeline.geometry.polygons import draw_coco
 from pipeline.io.names import leaves_its_folder, safe_component
 from pipeline.io.read import read_xml, shown_value
 from pipeline.io.write import place_file, write_text
-from pipeline.types import Dataset, Detections, ImageRecord, part_of
+from pipeline.types import Dataset, Detections, ImageRecord, split_of
 
 _FILE = "annotations.xml"
-_UNSORTED = "default"  # CVAT's subset of images without a part
+_UNSORTED = "default"  # CVAT's subset of images without a split
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
@@ -78,17 +78,17 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
         with blamed_on(path, where, "export it again"):
             size = whole(node.get("height"), "height"), whole(node.get("width"), "width")
             place = (images or path.parent / "images") / name
-            part = node.get("subset", part_of(name))
-            records.append(ImageRecord(key, place, name, *size, part=part))
+            split = node.get("subset", split_of(name))
+            records.append(ImageRecord(key, place, name, *size, split=split))
         refuse_false_size(place, size)
         objects[key] = _parse(node, labels, size, path, where)
     return Dataset(tuple(categories), tuple(records), objects)
 
 
 def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write annotations/instances_<part>.json and images/<part>/, as CVAT's COCO 1.0 has them.
+    """Write annotations/instances_<split>.json and images/<split>/, as CVAT's COCO 1.0 has them.
     Raises DataError where two images would get one name."""
-    subsets = [safe_component(record.part or _UNSORTED) for record in dataset.records]
+    subsets = [safe_component(record.split or _UNSORTED) for record in dataset.records]
     taken: dict[Path, Path] = {}
     for subset, record in zip(subsets, dataset.records, strict=True):
         target = root / "images" / subset / _name(record)
@@ -122,23 +122,25 @@ def read_cvat_coco(root: Path, images: Path | None = None) -> Dataset:
             key = len(records) + 1
             objects[key] = read.on(record)
             with blamed_on(path, "", "rename it"):
-                records.append(_sorted_into(subset, replace(record, id=key, split="", group="")))
+                records.append(
+                    _sorted_into(subset, replace(record, id=key, source_split="", group=""))
+                )
     return Dataset(categories or (), tuple(records), objects)
 
 
 def _sorted_into(subset: str, record: ImageRecord) -> ImageRecord:
-    """A record of a subset: of the part that it names itself, where the subset's name is made of
+    """A record of a subset: of the split that it names itself, where the subset's name is made of
     that, else of the subset."""
     if subset == _UNSORTED:
-        return replace(record, part="")
-    part = record.part if record.part and safe_component(record.part) == subset else subset
-    folder = subset if leaves_its_folder(part) else part
-    return replace(record, part=part, file_name=f"{folder}/{record.file_name}")
+        return replace(record, split="")
+    split = record.split if record.split and safe_component(record.split) == subset else subset
+    folder = subset if leaves_its_folder(split) else split
+    return replace(record, split=split, file_name=f"{folder}/{record.file_name}")
 
 
 def _name(record: ImageRecord) -> str:
-    """An image's name inside its part's folder."""
-    name = record.file_name.removeprefix(f"{record.part}/") if record.part else record.file_name
+    """An image's name inside its split's folder."""
+    name = record.file_name.removeprefix(f"{record.split}/") if record.split else record.file_name
     return name.lstrip("/")
 
 

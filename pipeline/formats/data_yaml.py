@@ -1,4 +1,4 @@
-"""YOLO's data.yaml, read: the names of the categories, and where the images of each part are."""
+"""YOLO's data.yaml, read: the names of the categories, and where the images of each split are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.schema import Text, unusable
 from pipeline.formats.values import kind_of_file
-from pipeline.images import SUFFIXES
+from pipeline.io.images import SUFFIXES
 from pipeline.io.read import checked, files_below, read_text, read_yaml, shown_value
 
 LAYOUT = "expected data.yaml with `names` and the folders of images"
@@ -57,9 +57,9 @@ class DataYaml(BaseModel):
         """The names in the order of their numbers."""
         return tuple(self.names[key] for key in sorted(self.names))
 
-    def places(self, part: str) -> tuple[str, ...]:
-        """The folders and lists of a part: train, val or test."""
-        found: tuple[str, ...] = getattr(self, part)
+    def places(self, split: str) -> tuple[str, ...]:
+        """The folders and lists of a split: train, val or test."""
+        found: tuple[str, ...] = getattr(self, split)
         return found
 
     def root(self, file: Path) -> Path:

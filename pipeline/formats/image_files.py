@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.schema import unusable
-from pipeline.headers import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.images import read_size
+from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
+from pipeline.io.images import read_size
 from pipeline.io.read import shown_value
 from pipeline.types import Dataset, ImageRecord
 

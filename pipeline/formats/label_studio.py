@@ -56,7 +56,7 @@ def _task(record: ImageRecord, objects: Detections, categories: Sequence[str]) -
     results = [_result(objects, row, categories, record) for row in range(len(objects))]
     entry: dict[str, Any] = {
         "id": record.id,
-        "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "part": record.part},
+        "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "split": record.split},
         "size": [record.height, record.width],
     }
     if objects.trust and len(objects):
@@ -86,8 +86,9 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
             name = file_name(_name(task["data"]["image"]))
             size = size_of(task, rows)
             place = (images or path.parent / "images") / name
-            part = task["data"].get("part") or ""
-            records.append(ImageRecord(number, place, name, size[0], size[1], part=part))
+            data = task["data"]
+            split = data.get("split") or data.get("part") or ""  # 0.7 called it part
+            records.append(ImageRecord(number, place, name, size[0], size[1], split=split))
             objects[number] = _parse(rows, labels, place, size)
         except ValueError as error:
             raise DataError(path, f"{where} cannot be read ({error})", "export it again") from error

@@ -58,6 +58,7 @@ class Data(TypedDict):
     """What a task shows. Its other keys are the project's own."""
 
     image: Text
+    split: NotRequired[Text | None]
     part: NotRequired[Text | None]
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.values import blamed_on
 from pipeline.geometry.masks import decode, instances
-from pipeline.images import list_images, read_mask_values, read_size, write_png
+from pipeline.io.images import list_images, read_mask_values, read_size, write_png
 from pipeline.io.names import safe_component
 from pipeline.io.write import make_folder, place_file
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
@@ -94,7 +94,7 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
             reason = f"has defects called {GOOD}, which in this layout have no mask"
             raise DataError(record.path, reason, "rename the category")
         kind = safe_component(defect)
-        trained = defect == GOOD and "train" in (record.split, record.part)
+        trained = defect == GOOD and "train" in (record.source_split, record.split)
         folder = root / ("train" if trained else "test") / kind
         place_file(record.path, folder / name, copy_images)
         if defect != GOOD:
@@ -177,7 +177,7 @@ def _read_image(product: Path, split: str, path: Path, inside: NamedFolders) -> 
             height=height,
             width=width,
             product=name,
-            split=split,
+            source_split=split,
             defect=defect,
             mask_path=mask_path,
             group=f"{name}/{split}/{defect}/{path.stem}",

@@ -26,13 +26,13 @@ from pipeline.formats.values import (
 )
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, to_patch
-from pipeline.images import write_indexed_png
+from pipeline.io.images import write_indexed_png
 from pipeline.io.names import safe_component
 from pipeline.io.read import read_text, read_xml, shown_value
 from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
-_UNSORTED = "default"  # the list of images without a part
+_UNSORTED = "default"  # the list of images without a split
 _MASKED = 255  # objects that 8 bits can count
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -45,11 +45,11 @@ class _Annotation:
     size: tuple[int, int]
     labels: tuple[str, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
-    part: str
+    split: str
 
 
 def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write images, boxes, masks where there are any, lists by part, and labelmap.txt.
+    """Write images, boxes, masks where there are any, lists by split, and labelmap.txt.
 
     Sides are rounded to whole pixels; pixels in several objects keep the last of them.
     """
@@ -62,15 +62,15 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
         place_file(record.path, root / "JPEGImages" / record.file_name, copy_images)
         objects = dataset.on(record)
         write_text(root / "Annotations" / f"{stem}.xml", _xml(record, objects, dataset.categories))
-        part = safe_component(record.part or _UNSORTED)
-        listed.setdefault(part, []).append(stem.as_posix())
+        split = safe_component(record.split or _UNSORTED)
+        listed.setdefault(split, []).append(stem.as_posix())
         if objects.masks:
-            segmented.setdefault(part, []).append(stem.as_posix())
+            segmented.setdefault(split, []).append(stem.as_posix())
             _write_masks(root, record, objects, len(dataset.categories))
     for folder, lists in (("Main", listed), ("Segmentation", segmented)):
-        for part, stems in lists.items():
+        for split, stems in lists.items():
             lines = "".join(f"{stem}\n" for stem in stems)
-            write_text(root / "ImageSets" / folder / f"{part}.txt", lines)
+            write_text(root / "ImageSets" / folder / f"{split}.txt", lines)
     write_text(root / "labelmap.txt", _labelmap(dataset.categories))
 
 
@@ -116,10 +116,10 @@ def _record(
 ) -> ImageRecord:
     name = (stem.parent / Path(annotation.name).name).as_posix()
     listed = lists.get(stem.as_posix(), _UNSORTED)
-    part = "" if listed == _UNSORTED else listed
-    if annotation.part and safe_component(annotation.part) == listed:
-        part = annotation.part
-    return ImageRecord(key, images / name, name, *annotation.size, part=part)
+    split = "" if listed == _UNSORTED else listed
+    if annotation.split and safe_component(annotation.split) == listed:
+        split = annotation.split
+    return ImageRecord(key, images / name, name, *annotation.size, split=split)
 
 
 def _read_masks(path: Path, annotation: _Annotation) -> tuple[Rle, ...] | None:
@@ -141,9 +141,9 @@ def _xml(record: ImageRecord, objects: Detections, categories: Sequence[str]) ->
     _add(root, folder=folder, filename=name)
     _add(ElementTree.SubElement(root, "size"), width=record.width, height=record.height, depth=3)
     _add(root, segmented=int(bool(objects.masks)))
-    if safe_component(record.part or _UNSORTED) != (record.part or _UNSORTED):
-        _add(root, part=record.part)  # the name of its list is another
-    refuse_no_xml(record.path, [record.file_name, record.part])
+    if safe_component(record.split or _UNSORTED) != (record.split or _UNSORTED):
+        _add(root, split=record.split)  # the name of its list is another
+    refuse_no_xml(record.path, [record.file_name, record.split])
     for label, box in zip(objects.labels, np.rint(objects.boxes).astype(int), strict=True):
         entry = ElementTree.SubElement(root, "object")
         _add(entry, name=categories[int(label)], pose="Unspecified", truncated=0, difficult=0)
@@ -166,14 +166,17 @@ def _parse(path: Path) -> _Annotation:
         raise DataError(path, reason, "mend or remove it") from error
     with blamed_on(path, "is not Pascal VOC's XML", "mend or remove it"):
         height, width = (whole(child_text(root, f"size/{k}"), k) for k in ("height", "width"))
-        name, part = child_text(root, "filename"), root.findtext("part") or ""
+        name, split = (
+            child_text(root, "filename"),
+            root.findtext("split") or root.findtext("part") or "",
+        )
     names, boxes = [], []
     for row, entry in enumerate(root.iter("object"), start=1):
         with blamed_on(path, f"object {row}", "mend or remove it"):
             names.append(child_text(entry, "name"))
             x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{k}"), k) for k in _SIDES)
             boxes.append((x0 - 1, y0 - 1, x1, y1))
-    return _Annotation(name, (height, width), tuple(names), tuple(boxes), part)
+    return _Annotation(name, (height, width), tuple(names), tuple(boxes), split)
 
 
 def _write_masks(root: Path, record: ImageRecord, objects: Detections, categories: int) -> None:

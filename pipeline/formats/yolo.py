@@ -1,4 +1,4 @@
-"""YOLO's folders: images/<part>, labels/<part>, data.yaml; one label row per object.
+"""YOLO's folders: images/<split>, labels/<split>, data.yaml; one label row per object.
 
 A detection row is `label cx cy w h`, a segmentation row `label x1 y1 x2 y2 ...`, both in [0, 1].
 Boxes are exact to 1e-6 of the image's side. A polygon is one ring: parts and holes hang on seams.
@@ -33,10 +33,10 @@ from pipeline.geometry.polygons import (
     simplified,
     to_yolo,
 )
-from pipeline.images import read_size
+from pipeline.io.images import read_size
 from pipeline.io.read import read_text
 from pipeline.io.write import place_file, write_text
-from pipeline.types import PARTS, Dataset, Detections, ImageRecord
+from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
 _FURTHEST = 1e4  # of a number in a row, of which those inside the image are 0 to 1
 
@@ -55,7 +55,7 @@ def write_yolo(
     dataset.refuse_equal_stems()
     for record in dataset.records:
         write_yolo_image(root, record, dataset.on(record), segments, copy_images, loss)
-    write_data_yaml(root / "data.yaml", dataset.categories, parts_of(dataset.records))
+    write_data_yaml(root / "data.yaml", dataset.categories, splits_of(dataset.records))
 
 
 def write_yolo_image(
@@ -66,7 +66,7 @@ def write_yolo_image(
     copy_images: bool,
     loss: float = 0.0,
 ) -> str:
-    """Write one image's part of a set; returns the text of its labels."""
+    """Write one image's split of a set; returns the text of its labels."""
     place_file(record.path, root / "images" / record.file_name, copy_images)
     rows = _segment_rows(record, objects, loss) if segments else _box_rows(record, objects)
     text = "".join(f"{row}\n" for row in rows)
@@ -75,7 +75,7 @@ def write_yolo_image(
 
 
 def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = False) -> Dataset:
-    """Read a set by its data.yaml, or by the folder that holds it; parts become `part`.
+    """Read a set by its data.yaml, or by the folder that holds it; splits become `split`.
 
     A file whose rows all have four numbers holds boxes. As in ultralytics, one longer row makes
     all rows of its file polygons, a box being its four corners. Raises DataError naming the file
@@ -89,8 +89,8 @@ def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = Fa
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     seen: set[Path] = set()
-    for part in PARTS:
-        for image in images_of(path, root, described.places(part), folders):
+    for split in SPLITS:
+        for image in images_of(path, root, described.places(split), folders):
             if image in seen:
                 continue
             seen.add(image)
@@ -98,7 +98,7 @@ def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = Fa
             height, width = read_size(image)
             with blamed_on(image, "", "rename it"):
                 name = _inside_images(image)
-                record = ImageRecord(len(records) + 1, image, name, height, width, part=part)
+                record = ImageRecord(len(records) + 1, image, name, height, width, split=split)
             records.append(record)
             label_file = label_file_of(image)
             if kind_of_file(label_file):
@@ -163,19 +163,19 @@ def label_file_of(image: Path) -> Path:
     return Path(*parts) / f"{image.stem}.txt"
 
 
-def parts_of(records: Sequence[ImageRecord]) -> dict[str, str]:
-    """`data.yaml`'s entry for each part that has images; without val, test or train serves."""
-    present = {record.part for record in records}
-    parts = {part: f"images/{part}" for part in PARTS if part in present}
-    if not all(r.file_name.startswith(f"{r.part}/") for r in records if r.part):
-        parts = {}  # not sorted into folders: one set of all
-    stand_in = parts.get("test") or parts.get("train") or "images"
-    return {"train": parts.get("train", stand_in), "val": parts.get("val", stand_in)} | parts
+def splits_of(records: Sequence[ImageRecord]) -> dict[str, str]:
+    """`data.yaml`'s entry for each split that has images; without val, test or train serves."""
+    present = {record.split for record in records}
+    splits = {split: f"images/{split}" for split in SPLITS if split in present}
+    if not all(r.file_name.startswith(f"{r.split}/") for r in records if r.split):
+        splits = {}  # not sorted into folders: one set of all
+    stand_in = splits.get("test") or splits.get("train") or "images"
+    return {"train": splits.get("train", stand_in), "val": splits.get("val", stand_in)} | splits
 
 
-def write_data_yaml(path: Path, categories: Sequence[str], parts: Mapping[str, str]) -> None:
+def write_data_yaml(path: Path, categories: Sequence[str], splits: Mapping[str, str]) -> None:
     """Write ultralytics' data.yaml; without `path`, its entries are relative to the file."""
-    content = {**parts, "names": dict(enumerate(categories)), "nc": len(categories)}
+    content = {**splits, "names": dict(enumerate(categories)), "nc": len(categories)}
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

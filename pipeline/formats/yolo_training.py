@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.formats.yolo import write_data_yaml, write_yolo_image
-from pipeline.images import SUFFIXES, read_size
+from pipeline.io.images import SUFFIXES, read_size
 from pipeline.io.names import safe_component
 from pipeline.io.read import read_bytes
 from pipeline.io.write import make_folder, remove_tree, write_text
-from pipeline.progress import say, track
-from pipeline.types import PARTS, Dataset, ImageRecord
+from pipeline.runtime.progress import say, track
+from pipeline.types import SPLITS, Dataset, ImageRecord
 
 _LEAST_SIDE = 10  # pixels; ultralytics passes over smaller images
 _LABEL_LIMIT = 64 << 20  # bytes of one label file
@@ -38,28 +38,28 @@ class TrainingSet:
 
 
 def read_training_set(data: Path, fold: int | None = None) -> TrainingSet:
-    """Read what convert-masks wrote into `data`: its parts, or one fold of its cross-validation.
+    """Read what convert-masks wrote into `data`: its splits, or one fold of its cross-validation.
 
     Without val, test or train serves. Raises DataError for a folder that convert-masks did not
     write, and for images that are missing, no images, of another size, or outside `data`.
     """
     prefix = "" if fold is None else f"fold{fold}_"
-    found = {part: _read_part(data, f"{prefix}{part}") for part in PARTS}
+    found = {split: _read_part(data, f"{prefix}{split}") for split in SPLITS}
     if fold is not None:
         found.pop("test")
-    parts = {part: dataset for part, dataset in found.items() if dataset is not None}
+    splits = {split: dataset for split, dataset in found.items() if dataset is not None}
     wanted = ("train", "val") if fold is not None else ()
-    if not parts or any(part not in parts for part in wanted):
-        name = next((part for part in wanted if part not in parts), "train")
+    if not splits or any(split not in splits for split in wanted):
+        name = next((split for split in wanted if split not in splits), "train")
         path = data / "annotations" / f"instances_{prefix}{name}.json"
         raise DataError(path, "no such file", "give the folder that convert-masks wrote")
-    in_place = parts.get("test") or parts.get("train") or parts["val"]
-    train, val = parts.get("train", in_place), parts.get("val", in_place)
+    in_place = splits.get("test") or splits.get("train") or splits["val"]
+    train, val = splits.get("train", in_place), splits.get("val", in_place)
     _refuse_mixed(data, train, val)
-    if "test" not in parts and "val" not in parts:
+    if "test" not in splits and "val" not in splits:
         say("no image is held out: the figures are those of images it was trained on")
-    truth = parts.get("test") or val
-    return TrainingSet(data, train, val, truth, parts.get("val"))
+    truth = splits.get("test") or val
+    return TrainingSet(data, train, val, truth, splits.get("val"))
 
 
 def write_training_set(root: Path, chosen: TrainingSet) -> Path:
@@ -69,15 +69,15 @@ def write_training_set(root: Path, chosen: TrainingSet) -> Path:
     make_folder(root)
     edited = 0
     listed: dict[str, str] = {}
-    for part, dataset in _distinct(chosen).items():
+    for split, dataset in _distinct(chosen).items():
         lines = []
-        for record in track(dataset.records, f"lay out {part}"):
+        for record in track(dataset.records, f"lay out {split}"):
             placed = replace(record, file_name=_placed_name(record.file_name))
             text = write_yolo_image(root, placed, dataset.on(record), False, False)
             lines.append(f"./images/{placed.file_name}\n")
             edited += _is_edited(chosen.folder, record, text)
-        listed[part] = f"{part}.txt"
-        write_text(root / listed[part], "".join(lines))
+        listed[split] = f"{split}.txt"
+        write_text(root / listed[split], "".join(lines))
     if edited:
         say(f"{chosen.folder / 'labels'}: {edited} files differ from the annotations; learned are")
         say("the annotations (pipeline convert-masks writes both)")
@@ -118,7 +118,7 @@ def _check_image(record: ImageRecord, inside: Path) -> None:
 
 
 def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:
-    """Raise DataError for two parts of other categories, or with one image's files in both."""
+    """Raise DataError for two splits of other categories, or with one image's files in both."""
     if train.categories != val.categories:
         reason = "has other categories in train than in val"
         raise DataError(data / "annotations", reason, "run convert-masks again")
@@ -127,13 +127,13 @@ def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:
 
 
 def _distinct(chosen: TrainingSet) -> Mapping[str, Dataset]:
-    """The parts to write: one alone where it serves as both."""
+    """The splits to write: one alone where it serves as both."""
     same = chosen.train is chosen.val
     return {"train": chosen.train} if same else {"train": chosen.train, "val": chosen.val}
 
 
 def _placed_name(name: str) -> str:
-    """An image's name in a set of our own: as it is, unless a part is unsafe or a folder is called
+    """An image's name in a set of our own: as it is, unless a split is unsafe or a folder is called
     `images`, which ultralytics would take for the one beside `labels`."""
     path = PurePosixPath(name)
     parents = [safe_component("images/" if part == "images" else part) for part in path.parts[:-1]]

@@ -95,8 +95,9 @@ def _characters(values: Runs, unwritten: Mask) -> tuple[bytes, Runs]:
 def instances(
     mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
 ) -> tuple[list[Rle], int]:
-    """A defect mask's instances as RLE, and how many specks were left out; see `patches.split`."""
-    found, dropped = patches.split(mask, merge, min_area, bridge_gap)
+    """A defect mask's instances as RLE, and how many specks were left out; see
+    `patches.split_instances`."""
+    found, dropped = patches.split_instances(mask, merge, min_area, bridge_gap)
     return encode_patches(found, *mask.shape), dropped
 
 

@@ -92,7 +92,7 @@ def _overlap(boxes: Sequence[Sequence[int]]) -> bool:
     return bool((shared & shared.T).sum() > len(rows))
 
 
-def split(
+def split_instances(
     mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
 ) -> tuple[list[Patch], int]:
     """A defect mask as instances, and how many specks were left out.

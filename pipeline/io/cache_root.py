@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.progress import say
+from pipeline.runtime.progress import say
 
 NOWHERE = Path(os.devnull) / "defect-pipeline"  # nothing can be kept below a device
 _ENVIRONMENT = "PIPELINE_CACHE"

@@ -23,8 +23,8 @@ from pipeline.io.write import (
     write_text,
     writing_below,
 )
-from pipeline.progress import say
-from pipeline.stopping import undivided
+from pipeline.runtime.progress import say
+from pipeline.runtime.signals import undivided
 
 _REMEDY = "choose another --output"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h

@@ -14,7 +14,7 @@ from typing import IO
 
 from pipeline.errors import DataError
 from pipeline.io.write import open_own, write_error
-from pipeline.stopping import undivided
+from pipeline.runtime.signals import undivided
 
 _held: dict[Path, str] = {}  # locks of this process: the system's are not between its threads
 _guard = threading.Lock()

@@ -19,7 +19,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.progress import say
+from pipeline.runtime.progress import say
 
 RUN_FILE = "run.json"  # what every command leaves in the folder that it wrote
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, mod
 from pipeline.errors import DataError, PipelineError, WeightsError
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import checked, read_json, sha256_of, shown_value
-from pipeline.models.sam_network import SAM_NAMES
+from pipeline.models.sam.network import SAM_NAMES
 
 _AGAIN = "train the model again"
 _MOST_FINDING = 200  # characters of a library's message
@@ -95,8 +95,8 @@ class AutoencoderCard(ModelCard):
     seed: int
 
 
-class LimitsCard(_Card):
-    """What good images say of a model's figures; see `anomaly.Limits`."""
+class ThresholdsCard(_Card):
+    """What good images say of a model's figures; see `anomaly.Thresholds`."""
 
     score: FiniteFloat
     seed: Annotated[float, Field(gt=0, lt=1e38)]  # heat is in single precision
@@ -113,19 +113,19 @@ class DetectorCard(_Card):
     confidence: Annotated[float, Field(ge=0, le=1)]
 
 
-class LooksCard(_Card):
-    """How a SAM looks; see `looks.Looks`."""
+class ViewsCard(_Card):
+    """How a SAM looks; see `views.ViewOptions`."""
 
     side: Side | None = None
-    zoom_below: FiniteFloat = 0.0
-    zooms: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (2.4,)
-    turns: Annotated[int, Field(ge=1, le=8)] = 1
+    crop_below: FiniteFloat = 0.0
+    crop_scales: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (2.4,)
+    tta: Annotated[int, Field(ge=1, le=8)] = 1
     pad: FiniteFloat = 0.0
-    reach: FiniteFloat | None = None
+    margin: FiniteFloat | None = None
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
     point: bool = False
     multimask: bool = False
-    jitters: Annotated[int, Field(ge=0, le=4)] = 0
+    box_jitters: Annotated[int, Field(ge=0, le=4)] = 0
 
 
 class CalibrationCard(_Card):
@@ -147,7 +147,7 @@ class CalibrationCard(_Card):
         return self
 
 
-class MemoryCard(FeaturesCard):
+class PatchPriorCard(FeaturesCard):
     """Of patches inside and outside of known masks."""
 
     features: Backbone
@@ -166,9 +166,9 @@ class SamCard(_Card):
 
     base: _Base
     delta_sha256: Sha256
-    looks: LooksCard
+    views: ViewsCard
     calibration: CalibrationCard | None = None
-    memory: MemoryCard | None = None
+    memory: PatchPriorCard | None = None
 
 
 _MODEL = TypeAdapter(ModelCard)
@@ -179,7 +179,11 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
     "autoencoder": TypeAdapter(AutoencoderCard),
     "vae": TypeAdapter(AutoencoderCard),
 }
-DETECTOR, SAM, LIMITS_OF = TypeAdapter(DetectorCard), TypeAdapter(SamCard), TypeAdapter(LimitsCard)
+DETECTOR, SAM, LIMITS_OF = (
+    TypeAdapter(DetectorCard),
+    TypeAdapter(SamCard),
+    TypeAdapter(ThresholdsCard),
+)
 
 
 def read_model_card(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 from pipeline.errors import DataError
 from pipeline.io.read import open_regular
 from pipeline.io.write import whole_file
-from pipeline.progress import say
+from pipeline.runtime.progress import say
 
 _SECONDS = 20.0  # between two writes
 _DIGEST = hashlib.sha256().digest_size

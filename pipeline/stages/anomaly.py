@@ -11,28 +11,28 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
-from pipeline.config import AnomalyConfig
+from pipeline.config.schema import AnomalyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
+from pipeline.formats.products import read_product, train_and_test
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.io.images import Image, read_heatmap, read_image, write_heatmap, write_png
 from pipeline.io.manifest import WORK
 from pipeline.io.read import read_json, read_state
+from pipeline.io.run_record import RunRecord
+from pipeline.io.work_log import WorkLog
 from pipeline.io.write import write_json
-from pipeline.journal import Journal
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
-from pipeline.pictures.overlays import heat_overlay
-from pipeline.pictures.plots import score_strips
-from pipeline.products import learned_and_held, read_product
-from pipeline.progress import say, track
-from pipeline.run_record import RunRecord
-from pipeline.splits import folds, split
+from pipeline.runtime.progress import say, track
+from pipeline.splits import assign_splits, folds
 from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
+from pipeline.visualization.overlays import heat_overlay
+from pipeline.visualization.plots import score_strips
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.models.anomaly import Limits
+    from pipeline.models.anomaly.detector import Thresholds
 
 _COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
@@ -90,8 +90,8 @@ def anomaly(
 
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
-    record = RunRecord("anomaly", settings, [data, config.split])
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split,
+    record = RunRecord("anomaly", settings, [data, config.split_file])
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
                           config.allow_outside)  # fmt: skip
     learned, held = _parts(listed, config)
     if not learned:
@@ -124,18 +124,18 @@ def anomaly(
 
 def _parts(listed: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """Good images to learn from, and images to test on."""
-    if config.split:
-        learned, held = learned_and_held(listed)
+    if config.split_file:
+        learned, held = train_and_test(listed)
         return [record for record in learned if record.defect == GOOD], held
-    good = [r for r in listed.records if r.split == "train" and r.defect == GOOD]
-    held = [r for r in listed.records if r.split == "test"]
+    good = [r for r in listed.records if r.source_split == "train" and r.defect == GOOD]
+    held = [r for r in listed.records if r.source_split == "test"]
     if any(record.defect == GOOD for record in held) or len(good) < 2:
         return good, held
-    parts = {"learn": 1 - config.val, "hold": config.val}
-    parted = split(listed.subset(good), parts, config.seed).records
-    extra = [record for record in parted if record.part == "hold"]
+    splits = {"learn": 1 - config.val, "hold": config.val}
+    parted = assign_splits(listed.subset(good), splits, config.seed).records
+    extra = [record for record in parted if record.split == "hold"]
     say(f"test/good is empty: {len(extra)} images of train/good are held out for the test")
-    return [record for record in parted if record.part == "learn"], [*held, *extra]
+    return [record for record in parted if record.split == "learn"], [*held, *extra]
 
 
 def _images(records: Sequence[ImageRecord], faults: Faults, title: str) -> Iterator[Image]:
@@ -149,7 +149,7 @@ def _images(records: Sequence[ImageRecord], faults: Faults, title: str) -> Itera
 
 
 def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> AnomalyModel:
-    from pipeline.models.anomaly import make_anomaly_model
+    from pipeline.models.anomaly.detector import build_anomaly_model
 
     features = {
         "name": config.backbone,
@@ -165,7 +165,7 @@ def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> Ano
             "steps": config.steps,
             "checkpoint": folder / _CHECKPOINT,
         }
-    return make_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
+    return build_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
 
 
 def _limits(
@@ -174,9 +174,9 @@ def _limits(
     device: torch.device,
     folder: Path,
     faults: Faults,
-) -> Limits:
+) -> Thresholds:
     """What good images look like to a model that did not learn from them."""
-    from pipeline.models.anomaly import Limits
+    from pipeline.models.anomaly.detector import Thresholds
 
     groups = {record.group for record in learned}
     count = min(config.folds, len(groups))
@@ -199,7 +199,7 @@ def _limits(
         say("too few good images to leave any out: limits are those of images it has learned from")
         model = _fitted(learned, config, device, folder, faults)
         rows = list(_normal(model, _images(learned, faults, "limits")))
-    return Limits.of(
+    return Thresholds.of(
         [row["score"] for row in rows],
         [row["highest"] for row in rows],
         [row["common"] for row in rows],
@@ -227,27 +227,27 @@ def _fitted(
     faults: Faults,
 ) -> AnomalyModel:
     """The model of all good images; read back where an earlier call wrote it."""
-    from pipeline.models.anomaly import open_anomaly_model
-    from pipeline.models.saved import CARD
+    from pipeline.models.anomaly.detector import load_anomaly_model
+    from pipeline.models.artifact import CARD
 
     if not (folder / CARD).is_file():
         model = _new_model(config, device, folder)
         model.fit(_images(learned, faults, "learn from good images"))
         model.save(folder)
         (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return open_anomaly_model(folder, device)
+    return load_anomaly_model(folder, device)
 
 
 def _score(
     model: AnomalyModel,
-    limits: Limits,
+    limits: Thresholds,
     held: Sequence[ImageRecord],
     config: AnomalyConfig,
     folder: Path,
     faults: Faults,
 ) -> dict[str, float]:
     """The score of each image by file name, with its heat map and picture beside."""
-    with Journal(folder / _JOURNAL, _SCORED) as journal:
+    with WorkLog(folder / _JOURNAL, _SCORED) as journal:
         for number, record in enumerate(track(held, "test")):
             if number in journal.done:
                 continue
@@ -272,7 +272,7 @@ def _score(
 def _figures(
     tested: Sequence[ImageRecord],
     scores: dict[str, float],
-    limits: Limits,
+    limits: Thresholds,
     config: AnomalyConfig,
     folder: Path,
 ) -> dict[str, Any]:

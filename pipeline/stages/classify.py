@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ClassifyConfig
+from pipeline.config.schema import ClassifyConfig
 from pipeline.errors import DataError, Faults
-from pipeline.images import Image, read_image
+from pipeline.formats.products import image_categories, read_product, train_and_test
+from pipeline.io.images import Image, read_image
 from pipeline.io.manifest import WORK
+from pipeline.io.run_record import RunRecord
 from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
-from pipeline.pictures.plots import confusion
-from pipeline.products import image_categories, learned_and_held, read_product
-from pipeline.progress import say, track
-from pipeline.run_record import RunRecord
-from pipeline.splits import split
+from pipeline.runtime.progress import say, track
+from pipeline.splits import assign_splits
 from pipeline.types import GOOD, ImageRecord
+from pipeline.visualization.plots import confusion
 
 _CHECKPOINT = f"{WORK}/checkpoint.pt"
 
@@ -40,12 +40,12 @@ def classify(
     with its Wilson interval and macro F1. Raises DataError when no image is left to train or to
     test on.
     """
+    from pipeline.models.classifier.cross_validation import recipe_of
     from pipeline.models.devices import torch_device
-    from pipeline.models.head_trials import recipe_of
 
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
-    record = RunRecord("classify", settings, [data, config.split])
+    record = RunRecord("classify", settings, [data, config.split_file])
     categories, train, held = _parts(data, config, faults)
     recipe = recipe_of(categories, torch_device(device), **settings)
     if recipe.weights:
@@ -104,11 +104,11 @@ def _figures(figures: Classification, categories: Sequence[str]) -> dict[str, An
 def _parts(
     data: Path, config: ClassifyConfig, faults: Faults
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split,
+    listed = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
                           config.allow_outside)  # fmt: skip
-    if not config.split:
-        listed = split(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
-    train, held = learned_and_held(listed)
+    if not config.split_file:
+        listed = assign_splits(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
+    train, held = train_and_test(listed)
     return image_categories(listed), train, held
 
 

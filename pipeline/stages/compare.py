@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import read_heatmap, read_image
+from pipeline.io.images import read_heatmap, read_image
 from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
-from pipeline.pictures.plots import labels_against_quality
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
+from pipeline.visualization.plots import labels_against_quality
 
 if TYPE_CHECKING:
     from pipeline.types import Classifier, Detector
@@ -116,11 +116,15 @@ def _cell(value: float | None, interval: Sequence[float] | None = None) -> str:
 def _truth(run: Path) -> Dataset:
     folder = run / "data" / "annotations"
     held = next(
-        (path for part in ("test", "val") if (path := folder / f"instances_{part}.json").is_file()),
+        (
+            path
+            for split in ("test", "val")
+            if (path := folder / f"instances_{split}.json").is_file()
+        ),
         None,
     )
     if held is None:
-        raise DataError(folder, "holds no test or val part", "give the folder of `pipeline run`")
+        raise DataError(folder, "holds no test or val split", "give the folder of `pipeline run`")
     return read_coco(held, run / "data" / "images")
 
 
@@ -128,8 +132,8 @@ def _known(run: Path, held: Dataset) -> tuple[int, int]:
     """How many objects and images the models learned from."""
     names = {record.file_name for record in held.records}
     objects = images = 0
-    for part in ("train", "val"):
-        path = run / "data" / "annotations" / f"instances_{part}.json"
+    for split in ("train", "val"):
+        path = run / "data" / "annotations" / f"instances_{split}.json"
         if path.is_file():
             some = read_coco(path, run / "data" / "images")
             fresh = [r for r in some.records if r.file_name not in names]
@@ -140,11 +144,11 @@ def _known(run: Path, held: Dataset) -> tuple[int, int]:
 
 def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
     from pipeline.models.devices import torch_device
-    from pipeline.models.opened import load_classifier, open_detector
+    from pipeline.models.load import load_classifier, load_detector
 
     objects, images = _known(run, truth)
     if (run / "detector").is_dir():
-        found = _searched(open_detector(run / "detector", device, _FAINT), truth)
+        found = _searched(load_detector(run / "detector", device, _FAINT), truth)
         scores = {name: _highest(rows) for name, rows in found.items()}
         yield Contender("detector", objects, "boxes", scores, _painted(found, masks=False))
     masks = run / "masks_from_detector" / "instances.json"
@@ -219,5 +223,5 @@ def _row(
 
 
 def _name(record: ImageRecord) -> str:
-    """The image's name in its product, which convert-masks puts below the part's."""
+    """The image's name in its product, which convert-masks puts below the split's."""
     return Path(record.file_name).name

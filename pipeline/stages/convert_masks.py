@@ -15,25 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ConvertConfig
-from pipeline.engines import Engine, run_over
+from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError, Faults
-from pipeline.fidelity_report import FidelityReport, fidelity_report
 from pipeline.formats.coco import image_text, parse_row_texts, row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
+from pipeline.formats.datasets import read_datasets
 from pipeline.formats.mvtec import group_by, read_defect_values
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
-from pipeline.formats.sources import read_sources
-from pipeline.formats.yolo import parse_labels, parts_of, write_data_yaml, write_yolo_image
+from pipeline.formats.yolo import parse_labels, splits_of, write_data_yaml, write_yolo_image
 from pipeline.geometry.masks import encode_patches, to_patch
-from pipeline.geometry.patches import Patch, split
+from pipeline.geometry.patches import Patch, split_instances
 from pipeline.io.names import safe_component
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
 from pipeline.metrics.fidelity import Comparison, compare
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
-from pipeline.splits import folds, read_split, write_split
-from pipeline.splits import split as split_parts
+from pipeline.reports.fidelity import FidelityReport, fidelity_report
+from pipeline.runners.local import Runner, map_items
+from pipeline.runtime.progress import track
+from pipeline.splits import assign_splits, folds, read_split, write_split
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 
@@ -70,11 +69,11 @@ class Losses:
     pixels_in_coco: int = 0
     masks_with_grey_values: int = 0
     defect_images_without_instance: list[str] = field(default_factory=list)
-    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, record: ImageRecord, found: Converted) -> None:
         """Count one image."""
-        row = self.parts.setdefault(record.part, {"images": 0, "good": 0, "instances": 0})
+        row = self.splits.setdefault(record.split, {"images": 0, "good": 0, "instances": 0})
         row["images"] += 1
         row["good"] += record.defect == GOOD
         row["instances"] += len(found.rows)
@@ -93,23 +92,23 @@ def convert_masks(
     output: Path,
     config: ConvertConfig,
     keep_going: bool = False,
-    engine: Engine = "local",
+    runner: Runner = "local",
     workers: int = 0,
     images: Path | None = None,
     allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Convert MVTec products, or COCO sets with masks, into `output`; see annotations/README.md for
     what lies where. images: the folder of the COCO files' images. allow_outside: images may lie, or
-    lead, outside it and the products. COCO images that all have a part, or lie in a folder of its
+    lead, outside it and the products. COCO images that all have a split, or lie in a folder of its
     name, keep it.
 
     Returns counts, what was lost, what each format keeps, and the faults that `keep_going` passed
     over. `exit_code` is 1 when an instance keeps an IoU under `config.min_iou`.
     """
-    reads = [*products, images, config.split]
+    reads = [*products, images, config.split_file]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
-    dataset = read_sources(products, faults, images, allow_outside)
+    dataset = read_datasets(products, faults, images, allow_outside)
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _parted(dataset, config)
@@ -120,7 +119,7 @@ def convert_masks(
         items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
         with (
             fidelity_report(folder) as report,
-            closing(run_over(work, items, engine, workers)) as done,
+            closing(map_items(work, items, runner, workers)) as done,
         ):
             converted = _written(dataset, track(done, "convert", len(dataset.records)), faults,
                                  losses, report, folder, config)  # fmt: skip
@@ -157,7 +156,7 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
         return _converted(record, Detections.none(), [], plan)
     config = plan.config
     mask = np.asarray(values > config.mask_threshold)
-    patches, specks = split(mask, config.one_instance, config.min_area, config.bridge_gap)
+    patches, specks = split_instances(mask, config.one_instance, config.min_area, config.bridge_gap)
     label = plan.categories.index(record.defect)
     objects = Detections.from_masks(encode_patches(patches, *record.size), label)
     return replace(
@@ -216,16 +215,16 @@ def _is_grey(values: np.ndarray[Any, Any], patches: Sequence[Patch]) -> bool:
 
 
 def _parted(dataset: Dataset, config: ConvertConfig) -> Dataset:
-    if config.split:
-        parted = read_split(config.split, dataset)
-    elif all(record.part for record in dataset.records):
+    if config.split_file:
+        parted = read_split(config.split_file, dataset)
+    elif all(record.split for record in dataset.records):
         parted = dataset
     else:
         train = 1 - config.val - config.test
         shares = {"train": train, "test": config.test, "val": config.val}
-        parted = split_parts(dataset, shares, config.seed)
+        parted = assign_splits(dataset, shares, config.seed)
     named = (
-        replace(r, file_name=f"{safe_component(r.part)}/{r.file_name}") for r in parted.records
+        replace(r, file_name=f"{safe_component(r.split)}/{r.file_name}") for r in parted.records
     )
     return replace(parted, records=tuple(named))
 
@@ -259,36 +258,36 @@ def _coco_files(
     record: ImageRecord, fold_of: Mapping[str, int], config: ConvertConfig
 ) -> Iterator[str]:
     yield "instances"
-    yield safe_component(f"instances_{record.part}")
-    if record.part != "test":
+    yield safe_component(f"instances_{record.split}")
+    if record.split != "test":
         for fold in range(config.folds):
-            part = "val" if fold_of[record.group] == fold else "train"
-            yield f"instances_fold{fold}_{part}"
+            split = "val" if fold_of[record.group] == fold else "train"
+            yield f"instances_fold{fold}_{split}"
 
 
 def _fold_of(dataset: Dataset, config: ConvertConfig) -> Mapping[str, int]:
     """Cross-validation over all images but test's: the fold of each group."""
-    pool = [record for record in dataset.records if record.part != "test"]
+    pool = [record for record in dataset.records if record.split != "test"]
     return folds(pool, config.folds, config.seed) if config.folds else {}
 
 
 def _write_lists(folder: Path, dataset: Dataset, config: ConvertConfig) -> None:
-    """Write what names the images of each part and fold: data.yaml, split.json, lists."""
-    parts = parts_of(dataset.records)
+    """Write what names the images of each split and fold: data.yaml, split.json, lists."""
+    splits = splits_of(dataset.records)
     for root in (folder, folder / "segment"):
-        write_data_yaml(root / "data.yaml", dataset.categories, parts)
+        write_data_yaml(root / "data.yaml", dataset.categories, splits)
     write_split(folder / "split.json", dataset)
     fold_of = _fold_of(dataset, config)
-    held = {"test": parts["test"]} if "test" in parts else {}
+    held = {"test": splits["test"]} if "test" in splits else {}
     for fold in range(config.folds):
         listings = {}
-        for part in ("train", "val"):
+        for split in ("train", "val"):
             chosen = [
                 record
                 for record in dataset.records
-                if record.part != "test" and (fold_of[record.group] == fold) == (part == "val")
+                if record.split != "test" and (fold_of[record.group] == fold) == (split == "val")
             ]
-            listings[part] = f"fold{fold}_{part}.txt"
+            listings[split] = f"fold{fold}_{split}.txt"
             lines = "".join(f"./images/{record.file_name}\n" for record in chosen)
-            write_text(folder / listings[part], lines)
+            write_text(folder / listings[split], lines)
         write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, held | listings)

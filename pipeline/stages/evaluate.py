@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import EvaluateConfig
+from pipeline.config.schema import EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import read_image, write_png
+from pipeline.io.images import read_image, write_png
 from pipeline.io.names import safe_component
+from pipeline.io.run_record import RunRecord
 from pipeline.metrics.detection import average_precision
 from pipeline.metrics.intervals import bootstrap_mean, rank_correlation
 from pipeline.metrics.masks import agreement, match, mean_by, size_bin
-from pipeline.pictures.overlays import close_up
-from pipeline.pictures.plots import grouped_bars
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord, Rle, Segmenter
+from pipeline.visualization.overlays import close_up
+from pipeline.visualization.plots import grouped_bars
 
 _NO_FIGURES = {"annotation_id", "prompt_id", "failed"}
 
@@ -51,11 +51,13 @@ def evaluate(
     figures, a plot and a gallery are written there.
     """
     truth = read_coco(truth_file, images)
-    if config.part:
-        chosen = [record for record in truth.records if record.part == config.part]
+    if config.split:
+        chosen = [record for record in truth.records if record.split == config.split]
         if not chosen:
-            parts = ", ".join(sorted({record.part or "none" for record in truth.records})[:10])
-            raise ConfigError(f"part {config.part}: {truth_file} has no such image; it has {parts}")
+            splits = ", ".join(sorted({record.split or "none" for record in truth.records})[:10])
+            raise ConfigError(
+                f"split {config.split}: {truth_file} has no such image; it has {splits}"
+            )
         truth = truth.subset(chosen)
     if images:
         folders = NamedFolders([images], config.allow_outside)

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import ExportConfig
+from pipeline.config.schema import ExportConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.fidelity_report import fidelity_report
-from pipeline.formats.catalogue import FORMATS, Format
 from pipeline.formats.coco import images_beside
 from pipeline.formats.image_files import refuse_leaks
+from pipeline.formats.registry import FORMATS, Format
+from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import compare
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.reports.fidelity import fidelity_report
+from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _GONE = -1  # an id that no image has

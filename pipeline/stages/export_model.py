@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
-from pipeline.run_record import RunRecord
 
 
 def export_model(model: Path, output: Path, form: str) -> dict[str, Any]:
     """Export the model of a folder as `onnx` or `openvino`, with a card that says what goes in and
     what comes out. Raises ConfigError for models that no single graph holds."""
-    from pipeline.models.exported import export_graph
+    from pipeline.models.export import export_graph
 
     record = RunRecord("export-model", {"model": str(model), "format": form}, [model])
     with record.whole_folder(output) as folder:

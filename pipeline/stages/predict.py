@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config import PredictConfig
+from pipeline.config.schema import PredictConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import blamed_on
-from pipeline.images import Image, images_below, read_image, write_heatmap, write_png
+from pipeline.io.images import Image, images_below, read_image, write_heatmap, write_png
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
-from pipeline.pictures.overlays import heat_overlay, overlay
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.runtime.progress import track
 from pipeline.types import (
     Classifier,
     Dataset,
@@ -29,10 +28,11 @@ from pipeline.types import (
     ImageRecord,
     refuse_equal_stems,
 )
+from pipeline.visualization.overlays import heat_overlay, overlay
 
 if TYPE_CHECKING:
-    from pipeline.models.anomaly import AnomalyDetector
-    from pipeline.models.sam_model import Cutter
+    from pipeline.models.anomaly.detector import AnomalyDetector
+    from pipeline.models.sam.model import CalibratedSegmenter
 
 PREDICTIONS = "predictions.json"
 
@@ -51,15 +51,15 @@ def predict(
     with masks where `config.sam` names a SAM; of an anomaly model heat maps. Raises DataError for
     no image and for files that cannot be read, ConfigError, WeightsError.
     """
-    from pipeline.models.opened import open_model
+    from pipeline.models.load import load_model
 
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
     listed = _listed(images, config.allow_outside)
-    found = open_model(model, device)
+    found = load_model(model, device)
     if config.sam and isinstance(found, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
-    cutter = _cutter(config.sam, device, record) if config.sam else None
+    segmenter = _cutter(config.sam, device, record) if config.sam else None
     rows: list[dict[str, Any]] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
@@ -76,7 +76,7 @@ def predict(
             if isinstance(found, Classifier):
                 told = _classified(found, image)
             else:
-                objects[entry.id] = _detected(found, cutter, image)
+                objects[entry.id] = _detected(found, segmenter, image)
                 told = _told(objects[entry.id], found, image, folder, entry)
             records.append(entry)
             rows.append({"image": str(path), "file_name": name, **told})
@@ -95,14 +95,14 @@ def predict(
     return summary
 
 
-def _cutter(name: str, device: str, record: RunRecord) -> Cutter:
+def _cutter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:
     from pipeline.models.devices import torch_device
-    from pipeline.models.sam_model import open_cutter
+    from pipeline.models.sam.model import load_segmenter
 
-    cutter = open_cutter(name, {}, torch_device(device))
-    for weights, sha256 in cutter.used.items():
+    segmenter = load_segmenter(name, {}, torch_device(device))
+    for weights, sha256 in segmenter.used.items():
         record.used_weights(weights, sha256)
-    return cutter
+    return segmenter
 
 
 def _listed(images: Sequence[Path], allow_outside: bool) -> list[tuple[Path, str]]:
@@ -137,11 +137,11 @@ def _classified(model: Classifier, image: Image) -> dict[str, Any]:
     return {"category": model.categories[int(shares.argmax())], "probabilities": named}
 
 
-def _detected(model: Detector, cutter: Cutter | None, image: Image) -> Detections:
+def _detected(model: Detector, segmenter: CalibratedSegmenter | None, image: Image) -> Detections:
     found = model.detect(image)
-    if cutter is None:
+    if segmenter is None:
         return found
-    masks = cutter.cut(image, found.boxes, [model.categories[label] for label in found.labels])
+    masks = segmenter.cut(image, found.boxes, [model.categories[label] for label in found.labels])
     quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
     return replace(found, masks=masks.masks, quality=quality)
 
@@ -150,7 +150,7 @@ def _told(
     found: Detections, model: Detector, image: Image, folder: Path, record: ImageRecord
 ) -> dict[str, Any]:
     """What a row says of an image's objects and of its heat map; pictures and masks are written."""
-    from pipeline.models.opened import heat_of
+    from pipeline.models.load import anomaly_heatmap
 
     scores = np.ones(len(found)) if found.scores is None else found.scores
     boxes = [
@@ -165,7 +165,7 @@ def _told(
     write_png(folder / "overlays" / target, overlay(image, found, model.categories))
     if found.masks:
         write_png_mask(folder / "masks", record, found)
-    heat = heat_of(model)
+    heat = anomaly_heatmap(model)
     return {"objects": boxes, **(_heat(heat, image, folder, record.file_name) if heat else {})}
 
 

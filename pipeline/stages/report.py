@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, UndefinedError, select_autoesc
 
 from pipeline.errors import DataError
 from pipeline.io.read import RUN_FILE, read_bytes
+from pipeline.io.run_record import read_run_file
 from pipeline.io.write import write_text
-from pipeline.run_record import read_run_file
 
 _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
-from pipeline.config_values import Config
+from pipeline.config.schema import RunConfig
+from pipeline.config.values import Config
 from pipeline.errors import DataError
-from pipeline.images import list_images
+from pipeline.io.images import list_images
 from pipeline.io.locks import folder_lock
 from pipeline.io.read import read_json
+from pipeline.io.run_record import config_key, fingerprint, read_run_file
 from pipeline.io.write import make_folder, write_json
-from pipeline.progress import say
-from pipeline.run_record import config_key, fingerprint, read_run_file
+from pipeline.runtime.progress import say
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
 from pipeline.stages.compare import compare
@@ -69,7 +69,7 @@ def _steps(
 ) -> list[Step]:
     """Every step, in order. Each names all that its outcome depends on."""
     data, detector, device = root / "data", root / "detector", config.device
-    held = "test" if config.convert.test > 0 or config.convert.split else "val"
+    held = "test" if config.convert.test > 0 or config.convert.split_file else "val"
     truth = data / "annotations" / f"instances_{held}.json"
     steps = []
     if not config.products:
@@ -112,7 +112,7 @@ def _steps(
     if config.classify:
         outside = config.allow_outside or config.classify.allow_outside
         learned = config.classify.model_copy(
-            update={"split": data / "split.json", "allow_outside": outside}
+            update={"split_file": data / "split.json", "allow_outside": outside}
         )
         learn = partial(
             classify, products[0], root / "classifier", learned, device, overwrite=overwrite
@@ -127,9 +127,9 @@ def _steps(
 
 
 def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
-    """Models of good images, with the detector's parts; several of a kind are numbered."""
+    """Models of good images, with the detector's splits; several of a kind are numbered."""
     steps: list[Step] = []
-    folders = [product / part / GOOD for part in ("train", "test")]
+    folders = [product / split / GOOD for split in ("train", "test")]
     if config.products and not any(list_images(path) for path in folders if path.is_dir()):
         say(f"{product} has no good image: models of good images are left out")
         return steps
@@ -139,7 +139,7 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
         name += f"_{count + 1}" if count else ""
         chosen = entry.model_copy(
             update={
-                "split": root / "data" / "split.json",
+                "split_file": root / "data" / "split.json",
                 "mask_threshold": config.convert.mask_threshold,
                 "allow_outside": config.allow_outside or entry.allow_outside,
             }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from pipeline.config import SegmentConfig
+from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
 from pipeline.formats.coco_stream import coco_writer, write_rows
@@ -28,17 +28,17 @@ from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import blamed_on
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import Image, images_below, read_heatmap, read_image, read_size, write_png
+from pipeline.io.images import Image, images_below, read_heatmap, read_image, read_size, write_png
 from pipeline.io.manifest import WORK
-from pipeline.journal import Journal
-from pipeline.pictures.overlays import overlay
-from pipeline.progress import say, track
-from pipeline.review_page import review_page
-from pipeline.run_record import RunRecord, folder_of
-from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, part_of
+from pipeline.io.run_record import RunRecord, folder_of
+from pipeline.io.work_log import WorkLog
+from pipeline.reports.review_page import review_page
+from pipeline.runtime.progress import say, track
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, split_of
+from pipeline.visualization.overlays import overlay
 
 if TYPE_CHECKING:
-    from pipeline.models.sam_model import Cutter
+    from pipeline.models.sam.model import CalibratedSegmenter
 
 _JOURNAL = f"{WORK}/rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
@@ -60,7 +60,7 @@ class Job:
     """All that the masks of one image come from."""
 
     prompts: Dataset
-    cutter: Cutter
+    segmenter: CalibratedSegmenter
     finder: Detector | None
     config: SegmentConfig
     folder: Path
@@ -84,12 +84,12 @@ def segment(
     call. Raises DataError for missing images or boxes, WeightsError.
     """
     from pipeline.models.devices import torch_device
-    from pipeline.models.sam_model import open_cutter
+    from pipeline.models.sam.model import load_segmenter
 
     faults = Faults(keep_going)
     prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
-    if config.part:
-        prompts = prompts.subset([r for r in prompts.records if r.part == config.part])
+    if config.split:
+        prompts = prompts.subset([r for r in prompts.records if r.split == config.split])
     prompts = _inside(prompts, NamedFolders([images], config.allow_outside), faults)
     prompts.refuse_equal_stems()
     settings = config.model_dump(mode="json")
@@ -98,19 +98,21 @@ def segment(
     finder = _load_detector(detector, config, device) if detector else None
     if finder:
         prompts = replace(prompts, categories=finder.categories, objects={})
-    chosen = config.looks.model_dump(exclude_none=True)
-    cutter = open_cutter(config.sam, chosen, torch_device(device), config.engine, config.cache_gb)
-    for weights, sha256 in cutter.used.items():
+    chosen = config.views.model_dump(exclude_none=True)
+    segmenter = load_segmenter(
+        config.sam, chosen, torch_device(device), config.backend, config.cache_gb
+    )
+    for weights, sha256 in segmenter.used.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
             return done
-        job = Job(prompts, cutter, finder, config, folder)
-        with Journal(folder / _JOURNAL, _NOTE) as journal:
+        job = Job(prompts, segmenter, finder, config, folder)
+        with WorkLog(folder / _JOURNAL, _NOTE) as journal:
             _work(job, journal, faults)
             summary = {
                 "output": str(output),
-                "sam": cutter.name,
+                "sam": segmenter.name,
                 **_totals(journal),
                 "faults": [str(error) for error in faults.found],
             }
@@ -120,7 +122,7 @@ def segment(
     return summary
 
 
-def _work(job: Job, journal: Journal, faults: Faults) -> None:
+def _work(job: Job, journal: WorkLog, faults: Faults) -> None:
     """Every image that the journal does not know, in order."""
     left = [r for r in job.prompts.records if r.id not in journal.done]
     if journal.done:
@@ -136,7 +138,7 @@ def _work(job: Job, journal: Journal, faults: Faults) -> None:
             _finish(journal, *behind.popleft())
 
 
-def _finish(journal: Journal, record: ImageRecord, found: Detections, drawn: Future[int]) -> None:
+def _finish(journal: WorkLog, record: ImageRecord, found: Detections, drawn: Future[int]) -> None:
     """An image is done once its pictures are on the disk."""
     note = {"boxes": len(found), "lost": drawn.result()}
     journal.add(record.id, row_texts(record, found), note)
@@ -176,7 +178,7 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     found = job.finder.detect(image) if job.finder else job.prompts.on(record)
     heatmap = _heatmap(job, record, image)
     kinds = [job.prompts.categories[label] for label in found.labels]
-    masks = job.cutter.cut(image, found.boxes, kinds, heatmap)
+    masks = job.segmenter.cut(image, found.boxes, kinds, heatmap)
     trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
     quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
     if "annotation_id" in found.quality:
@@ -192,7 +194,7 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
 
 def _heatmap(job: Job, record: ImageRecord, image: Image) -> NDArray[np.float32] | None:
     """Where in a box to look: of a folder of maps, or of a finder that has one."""
-    from pipeline.models.anomaly import AnomalyDetector
+    from pipeline.models.anomaly.detector import AnomalyDetector
 
     folder = job.config.heatmaps
     if folder:
@@ -211,7 +213,7 @@ def _draw(job: Job, record: ImageRecord, image: Image, found: Detections) -> int
     return write_png_mask(job.folder / "masks", record, found)
 
 
-def _write_coco(folder: Path, prompts: Dataset, journal: Journal) -> None:
+def _write_coco(folder: Path, prompts: Dataset, journal: WorkLog) -> None:
     """Instances and results out of the journal, in the order of the boxes they answer."""
     places, answered = array("q"), array("q")
     for place, row in journal.rows():
@@ -227,7 +229,7 @@ def _write_coco(folder: Path, prompts: Dataset, journal: Journal) -> None:
     write_rows(folder / "results.json", results)
 
 
-def _write_review(folder: Path, prompts: Dataset, journal: Journal, count: int) -> None:
+def _write_review(folder: Path, prompts: Dataset, journal: WorkLog, count: int) -> None:
     """The page of the `count` least trusted masks."""
     places, trust, figure = array("q"), array("d"), ""
     for place, text in journal.rows():
@@ -245,7 +247,7 @@ def _write_review(folder: Path, prompts: Dataset, journal: Journal, count: int) 
     review_page(folder / "review.html", pairs, prompts.categories, figure, values)
 
 
-def _totals(journal: Journal) -> dict[str, Any]:
+def _totals(journal: WorkLog) -> dict[str, Any]:
     """What all images together came to, from the journal."""
     notes = [(int(note["boxes"]), int(note["lost"])) for note in journal.notes()]
     sums = dict.fromkeys(_QUALITY, 0.0)
@@ -267,9 +269,9 @@ def _totals(journal: Journal) -> dict[str, Any]:
 
 
 def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
-    from pipeline.models.opened import open_detector
+    from pipeline.models.load import load_detector
 
-    return open_detector(run, device, config.confidence, config.max_boxes)
+    return load_detector(run, device, config.confidence, config.max_boxes)
 
 
 def _inside(prompts: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
@@ -294,7 +296,9 @@ def _list_images(images: Path, faults: Faults) -> Dataset:
         try:
             height, width = read_size(path)
             with blamed_on(path, "", "rename it"):
-                entry = ImageRecord(len(records) + 1, path, name, height, width, part=part_of(name))
+                entry = ImageRecord(
+                    len(records) + 1, path, name, height, width, split=split_of(name)
+                )
         except DataError as error:
             faults.add(error)
             continue

@@ -13,11 +13,11 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry import masks as mask_geometry
-from pipeline.pictures.plots import bars, size_scatter
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.io.run_record import RunRecord
+from pipeline.runtime.progress import track
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, Detections
+from pipeline.visualization.plots import bars, size_scatter
 
 _ZIPPER = {"images": 391, "train": 240, "test": 151, "size": "1024x1024"}
 
@@ -76,7 +76,7 @@ def _summary(dataset: Dataset) -> dict[str, Any]:
     counts = [images[name] for name in dataset.categories if images[name]]
     return {
         "images": len(dataset.records),
-        "splits": dict(sorted(Counter(r.split or r.part for r in dataset.records).items())),
+        "splits": dict(sorted(Counter(r.source_split or r.split for r in dataset.records).items())),
         "good_images": images[GOOD],
         "sizes": dict(sorted(Counter(f"{r.width}x{r.height}" for r in dataset.records).items())),
         "categories": {

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, TypeAdapter
 from typing_extensions import TypedDict
 
-from pipeline.config import ClassifyConfig, StudyConfig
+from pipeline.config.schema import ClassifyConfig, StudyConfig
 from pipeline.errors import DataError, Faults
-from pipeline.images import read_image
+from pipeline.formats.products import image_categories, read_product
+from pipeline.io.images import read_image
 from pipeline.io.names import safe_component
 from pipeline.io.read import read_state
+from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json, write_text
 from pipeline.metrics.classification import classification
 from pipeline.metrics.intervals import bootstrap_mean, wilson
 from pipeline.metrics.paired import corrected_t_test, holm, shots
-from pipeline.pictures.plots import intervals
-from pipeline.products import image_categories, read_product
-from pipeline.progress import track
-from pipeline.run_record import RunRecord
+from pipeline.runtime.progress import track
 from pipeline.splits import folds
 from pipeline.types import ImageRecord
+from pipeline.visualization.plots import intervals
 
 _REAL = 0.05  # p below which a difference is called real
 
@@ -184,8 +184,8 @@ def _tried(
     folder: Path,
 ) -> dict[str, Any]:
     """Each fold's answers, from disk where they are there; `weights` says what it started from."""
+    from pipeline.models.classifier.cross_validation import HeadTrials, recipe_of
     from pipeline.models.devices import torch_device
-    from pipeline.models.head_trials import HeadTrials, recipe_of
 
     paths = {part.name: folder / safe_component(name) / f"{part.name}.json" for part in parts}
     found = {part.name: _kept(paths[part.name], part, len(categories)) for part in parts}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import SynthesizeConfig
-from pipeline.run_record import RunRecord
+from pipeline.config.schema import SynthesizeConfig
+from pipeline.io.run_record import RunRecord
 from pipeline.synthesis.defects import DEFECTS
 from pipeline.synthesis.product import MVTEC_ZIPPER, long_tail, write_product
 

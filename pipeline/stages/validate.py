@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.formats.check_coco import check_coco
-from pipeline.formats.check_yolo import check_yolo
 from pipeline.formats.coco import images_beside
-from pipeline.formats.findings import Finding
 from pipeline.formats.text_stream import text_file
+from pipeline.formats.validation.coco import check_coco
+from pipeline.formats.validation.findings import Finding
+from pipeline.formats.validation.yolo import check_yolo
 from pipeline.io.write import whole_file, write_error
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.images import Image, Mask, write_png
-from pipeline.progress import track
+from pipeline.io.images import Image, Mask, write_png
+from pipeline.runtime.progress import track
 from pipeline.synthesis.defects import DEFECTS, photograph
 from pipeline.synthesis.zipper import Zipper, draw, new_zipper
 

@@ -15,7 +15,7 @@ from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.text_stream import json_lines_list, json_list, text_file
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.io.write import json_text
 
 values = st.recursive(

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.mvtec import group_by, read_defect_mask, read_mvtec
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 
 MakeProduct = Callable[..., Path]
 
@@ -17,7 +17,7 @@ MakeProduct = Callable[..., Path]
 def test_records_say_where_an_image_came_from(make_product: MakeProduct) -> None:
     dataset = read_mvtec([make_product({"crack": 1}, good_train=1, good_test=1)], Faults())
     assert dataset.categories == ("crack",)
-    assert [(r.id, r.split, r.defect, r.file_name) for r in dataset.records] == [
+    assert [(r.id, r.source_split, r.defect, r.file_name) for r in dataset.records] == [
         (1, "train", "good", "widget_train_good_000.png"),
         (2, "test", "crack", "widget_test_crack_000.png"),
         (3, "test", "good", "widget_test_good_000.png"),

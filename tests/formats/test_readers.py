@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import ConvertConfig, ExportConfig
+from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.models import ultralytics_offline
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels

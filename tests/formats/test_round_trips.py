@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.formats.catalogue import FORMATS
 from pipeline.formats.cvat import row_runs
 from pipeline.formats.label_studio import decode_brush, encode_brush
 from pipeline.formats.labelme import draw_polygon
+from pipeline.formats.registry import FORMATS
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
 from pipeline.geometry.polygons import centre_ring
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.metrics.fidelity import compare
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -42,7 +42,7 @@ def dataset_of(folder: Path, *found: np.ndarray, split: bool = True) -> Dataset:
         path = folder / "source" / name
         write_png(path, np.zeros((*mask.shape, 3), np.uint8))
         part = name.split("/", maxsplit=1)[0]
-        record = ImageRecord(number, path, name, *mask.shape, defect="crack", part=part)
+        record = ImageRecord(number, path, name, *mask.shape, defect="crack", split=part)
         rles, _ = mask_geometry.instances(mask, merge=not split)
         labels = np.arange(len(rles)) % len(CATEGORIES)
         boxes = mask_geometry.bounding_boxes(rles)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.models import checkpoint
-from pipeline.models.autoencoder import Autoencoder
-from pipeline.models.head_training import Lesson, fit_head
+from pipeline.models.anomaly.autoencoder import Autoencoder
+from pipeline.models.classifier.linear_probe import Lesson, fit_head
 
 
 def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str, torch.Tensor]]:

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.io import cache_root as root_module
 from pipeline.io import write
-from pipeline.models import checkpoint, graphs
+from pipeline.models import checkpoint
+from pipeline.models import openvino_graphs as graphs
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.disk_cache import DiskCache, key_of
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.embedding_cache import get_embedding, pack
-from pipeline.models.mask_cache import CachedSegmenter
+from pipeline.io.disk_cache import DiskCache, key_of
+from pipeline.models.sam.embedding_cache import get_embedding, pack
+from pipeline.models.sam.mask_cache import CachedSegmenter
 from pipeline.types import Image, Masks
 
 BIG = 1 << 30

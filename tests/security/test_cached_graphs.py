@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.disk_cache import DiskCache, key_of
-from pipeline.models import graphs
-from pipeline.models.encoders import OpenVinoEncoder
-from pipeline.models.graphs import EntryStore, FolderStore, Graph, Parts
+from pipeline.io.disk_cache import DiskCache, key_of
+from pipeline.models import openvino_graphs as graphs
+from pipeline.models.openvino_graphs import EntryStore, FolderStore, Graph, Parts
+from pipeline.models.sam.encoders import OpenVinoEncoder
 
 BIG = 1 << 30
 
@@ -204,7 +204,7 @@ AFTER_ALL_GRAPHS = """
 import gc, signal, sys, tempfile
 from pathlib import Path
 from test_cached_graphs import PICTURE, Exports, encoder
-from pipeline import stopping
+from pipeline.runtime import signals as stopping
 stopping.install()
 made = [encoder(Path(tempfile.mkdtemp()), Exports()) for _ in range(2)]
 for each in made:

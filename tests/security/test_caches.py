@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.disk_cache import DiskCache, key_of
 from pipeline.io import cache_root as root_module
 from pipeline.io.cache_root import NOWHERE, cache_root, prepared_folder
+from pipeline.io.disk_cache import DiskCache, key_of
 from pipeline.io.write import writing_below
 from pipeline.models import ultralytics_offline
-from pipeline.models.weights import weights_folder
+from pipeline.models.weights.store import weights_folder
 
 BIG = 1 << 30
 

@@ -15,19 +15,19 @@ from safetensors.torch import save_file
 
 from pipeline.errors import DataError, PipelineError, WeightsError
 from pipeline.io.read import sha256_of
-from pipeline.models.anomaly import LIMITS, open_anomaly_detector, open_anomaly_model
-from pipeline.models.autoencoder import Autoencoder
-from pipeline.models.backbones import split_backbone
-from pipeline.models.classifier import ImageClassifier
-from pipeline.models.exported import graph_of
-from pipeline.models.looks import Looks
-from pipeline.models.opened import load_classifier, open_detector, open_model
-from pipeline.models.quality import Calibration
-from pipeline.models.sam_model import SamModel, open_sam, write_sam
-from pipeline.models.saved import CARD, TENSORS, read_model
-from pipeline.models.text_embeddings import TextEmbeddings
-from pipeline.models.weights import WeightsStore
-from pipeline.models.yolo_world import RUN_CARD, embeddings_file, load_run, load_world
+from pipeline.models.anomaly.autoencoder import Autoencoder
+from pipeline.models.anomaly.detector import LIMITS, load_anomaly_detector, load_anomaly_model
+from pipeline.models.artifact import CARD, TENSORS, read_artifact
+from pipeline.models.classifier.network import ImageClassifier
+from pipeline.models.export import build_graph
+from pipeline.models.features.backbones import split_backbone
+from pipeline.models.load import load_classifier, load_detector, load_model
+from pipeline.models.sam.calibration import Calibration
+from pipeline.models.sam.model import SamModel, load_sam, write_sam
+from pipeline.models.sam.views import ViewOptions
+from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.weights.store import WeightsStore
+from pipeline.models.yolo_world.detector import RUN_CARD, embeddings_file, load_run, load_yolo_world
 
 CPU = torch.device("cpu")
 Opener = Callable[[Path], object]
@@ -110,15 +110,15 @@ def tuned(folder: Path) -> None:
     figures = np.zeros(1), np.ones(1), ("crack",), np.zeros(3), 5
     sam = SamModel(base, lambda: None)
     delta = {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
-    write_sam(folder, sam, delta, Looks(), Calibration(("fill",), *figures), None, {})
+    write_sam(folder, sam, delta, ViewOptions(), Calibration(("fill",), *figures), None, {})
 
 
 def by_anomaly(folder: Path) -> object:
-    return open_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
+    return load_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
 
 
 def by_limits(folder: Path) -> object:
-    return open_anomaly_detector(folder, CPU).detect(np.zeros((40, 40, 3), np.uint8))
+    return load_anomaly_detector(folder, CPU).detect(np.zeros((40, 40, 3), np.uint8))
 
 
 def by_classifier(folder: Path) -> object:
@@ -126,11 +126,11 @@ def by_classifier(folder: Path) -> object:
 
 
 def by_detector(folder: Path) -> object:
-    return open_detector(folder, "cpu")
+    return load_detector(folder, "cpu")
 
 
 def by_sam(folder: Path) -> object:
-    return open_sam(str(folder))
+    return load_sam(str(folder))
 
 
 SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
@@ -171,7 +171,7 @@ def test_a_card_that_is_none_is_one_line_that_names_it(
 @pytest.mark.parametrize("content", NO_CARD.values(), ids=NO_CARD.keys())
 def test_any_model_says_so_too(tmp_path: Path, content: Any) -> None:
     rewrite(tmp_path / CARD, content)
-    for opened in (open_model, read_model, graph_of):
+    for opened in (load_model, read_artifact, build_graph):
         assert CARD in refused(opened, tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_every_key_may_be_missing_or_wrong(mailed: tuple[Path, Opener]) -> None:
             open_or_one_line(opened, card.parent)
 
 
-@pytest.mark.parametrize("part", ["base", "looks", "calibration"])
+@pytest.mark.parametrize("part", ["base", "views", "calibration"])
 def test_every_key_within_a_tuned_sams_card_may_be_wrong(tmp_path: Path, part: str) -> None:
     tuned(tmp_path)
     card = tmp_path / "sam.json"
@@ -228,11 +228,11 @@ def test_a_patch_bank_names_no_folder_to_see_by(tmp_path: Path) -> None:
     card = json.loads((tmp_path / CARD).read_text())
     rewrite(tmp_path / CARD, {**card, "features": str(tmp_path / "sam")})
     with pytest.raises(DataError, match="no backbone or SAM is called"):
-        open_anomaly_model(tmp_path, CPU)
+        load_anomaly_model(tmp_path, CPU)
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.onnx", "best.torchscript", "best"])
 def test_a_checkpoint_is_of_one_kind(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(WeightsError, match="is not a YOLO checkpoint"):
-        load_world(tmp_path / name)
+        load_yolo_world(tmp_path / name)

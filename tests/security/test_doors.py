@@ -20,21 +20,26 @@ import pytest
 import torch
 import yaml
 
-from pipeline import settings
-from pipeline.config import ConvertConfig, FinetuneConfig
+from pipeline.config import load as settings
+from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.formats.data_yaml import read_data_yaml
 from pipeline.formats.yolo_training import read_training_set, write_training_set
-from pipeline.images import read_heatmap
+from pipeline.io.images import read_heatmap
 from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
+from pipeline.models.artifact import read_artifact
 from pipeline.models.checkpoint import TrainingCheckpoint
-from pipeline.models.saved import read_model
-from pipeline.models.text_embeddings import TextEmbeddings
-from pipeline.models.weights import Entry, WeightsStore
-from pipeline.models.yolo_world import embeddings_file, load_run, load_world, write_card
+from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.weights.store import Entry, WeightsStore
+from pipeline.models.yolo_world.detector import (
+    embeddings_file,
+    load_run,
+    load_yolo_world,
+    write_card,
+)
+from pipeline.runtime.signals import Stopped
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stopping import Stopped
 
 MakeProduct = Callable[..., Path]
 SOURCES = Path(__file__).parents[2] / "pipeline"
@@ -136,7 +141,7 @@ def test_what_ultralytics_is_given_holds_images_labels_and_lists_alone(
 @pytest.mark.parametrize("below", ["", "/train", "/train/sub"])
 def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, below: str) -> None:
     """Even one that appears in our own folder, where ultralytics looks for it."""
-    from pipeline.models.world_trainer import stock_data
+    from pipeline.models.yolo_world.trainer import stock_data
 
     written = tmp_path / "written"
     write_training_set(written, read_training_set(data))
@@ -155,7 +160,7 @@ def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, b
 def test_labels_are_found_whatever_the_folders_are_called(
     make_product: MakeProduct, tmp_path: Path, name: str
 ) -> None:
-    from pipeline.models.world_trainer import stock_data
+    from pipeline.models.yolo_world.trainer import stock_data
 
     data = tmp_path / "images" / "data"
     convert_masks([make_product({"crack": 2}, 0, 0)], data, ConvertConfig(val=0.0, test=0.0))
@@ -221,7 +226,7 @@ def test_only_images_of_the_set_itself_are_learned_from(
 def test_a_checkpoint_that_a_training_goes_on_from_is_data(
     tmp_path: Path, marker: Path, plain: bool
 ) -> None:
-    from pipeline.models.world_trainer import epochs_done
+    from pipeline.models.yolo_world.trainer import epochs_done
 
     last = tmp_path / "train" / "weights" / "last.pt"
     plant_pickle(last, marker, plain)
@@ -232,7 +237,7 @@ def test_a_checkpoint_that_a_training_goes_on_from_is_data(
 
 def test_the_state_that_a_training_goes_on_from_is_data(tmp_path: Path, marker: Path) -> None:
     """Also where somebody put the right sha256 before it."""
-    from pipeline.models.training_state import load_state, state_file
+    from pipeline.models.yolo_world.training_state import load_state, state_file
 
     path = state_file(tmp_path)
     plant_pickle(path, marker)
@@ -246,7 +251,7 @@ def test_the_state_that_a_training_goes_on_from_is_data(tmp_path: Path, marker: 
 
 def test_a_checkpoint_that_is_stripped_is_data(tmp_path: Path, marker: Path) -> None:
     """ultralytics' own function unpickles whatever lies there."""
-    from pipeline.models.world_trainer import _finish
+    from pipeline.models.yolo_world.trainer import _finish
 
     plant_pickle(tmp_path / "last.pt", marker)
     with pytest.raises(WeightsError, match="is damaged"):
@@ -267,7 +272,7 @@ def test_a_detector_of_somebody_elses_folder_is_data(
     with pytest.raises(WeightsError):
         load_run(tmp_path, device="cpu")
     with pytest.raises(WeightsError):
-        load_world(best)
+        load_yolo_world(best)
     assert not marker.exists()
 
 
@@ -280,7 +285,7 @@ def test_weights_of_a_wrong_sha256_are_not_even_opened(tmp_path: Path, marker: P
 
 
 def _sam(path: Path) -> None:
-    from pipeline.models.sam_network import _read_state
+    from pipeline.models.sam.network import _read_state
 
     _read_state(path)
 
@@ -293,7 +298,7 @@ def _model(path: Path) -> None:
     path.replace(path.with_name("model.safetensors"))
     card = {"kind": "classifier", "sha256": sha256_of(path.with_name("model.safetensors"))}
     write_json(path.with_name("card.json"), card)
-    read_model(path.parent)
+    read_artifact(path.parent)
 
 
 def _embeddings(path: Path) -> None:
@@ -334,14 +339,14 @@ def test_a_yaml_tag_makes_no_object(tmp_path: Path, marker: Path, tag: str) -> N
              "__loader__", "Nonsense", ""],
 )  # fmt: skip
 def test_an_augmentation_is_a_transform_and_nothing_else(name: str) -> None:
-    from pipeline.models.world_trainer import _transform
+    from pipeline.models.yolo_world.trainer import _transform
 
     with pytest.raises(ConfigError, match="augmentations"):
         _transform({"name": name, "p": 0.5})
 
 
 def test_an_augmentation_that_is_a_transform_is_made() -> None:
-    from pipeline.models.world_trainer import _transform
+    from pipeline.models.yolo_world.trainer import _transform
 
     assert type(_transform({"name": "HorizontalFlip", "p": 0.5})).__name__ == "HorizontalFlip"
 
@@ -408,11 +413,11 @@ def test_every_loader_is_called_with_its_safe_setting(name: str, key: str, value
 
 
 def test_no_other_way_to_run_what_a_file_says_is_in_use() -> None:
-    """engines.py hands its own work to its own processes."""
+    """local.py hands its own work to its own processes."""
     runs = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "yaml.full_load",
             "marshal.loads", "shelve.open", "runpy.run_path", "os.system"}  # fmt: skip
     found = {(place, called) for place, called, _ in _calls() if called in runs}
-    assert found <= {("engines.py", "pickle.loads")}
+    assert found <= {("local.py", "pickle.loads")}
     loads = [(place, call) for place, called, call in _calls() if called == "yaml.load"]
     assert [place for place, _ in loads] == ["io/read.py"]
     assert ast.unparse(loads[0][1].args[1]) == "_PlainLoader"

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import WeightsError
-from pipeline.models import downloads, paced_http
-from pipeline.models.downloads import check_pin, download
-from pipeline.models.weights import Entry, Source, WeightsStore
+from pipeline.models.weights import download as downloads
+from pipeline.models.weights import paced_http
+from pipeline.models.weights.download import check_pin, download
+from pipeline.models.weights.store import Entry, Source, WeightsStore
 
 CONTENT = bytes(range(256)) * 800
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.images import read_heatmap
+from pipeline.io.images import read_heatmap
 
 
 def npy(array: object, **options: bool) -> bytes:

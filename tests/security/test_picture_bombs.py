@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from pipeline.errors import DataError
-from pipeline.images import read_image
+from pipeline.io.images import read_image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL = zlib.compress(bytes(6))  # the rows of 2x2 grey pixels
@@ -35,7 +35,7 @@ _LIMITED = """
 import resource, sys
 from pathlib import Path
 import cv2, numpy, PIL.PngImagePlugin, zlib_ng.zlib_ng
-from pipeline import images
+from pipeline.io import images
 from pipeline.errors import DataError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)

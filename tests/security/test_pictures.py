@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_mvtec
-from pipeline.images import (
+from pipeline.io.images import (
     list_images,
     read_image,
     read_indices,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import (
+from pipeline.config.load import build, parse_settings, read_yaml
+from pipeline.config.schema import (
     ConvertConfig,
     FinetuneSamConfig,
-    LooksConfig,
     RunConfig,
     SegmentConfig,
     SynthesizeConfig,
+    ViewsConfig,
 )
 from pipeline.errors import ConfigError, DataError
-from pipeline.settings import build, parse_settings, read_yaml
 from pipeline.splits import allot, read_split
 from pipeline.types import Dataset, ImageRecord
 
@@ -60,8 +60,8 @@ def test_shares_that_are_no_shares_are_refused(tmp_path: Path, share: float) -> 
         (SegmentConfig, "cache_gb=.inf", "cache_gb: input should be a finite number"),
         (SegmentConfig, "cache_gb=1e300", "cache_gb"),
         (SegmentConfig, 'sam="a\\0b"', "sam: has a character"),
-        (LooksConfig, "pad=.inf", "pad"),
-        (LooksConfig, "zooms=[.inf]", "zooms.0"),
+        (ViewsConfig, "pad=.inf", "pad"),
+        (ViewsConfig, "crop_scales=[.inf]", "crop_scales.0"),
         (FinetuneSamConfig, "learning_rate=.inf", "learning_rate"),
         (RunConfig, "finetune.workers=-1", "finetune.workers"),
         (RunConfig, "finetune.fold=-1", "finetune.fold"),

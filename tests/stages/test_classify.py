@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ClassifyConfig, ConvertConfig
+from pipeline.config.schema import ClassifyConfig, ConvertConfig
 from pipeline.errors import DataError, WeightsError
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
@@ -33,7 +33,7 @@ def test_it_is_tested_on_the_images_that_the_split_holds_out(
 ) -> None:
     product = make_product({"crack": 5})
     parts = convert_masks([product], tmp_path / "out", ConvertConfig())["parts"]
-    config = QUICK.model_copy(update={"split": tmp_path / "out" / "split.json"})
+    config = QUICK.model_copy(update={"split_file": tmp_path / "out" / "split.json"})
     found = classify(product, tmp_path / "run", config, "cpu")
     assert found["tested_on"] == parts["test"]["images"]
 
@@ -47,7 +47,7 @@ def test_good_images_can_be_limited(make_product: MakeProduct, tmp_path: Path) -
 def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
     make_product: MakeProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.models.weights import WeightsStore
+    from pipeline.models.weights.store import WeightsStore
 
     def unreachable(self: WeightsStore, name: str) -> None:
         raise WeightsError(f"weights {name} cannot be fetched")

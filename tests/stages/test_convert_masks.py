@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config import ConvertConfig
-from pipeline.engines import Engine
+from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
+from pipeline.runners.local import Runner
 from pipeline.stages.convert_masks import convert_masks
 
 MakeProduct = Callable[..., Path]
@@ -67,13 +67,13 @@ def test_the_same_input_gives_the_same_bytes(make_product: MakeProduct, tmp_path
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("engine", "workers"), [("local", 2), ("ray", 2)])
+@pytest.mark.parametrize(("runner", "workers"), [("local", 2), ("ray", 2)])
 def test_processes_and_ray_write_the_same_bytes(
-    make_product: MakeProduct, tmp_path: Path, engine: Engine, workers: int
+    make_product: MakeProduct, tmp_path: Path, runner: Runner, workers: int
 ) -> None:
     product = make_product({"crack": 12, "stain": 9})
     convert_masks([product], tmp_path / "one", ConvertConfig(folds=2))
-    convert_masks([product], tmp_path / "two", ConvertConfig(folds=2), engine=engine,
+    convert_masks([product], tmp_path / "two", ConvertConfig(folds=2), runner=runner,
                   workers=workers)  # fmt: skip
     names = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
     assert len(names) > 80
@@ -116,7 +116,7 @@ def test_a_split_file_is_reused_for_more_pictures_or_other_formats(
 ) -> None:
     product = make_product()
     convert_masks([product], tmp_path / "a", ConvertConfig(seed=3))
-    again = ConvertConfig(seed=9, split=tmp_path / "a" / "split.json")
+    again = ConvertConfig(seed=9, split_file=tmp_path / "a" / "split.json")
     convert_masks([product], tmp_path / "b", again)
     first, second = ((tmp_path / n / "split.json").read_bytes() for n in "ab")
     assert first == second
@@ -144,7 +144,8 @@ def test_a_fault_leaves_nothing_behind(make_product: MakeProduct, tmp_path: Path
 def test_coco_with_masks_does_in_place_of_a_product(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    """What was converted once is converted again to the same rows and parts; without parts, images
+    """What was converted once is converted again to the same rows and splits;
+    without splits, images
     are dealt anew."""
     first = convert_masks([make_product()], tmp_path / "a", ConvertConfig(polygons=False))
     again = convert_masks([tmp_path / "a"], tmp_path / "b", ConvertConfig())
@@ -156,32 +157,34 @@ def test_coco_with_masks_does_in_place_of_a_product(
     ]
     assert rows[::2] == rows[1::2]
     assert len(rows[0]) == first["instances"]
-    same = ("images", "instances", "parts", "categories", "pixels_in_masks", "pixels_in_coco")
+    same = ("images", "instances", "splits", "categories", "pixels_in_masks", "pixels_in_coco")
     assert [again[key] for key in same] == [first[key] for key in same]
     raw = json.loads((tmp_path / "a" / "annotations" / "instances.json").read_text())
     for entry in raw["images"]:
-        for key in ("part", "group", "defect", "split", "product"):
+        for key in ("split", "group", "defect", "source_split", "product"):
             entry.pop(key, None)
     (tmp_path / "bare.json").write_text(json.dumps(raw))
     images = tmp_path / "a" / "images"
     named = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
-    assert named["parts"] == first["parts"]  # by their folders
+    assert named["splits"] == first["splits"]  # by their folders
     for entry in raw["images"]:
         entry["file_name"] = f"images/{entry['file_name']}"
     (tmp_path / "far.json").write_text(json.dumps(raw))
     far, images = [tmp_path / "far.json"], tmp_path / "a"
     dealt = convert_masks(far, tmp_path / "d", ConvertConfig(), images=images)
     assert dealt["instances"] == first["instances"]
-    assert set(dealt["parts"]) == {"train", "val", "test"}
-    assert dealt["parts"]["test"]["good"] < dealt["parts"]["test"]["images"]
+    assert set(dealt["splits"]) == {"train", "val", "test"}
+    assert dealt["splits"]["test"]["good"] < dealt["splits"]["test"]["images"]
 
 
-def test_images_of_one_name_in_two_parts_are_two(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_splits_are_two(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
     convert_masks([make_product()], tmp_path / "a", ConvertConfig())
     path = tmp_path / "a" / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
-    first = next(entry for entry in raw["images"] if entry["part"] == "train")
-    other = next(entry for entry in raw["images"] if entry["part"] == "val")
+    first = next(entry for entry in raw["images"] if entry["split"] == "train")
+    other = next(entry for entry in raw["images"] if entry["split"] == "val")
     twin = tmp_path / "a" / "images" / "val" / Path(first["file_name"]).name
     (tmp_path / "a" / "images" / other["file_name"]).rename(twin)
     other["file_name"] = f"val/{twin.name}"

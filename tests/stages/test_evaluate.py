@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import ConvertConfig, EvaluateConfig
+from pipeline.config.schema import ConvertConfig, EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry import masks as mask_geometry

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config import ConvertConfig, ExportConfig
+from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.formats.catalogue import FORMATS
+from pipeline.formats.registry import FORMATS
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
 

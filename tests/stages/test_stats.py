@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import ConvertConfig
+from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
-from pipeline.images import write_png
+from pipeline.io.images import write_png
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.stats import stats
 from pipeline.synthesis.product import MVTEC_ZIPPER

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Experiment, StudyConfig
-from pipeline.images import write_png
+from pipeline.config.schema import Experiment, StudyConfig
+from pipeline.io.images import write_png
 from pipeline.stages.study import study
 
 QUICK = {"image_side": 32, "epochs": 3, "batch": 4, "learning_rate": 0.01, "unfreeze": "head"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import ConvertConfig
+from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.validate import validate

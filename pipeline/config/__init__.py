@@ -1,0 +1,1 @@
+"""What a user can choose, and how it is read."""

@@ -1,0 +1,89 @@
+"""From YAML and options to a configuration, with one plain error for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.config.values import Config
+from pipeline.errors import ConfigError, DataError
+from pipeline.io.read import parse_yaml, shown_value
+from pipeline.io.read import read_yaml as read_foreign_yaml
+
+_SHOWN = 5  # faults in one message
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
+    """One configuration from layers of values, later ones winning. None means "not said".
+
+    Raises ConfigError that names the key and what is wrong with it.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        faults = [_fault(entry) for entry in error.errors(include_url=False, include_context=False)]
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        raise ConfigError("; ".join([*faults[:_SHOWN], *more])) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises ConfigError for a missing file, bad YAML or anything but a mapping."""
+    try:
+        content = read_foreign_yaml(path)
+    except DataError as error:
+        if error.reason != "no such file":
+            raise ConfigError(str(error)) from error
+        raise ConfigError(f"{path}: cannot be read ({error.reason}); {error.remedy}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: needs 'key: value' lines")
+    return content
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set a.b=value` to {"a": {"b": value}}; values are YAML. Raises ConfigError."""
+    merged: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {_shortened(setting)}: write it as key=value")
+        try:
+            parsed: Any = parse_yaml(value, Path("--set"))
+        except DataError as error:
+            raise ConfigError(f"--set {_shortened(setting)}: the value is not YAML") from error
+        for step in reversed(key.split(".")):
+            parsed = {step: parsed}
+        merged = _merge(merged, parsed)
+    return merged
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _fault(entry: Any) -> str:
+    key = ".".join(str(step) for step in entry["loc"])[:200]
+    if entry["type"] == "extra_forbidden":
+        return f"unknown key: {shown_value(key)}"
+    if entry["type"] == "missing":
+        return f"{key}: is missing"
+    message = entry["msg"].removeprefix("Value error, ")
+    if isinstance(entry["input"], dict):  # a rule over several keys, which it names
+        return f"{key}: {message}".removeprefix(": ")
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown_value(entry['input'])}"

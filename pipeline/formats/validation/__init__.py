@@ -1,0 +1,1 @@
+"""Faults in COCO files and YOLO sets, each with its place."""

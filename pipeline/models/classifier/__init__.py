@@ -1,0 +1,1 @@
+"""One category for a whole image."""

@@ -1,0 +1,137 @@
+"""The image-level baseline: a frozen trunk, and a head that learns on the trunk's features.
+
+The trunk never changes, so each image passes it once for each of its four mirror images; an epoch
+then trains the head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.models.artifact import save_artifact
+from pipeline.models.classifier.linear_probe import Epoch, Lesson, fit_head
+from pipeline.models.features.backbones import SplitBackbone, normalised, split_backbone
+from pipeline.types import Image
+
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+
+
+class ImageClassifier:
+    """A `Classifier` over a split backbone."""
+
+    def __init__(
+        self,
+        backbone: SplitBackbone,
+        categories: Sequence[str],
+        image_side: int,
+        device: torch.device,
+    ) -> None:
+        """Images are squeezed to `image_side` x `image_side` pixels, as the study did."""
+        self.backbone = backbone
+        self.categories = tuple(categories)
+        self.image_side = image_side
+        self.device = device
+        backbone.trunk.to(device)
+        backbone.head.to(device)
+
+    @torch.inference_mode()
+    def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """(N, C) probabilities that sum to 1 in each row."""
+        if not images:
+            return np.zeros((0, len(self.categories)), dtype=np.float32)
+        return np.concatenate([self.judge(self.features([image])[:, 0]) for image in images])
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image], mirrors: int = 1) -> torch.Tensor:
+        """The trunk's features (N, mirrors, ...), half precision; mirror 0 is the image itself."""
+        found = []
+        for image in images:
+            tensor = self._tensor(image)
+            views = [tensor.flip(axes) if axes else tensor for axes in _MIRRORS[:mirrors]]
+            found.append(torch.stack([self.backbone.trunk(view)[0].half() for view in views]))
+        return torch.stack(found)
+
+    def _tensor(self, image: Image) -> torch.Tensor:
+        return normalised(image, self.image_side).to(self.device)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every parameter, by name."""
+        found = {f"trunk.{k}": v for k, v in self.backbone.trunk.state_dict().items()}
+        return found | {f"head.{k}": v for k, v in self.backbone.head.state_dict().items()}
+
+    @torch.inference_mode()
+    def judge(self, features: torch.Tensor) -> NDArray[np.float32]:
+        """(N, C) probabilities from the trunk's features (N, ...)."""
+        logits = self.backbone.head.eval()(features.to(self.device).float())
+        return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
+
+    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+        """Write model.safetensors and card.json."""
+        shape = {"categories": list(self.categories), "image_side": self.image_side}
+        save_artifact(folder, self.state(), {"kind": "classifier", **card, **shape})
+
+
+def restored(
+    card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device
+) -> ImageClassifier:
+    """What `save` wrote; the card must name `backbone` and `unfreeze`."""
+    categories = card["categories"]
+    backbone = split_backbone(card["backbone"], None, len(categories), card["unfreeze"])
+    for part, module in (("trunk.", backbone.trunk), ("head.", backbone.head)):
+        module.load_state_dict({k[len(part) :]: v for k, v in state.items() if k.startswith(part)})
+    return ImageClassifier(backbone, categories, card["image_side"], device)
+
+
+def cached_features(
+    classifier: ImageClassifier, examples: Iterable[tuple[Image, int]], mirrors: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The trunk's features (N, mirrors, ...) and labels (N,) of images, which are read once."""
+    features, labels = [], []
+    for image, label in examples:
+        features.append(classifier.features([image], mirrors))
+        labels.append(label)
+    cached = torch.cat(features) if features else torch.zeros(0, mirrors)
+    return cached, torch.tensor(labels, dtype=torch.long)
+
+
+def train_classifier(
+    classifier: ImageClassifier,
+    examples: Iterable[tuple[Image, int]],
+    augment: bool,
+    lesson: Lesson,
+) -> list[Epoch]:
+    """Train the head with cross entropy; `augment` shows mirror images, one at random.
+
+    `examples`, images with their labels, are read once. Returns one entry per epoch, and none
+    where there was no example.
+    """
+    return train_head(classifier, *cached_features(classifier, examples, views(augment)), lesson)
+
+
+def train_head(
+    classifier: ImageClassifier, cached: torch.Tensor, labels: torch.Tensor, lesson: Lesson
+) -> list[Epoch]:
+    """The same from what `cached_features` gave."""
+    if not len(labels):
+        return []
+    head = classifier.backbone.head.train()
+
+    def forward(rows: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = head(cached[rows, view].to(classifier.device).float())
+        return logits
+
+    categories = len(classifier.categories)
+    history = fit_head(head, forward, labels, categories, cached.shape[1], lesson)
+    head.eval()
+    return history
+
+
+def views(augment: bool) -> int:
+    """How many mirror images of each are kept."""
+    return len(_MIRRORS) if augment else 1

@@ -1,0 +1,1 @@
+"""Image features: backbones, patches, nearest neighbours, coresets."""

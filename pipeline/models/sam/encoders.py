@@ -1,0 +1,186 @@
+"""SAM's image encoder: by torch, by OpenVINO on a CPU, and with a cache before it.
+
+OpenVINO's graph is exported here from the named weights, once, and kept beside the embeddings; see
+`graphs`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
+from pipeline.io.disk_cache import DiskCache, key_of
+from pipeline.models.openvino_graphs import FolderStore, Graph
+from pipeline.models.openvino_offline import load_openvino, openvino_core
+from pipeline.models.sam.embedding_cache import Embedding, get_embedding, put_embedding
+from pipeline.runtime.progress import say
+from pipeline.types import Image
+
+Backend = Literal["auto", "torch", "openvino"]
+STRIDE = 16  # pixels of a picture to one of its embedding
+_CHANNELS = 256  # of an embedding
+_PIXELS_ON_GPU = 8 * 1024**2  # encoded at once
+_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # segment-anything's Sam.pixel_mean
+_STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+
+class ImageEncoder(Protocol):
+    """Pictures of at most `side` pixels to embeddings (256, side / 16, side / 16) float16.
+
+    `key` names all that an embedding depends on but the pixels: weights, side, precision, and the
+    graph that was exported, if one was.
+    """
+
+    side: int
+
+    @property
+    def key(self) -> str:
+        """May change when a first picture is encoded, where what was kept is found damaged."""
+        ...
+
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """One embedding per picture (h, w, 3) uint8 RGB, which lies in the top left corner."""
+        ...
+
+
+def normalised(picture: Image, side: int) -> NDArray[np.float32]:
+    """(3, side, side) float32, as segment-anything's `Sam.preprocess`: zero where no picture is."""
+    height, width = picture.shape[:2]
+    pixels = np.zeros((3, side, side), np.float32)
+    pixels[:, :height, :width] = ((picture - _MEAN) / _STD).transpose(2, 0, 1)
+    return pixels
+
+
+class TorchEncoder:
+    """The encoder as it is, in float32 on a CPU and bfloat16 on a GPU. An `ImageEncoder`."""
+
+    def __init__(self, network: torch.nn.Module, key: str, side: int, device: torch.device) -> None:
+        """`key` names the weights; several pictures go at once on a GPU."""
+        self.network = network.to(device).eval()
+        self.side = side
+        self.device = device
+        self.batch = max(1, _PIXELS_ON_GPU // side**2) if device.type == "cuda" else 1
+        self.key = f"{key} {side} torch {'bf16' if device.type == 'cuda' else 'f32'}"
+
+    @torch.inference_mode()
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """See `ImageEncoder`."""
+        found: list[Embedding] = []
+        for start in range(0, len(pictures), self.batch):
+            some = pictures[start : start + self.batch]
+            pixels = torch.from_numpy(np.stack([normalised(p, self.side) for p in some]))
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+            ):
+                answer = self.network(pixels.to(self.device, non_blocking=True))
+            found += list(answer.half().cpu().contiguous().numpy())  # one layout: one result
+        return found
+
+
+class OpenVinoEncoder:
+    """The encoder compiled for this CPU, in bfloat16 where the CPU has it. An `ImageEncoder`."""
+
+    def __init__(
+        self,
+        network: Callable[[], torch.nn.Module],
+        key: str,
+        side: int,
+        folder: Path,
+        precision: str = "auto",
+    ) -> None:
+        """`key` names the weights. `network` is asked for only where `folder` holds no export.
+
+        precision: bf16, f32 or auto. Raises ConfigError where OpenVINO is not installed.
+        """
+        self.side = side
+        self._key, self._precision = key, precision
+        self._network, self._folder = network, folder
+        self._openvino = load_openvino()
+
+    @property
+    def key(self) -> str:
+        """See `ImageEncoder`. Exports the network where that was not done yet."""
+        return f"{self._key} {self.side} openvino {self._chosen} {self._graph.sha256}"
+
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """See `ImageEncoder`."""
+        if not pictures:
+            return []
+        compiled = self._graph.compiled
+        return [
+            np.asarray(compiled(normalised(p, self.side)[None])[0][0], np.float16) for p in pictures
+        ]
+
+    @cached_property
+    def _chosen(self) -> str:
+        if self._precision != "auto":
+            return self._precision
+        able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "bf16" if "BF16" in able else "f32"
+
+    @cached_property
+    def _graph(self) -> Graph:
+        name = key_of(self._key, str(self.side), self._openvino.__version__)[:32]
+        return Graph(FolderStore(self._folder, name), self._traced, self._chosen)
+
+    def _traced(self, openvino: Any) -> Any:
+        say(f"exporting the image encoder for this CPU, once ({self.side} px)")
+        sample = torch.zeros(1, 3, self.side, self.side)
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch's tracer on what is constant here
+            return openvino.convert_model(
+                self._network().eval(), example_input=sample, input=[tuple(sample.shape)]
+            )
+
+
+class CachedEncoder:
+    """Another encoder, asked only for pictures that the cache does not know. An `ImageEncoder`."""
+
+    def __init__(self, encoder: ImageEncoder, cache: DiskCache) -> None:
+        self._encoder = encoder
+        self._cache = cache
+        self.side = encoder.side
+
+    @property
+    def key(self) -> str:
+        """See `ImageEncoder`."""
+        return self._encoder.key
+
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """See `ImageEncoder`."""
+        if self._cache.limit <= 0:
+            return self._encoder.encode(pictures)
+        asked = [key_of(str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
+        shape = (_CHANNELS, self.side // STRIDE, self.side // STRIDE)
+        known_as = self.key
+        found = [get_embedding(self._cache, key_of(known_as, each), shape) for each in asked]
+        new = [index for index, embedding in enumerate(found) if embedding is None]
+        made = self._encoder.encode([pictures[index] for index in new]) if new else []
+        made_by = self.key
+        for index, embedding in zip(new, made, strict=True):
+            put_embedding(self._cache, key_of(made_by, asked[index]), embedding)
+            found[index] = embedding
+        return [embedding for embedding in found if embedding is not None]
+
+
+def choose_backend(backend: Backend, device: torch.device) -> Literal["torch", "openvino"]:
+    """`auto` is OpenVINO on a CPU where it is installed, else torch. Raises ConfigError."""
+    if backend == "openvino" and device.type != "cpu":
+        raise ConfigError("engine openvino runs on a CPU; choose --device cpu or engine torch")
+    if backend != "auto":
+        return backend
+    if device.type != "cpu":
+        return "torch"
+    try:
+        load_openvino()
+    except ConfigError:
+        return "torch"
+    return "openvino"

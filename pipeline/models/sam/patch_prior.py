@@ -1,0 +1,196 @@
+"""What surrounds a pixel, held against what lay inside and outside of masks that are known.
+
+SAM knows edges, not what is normal here. The patches outside of a few known masks show what is,
+and those inside show what is not: the log ratio of a patch's distances to both is added to SAM's
+logits, where left-out masks have shown that this betters them. Nearest neighbours in PatchCore's
+features (Roth et al., CVPR 2022), with the masks as labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import WeightsError
+from pipeline.io.disk_cache import key_of
+from pipeline.io.read import sha256_of
+from pipeline.io.write import whole_file
+from pipeline.models.cards import PatchPriorCard, fitting, read_tensors, refuse_other_size
+from pipeline.models.features.memory_bank import MemoryBank, Vectors
+from pipeline.models.features.patches import BackboneFeatures, DeferredFeatures, PatchFeatures
+from pipeline.models.weights.store import WeightsStore
+from pipeline.runtime.progress import say
+from pipeline.types import Image, Mask
+
+BACKBONE = "mobilenet_v2"
+_SIDE = 896  # pixels at which images are seen: a patch is a hundred and twelfth of them
+_MOST = 10_000  # patches of each kind
+_FEWEST_OF_ONE = 50  # of each kind, of one image
+_NEAREST = 3
+_WEIGHT = 4.0  # of the ratio beside SAM's logits, from masks left out on three products
+_INSIDE, _RIM = 0.9, 9  # share of a patch; pixels about a mask that are neither
+_LEAST = 1e-3  # distance; less is as good as none
+
+
+@dataclass(frozen=True)
+class ForegroundBackground:
+    """Patches (N, D) that lie inside of masks, and outside of all."""
+
+    inside: Vectors
+    outside: Vectors
+
+
+class PatchPrior:
+    """Patches inside and outside of known masks, and how to see them in other images."""
+
+    def __init__(
+        self, features: PatchFeatures, seen: ForegroundBackground, weight: float = _WEIGHT
+    ) -> None:
+        """`weight` is what the log ratio counts beside SAM's logits."""
+        self.features, self.seen, self.weight = features, seen, weight
+        self._inside, self._outside = MemoryBank(seen.inside), MemoryBank(seen.outside)
+        self.key = key_of(
+            f"{features.card} {weight}", seen.inside.tobytes(), seen.outside.tobytes()
+        )
+        self._last: tuple[Image, NDArray[np.float32]] | None = None
+
+    @classmethod
+    def of(
+        cls, features: PatchFeatures, seen: ForegroundBackground, seed: int = 0
+    ) -> PatchPrior | None:
+        """The memory of many patches, of which some are drawn; None for too few of a kind."""
+        if min(len(seen.inside), len(seen.outside)) < _NEAREST:
+            return None
+        return cls(features, _drawn(seen, _MOST, seed))
+
+    @property
+    def seen_by(self) -> tuple[str, str]:
+        """The backbone that sees patches, and its weights' sha256."""
+        return self.features.card["features"], self.features.card["weights_sha256"]
+
+    def ratio(self, image: Image, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.float32]:
+        """(y1 - y0, x1 - x0), weighted, for pixels of the image from (x0, y0) to before (x1, y1):
+        above 0 where they look more like what lay inside of masks."""
+        grid = self._grid(image)
+        across, down = (np.array([x0, x1]), np.array([y0, y1]))
+        columns = _cells(across, image.shape[1], grid.shape[1])
+        rows = _cells(down, image.shape[0], grid.shape[0])
+        part = grid[rows[0] : rows[1], columns[0] : columns[1]]
+        asked = part.reshape(-1, grid.shape[2])
+        far, near = (
+            bank.search(asked, _NEAREST)[0].mean(axis=1) for bank in (self._outside, self._inside)
+        )
+        found = np.log(np.maximum(far, _LEAST) / np.maximum(near, _LEAST))
+        found = found.reshape(part.shape[:2]).astype(np.float32)
+        x, y = (
+            ((np.arange(start, stop) + 0.5) * cells / extent - 0.5 - first).astype(np.float32)
+            for start, stop, cells, extent, first in (
+                (x0, x1, grid.shape[1], image.shape[1], columns[0]),
+                (y0, y1, grid.shape[0], image.shape[0], rows[0]),
+            )
+        )
+        at_x, at_y = np.meshgrid(x, y)
+        fine = cv2.remap(found, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(fine * self.weight, np.float32)
+
+    def _grid(self, image: Image) -> NDArray[np.float32]:
+        """The patches (rows, columns, D) of an image, kept for its other boxes."""
+        if self._last is None or self._last[0] is not image:
+            grid = self.features.patches(image).numpy()
+            if grid.shape[2] != self.seen.inside.shape[1]:
+                name = self.features.card["features"]
+                raise WeightsError(
+                    f"the memory of masks does not hold patches of {name}; tune again"
+                )
+            self._last = (image, grid)
+        return self._last[1]
+
+    def on(self, device: torch.device) -> PatchPrior:
+        """The same, with images seen by a device."""
+        self.features.on(device)
+        return self
+
+    def write(self, path: Path) -> dict[str, Any]:
+        """Write the patches, in half precision; returns what `read_patch_prior` needs
+        beside them."""
+        from safetensors.numpy import save
+
+        kept = {
+            "inside": self.seen.inside.astype(np.float16),
+            "outside": self.seen.outside.astype(np.float16),
+        }
+        with whole_file(path) as temporary:
+            temporary.write_bytes(save(kept))
+        return {**self.features.card, "weight": self.weight, "sha256": sha256_of(path)}
+
+
+def prior_features(device: torch.device) -> PatchFeatures | None:
+    """What sees patches; None, which is told, where the backbone's weights cannot be had."""
+    try:
+        weights = WeightsStore().get(BACKBONE)
+    except WeightsError as error:
+        say(f"{error}")
+        say(f"without {BACKBONE} SAM's masks are not held against known patches")
+        return None
+    return BackboneFeatures(BACKBONE, weights.path, weights.sha256, _SIDE, device)
+
+
+def foreground_background(
+    features: PatchFeatures, image: Image, mask: Mask, images: int = 1, seed: int = 0
+) -> ForegroundBackground:
+    """The patches of an image by the union (H, W) of its masks; those on a rim are neither. Of
+    each kind no more are drawn than twice what a memory of so many `images` holds."""
+    grid = features.patches(image).numpy()
+    rows, columns, size = grid.shape
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)).astype(np.float32)
+    shares = [
+        cv2.resize(area, (columns, rows), interpolation=cv2.INTER_AREA).ravel()
+        for area in (mask.astype(np.float32), near)
+    ]
+    patches = grid.reshape(-1, size)
+    every = ForegroundBackground(patches[shares[0] > _INSIDE], patches[shares[1] == 0])
+    return _drawn(every, max(2 * _MOST // images, _FEWEST_OF_ONE), seed)
+
+
+def join(seen: Sequence[ForegroundBackground]) -> ForegroundBackground:
+    """The patches of several images, at least one."""
+    inside, outside = ([getattr(one, kind) for one in seen] for kind in ("inside", "outside"))
+    return ForegroundBackground(np.concatenate(inside), np.concatenate(outside))
+
+
+def read_patch_prior(path: Path, card: PatchPriorCard, store: WeightsStore) -> PatchPrior:
+    """What `PatchPrior.write` wrote. Raises WeightsError for a file or a backbone that is not
+    the one that the card names."""
+    weights = store.get(card.features)
+    if weights.sha256 != card.weights_sha256:
+        raise WeightsError(f"{path}: was seen by other weights of {card.features}; tune again")
+    kept = read_tensors(path, card.sha256, "the card")
+    refuse_other_size(path, kept, {"inside": (None, None)})
+    refuse_other_size(path, kept, {"outside": (None, kept["inside"].shape[1])})
+    with fitting(path):
+        inside, outside = (kept[name].float().numpy() for name in ("inside", "outside"))
+        features = DeferredFeatures(card.features, weights.path, weights.sha256, card.image_side)
+        return PatchPrior(features, ForegroundBackground(inside, outside), card.weight)
+
+
+def _drawn(seen: ForegroundBackground, most: int, seed: int) -> ForegroundBackground:
+    """At most so many of each kind, by chance, in their order."""
+    generator = np.random.default_rng(seed)
+    kept = [
+        rows[np.sort(generator.permutation(len(rows))[:most])]
+        for rows in (seen.inside, seen.outside)
+    ]
+    return ForegroundBackground(*kept)
+
+
+def _cells(pixels: NDArray[np.int64], extent: int, cells: int) -> tuple[int, int]:
+    """The cells of a grid that pixels from the first to before the second are made of."""
+    first, last = np.array([pixels[0] + 0.5, pixels[1] - 0.5]) * cells / extent - 0.5
+    return max(int(np.floor(first)), 0), min(int(np.floor(last)) + 2, cells)

@@ -1,0 +1,1 @@
+"""Published weights by name, URL and sha256."""

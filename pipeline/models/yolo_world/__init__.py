@@ -1,0 +1,1 @@
+"""YOLO-World: the detector and its training."""

@@ -1,0 +1,159 @@
+"""YOLO-World as a `Detector`: the open-vocabulary network with given text embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.geometry.boxes import as_boxes
+from pipeline.io.read import checked, read_json, sha256_of
+from pipeline.io.write import write_json
+from pipeline.models import ultralytics_offline
+from pipeline.models.cards import DETECTOR, fitting, named_file
+from pipeline.models.devices import choose_device
+from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.types import Detections, Image
+
+RUN_CARD = "detector.json"
+
+
+class YoloWorldDetector:
+    """Finds categories given by their text embeddings. A `Detector`."""
+
+    def __init__(
+        self,
+        weights: Path,
+        embeddings: TextEmbeddings,
+        image_side: int = 640,
+        confidence: float = 0.25,
+        nms_iou: float = 0.6,
+        device: str = "auto",
+        max_boxes: int = 300,
+    ) -> None:
+        """`image_side` is the longer side in pixels at which images are searched; boxes below
+        `confidence` and beyond the best `max_boxes` are not returned; of two that overlap by more
+        than `nms_iou` the better stays.
+
+        Raises WeightsError for a file that is not YOLO-World.
+        """
+        self.categories = embeddings.categories
+        self.image_side, self.confidence, self.nms_iou = image_side, confidence, nms_iou
+        self._settings: dict[str, Any] = {
+            "imgsz": image_side,
+            "conf": confidence,
+            "iou": nms_iou,
+            "device": choose_device(device).split(",")[0],
+            "max_det": max_boxes,
+            "verbose": False,
+            "save": False,
+        }
+        self._weights = weights
+        self._model = load_yolo_world(weights)
+        with fitting(weights, "is not a YOLO-World checkpoint"):
+            set_categories(self._model.model, embeddings)
+
+    def detect(self, image: Image) -> Detections:
+        """Boxes with labels and scores, best first."""
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        threads = torch.get_num_threads()
+        with fitting(self._weights, "cannot be run"):
+            found = self._model.predict(bgr, **self._settings)[0].boxes
+        torch.set_num_threads(threads)  # ultralytics leaves one core less to whoever comes next
+        return Detections(
+            as_boxes(found.xyxy.cpu().numpy()),
+            found.cls.cpu().numpy().astype(np.int64),
+            scores=found.conf.cpu().numpy().astype(np.float32),
+        )
+
+    def exportable(self) -> torch.nn.Module:
+        """The network with its texts, from pixels (N, 3, S, S) in [0, 1] to boxes and scores
+        (N, 4 + C, A), as exporters can trace it; this detector is not to be used afterwards."""
+        network = self._model.model.float().eval()
+        network.model[-1].export, network.model[-1].format = True, "onnx"
+        return cast(torch.nn.Module, network)
+
+
+def load_yolo_world(weights: Path) -> Any:
+    """ultralytics' model around a YOLO-World checkpoint. Raises WeightsError for anything else."""
+    ultralytics = ultralytics_offline.load()
+    if not weights.is_file():  # ultralytics would ask the network for it
+        raise WeightsError(f"{weights}: no such file; run finetune-yolo or weights fetch")
+    if weights.suffix != ".pt":  # of another kind ultralytics would build or run a network
+        raise WeightsError(f"{weights}: is not a YOLO checkpoint; give a .pt file")
+    with fitting(weights, "is not a YOLO checkpoint"):
+        model = ultralytics.YOLO(str(weights), task="detect")
+    if not hasattr(model.model, "txt_feats"):
+        raise WeightsError(f"{weights}: is a YOLO, but not a YOLO-World checkpoint")
+    return model
+
+
+def reference_embeddings(weights: Path) -> NDArray[np.float32]:
+    """(M, 512) text embeddings that a checkpoint was saved with: COCO's names, spoken by CLIP."""
+    model = load_yolo_world(weights).model
+    with fitting(weights, "is not a YOLO-World checkpoint"):
+        return np.asarray(model.txt_feats[0].float().numpy(), dtype=np.float32)
+
+
+def set_categories(network: Any, embeddings: TextEmbeddings) -> None:
+    """Make a WorldModel look for these categories and no others."""
+    network.txt_feats = torch.from_numpy(embeddings.vectors)[None]
+    network.model[-1].nc = len(embeddings.categories)
+    network.names = dict(enumerate(embeddings.categories))
+
+
+def write_card(
+    run: Path, checkpoint: Path, sha256: str, image_side: int, base: str, confidence: float
+) -> None:
+    """Say what a run's detector is, so that `load_run` needs nothing but the folder."""
+    card = {
+        "confidence": round(confidence, 4),
+        "checkpoint": checkpoint.relative_to(run).as_posix(),
+        "sha256": sha256,
+        "image_side": image_side,
+        "base": base,
+    }
+    write_json(run / RUN_CARD, card)
+
+
+def load_run(
+    run: Path, confidence: float | None = None, device: str = "auto", max_boxes: int = 300
+) -> YoloWorldDetector:
+    """The detector that finetune-yolo left in `run`, by default at the confidence it chose.
+
+    Raises ConfigError for another folder, WeightsError when the checkpoint was changed.
+    """
+    if not (run / RUN_CARD).exists():
+        raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
+    card = checked(DETECTOR, read_json(run / RUN_CARD), run / RUN_CARD)
+    checkpoint = named_file(run, card.checkpoint, RUN_CARD)
+    if sha256_of(checkpoint) != card.sha256:
+        raise WeightsError(f"{checkpoint}: is not the file that {RUN_CARD} names")
+    return YoloWorldDetector(
+        checkpoint,
+        TextEmbeddings.load(embeddings_file(run)),
+        image_side=card.image_side,
+        confidence=card.confidence if confidence is None else confidence,
+        device=device,
+        max_boxes=max_boxes,
+    )
+
+
+def embeddings_file(run: Path) -> Path:
+    """Where a run keeps its text embeddings: not in the trainer's folder, which DDP empties."""
+    return run / "text_embeddings.safetensors"
+
+
+def label_map(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
+    """(len(source),) labels in `target`; every category maps to the only one of a merged set."""
+    if len(target) == 1:
+        return np.zeros(len(source), dtype=np.int64)
+    missing = set(source) - set(target)
+    if missing:
+        raise ConfigError(f"the detector does not know {', '.join(sorted(missing))}")
+    return np.array([list(target).index(name) for name in source], dtype=np.int64)

@@ -1,0 +1,275 @@
+"""Fine-tuning of YOLO-World: ultralytics' trainer, with text embeddings of our own.
+
+Stock training asks CLIP for embeddings in two places, and CLIP asks the network. Both are replaced
+here: each category keeps the vector from the run's file. Label caches, which ultralytics unpickles,
+are neither read nor written. Importing this module imports ultralytics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.models import ultralytics_offline
+from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.yolo_world.detector import embeddings_file, set_categories
+from pipeline.models.yolo_world.training_state import (
+    load_state,
+    repeat_reading,
+    restore,
+    save_state,
+)
+from pipeline.runtime import signals as stopping
+from pipeline.runtime.progress import Bar, set_quiet
+
+ultralytics_offline.load()
+
+from ultralytics.data import dataset as stock_data  # noqa: E402
+from ultralytics.engine import trainer as stock_engine  # noqa: E402
+from ultralytics.models.yolo.detect import train as stock_training  # noqa: E402
+from ultralytics.models.yolo.detect import val as stock_validation  # noqa: E402
+from ultralytics.models.yolo.world import train as stock  # noqa: E402
+from ultralytics.utils.plotting import plot_images  # noqa: E402
+from ultralytics.utils.torch_utils import strip_optimizer  # noqa: E402
+
+_NOT_FROM_TEXT = ("Lambda", "BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D")
+
+
+def _no_cache(path: Path) -> None:
+    raise FileNotFoundError(path)
+
+
+def _not_saved(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
+    del prefix, path
+    x["version"] = version  # the caller takes it off again
+
+
+def _keep(*_: object, **__: object) -> dict[str, Any]:
+    return {}
+
+
+stock_data.load_dataset_cache_file = _no_cache  # type: ignore[attr-defined, assignment]
+stock_data.save_dataset_cache_file = _not_saved  # type: ignore[attr-defined]
+# Not by threads of their own: two that draw one picture come in any order, and one that is late
+# writes what the manifest has listed already.
+_draw = partial(plot_images, threaded=False)
+stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
+# `_finish` strips, when nothing is left to do
+stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
+
+
+class DefectTrainer(stock.WorldTrainer):
+    """WorldTrainer that reads its embeddings from `save_dir/../text_embeddings.safetensors`.
+
+    A file and not an argument, because ultralytics starts one process per GPU and hands each only
+    its own settings.
+    """
+
+    def embeddings(self) -> TextEmbeddings:
+        """The run's embeddings, in label order."""
+        return TextEmbeddings.load(embeddings_file(Path(self.save_dir).parent))
+
+    def get_dataset(self) -> Any:
+        """ultralytics' description of the data set; merged classes go by the run's one name."""
+        data: Any = super().get_dataset()  # type: ignore[no-untyped-call]
+        if self.args.single_cls:
+            data["names"] = dict(enumerate(self.embeddings().categories))
+        return data
+
+    def check_resume(self, overrides: Mapping[str, Any]) -> None:
+        """Never as the stock method does, which takes its settings, and paths to write to among
+        them, from a checkpoint."""
+        del overrides
+        self.resume = False
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Go on from what `training_state` kept of this run, if it did."""
+        del ckpt
+        state = load_state(Path(self.save_dir).parent)
+        if state is None:
+            return
+        restore(self, state)
+        closing = self.args.close_mosaic
+
+        def read_again(trainer: Any) -> None:
+            repeat_reading(trainer, state)
+
+        def set_back(trainer: Any) -> None:
+            trainer.args.close_mosaic = closing
+
+        self.callbacks["on_train_start"].insert(0, read_again)  # before the bar of what is learned
+        self.add_callback("on_train_epoch_start", set_back)
+
+    def save_model(self) -> Any:
+        """Write the checkpoints, each whole or not at all, and then the state to go on from: a kill
+        in between repeats an epoch and loses none. After the last epoch that of the one before
+        stays, so that a kill during the closing validation repeats that too."""
+        last, best = self.last, self.best
+        parts = {best.with_name("best.part"): best, last.with_name("last.part"): last}
+        self.best, self.last = parts
+        try:
+            saved = super().save_model()  # type: ignore[no-untyped-call]
+        finally:
+            self.last, self.best = last, best
+        for part, target in parts.items():
+            if part.exists():
+                part.replace(target)
+        if not self.stop:
+            save_state(Path(self.save_dir).parent, self)
+        return saved
+
+    def generate_text_embeddings(
+        self, texts: list[str], batch: int, cache_dir: Path
+    ) -> dict[str, torch.Tensor]:
+        """{category name: (512,) vector} on the trainer's device."""
+        del texts, batch, cache_dir
+        known = self.embeddings()
+        vectors = torch.from_numpy(known.vectors).to(self.device)
+        return {
+            name.split("/", 1)[0]: vector
+            for name, vector in zip(known.categories, vectors, strict=True)
+        } | dict(zip(known.categories, vectors, strict=True))
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """The network, without the stock callback that would ask CLIP."""
+        model = super().get_model(cfg, weights, verbose)
+        kept = self.callbacks["on_pretrain_routine_end"]
+        self.callbacks["on_pretrain_routine_end"] = [
+            call for call in kept if call is not stock.on_pretrain_routine_end
+        ]
+        if _speak_to_ema not in self.callbacks["on_pretrain_routine_end"]:
+            self.add_callback("on_pretrain_routine_end", _speak_to_ema)
+        return model
+
+
+def _speak_to_ema(trainer: Any) -> None:
+    """The averaged weights are what is validated and saved: they must know the categories."""
+    set_categories(trainer.ema.ema, trainer.embeddings())
+
+
+class _Bar:
+    """One live bar over all epochs, with the loss and the best box AP50 so far."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.best = 0.0
+
+    def on_train_start(self, trainer: Any) -> None:
+        if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
+            torch.set_num_threads(os.cpu_count() or 1)
+        batches = len(trainer.train_loader)
+        if int(os.environ.get("RANK", "0")) > 0:
+            set_quiet(True)  # one bar for all GPUs
+        total, done = trainer.epochs * batches, trainer.start_epoch * batches
+        self.bar = Bar("fine-tune, batches", total, done)
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        loss = sum(float(value) for value in trainer.tloss.values())
+        self.bar.note(f"loss {loss:.2f}, best AP50 {self.best:.3f}")
+        self.bar.update()
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        self.best = max(self.best, float(trainer.metrics.get("metrics/mAP50(B)", 0.0)))
+
+    def on_train_end(self, trainer: Any) -> None:
+        del trainer
+        self.bar.close()
+
+    def callbacks(self) -> dict[str, Any]:
+        names = ("on_train_start", "on_train_batch_end", "on_fit_epoch_end", "on_train_end")
+        return {name: getattr(self, name) for name in names}
+
+
+def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]]) -> Path:
+    """Train with ultralytics' settings and albumentations' transforms; returns its folder.
+
+    augmentations: a mapping each, `name` and the transform's arguments. Raises ConfigError for a
+    transform that albumentations does not have.
+    """
+    overrides = dict(settings)
+    overrides["augmentations"] = [_transform(entry) for entry in augmentations]
+    trainer = DefectTrainer(overrides=overrides)
+    for event, call in _Bar().callbacks().items():
+        trainer.add_callback(event, call)
+    trainer.train()
+    stopping.check()  # foreign code may have swallowed a signal, and left half of what it wrote
+    _finish(trainer.last, trainer.best)
+    return Path(trainer.save_dir)
+
+
+def _finish(last: Path, best: Path) -> None:
+    """Strip both checkpoints to what a detector needs. A stripped `last` says that the training
+    came to its end, so it appears after all else. Raises WeightsError for a damaged one."""
+    part, rows = _stripped(last)
+    if best.is_file():
+        _stripped(best, {"train_results": rows})[0].replace(best)
+    part.replace(last)
+
+
+def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tuple[Path, Any]:
+    """A stripped copy of a checkpoint, and the log of the training that it holds."""
+    part = checkpoint.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    try:
+        kept = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
+    except Exception as error:  # whatever strange content leads to
+        raise _damaged(checkpoint) from error
+    if not part.is_file():
+        raise _damaged(checkpoint)
+    return part, kept.get("train_results")
+
+
+def epochs_done(run: Path) -> int | None:
+    """How many epochs the training in a run's folder has behind it; None when it came to its end,
+    which a stripped `last.pt` says.
+
+    Raises WeightsError for a file that is damaged, or that no such training wrote.
+    """
+    from ultralytics.nn.tasks import torch_safe_load
+
+    last = run / "train" / "weights" / "last.pt"
+    if not last.is_file():
+        return 0
+    try:
+        checkpoint, _ = torch_safe_load(str(last), safe_only=True)
+        epoch = int(checkpoint["epoch"])
+        whole = hasattr(checkpoint["model" if epoch == -1 else "ema"], "state_dict")
+    except Exception as error:  # whatever a damaged pickle leads to
+        raise _damaged(last) from error
+    if not whole or epoch < -1:
+        raise _damaged(last)
+    if epoch == -1:
+        return None
+    state = load_state(run)
+    return state["epoch"] + 1 if state else 0
+
+
+def _damaged(last: Path) -> WeightsError:
+    return WeightsError(
+        f"{last}: is damaged, training cannot go on from it; start from the beginning with "
+        "--overwrite"
+    )
+
+
+def _transform(entry: Mapping[str, Any]) -> Any:
+    """A transform by its name, and by nothing else that albumentations' module happens to hold:
+    it has loaders of files and of code beside them."""
+    import albumentations
+
+    arguments = dict(entry)
+    name = arguments.pop("name")
+    kind = getattr(albumentations, str(name), None)
+    if not isinstance(kind, type) or not issubclass(kind, albumentations.BasicTransform):
+        raise ConfigError(f"augmentations: albumentations has no transform {name!r}")
+    if name in _NOT_FROM_TEXT:
+        raise ConfigError(f"augmentations: {name} cannot be described in a configuration")
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"augmentations: {name}: {error}") from error

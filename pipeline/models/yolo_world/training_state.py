@@ -1,0 +1,132 @@
+"""All that an ultralytics training is after an epoch, so that one that was stopped ends with the
+bytes of one that was not.
+
+Its own checkpoints hold weights rounded to 16 bits and nothing of the random numbers. Here is kept
+what they lack; the workers that read images are brought to where they were by reading the batches
+of the epochs that are done once more, without learning from them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import DataError, WeightsError
+from pipeline.io.manifest import WORK
+from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.runtime.progress import Bar
+
+State = dict[str, Any]
+
+
+def state_file(run: Path) -> Path:
+    """Where the training of the run in a folder keeps its state."""
+    return run / WORK / "training.bin"
+
+
+def save_state(run: Path, trainer: Any) -> None:
+    """Keep the state of an ultralytics trainer at the end of an epoch. Raises DataError when the
+    system refuses."""
+    stopper, log = trainer.stopper, Path(trainer.csv)
+    state: State = {
+        "epoch": trainer.epoch,
+        "model": _network(trainer).state_dict(),
+        "average": trainer.ema.ema.state_dict(),
+        "updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "best_fitness": _plain(trainer.best_fitness),
+        "stopper": (_plain(stopper.best_fitness), int(stopper.best_epoch)),
+        "log": log.read_text(encoding="utf-8"),
+        "chance": _chance(),
+    }
+    write_checkpoint(state_file(run), state)
+
+
+def load_state(run: Path) -> State | None:
+    """What `save_state` kept, None where there is none. Raises WeightsError for a damaged file."""
+    path = state_file(run)
+    if not path.is_file():
+        return None
+    try:
+        state = read_checkpoint(path)
+        if not isinstance(state["epoch"], int) or not isinstance(state["log"], str):
+            raise ValueError("its keys are others")
+    except DataError:
+        raise
+    except Exception as error:  # whatever torch makes of a damaged file
+        remedy = "training cannot go on from it; start from the beginning with --overwrite"
+        raise WeightsError(f"{path}: is damaged, {remedy}") from error
+    return state
+
+
+def restore(trainer: Any, state: State) -> None:
+    """Bring a trainer that is set up to the end of the epoch that `state` was kept after."""
+    _network(trainer).load_state_dict(state["model"])
+    trainer.ema.ema.load_state_dict(state["average"])
+    trainer.ema.updates = state["updates"]
+    groups = zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True)
+    for kept, group in groups:
+        kept["fused"] = group.get("fused")  # of this device
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.best_fitness = state["best_fitness"]
+    trainer.stopper.best_fitness, trainer.stopper.best_epoch = state["stopper"]
+    trainer.start_epoch = state["epoch"] + 1
+    if _is_first_process():
+        Path(trainer.csv).write_text(state["log"], encoding="utf-8")
+
+
+def repeat_reading(trainer: Any, state: State) -> None:
+    """Take the batches of the epochs that are done, at the start of a training's loop, and then
+    set this process's random numbers as they were."""
+    loader, args = trainer.train_loader, trainer.args
+    closes = trainer.epochs - args.close_mosaic if args.close_mosaic else trainer.epochs
+    with Bar("read again, batches", trainer.start_epoch * len(loader)) as bar:
+        for epoch in range(trainer.start_epoch):
+            if epoch == closes:
+                trainer._close_dataloader_mosaic()
+                loader.reset()
+                args.close_mosaic = 0  # for the loop, which would do it once more
+            for _ in loader:
+                bar.update()
+    if _is_first_process():
+        _set_chance(state["chance"])
+
+
+def _network(trainer: Any) -> Any:
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    return unwrap_model(trainer.model)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "-1")) < 1
+
+
+def _chance() -> State:
+    kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (str(kind), [int(key) for key in keys], place, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_chance(state: State) -> None:
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _plain(value: Any) -> float | None:
+    return None if value is None else float(value)

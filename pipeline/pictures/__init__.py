@@ -1,1 +1,0 @@
-"""What people would rather look at than read."""

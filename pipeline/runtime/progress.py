@@ -1,0 +1,182 @@
+"""How far long work is, on stderr: a bar on a terminal, elsewhere a plain line now and then.
+
+None with `--quiet`, and no message shares a line with a bar.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Never, Self, TypeVar
+
+from pipeline.runtime import signals as stopping
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+_PAUSE = 30.0  # seconds between two plain lines, and before the first
+
+_quiet = False
+_open: list[Bar] = []  # from the outermost to the innermost
+_lock = threading.RLock()  # of stderr: tqdm draws under it too
+_last_line = float("-inf")  # when the last plain line of any bar was printed
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence (or allow) bars and notices for the whole process."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether bars and notices are silenced."""
+    return _quiet
+
+
+def say(text: str) -> None:
+    """Print a notice on stderr, so that stdout stays the command's result."""
+    if not _quiet:
+        write_line(text)
+
+
+def write_line(text: str) -> None:
+    """Print a line on stderr, also with `--quiet`, that it has for itself: bars make room for it.
+
+    A stderr that is gone (a closed terminal) is no reason to fail.
+    """
+    with _lock, suppress(OSError, ValueError):
+        for bar in _open:
+            bar.hide()
+        if sys.stderr is not None:  # print would take stdout for it
+            print(text, file=sys.stderr, flush=True)
+        for bar in _open:
+            bar.show()
+
+
+def clear_bars() -> None:
+    """Close every bar that is open and take it off the screen: its work is broken off."""
+    for bar in reversed(_open.copy()):
+        bar.close(finished=False)
+
+
+def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+    """Yield `items` under a bar with the time that is left."""
+    if total is None:
+        with suppress(TypeError):
+            total = len(items)  # type: ignore[arg-type]
+    with Bar(title, total) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+class Bar:
+    """How far one piece of work is. Closing it at the end leaves the full bar on the screen."""
+
+    def __init__(
+        self,
+        title: str,
+        total: int | None = None,
+        initial: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._title, self._total, self._clock = title, total, clock
+        self._initial = self._done = initial
+        self._began, self._note = clock(), ""
+        self._drawn = self._draw() if not _quiet and is_terminal() else None
+        _open.append(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(finished=kind is None)
+
+    def update(self, n: int = 1) -> None:
+        """`n` more are done. Raises Stopped where a signal was swallowed."""
+        stopping.check()
+        self._done += n
+        if self._drawn is not None:
+            self._drawn.update(n)
+        elif not _quiet:
+            self._write_now_and_then()
+
+    def note(self, text: str) -> None:
+        """What to show beside the count, from the next update on."""
+        self._note = text
+        if self._drawn is not None:
+            self._drawn.set_postfix_str(text, refresh=False)
+
+    def close(self, finished: bool = True) -> None:
+        """End the bar; one that is not finished goes from the screen. A second call does
+        nothing."""
+        if self not in _open:
+            return
+        _open.remove(self)
+        if self._drawn is not None:
+            self._drawn.leave = None if finished else False  # None: stays if it is the outermost
+            with suppress(OSError, ValueError):
+                self._drawn.close()
+
+    def hide(self) -> None:
+        """Take the bar off the screen for a moment."""
+        if self._drawn is not None:
+            self._drawn.clear()
+
+    def show(self) -> None:
+        """Draw the bar again."""
+        if self._drawn is not None:
+            self._drawn.refresh()
+
+    def _draw(self) -> tqdm[Never]:
+        from tqdm import tqdm
+
+        tqdm.set_lock(_lock)
+        return tqdm(
+            desc=self._title,
+            total=self._total,
+            initial=self._initial,
+            mininterval=0.1,
+            leave=None,
+            file=sys.stderr,
+        )
+
+    def _write_now_and_then(self) -> None:
+        global _last_line
+        now = self._clock()
+        if now - max(self._began, _last_line) >= _PAUSE:
+            _last_line = now
+            write_line(self._line(now))
+
+    def _line(self, now: float) -> str:
+        note = f" ({self._note})" if self._note else ""
+        if self._total is None:
+            return f"{self._title}: {self._done} so far{note}"
+        here = self._done - self._initial
+        left = (self._total - self._done) * (now - self._began) / max(here, 1)
+        return f"{self._title}: {self._done} of {self._total}, about {_span(left)} left{note}"
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches stderr."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from pipeline.errors import DataError
+from pipeline.io.images import read_image, read_mask, read_size, write_png
+
+BLOCK = np.zeros((6, 8), np.uint8)
+BLOCK[1:3, 2:5] = 1
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        BLOCK,  # 0/1
+        BLOCK * 255,
+        np.repeat((BLOCK * 255)[:, :, None], 3, axis=2),  # RGB
+        np.dstack([*[BLOCK * 255] * 3, np.full_like(BLOCK, 255)]),  # alpha is not defect
+        BLOCK.astype(np.uint16) * 65535,
+    ],
+    ids=["0/1", "0/255", "rgb", "rgba", "16 bit"],
+)
+def test_a_mask_is_what_is_not_zero_however_it_is_stored(
+    tmp_path: Path, stored: np.ndarray
+) -> None:
+    path = tmp_path / "mask.png"
+    cv2.imwrite(str(path), stored)
+    assert (read_mask(path) == BLOCK.astype(bool)).all()
+
+
+def test_16_bit_images_keep_their_range(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), np.array([[0, 65535, 32896]], np.uint16))
+    assert read_image(path)[0, :, 0].tolist() == [0, 255, 128]  # 32896 / 257 = 128
+
+
+def test_red_is_the_first_channel_and_grey_has_three(tmp_path: Path) -> None:
+    write_png(tmp_path / "red.png", np.full((2, 2, 3), (255, 0, 0), np.uint8))
+    assert read_image(tmp_path / "red.png")[0, 0].tolist() == [255, 0, 0]
+    write_png(tmp_path / "grey.png", np.full((2, 2), 7, np.uint8))
+    assert read_image(tmp_path / "grey.png").shape == (2, 2, 3)
+
+
+def test_spaces_and_other_alphabets_in_paths_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "Reißverschluß 拉链" / "a b.png"
+    write_png(path, BLOCK)
+    assert read_mask(path).sum() == 6
+    assert read_size(path) == (6, 8)
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg"])
+def test_a_truncated_file_is_named_though_decoders_fill_it_with_grey(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    PillowImage.fromarray(noise).save(path)
+    assert read_size(path) == read_image(path).shape[:2] == (64, 64)
+    path.write_bytes(path.read_bytes()[:-400])
+    for reader in (read_image, read_size):
+        with pytest.raises(DataError, match=name.replace(".", r"\.")):
+            reader(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    for reader in (read_image, read_mask, read_size):
+        with pytest.raises(DataError, match="not a readable image"):
+            reader(path)
+
+
+def test_an_exif_rotated_photo_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "phone.jpg"
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    PillowImage.new("RGB", (8, 6)).save(path, exif=exif)
+    with pytest.raises(DataError, match=r"EXIF orientation 6.*rotate its pixels"):
+        read_size(path)

