@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,27 +24,22 @@ class StageResult:
 
     def to_json(self) -> dict[str, JsonValue]:
         """All fields as JSON values; paths as text, fields that are None left out."""
-        dumped: dict[str, JsonValue] = _adapter(type(self)).dump_python(
+        dumped: dict[str, JsonValue] = TypeAdapter(type(self)).dump_python(
             self, mode="json", exclude_none=True
         )
         return dumped
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with: 0, or 1 where the result is a failure by its own rules."""
+        """What the command line ends with: 0, or 1 where the result itself is a failure."""
         return 0
 
 
 def from_json(kind: type[R], summary: Mapping[str, JsonValue], path: Path) -> R:
     """The result that `to_json` dumped into the file `path`. Raises DataError for another's."""
     try:
-        result: R = _adapter(kind).validate_python(dict(summary))
+        result: R = TypeAdapter(kind).validate_python(dict(summary))
     except ValidationError as error:
         reason = f"its summary is not one of {kind.__name__}"
         raise DataError(path, reason, "run the command again with --overwrite") from error
     return result
-
-
-@cache
-def _adapter(kind: type[R]) -> TypeAdapter[R]:
-    return TypeAdapter(kind)

@@ -32,8 +32,9 @@ def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int
 
     Within a kind, each split first gets one group in the order of `shares`, then the split that
     lacks most for its share gets the next; a kind with fewer groups than splits reaches the first
-    ones only. The kind of a mixed group is its rarest. Returns {group: split}; the same
-    seed and records give the same splits. Raises ConfigError for a negative share, and for none that is positive.
+    ones only. The kind of a mixed group is its rarest. Returns {group: split}; the same seed and
+    records give the same splits. Raises ConfigError for a negative share, and for none that is
+    positive.
     """
     wanted = {split: share for split, share in shares.items() if share > 0}
     if not wanted or not all(0 <= share < math.inf for share in shares.values()):

@@ -157,10 +157,10 @@ class FinetuneSamConfig(Config):
     encoder. `masks` takes that many, drawn by `seed`, in place of all. `crops_per_object` crops are
     made of each object at `crop_scales` (from, to), and `steps` made of `batch` objects each (None:
     200, or two a mask where that is more), whose boxes are moved by a normal error of `jitter` of
-    their sides. `folds` are left out in turn to calibrate the expected IoU (0: not). `views`
-    is how the tuned SAM will look. `memory`: left-out masks are also cut with what patches inside and outside of
-    known masks say of a pixel, and so are new ones where that gains. `compare` also tries what it
-    has to beat, `robustness` boxes that are off.
+    their sides. `folds` are left out in turn to calibrate the expected IoU (0: not). `views` is how
+    the tuned SAM will look. `memory`: left-out masks are also cut with what patches inside and
+    outside of known masks say of a pixel, and so are new ones where that gains. `compare` also
+    tries what it has to beat, `robustness` boxes that are off.
     """
 
     sam: str = "mobile_sam"
