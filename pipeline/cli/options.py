@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pipeline.errors import one_line
+from pipeline.results import StageResult
 from pipeline.runtime.progress import clear_bars, set_quiet
 
 Command = Callable[..., Any]
@@ -25,7 +26,9 @@ def common(verb: Command) -> Command:
     @functools.wraps(verb)
     def wrapped(quiet: bool, as_json: bool, **options: Any) -> Any:
         set_quiet(quiet)
-        summary = verb(**options)
+        result = verb(**options)
+        code = result.exit_code if isinstance(result, StageResult) else 0
+        summary = result.to_json() if isinstance(result, StageResult) else result
         clear_bars()
         if summary is None:
             return None
@@ -33,7 +36,7 @@ def common(verb: Command) -> Command:
             print(one_line(json.dumps(summary, sort_keys=True, ensure_ascii=False)))
         elif not quiet:
             _print({key: value for key, value in summary.items() if key != "exit_code"})
-        return summary.get("exit_code", 0)
+        return code or summary.get("exit_code", 0)
 
     return wrapped
 
