@@ -1,30 +1,24 @@
-"""Verbs over whole runs."""
+"""Commands over whole runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
-    DEVICE,
-    FILE,
-    OUTSIDE,
-    OVERWRITE,
-    SET,
-    build,
-    common,
-    options,
-)
+from pipeline.cli.options import DEVICE, FILE, OVERWRITE, configured, options, printed
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import RunConfig
 
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=FILE)
 @click.option("--output", "-o", type=FILE, help="HTML file to write [RUN/report.html].")
-@common
+@printed
 def report(run_folder: Path, output: Path | None) -> Any:
-    """Write the report of a run anew."""
+    """Write the report of a run again."""
     from pipeline.stages.report import report as stage
 
     return stage(run_folder, output)
@@ -34,28 +28,25 @@ def report(run_folder: Path, output: Path | None) -> Any:
 @click.argument("run_folder", metavar="RUN", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder to write [RUN/comparison].")
 @options(DEVICE)
-@common
+@printed
 def compare(run_folder: Path, output: Path | None, device: str) -> Any:
     """Compare all models of a run.
 
-    Which image is defective, which pixels are, at what cost in labels?"""
+    Which image is defective, which pixels are, and at what cost in labels?"""
     from pipeline.stages.compare import compare as stage
 
-    return stage(run_folder, output or run_folder / "comparison", device)
+    return stage(run_folder, output or run_folder / "comparison", device=device)
 
 
-@click.command()
-@click.argument("config", type=FILE)
+@configured("RunConfig", but=("output",), file_argument=True)
 @click.option("--output", "-o", type=FILE, help="Folder of the run, in place of the file's.")
-@click.option("--device", help="In place of the file's [auto].")
-@options(OVERWRITE, OUTSIDE, SET)
-@common
-def run(config: Path, settings: tuple[str, ...], overwrite: bool, **said: Any) -> Any:
+@options(OVERWRITE)
+def run(config: RunConfig, output: Path | None, overwrite: bool) -> Any:
     """Do a whole job, from photos to report.
 
-    It draws or takes data, converts, fine-tunes, segments, classifies, evaluates, reports. A step
-    whose inputs have not changed is skipped, one that was stopped goes on."""
+    It draws or takes data, converts, fine-tunes, segments, classifies, evaluates and reports. A
+    step whose inputs have not changed is skipped, one that was stopped goes on."""
     from pipeline.stages.run import run as stage
 
-    summary = stage(build("RunConfig", config, settings, **said), overwrite)
-    return {key: value for key, value in summary.items() if key != "stats"}
+    chosen = config.model_copy(update={"output": output}) if output else config
+    return stage(chosen, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Verbs that make, convert, count and check labels."""
+"""Commands that draw, convert, count and check labels."""
 
 from __future__ import annotations
 
@@ -7,85 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
-    CONFIG,
-    FILE,
-    KEEP,
-    OUTPUT,
-    OUTSIDE,
-    SEED,
-    SET,
-    build,
-    common,
-    options,
-)
+from pipeline.cli.options import FILE, KEEP, OUTPUT, OUTSIDE, configured, options, printed
 
 if TYPE_CHECKING:
+    from pipeline.config.schema import ConvertConfig, ExportConfig, SynthesizeConfig
     from pipeline.runners.local import Runner
 
-_COPY = click.option("--copy-images", is_flag=True, help="Copy images instead of linking them.")
-_LOSS = click.option("--polygon-loss", type=float,
-                     help="Share of IoU a polygon may lose for fewer vertices [0].")  # fmt: skip
-_LEAST = click.option("--min-iou", type=float,
-                      help="Exit code 1 if an object keeps less than this IoU.")  # fmt: skip
 
-
-@click.command()
-@options(OUTPUT, SEED, CONFIG, SET)
-@click.option("--size", type=click.Choice(["512", "1024"]), help="Side of the images [512].")
-@click.option("--good-train", type=int, help="Good images for training [24].")
-@click.option("--good-test", type=int, help="Good images for test [8].")
-@click.option("--per-defect", help="Images of each defect, or `mvtec` for MVTec's counts [8].")
-@click.option("--long-tail", nargs=2, type=int, help="Most and fewest images of a defect.")
-@common
-def synthesize(
-    output: Path, config: Path | None, settings: tuple[str, ...], size: str | None, **said: Any
-) -> Any:
+@configured("SynthesizeConfig")
+@options(OUTPUT)
+def synthesize(config: SynthesizeConfig, output: Path) -> Any:
     """Draw zippers with defects in MVTec's layout.
 
-    They have seven kinds of defect."""
+    There are seven categories of defects."""
     from pipeline.stages.synthesize import synthesize as stage
 
-    per_defect = said.pop("per_defect")
-    if per_defect is not None:
-        said["per_defect"] = int(per_defect) if per_defect.isdigit() else per_defect
-    side = int(size) if size else None
-    return stage(output, build("SynthesizeConfig", config, settings, size=side, **said))
+    return stage(output=output, config=config)
 
 
-@click.command("convert-masks")
+@configured("ConvertConfig", "convert-masks")
 @click.argument("products", nargs=-1, required=True, type=FILE)
 @click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
-@options(OUTPUT, SEED, KEEP, CONFIG, SET)
-@click.option("--val", type=float, help="Share of images for validation [0.2].")
-@click.option("--test", type=float, help="Share of images held out for test [0.2].")
-@click.option("--folds", type=int, help="Also write this many folds over train and val.")
-@click.option("--group-by", help="Regular expression on the file stem; its first parenthesis names "
-              "the object, whose pictures never straddle a split.")  # fmt: skip
-@click.option("--split-file", type=FILE, help="Reuse a split.json.")
-@click.option("--one-instance", is_flag=True, help="One instance per image, not per component.")
-@click.option("--min-area", type=int, help="Leave out specks of fewer pixels [0].")
-@click.option("--bridge-gap", type=int, help="Join parts at most so many pixels apart [0].")
-@click.option("--mask-threshold", type=int, help="Mask values above it are defect [0].")
-@click.option("--polygons", is_flag=True, help="COCO polygons in place of RLE.")
-@options(_COPY, _LOSS, _LEAST, OUTSIDE)
-@click.option("--workers", type=int, default=0, help="Processes [one a core].")
-@click.option("--runner", type=click.Choice(["local", "ray"]), default="local",
-              help="Where the work is done: here, or on a Ray cluster [local].")  # fmt: skip
-@common
+@options(OUTPUT, KEEP, OUTSIDE)
+@click.option("--workers", type=int, default=0, help="Processes [one for each core].")
+@click.option(
+    "--runner", type=click.Choice(["local", "ray"]), default="local",
+    help="Where the work is done: on this machine, or on a Ray cluster [local].",
+)  # fmt: skip
 def convert_masks(
-    products: tuple[Path, ...], output: Path, config: Path | None, settings: tuple[str, ...],
-    keep_going: bool, runner: Runner, workers: int, images: Path | None, allow_outside: bool,
-    **said: Any,
+    config: ConvertConfig, products: tuple[Path, ...], output: Path, images: Path | None,
+    keep_going: bool, allow_outside: bool, workers: int, runner: Runner,
 ) -> Any:  # fmt: skip
-    """Turn MVTec masks into COCO, YOLO and PNG.
+    """Turn masks into COCO, YOLO and PNG.
 
-    COCO files with masks do in place of product folders; if all their images have parts, they keep
-    them. It says what was lost."""
+    PRODUCTS are folders in MVTec's layout, or COCO files with masks. If all images of these have a
+    split, they keep it. The result counts what was lost."""
     from pipeline.stages.convert_masks import convert_masks as stage
 
-    chosen = build("ConvertConfig", config, settings, **said)
-    return stage(products, output, chosen, keep_going, runner, workers, images, allow_outside)
+    return stage(
+        products=products, output=output, config=config, images=images, keep_going=keep_going,
+        allow_outside=allow_outside, workers=workers, runner=runner,
+    )  # fmt: skip
 
 
 def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -101,45 +63,45 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
                         callback=_list_formats, help="List the formats and leave.")  # fmt: skip
 
 
-@click.command("export")
+@configured("ExportConfig", "export")
 @click.argument("source", type=FILE)
 @click.option("--to", required=True, metavar="FORMAT", help="What to write; see --formats.")
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")
-@click.option("--below", type=float, help="Only images with an object whose expected IoU, or score "
-              "where there is none, is lower.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LOSS, _LEAST, OUTSIDE, CONFIG, SET)
-@common
+@options(_FORMATS, OUTPUT, OUTSIDE)
 def export_labels(
-    source: Path, to: str, images: Path | None, output: Path, config: Path | None,
-    settings: tuple[str, ...], allow_outside: bool, **said: Any,
+    config: ExportConfig, source: Path, to: str, output: Path, images: Path | None,
+    allow_outside: bool,
 ) -> Any:  # fmt: skip
     """Write labels for another tool.
 
-    They come from a COCO file or a folder of convert-masks; it says what was lost."""
+    SOURCE is a COCO file or a folder of convert-masks. The result counts what was lost."""
     from pipeline.stages.export_labels import export_labels as stage
 
-    chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, to, output, chosen, images, allow_outside)
+    return stage(
+        source=source, to=to, output=output, config=config, images=images,
+        allow_outside=allow_outside,
+    )  # fmt: skip
 
 
-@click.command("import")
+@configured("ExportConfig", "import", but=("below", "polygon_loss"))
 @click.argument("source", type=FILE)
 @click.option("--from", "origin", required=True, metavar="FORMAT",
               help="What the source is; see --formats.")  # fmt: skip
-@click.option("--images", type=FILE, help="Folder of the images, where the source does not say.")
-@click.option("--onto", type=FILE, help="COCO labels of which the source holds some images, "
-              "reviewed; the others are kept.")  # fmt: skip
-@options(_FORMATS, OUTPUT, _COPY, _LEAST, OUTSIDE, CONFIG, SET)
-@common
+@click.option("--images", type=FILE, help="Folder of the images, where the source has none.")
+@click.option("--onto", type=FILE, help="COCO labels that the source corrects: its images replace "
+              "theirs, the others stay.")  # fmt: skip
+@options(_FORMATS, OUTPUT, OUTSIDE)
 def import_labels(
-    source: Path, origin: str, images: Path | None, onto: Path | None, output: Path,
-    config: Path | None, settings: tuple[str, ...], allow_outside: bool, **said: Any,
+    config: ExportConfig, source: Path, origin: str, output: Path, images: Path | None,
+    onto: Path | None, allow_outside: bool,
 ) -> Any:  # fmt: skip
     """Read another tool's labels and write them as COCO."""
     from pipeline.stages.export_labels import import_labels as stage
 
-    chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, origin, output, chosen, images, onto, allow_outside)
+    return stage(
+        source=source, origin=origin, output=output, config=config, images=images, onto=onto,
+        allow_outside=allow_outside,
+    )  # fmt: skip
 
 
 @click.command()
@@ -147,26 +109,29 @@ def import_labels(
 @click.option("--images", type=FILE, help="Folder of the COCO files' images [beside them].")
 @click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
 @options(OUTSIDE)
-@common
+@printed
 def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_outside: bool) -> Any:
     """Check COCO files and YOLO sets.
 
-    Every fault is named; exit code 1 when one is left."""
+    Every fault is named with its place. Exit code 1 if one is left."""
     from pipeline.stages.validate import validate as stage
 
-    return stage(sources, images, fix, allow_outside)
+    return stage(sources=sources, images=images, fix=fix, allow_outside=allow_outside)
 
 
 @click.command()
 @click.argument("source", type=FILE)
-@click.option("--output", "-o", type=FILE, help="Folder for the pictures.")
+@click.option("--output", "-o", type=FILE, help="Folder for the plots.")
 @click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
 @options(KEEP, OUTSIDE)
-@common
+@printed
 def stats(
-    source: Path, output: Path | None, keep_going: bool, mask_threshold: int, allow_outside: bool
+    source: Path, output: Path | None, mask_threshold: int, keep_going: bool, allow_outside: bool
 ) -> Any:
-    """Count and draw what a product or COCO file holds."""
+    """Count and plot what a product or a COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
-    return stage(source, output, keep_going, mask_threshold, allow_outside)
+    return stage(
+        source=source, output=output, keep_going=keep_going, mask_threshold=mask_threshold,
+        allow_outside=allow_outside,
+    )  # fmt: skip

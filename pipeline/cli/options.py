@@ -1,64 +1,162 @@
-"""What the verbs share: options, configuration, and how a summary is printed."""
+"""What the commands share: their options, their configuration, and how a result is printed."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.errors import one_line
-from pipeline.results import StageResult
 from pipeline.runtime.progress import clear_bars, set_quiet
 
-Command = Callable[..., Any]
+Verb = Callable[..., Any]
 FILE = click.Path(path_type=Path)
 
+OUTPUT = click.option("--output", "-o", type=FILE, required=True, help="Folder to write.")
+DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, 0, or 0,1 [auto].")
+OUTSIDE = click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Read images that lie, or lead by a link, outside the named folders.",
+)
+KEEP = click.option("--keep-going", is_flag=True, help="Skip bad files and list them at the end.")
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Delete unfinished work of other settings."
+)
+_CONFIG = click.option(
+    "--config", "config_file", type=FILE, help="YAML file with this command's settings."
+)
+_SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated."
+)
 
-def common(verb: Command) -> Command:
-    """--quiet and --json; the verb returns its summary, which is printed here."""
+
+def options(*options: Verb) -> Callable[[Verb], Verb]:
+    """Several options as one decorator, in this order."""
+
+    def apply(verb: Verb) -> Verb:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return apply
+
+
+def printed(verb: Verb) -> Verb:
+    """Add --quiet and --json. The verb returns a result, which is printed here, or None."""
 
     @click.option("--quiet", "-q", is_flag=True, help="No progress, no notices.")
-    @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
     @functools.wraps(verb)
-    def wrapped(quiet: bool, as_json: bool, **options: Any) -> Any:
+    def wrapped(quiet: bool, as_json: bool, **values: Any) -> int:
         set_quiet(quiet)
-        result = verb(**options)
-        code = result.exit_code if isinstance(result, StageResult) else 0
-        summary = result.to_json() if isinstance(result, StageResult) else result
+        result = verb(**values)
         clear_bars()
-        if summary is None:
-            return None
+        if result is None:
+            return 0
+        from pipeline.results import StageResult
+
+        if isinstance(result, StageResult):
+            summary, code = result.to_json(), result.exit_code
+        else:
+            summary, code = result, result.pop("exit_code", 0)
         if as_json:
             print(one_line(json.dumps(summary, sort_keys=True, ensure_ascii=False)))
         elif not quiet:
-            _print({key: value for key, value in summary.items() if key != "exit_code"})
-        return code or summary.get("exit_code", 0)
+            _print(summary)
+        return int(code)
 
     return wrapped
 
 
-def _print(summary: Mapping[str, Any], indent: str = "") -> None:
-    for key, value in summary.items():
+def configured(
+    config_name: str,
+    name: str | None = None,
+    *,
+    but: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    file_argument: bool = False,
+) -> Callable[[Verb], click.Command]:
+    """Make a command of a verb whose first argument is a configuration.
+
+    config_name: of a class of `pipeline.config.schema`, whose fields become options. but: fields
+    that do not. defaults: those of this command, where they are not the class's. file_argument: the
+    YAML file is an argument in place of `--config`.
+    """
+
+    def decorate(verb: Verb) -> click.Command:
+        @functools.wraps(verb)
+        def with_config(
+            config_file: Path | None, assignments: tuple[str, ...], **values: Any
+        ) -> Any:
+            from pipeline.cli.generated import chosen
+
+            of_config = {key: value for key, value in values.items() if key.startswith(_PREFIX)}
+            config = chosen(config_name, config_file, assignments, of_config, defaults or {})
+            return verb(config, **{k: v for k, v in values.items() if k not in of_config})
+
+        file = click.argument("config_file", metavar="CONFIG", type=FILE)
+        with_options = options(file if file_argument else _CONFIG, _SET)(with_config)
+        command = click.command(name, cls=ConfiguredCommand, config_name=config_name, but=but)
+        return command(printed(with_options))
+
+    return decorate
+
+
+_PREFIX = "setting_"  # of the parameters that are fields of a configuration
+
+
+class ConfiguredCommand(click.Command):
+    """A command with an option for each simple field of its configuration. They are made when they
+    are first needed, for the schema takes longer to import than `pipeline --help` may."""
+
+    def __init__(self, *args: Any, config_name: str, but: Sequence[str] = (), **extra: Any) -> None:
+        self.config_name, self.but = config_name, tuple(but)
+        self._params: list[click.Parameter] = []
+        self._is_complete = False
+        super().__init__(*args, **extra)
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The declared parameters, then those of the configuration: one list, as click changes it
+        in place."""
+        if not self._is_complete:
+            from pipeline.cli.generated import config_of, settings_of
+
+            self._is_complete = True
+            fields = settings_of(config_of(self.config_name))
+            self._params += [s.option() for s in fields if s.path[-1] not in self.but]
+        return self._params
+
+    @params.setter
+    def params(self, declared: list[click.Parameter]) -> None:
+        self._params = declared
+
+
+def _print(result: Mapping[str, Any], indent: str = "") -> None:
+    for key, value in result.items():
         name = indent + key.replace("_", " ")
         if isinstance(value, Mapping):
-            flat = all(not isinstance(inner, (Mapping, list)) for inner in value.values())
-            if flat and len(value) <= 5:
-                print(
-                    one_line(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items()))
-                )
-            else:
-                print(one_line(f"{name}:"))
-                _print(value, indent + "  ")
-        elif isinstance(value, list) and value and isinstance(value[0], str) and len(value) > 2:
+            _print_mapping(name, value, indent)
+        elif isinstance(value, list) and len(value) > 2 and isinstance(value[0], str):
             print(f"{name}: {len(value)}")
             for line in value:
                 print(one_line(f"{indent}  {line}"))
         elif value not in ([], None, ""):
             print(one_line(f"{name}: {_text(value)}"))
+
+
+def _print_mapping(name: str, value: Mapping[str, Any], indent: str) -> None:
+    """On one line if it is short and flat."""
+    if len(value) <= 5 and not any(isinstance(inner, (Mapping, list)) for inner in value.values()):
+        print(one_line(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items())))
+        return
+    print(one_line(f"{name}:"))
+    _print(value, indent + "  ")
 
 
 def _text(value: Any) -> str:
@@ -67,36 +165,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(_text(inner) for inner in value)
     return "-" if value is None else str(value)
-
-
-OUTPUT = click.option("--output", "-o", type=FILE, required=True, help="Folder to write.")
-SEED = click.option("--seed", type=int, help="Seed of all that chance decides [0].")
-DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, 0, or 0,1 [auto].")
-OUTSIDE = click.option(
-    "--allow-outside", is_flag=True, help="Take images from outside the named folders too."
-)
-KEEP = click.option("--keep-going", is_flag=True, help="Skip bad files and report them at the end.")
-CONFIG = click.option("--config", type=FILE, help="YAML file with this command's settings.")
-OVERWRITE = click.option(
-    "--overwrite", is_flag=True, help="Drop unfinished work of other settings."
-)
-SET = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting.")
-
-
-def options(*options: Command) -> Callable[[Command], Command]:
-    def apply(verb: Command) -> Command:
-        for option in reversed(options):
-            verb = option(verb)
-        return verb
-
-    return apply
-
-
-def build(kind: str, config: Path | None, settings: tuple[str, ...], **said: Any) -> Any:
-    """The configuration `kind`: defaults, then the file, then the options, then --set."""
-    from pipeline.config import load as chosen
-    from pipeline.config import schema as configs
-
-    layers = [chosen.read_yaml(config)] if config else []
-    layers += [{k: v for k, v in said.items() if v is not None and v is not False}]
-    return chosen.build(getattr(configs, kind), *layers, chosen.parse_settings(settings))

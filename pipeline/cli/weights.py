@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import common
+from pipeline.cli.options import printed
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def _store() -> WeightsStore:
 
 
 @weights.command("list")
-@common
+@printed
 def weights_list() -> Any:
     """Every name, with its licence and whether its file is here."""
     store = _store()
@@ -42,7 +42,7 @@ def weights_list() -> Any:
 
 @weights.command("fetch")
 @click.argument("names", nargs=-1, required=True)
-@common
+@printed
 def weights_fetch(names: tuple[str, ...]) -> Any:
     """Fetch weights by name, from the first source whose bytes are right."""
     store = _store()
@@ -56,7 +56,7 @@ def weights_fetch(names: tuple[str, ...]) -> Any:
 
 @weights.command("verify")
 @click.argument("names", nargs=-1)
-@common
+@printed
 def weights_verify(names: tuple[str, ...]) -> Any:
     """Check the files that are here; exit code 1 when one is not what its name promises."""
     store, result, code = _store(), {}, 0

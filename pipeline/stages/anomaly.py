@@ -157,7 +157,7 @@ def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> Ano
         "pretrained": config.pretrained,
     }
     if config.model == "patchcore":
-        options: dict[str, Any] = {"share": config.share, "neighbours": config.neighbours}
+        options: dict[str, Any] = {"share": config.coreset_ratio, "neighbours": config.neighbours}
     else:
         options = {"error": config.error, "side": config.picture_side}
         options |= {
@@ -204,7 +204,7 @@ def _limits(
         [row["highest"] for row in rows],
         [row["common"] for row in rows],
         [row["middle"] for row in rows],
-        config.alarms,
+        config.max_false_positive_rate,
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.stages.export_model import export_model
 from pipeline.stages.label import label
 from pipeline.stages.predict import predict
 
-QUICK = AnomalyConfig(image_side=96, folds=2, share=0.2)
+QUICK = AnomalyConfig(image_side=96, folds=2, coreset_ratio=0.2)
 
 
 def weave(seed: int, torn: bool) -> np.ndarray:

@@ -200,7 +200,7 @@ def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
     found = validate([good])
     assert found["by_kind"] == {
         "categories disagree": 1,
-        "image in two parts": 1,
+        "image in two splits": 1,
         "label without image": 1,
         "stems collide": 1,
     }

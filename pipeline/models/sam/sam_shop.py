@@ -114,7 +114,7 @@ class Shop:
         from pipeline.models.sam.evaluation import by_image
         from pipeline.models.sam.patch_prior import foreground_background, join, prior_features
 
-        features = prior_features(self.device) if self.config.memory else None
+        features = prior_features(self.device) if self.config.patch_prior else None
         if features is None:
             return {}
         photos = len({target.record.path for target in known})

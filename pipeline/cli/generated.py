@@ -1,0 +1,131 @@
+"""Options of the command line, generated from the fields of a configuration.
+
+A command names its configuration; each simple field becomes an option with the field's name, type,
+default and description, and `--config` and `--set` reach the others. So `--help`, YAML and the
+reference cannot disagree. The schema is imported only when a command's options are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from pipeline.config import schema
+from pipeline.config.load import build, parse_settings, read_yaml
+from pipeline.config.values import Config
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field that is an option. `path`: the field's name, or those of a nested one."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+    kind: Any
+
+    @property
+    def parameter(self) -> str:
+        """The name of the option in Python; unique among those of a configuration."""
+        return "setting_" + "_".join(self.path)
+
+    def option(self) -> click.Option:
+        """The option: `--long-name`, its type, and help with default and range."""
+        flag = "--" + self.path[-1].replace("_", "-")
+        extra: dict[str, Any] = {}
+        if self.kind is bool:
+            flag = f"{flag}/--no-{flag[2:]}"
+            extra = {"is_flag": True}
+        elif get_origin(self.kind) is Literal:
+            extra = {"type": click.Choice([str(choice) for choice in get_args(self.kind)])}
+        elif get_origin(self.kind) is tuple:
+            extra = {"nargs": len(get_args(self.kind)), "type": get_args(self.kind)[0]}
+        elif self.kind is Path:
+            extra = {"type": click.Path(path_type=Path)}
+        elif self.kind in (int, float):
+            extra = {"type": self.kind}
+        return click.Option([flag, self.parameter], default=None, help=self._help(), **extra)
+
+    def value(self, given: Any) -> Any:
+        """What the configuration gets for what was given: a choice of numbers was given as text."""
+        if get_origin(self.kind) is Literal:
+            return next(choice for choice in get_args(self.kind) if str(choice) == given)
+        return given
+
+    def _help(self) -> str:
+        default = self.field.get_default(call_default_factory=False)
+        shown = "" if default is None or default is False else f" [{_shown(default)}]"
+        return f"{self.field.description}{shown}"
+
+
+def settings_of(kind: type[Config], prefix: tuple[str, ...] = ()) -> Iterator[Setting]:
+    """The fields of a configuration that are options: numbers, texts, choices, paths and pairs of
+    numbers, those of nested views among them."""
+    for name, field in kind.model_fields.items():
+        simple = _simple(field.annotation)
+        if isinstance(simple, type) and issubclass(simple, schema.ViewsConfig):
+            taken = set(kind.model_fields)
+            nested = settings_of(simple, (*prefix, name))
+            yield from (setting for setting in nested if setting.path[-1] not in taken)
+        elif simple is not None:
+            yield Setting((*prefix, name), field, simple)
+
+
+def _simple(annotation: Any) -> Any:
+    """The type of a field without Annotated and None; None where it is no option."""
+    if get_origin(annotation) is Annotated:
+        return _simple(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        inner = [_simple(kind) for kind in get_args(annotation) if kind is not NoneType]
+        return inner[0] if len(inner) == 1 else str  # such as a number or a word
+    if get_origin(annotation) is tuple:
+        members = [_simple(kind) for kind in get_args(annotation)]
+        return tuple[tuple(members)] if all(kind in (int, float) for kind in members) else None  # type: ignore[misc]
+    if get_origin(annotation) is Literal or annotation in (bool, int, float, str, Path):
+        return annotation
+    if isinstance(annotation, type) and issubclass(annotation, schema.ViewsConfig):
+        return annotation
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is True:
+        return "on"
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def chosen(
+    config_name: str,
+    file: Path | None,
+    assignments: Sequence[str],
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> Config:
+    """The configuration: defaults, then the YAML file, then the options, then `--set`.
+
+    defaults: those of the command, where they differ from the configuration's. values: those of the
+    options by `Setting.parameter`; None for one that was not given. Raises ConfigError that names
+    the key and what is wrong with it.
+    """
+    kind = config_of(config_name)
+    layers = [dict(defaults), *([read_yaml(file)] if file else [])]
+    for setting in settings_of(kind):
+        if (given := values.get(setting.parameter)) is not None:
+            value = setting.value(given)
+            for name in reversed(setting.path):
+                value = {name: value}
+            layers.append(value)
+    return build(kind, *layers, parse_settings(assignments))
+
+
+def config_of(name: str) -> type[Config]:
+    """The configuration of this name in `pipeline.config.schema`."""
+    kind: type[Config] = getattr(schema, name)
+    return kind

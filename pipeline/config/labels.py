@@ -1,0 +1,99 @@
+"""What a user can choose of labels: drawing, converting, exporting and judging them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.values import Config, Folds, Positive, Probability, Seed, Share, Whole
+
+_LEAST_SHARE = 1e-9
+
+
+class ImagesConfig(Config):
+    """Base of the settings of every command that reads images."""
+
+    allow_outside: bool = Field(
+        default=False,
+        description="Read images that lie, or lead by a link, outside the named folders.",
+    )
+
+
+class SynthesizeConfig(Config):
+    """What to draw: zippers with seven categories of defects, in MVTec's layout."""
+
+    size: Literal[512, 1024] = Field(512, description="Side of the images, in pixels.")
+    good_train: Whole = Field(24, description="Good images for training.")
+    good_test: Whole = Field(8, description="Good images for test.")
+    per_defect: Whole | Literal["mvtec"] = Field(
+        8, description="Images of each category, or `mvtec` for the counts of MVTec's zipper."
+    )
+    long_tail: tuple[Positive, Positive] | None = Field(
+        None, description="Most and fewest images of a category, in place of `per_defect`."
+    )
+    seed: Seed = Field(0, description="Seed of the random numbers.")
+
+
+class ConvertConfig(Config):
+    """How masks become instances, and images splits. By default no pixel is lost."""
+
+    val: Share = Field(0.2, description="Share of the images for validation.")
+    test: Share = Field(0.2, description="Share of the images held out for test.")
+    folds: Folds = Field(0, description="Also write this many folds over train and val.")
+    seed: Seed = Field(0, description="Seed of the random numbers.")
+    group_by: str | None = Field(
+        None,
+        description="Regular expression on the file stem. Its first parenthesis names the object; "
+        "pictures of one object stay in one split.",
+    )
+    split_file: Path | None = Field(
+        None, description="split.json of an earlier conversion, to be used again."
+    )
+    one_instance: bool = Field(
+        False, description="One instance for each image, not one for each connected component."
+    )
+    min_area: Whole = Field(0, description="Leave out components of fewer pixels.")
+    bridge_gap: Whole = Field(
+        0, description="Join components that are at most this many pixels apart."
+    )
+    copy_images: bool = Field(False, description="Copy images instead of linking them.")
+    mask_threshold: Whole = Field(0, description="Mask values above it are defect.")
+    polygons: bool = Field(False, description="Write COCO polygons in place of RLE.")
+    polygon_loss: Share = Field(
+        0.0, description="Share of IoU that a polygon may lose, so that it has fewer vertices."
+    )
+    min_iou: Probability | None = Field(
+        None, description="Exit code 1 if an object read back keeps less than this IoU."
+    )
+
+    @model_validator(mode="after")
+    def _leaves_train_something(self) -> Self:
+        if self.val + self.test > 1 - _LEAST_SHARE:
+            raise ValueError(f"val {self.val:g} and test {self.test:g} leave train nothing")
+        return self
+
+
+class ExportConfig(Config):
+    """How labels are written for another tool."""
+
+    below: Probability | None = Field(
+        None,
+        description="Only images with an object whose expected IoU, or score where it has none, is "
+        "lower.",
+    )
+    copy_images: bool = Field(False, description="Copy images instead of linking them.")
+    polygon_loss: Share = Field(
+        0.0, description="Share of IoU that a polygon may lose, so that it has fewer vertices."
+    )
+    min_iou: Probability | None = Field(
+        None, description="Exit code 1 if an object read back keeps less than this IoU."
+    )
+
+
+class EvaluateConfig(ImagesConfig):
+    """How predictions are compared with the truth."""
+
+    grabcut: bool = Field(True, description="Compare with GrabCut too; needs the images.")
+    split: str | None = Field(None, description="Only the images of this split: train, val, test.")
