@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,12 @@ from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread for each
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads numpy or torch
+
+for _signal in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what runs behind
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from small import draw_product

@@ -1,27 +1,38 @@
-"""`pipeline report`: one self-contained page that a manager would read."""
+"""`pipeline report`: one self-contained page about a run, for a reader in a hurry."""
 
 from __future__ import annotations
 
 import base64
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, UndefinedError, select_autoescape
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.io.read import RUN_FILE, read_bytes
 from pipeline.io.run_record import read_run_file
 from pipeline.io.write import write_text
+from pipeline.results import StageResult
 
 _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD = 1000  # bytes of a page in which that stands
+Summary = Mapping[str, JsonValue]  # of a step's run.json
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
 
-def report(run: Path, output: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class ReportResult(StageResult):
+    """Where the report is. size_kb: of the page, with its pictures."""
+
+    report: Path
+    size_kb: int
+
+
+def report(run: Path, output: Path | None = None) -> ReportResult:
     """Write `report.html` for the folder that `pipeline run` wrote. Pictures are inside the page.
 
     Raises DataError when the folder holds no finished step.
@@ -47,7 +58,7 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         "review": _link(run / "masks_from_detector" / "review.html", target),
         "anomalies": _anomalies(run),
         "comparison": _summary(run / "comparison"),
-        "heats": _heats(run),
+        "heats": _heatmaps(run),
         "versions": _versions(run),
     }
     try:
@@ -57,7 +68,7 @@ def report(run: Path, output: Path | None = None) -> dict[str, Any]:
         raise DataError(run, reason, "run the step again") from error
     _refuse_to_overwrite(target)
     write_text(target, page)
-    return {"report": str(target), "size_kb": len(page) // 1024}
+    return ReportResult(report=target, size_kb=len(page) // 1024)
 
 
 def _refuse_to_overwrite(target: Path) -> None:
@@ -66,42 +77,52 @@ def _refuse_to_overwrite(target: Path) -> None:
         raise DataError(target, "is there and is not a report", "choose another --output")
 
 
-def _summary(folder: Path) -> Mapping[str, Any] | None:
+def _summary(folder: Path) -> Summary | None:
     if not (folder / RUN_FILE).is_file():
         return None
     return read_run_file(folder).summary
 
 
-def _anomalies(run: Path) -> dict[str, Mapping[str, Any]]:
-    """What each model of good images measured."""
-    found = {path.name.removeprefix("anomaly_"): _summary(path) for path in run.glob("anomaly_*")}
-    return {name: row for name, row in sorted(found.items()) if row and row.get("at_the_limit")}
+def _anomalies(run: Path) -> dict[str, Summary]:
+    """The summary of each model of good images that was tested, by its name."""
+    rows = {path.name.removeprefix("anomaly_"): _summary(path) for path in run.glob("anomaly_*")}
+    return {name: row for name, row in sorted(rows.items()) if row and row.get("at_the_limit")}
 
 
-def _heats(run: Path) -> list[str]:
-    """Heat maps of the model that finds pixels best, over its tested images."""
-    found = _anomalies(run)
-    if not found:
+def _heatmaps(run: Path) -> list[str]:
+    """Heat maps of the model with the highest AUPRO, on its test images."""
+    models = _anomalies(run)
+    if not models:
         return []
-    best = max(found, key=lambda name: found[name].get("aupro") or 0.0)
+    best = max(models, key=lambda name: _number(models[name].get("aupro")))
     return _samples(run, run / f"anomaly_{best}" / "overlays")
 
 
-def _versions(run: Path) -> list[Mapping[str, Any]]:
-    """What each step ran with, from its run.json."""
-    found: list[Mapping[str, Any]] = []
+def _number(value: JsonValue) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+@dataclass(frozen=True)
+class StepVersions:
+    """What one step ran with, as the report shows it."""
+
+    step: str
+    seconds: float
+    weights: str
+    versions: str
+    commit: str
+
+
+def _versions(run: Path) -> list[StepVersions]:
+    """The versions of each step, from its run.json."""
+    rows = []
     for path in sorted(run.glob(f"*/{RUN_FILE}")):
         record = read_run_file(path.parent)
-        found.append(
-            {
-                "step": path.parent.name,
-                "seconds": record.seconds,
-                "weights": ", ".join(f"{k} {v[:12]}" for k, v in record.weights.items()),
-                "versions": ", ".join(f"{k} {v}" for k, v in sorted(record.versions.items())),
-                "commit": record.git_commit[:12],
-            }
-        )
-    return found
+        weights = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in record.weights.items())
+        versions = ", ".join(f"{name} {text}" for name, text in sorted(record.versions.items()))
+        commit = record.git_commit[:12]
+        rows.append(StepVersions(path.parent.name, record.seconds, weights, versions, commit))
+    return rows
 
 
 def _pictures(run: Path) -> dict[str, str]:
@@ -149,5 +170,5 @@ def _inline(run: Path, path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _percent(value: Any) -> str:
+def _percent(value: object) -> str:
     return "–" if not isinstance(value, (int, float)) else f"{100 * value:.1f} %"  # noqa: RUF001

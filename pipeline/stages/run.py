@@ -1,5 +1,7 @@
-"""`pipeline run`: the whole job. The one stage that calls others; a step whose inputs have not
-changed since it last came to its end is skipped, and one that was stopped goes on."""
+"""`pipeline run`: the whole job, the one stage that calls many others.
+
+A step is skipped if its inputs have not changed since it last finished; one that was stopped goes
+on."""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import RunConfig
+from pydantic import JsonValue
+
+from pipeline.config.schema import ClassifyConfig, RunConfig, SegmentConfig
 from pipeline.config.values import Config
 from pipeline.errors import DataError
 from pipeline.io.images import list_images
@@ -17,6 +21,7 @@ from pipeline.io.locks import folder_lock
 from pipeline.io.read import read_json
 from pipeline.io.run_record import config_key, fingerprint, read_run_file
 from pipeline.io.write import make_folder, write_json
+from pipeline.results import StageResult
 from pipeline.runtime.progress import say
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
@@ -25,7 +30,7 @@ from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.finetune_yolo import finetune_yolo
-from pipeline.stages.report import report
+from pipeline.stages.report import ReportResult, report
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
@@ -36,20 +41,29 @@ _KEYS = "steps.json"
 
 @dataclass(frozen=True)
 class Step:
-    """One stage in a run: it writes `folder` from `inputs` as `config` says."""
+    """One stage in a run: it writes `folder` from `inputs`; `config` is part of its key."""
 
     name: str
     folder: Path
-    config: Mapping[str, Any]
+    config: Mapping[str, JsonValue]
     inputs: Sequence[Path]
-    work: Callable[[], Mapping[str, Any]]
+    work: Callable[[], StageResult]
 
 
-def run(config: RunConfig, overwrite: bool = False) -> dict[str, Any]:
-    """Do or skip every step, then write the report. Returns each step's summary.
+@dataclass(frozen=True, kw_only=True)
+class RunResult(StageResult):
+    """The JSON of each step's result by the step's name, and the report."""
 
-    overwrite: a step's unfinished work of other settings goes; without it, DataError says that it
-    is there. Raises DataError when another process is at the same folder.
+    output: Path
+    steps: dict[str, dict[str, JsonValue]]
+    report: ReportResult
+
+
+def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
+    """Do or skip every step, then write the report.
+
+    overwrite: delete a step's unfinished work of other settings. Without it, such work is a
+    DataError. Raises DataError when another process uses the same folder.
     """
     root, place = config.output, config.output.resolve()
     if not place.name:
@@ -57,144 +71,170 @@ def run(config: RunConfig, overwrite: bool = False) -> dict[str, Any]:
     with folder_lock(place, "run"):
         make_folder(root)
         products = list(config.products) or [root / "zipper"]
-        summaries: dict[str, Any] = {}
-        for step in _steps(config, root, products, overwrite):
-            summaries[step.name] = _do(step, root)
-        summaries["report"] = report(root)
-    return summaries
+        steps = {step.name: _done(step, root) for step in _steps(config, root, products, overwrite)}
+        return RunResult(output=root, steps=steps, report=report(root))
 
 
-def _steps(
-    config: RunConfig, root: Path, products: list[Path], overwrite: bool = False
-) -> list[Step]:
+def _steps(config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool) -> list[Step]:
     """Every step, in order. Each names all that its outcome depends on."""
-    data, detector, device = root / "data", root / "detector", config.device
-    held = "test" if config.convert.test > 0 or config.convert.split_file else "val"
-    truth = data / "annotations" / f"instances_{held}.json"
+    data, detector = root / "data", root / "detector"
+    steps = [*_data(config, root, products), _detector(config, root, overwrite)]
+    segment_config = config.segment
+    if config.tune_sam:
+        steps.append(_sam(config, root, overwrite))
+        segment_config = config.segment.model_copy(update={"sam": str(root / "sam")})
+    sam = [root / "sam"] if config.tune_sam else []
+    split = "test" if config.convert.test > 0 or config.convert.split_file else "val"
+    truth = data / "annotations" / f"instances_{split}.json"
+    for name, finder in (("truth", None), ("detector", detector)):
+        sources = [truth, *([finder] if finder else []), *sam]
+        steps.append(_masks(config, segment_config, root, name, sources, truth, finder, overwrite))
+        steps.append(_evaluation(config, root, name, truth))
+    if config.classify:
+        steps.append(_classifier(config, config.classify, root, products[0], overwrite))
+    steps += _anomalies(config, root, products[0], overwrite)
+    models = [step.folder for step in steps if step.folder.parent == root]
+    judge_all = partial(compare, root, root / "comparison", device=config.device)
+    return [*steps, Step("compare", root / "comparison", {}, models, judge_all)]
+
+
+def _data(config: RunConfig, root: Path, products: Sequence[Path]) -> list[Step]:
+    """Photos and masks, drawn or given, to statistics and labels."""
     steps = []
     if not config.products:
         draw = partial(synthesize, products[0], config.synthesize)
         steps.append(Step("synthesize", products[0], _plain(config.synthesize), [], draw))
     threshold = config.convert.mask_threshold
-    count = partial(stats, products[0], root / "stats", mask_threshold=threshold,
-                    allow_outside=config.allow_outside)  # fmt: skip
-    convert = partial(convert_masks, products, data, config.convert,
-                      allow_outside=config.allow_outside)  # fmt: skip
-    steps += [
-        Step("stats", root / "stats", {"mask_threshold": threshold}, products, count),
-        Step("convert-masks", data, _plain(config.convert), products, convert),
-        Step(
-            "finetune-yolo",
-            detector,
-            _plain(config.finetune),
-            [data],
-            partial(
-                finetune_yolo,
-                data,
-                detector,
-                config.finetune,
-                device,
-                overwrite,
-                replace_finished=True,
-            ),
-        ),
+    outside = config.allow_outside
+    count = partial(
+        stats, products[0], root / "stats", mask_threshold=threshold, allow_outside=outside
+    )
+    convert = partial(convert_masks, products, root / "data", config.convert, allow_outside=outside)
+    settings = {"mask_threshold": threshold}
+    return [
+        *steps,
+        Step("stats", root / "stats", settings, products, count),
+        Step("convert-masks", root / "data", _plain(config.convert), products, convert),
     ]
-    if config.tune_sam:
-        chosen = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
-        tune = partial(finetune_sam, data, root / "sam", chosen, device, overwrite)
-        start = Path(chosen.sam)  # a name, or a folder of an earlier tuning
-        inputs = [data, start] if start.is_dir() else [data]
-        steps.append(Step("finetune-sam", root / "sam", _plain(chosen), inputs, tune))
-        tuned = config.segment.model_copy(update={"sam": str(root / "sam")})
-        config = config.model_copy(update={"segment": tuned})
-    steps += _masks(config, root, truth, "truth", None, overwrite)
-    steps += _masks(config, root, truth, "detector", detector, overwrite)
-    if config.classify:
-        outside = config.allow_outside or config.classify.allow_outside
-        learned = config.classify.model_copy(
-            update={"split_file": data / "split.json", "allow_outside": outside}
-        )
-        learn = partial(
-            classify, products[0], root / "classifier", learned, device, overwrite=overwrite
-        )
-        inputs = [products[0], data / "split.json"]
-        steps.append(Step("classify", root / "classifier", _plain(learned), inputs, learn))
-    steps += _anomalies(config, root, products[0], overwrite)
-    models = [step.folder for step in steps if step.folder.parent == root]
-    judge_all = partial(compare, root, root / "comparison", device)
-    steps.append(Step("compare", root / "comparison", {}, models, judge_all))
-    return steps
+
+
+def _detector(config: RunConfig, root: Path, overwrite: bool) -> Step:
+    train = partial(
+        finetune_yolo,
+        root / "data",
+        root / "detector",
+        config.finetune,
+        device=config.device,
+        overwrite=overwrite,
+        replace_finished=True,
+    )
+    inputs = [root / "data"]
+    return Step("finetune-yolo", root / "detector", _plain(config.finetune), inputs, train)
+
+
+def _sam(config: RunConfig, root: Path, overwrite: bool) -> Step:
+    """The SAM that `segment` names, tuned; that is a name, or a folder of an earlier tuning."""
+    chosen = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
+    start = Path(chosen.sam)
+    inputs = [root / "data", *([start] if start.is_dir() else [])]
+    tune = partial(
+        finetune_sam,
+        root / "data",
+        root / "sam",
+        chosen,
+        device=config.device,
+        overwrite=overwrite,
+    )
+    return Step("finetune-sam", root / "sam", _plain(chosen), inputs, tune)
+
+
+def _masks(
+    config: RunConfig,
+    segment_config: SegmentConfig,
+    root: Path,
+    name: str,
+    inputs: Sequence[Path],
+    truth: Path,
+    detector: Path | None,
+    overwrite: bool,
+) -> Step:
+    """Masks from the truth's boxes or the detector's."""
+    folder = root / f"masks_from_{name}"
+    work = partial(
+        segment,
+        images=root / "data" / "images",
+        output=folder,
+        config=segment_config,
+        device=config.device,
+        boxes=truth,
+        detector=detector,
+        overwrite=overwrite,
+    )
+    return Step(f"segment, {name}'s boxes", folder, _plain(segment_config), inputs, work)
+
+
+def _evaluation(config: RunConfig, root: Path, name: str, truth: Path) -> Step:
+    folder = root / f"evaluation_{name}_boxes"
+    masks = root / f"masks_from_{name}" / "instances.json"
+    images = root / "data" / "images"
+    work = partial(evaluate, truth, masks, config=config.evaluate, images=images, output=folder)
+    settings = _plain(config.evaluate)
+    return Step(f"evaluate, {name}'s boxes", folder, settings, [truth, masks], work)
+
+
+def _classifier(
+    config: RunConfig, classify_config: ClassifyConfig, root: Path, product: Path, overwrite: bool
+) -> Step:
+    """The image-level baseline, with the detector's split."""
+    split_file = root / "data" / "split.json"
+    outside = config.allow_outside or classify_config.allow_outside
+    chosen = classify_config.model_copy(update={"split_file": split_file, "allow_outside": outside})
+    folder = root / "classifier"
+    train = partial(classify, product, folder, chosen, device=config.device, overwrite=overwrite)
+    return Step("classify", folder, _plain(chosen), [product, split_file], train)
 
 
 def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
-    """Models of good images, with the detector's splits; several of a kind are numbered."""
+    """Models of good images, with the detector's split; several of one model are numbered."""
     steps: list[Step] = []
     folders = [product / split / GOOD for split in ("train", "test")]
     if config.products and not any(list_images(path) for path in folders if path.is_dir()):
         say(f"{product} has no good image: models of good images are left out")
         return steps
+    split_file = root / "data" / "split.json"
     for entry in config.anomalies:
         name = f"anomaly_{entry.model}"
         count = sum(step.name.startswith(name) for step in steps)
         name += f"_{count + 1}" if count else ""
         chosen = entry.model_copy(
             update={
-                "split_file": root / "data" / "split.json",
+                "split_file": split_file,
                 "mask_threshold": config.convert.mask_threshold,
                 "allow_outside": config.allow_outside or entry.allow_outside,
             }
         )
-        fit = partial(anomaly, product, root / name, chosen, config.device, overwrite=overwrite)
-        inputs = [product, root / "data" / "split.json"]
-        steps.append(Step(name, root / name, _plain(chosen), inputs, fit))
+        fit = partial(
+            anomaly, product, root / name, chosen, device=config.device, overwrite=overwrite
+        )
+        steps.append(Step(name, root / name, _plain(chosen), [product, split_file], fit))
     return steps
 
 
-def _masks(
-    config: RunConfig,
-    root: Path,
-    truth: Path,
-    name: str,
-    detector: Path | None,
-    overwrite: bool,
-) -> list[Step]:
-    """Masks from the truth's boxes or the detector's, and how good they are."""
-    images, folder = root / "data" / "images", root / f"masks_from_{name}"
-    figures, masks = root / f"evaluation_{name}_boxes", root / f"masks_from_{name}/instances.json"
-    cut = partial(
-        segment,
-        folder,
-        images,
-        config.segment,
-        config.device,
-        truth,
-        detector,
-        overwrite=overwrite,
-    )
-    judge = partial(evaluate, truth, masks, config.evaluate, images, figures)
-    sources = [truth, detector] if detector else [truth]
-    if config.tune_sam:
-        sources.append(root / "sam")
-    return [
-        Step(f"segment, {name}'s boxes", folder, _plain(config.segment), sources, cut),
-        Step(f"evaluate, {name}'s boxes", figures, _plain(config.evaluate), [truth, masks], judge),
-    ]
-
-
-def _plain(config: Config) -> Mapping[str, Any]:
+def _plain(config: Config) -> dict[str, JsonValue]:
     return config.model_dump(mode="json")
 
 
-def _do(step: Step, root: Path) -> Mapping[str, Any]:
+def _done(step: Step, root: Path) -> dict[str, JsonValue]:
+    """Run a step, or skip it; returns its result's JSON."""
     keys = _keys_of(root)
     key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
     if keys.get(step.name) == key and step.folder.is_dir():
         say(f"[{step.name}] nothing changed: skipped")
         return _kept_summary(step.folder)
     say(f"[{step.name}]")
-    summary = step.work()
+    result = step.work()
     write_json(root / _KEYS, keys | {step.name: key})
-    return summary
+    return result.to_json()
 
 
 def _keys_of(root: Path) -> dict[str, Any]:
@@ -207,7 +247,7 @@ def _keys_of(root: Path) -> dict[str, Any]:
     return keys if isinstance(keys, dict) else {}
 
 
-def _kept_summary(folder: Path) -> Mapping[str, Any]:
+def _kept_summary(folder: Path) -> dict[str, JsonValue]:
     """The summary of a finished step; nothing where its run.json cannot be read."""
     try:
         return read_run_file(folder).summary

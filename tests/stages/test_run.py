@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from pipeline.config.schema import RunConfig
 from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
 from pipeline.io.write import write_json
+from pipeline.results import StageResult
 from pipeline.stages import run as stage
 
-Run = Callable[[], dict[str, Any]]
+Run = Callable[[], dict[str, dict[str, JsonValue]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(StageResult):
+    """The result of the only step."""
+
+    images: int
 
 
 @pytest.fixture
@@ -28,18 +37,19 @@ def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -
     inputs.mkdir()
     (inputs / "a.txt").write_text("1")
 
-    def work() -> dict[str, Any]:
+    def work() -> Counted:
         done.append("step")
         write_json(folder / "run.json", {"command": "step", "summary": {"images": 3}})
-        return {"images": 3}
+        return Counted(images=3)
 
     step = stage.Step("step", folder, {}, [inputs], work)
     monkeypatch.setattr(stage, "_steps", lambda *_: [step])
-    monkeypatch.setattr(stage, "report", lambda root: {})
-    return lambda: stage.run(RunConfig(output=tmp_path / "run"))
+    report = stage.ReportResult(report=tmp_path / "report.html", size_kb=0)
+    monkeypatch.setattr(stage, "report", lambda root: report)
+    return lambda: stage.run(RunConfig(output=tmp_path / "run")).steps
 
 
-def test_a_step_is_done_once_and_skipped_with_what_it_said(one_step: Run, done: list[str]) -> None:
+def test_a_step_is_done_once_and_skipped_with_its_result(one_step: Run, done: list[str]) -> None:
     assert one_step()["step"] == one_step()["step"] == {"images": 3}
     assert done == ["step"]
 
@@ -70,7 +80,7 @@ def test_a_damaged_list_of_steps_means_that_all_are_done_again(
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", '{"command": "step"}', '{"summary": 3}'])
-def test_a_skipped_step_whose_record_is_damaged_says_nothing(
+def test_a_skipped_step_whose_record_is_damaged_has_no_result(
     one_step: Run, done: list[str], tmp_path: Path, text: str
 ) -> None:
     one_step()
@@ -96,18 +106,18 @@ def test_a_second_run_into_one_folder_ends_with_a_line_that_names_the_first(
 def test_unfinished_work_of_other_settings_goes_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
-    asked: dict[str, bool] = {}
+    given: dict[str, bool] = {}
     for name in ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"):
 
-        def noted(*values: Any, name: str = name, overwrite: bool | None = None, **_: Any) -> Any:
-            asked[name] = values[4] if overwrite is None else overwrite
-            return {}
+        def noted(*_: object, overwrite: bool, name: str = name, **__: object) -> StageResult:
+            given[name] = overwrite
+            return StageResult()
 
         monkeypatch.setattr(stage, name, noted)
     config = RunConfig(output=tmp_path / "run", tune_sam=True)
     for step in stage._steps(config, tmp_path / "run", [tmp_path / "p"], overwrite):
         if step.name.startswith(("finetune", "segment", "classify", "anomaly")):
             step.work()
-    assert asked == dict.fromkeys(
+    assert given == dict.fromkeys(
         ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"), overwrite
     )
