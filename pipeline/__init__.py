@@ -1,3 +1,141 @@
-"""Defect labelling pipeline: a few pixel masks in, a detector, masks and COCO labels out."""
+"""From a few defect masks to a detector, masks and COCO labels for all the rest.
 
-__version__ = "0.7.0"
+Every command of the command line is a function here, with the same name and settings:
+
+    import pipeline
+
+    pipeline.convert_masks([Path("zipper")], Path("labels"))
+    sam = pipeline.load_sam("mobile_sam")
+    masks = sam.segment(pipeline.read_image("photo.png"), [[120, 80, 260, 190]])
+
+Names are imported when they are first used, so that `import pipeline` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.8.0"
+
+if TYPE_CHECKING:
+    from pipeline.api import (
+        load_detector,
+        load_model,
+        load_sam,
+        mask_instances,
+        read_coco,
+        read_image,
+    )
+    from pipeline.config.schema import (
+        AnomalyConfig,
+        ClassifyConfig,
+        ConvertConfig,
+        EvaluateConfig,
+        ExportConfig,
+        FinetuneConfig,
+        FinetuneSamConfig,
+        PredictConfig,
+        RunConfig,
+        SegmentConfig,
+        StudyConfig,
+        SynthesizeConfig,
+    )
+    from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
+    from pipeline.formats.coco import write_coco
+    from pipeline.io.images import write_png
+    from pipeline.stages.anomaly import anomaly
+    from pipeline.stages.classify import classify
+    from pipeline.stages.compare import compare
+    from pipeline.stages.convert_masks import convert_masks
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.export_labels import export_labels, import_labels
+    from pipeline.stages.export_model import export_model
+    from pipeline.stages.finetune_sam import finetune_sam
+    from pipeline.stages.finetune_yolo import finetune_yolo
+    from pipeline.stages.label import label
+    from pipeline.stages.predict import predict
+    from pipeline.stages.report import report
+    from pipeline.stages.run import run
+    from pipeline.stages.segment import segment
+    from pipeline.stages.stats import stats
+    from pipeline.stages.study import study
+    from pipeline.stages.synthesize import synthesize
+    from pipeline.stages.validate import validate
+    from pipeline.types import Dataset, Detections, ImageRecord, Masks
+
+__all__ = [
+    "AnomalyConfig",
+    "ClassifyConfig",
+    "ConfigError",
+    "ConvertConfig",
+    "DataError",
+    "Dataset",
+    "Detections",
+    "EvaluateConfig",
+    "ExportConfig",
+    "FinetuneConfig",
+    "FinetuneSamConfig",
+    "ImageRecord",
+    "Masks",
+    "PipelineError",
+    "PredictConfig",
+    "RunConfig",
+    "SegmentConfig",
+    "StudyConfig",
+    "SynthesizeConfig",
+    "WeightsError",
+    "anomaly",
+    "classify",
+    "compare",
+    "convert_masks",
+    "evaluate",
+    "export_labels",
+    "export_model",
+    "finetune_sam",
+    "finetune_yolo",
+    "import_labels",
+    "label",
+    "load_detector",
+    "load_model",
+    "load_sam",
+    "mask_instances",
+    "predict",
+    "read_coco",
+    "read_image",
+    "report",
+    "run",
+    "segment",
+    "stats",
+    "study",
+    "synthesize",
+    "validate",
+    "write_coco",
+    "write_png",
+]
+_ELSEWHERE = {
+    "pipeline.api": ("load_detector", "load_model", "load_sam", "mask_instances", "read_coco",
+                     "read_image"),
+    "pipeline.errors": ("ConfigError", "DataError", "PipelineError", "WeightsError"),
+    "pipeline.formats.coco": ("write_coco",),
+    "pipeline.io.images": ("write_png",),
+    "pipeline.stages.export_labels": ("export_labels", "import_labels"),
+    "pipeline.types": ("Dataset", "Detections", "ImageRecord", "Masks"),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((module for module, names in _ELSEWHERE.items() if name in names), None)
+    if home is None:
+        is_config = name.endswith("Config")
+        home = "pipeline.config.schema" if is_config else f"pipeline.stages.{name}"
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

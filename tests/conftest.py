@@ -12,12 +12,6 @@ from typing import Any
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread for each
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads numpy or torch
 
-for _signal in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what runs behind
-    if signal.getsignal(_signal) is signal.SIG_IGN:
-        signal.signal(_signal, signal.SIG_DFL)
-if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import pytest
 from small import draw_product
 
@@ -27,6 +21,11 @@ os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "we
 _CACHE = tempfile.TemporaryDirectory(prefix="pipeline-cache-")  # nothing of an earlier program
 os.environ["PIPELINE_CACHE"] = _CACHE.name
 
+for _signal in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what runs behind
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 MakeProduct = Callable[..., Path]
 
 
