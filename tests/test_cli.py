@@ -11,11 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from pipeline import cli
+from pipeline.cli import command
+from pipeline.cli.generated import chosen, config_of, settings_of
+from pipeline.cli.options import ConfiguredCommand
+from pipeline.config import schema
+from pipeline.config.schema import FinetuneConfig, SegmentConfig, SynthesizeConfig, ViewsConfig
 from pipeline.formats.registry import FORMATS
 
 MakeProduct = Callable[..., Path]
@@ -240,3 +246,55 @@ def test_a_fault_of_the_program_is_one_line_too_unless_debugging(
     monkeypatch.setenv("PIPELINE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_every_simple_setting_is_an_option_with_its_description_and_default() -> None:
+    for verb in command.commands.values():
+        if not isinstance(verb, ConfiguredCommand):
+            continue
+        kind = config_of(verb.config_name)
+        options = {name: o for o in verb.params for name in (*o.opts, *o.secondary_opts)}
+        for setting in settings_of(kind):
+            if setting.path[-1] in verb.but:
+                continue
+            option = options["--" + setting.path[-1].replace("_", "-")]
+            assert isinstance(option, click.Option)
+            assert option.help and setting.field.description
+            assert option.help.startswith(setting.field.description)
+
+
+def test_every_field_of_every_configuration_is_described() -> None:
+    for name in schema.__all__:
+        for field, info in config_of(name).model_fields.items():
+            assert info.description, f"{name}.{field}"
+            assert info.description[0].isupper(), f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, FinetuneConfig()),
+        ({"setting_epochs": 7}, FinetuneConfig(epochs=7)),
+        ({"setting_amp": False}, FinetuneConfig(amp=False)),
+        ({"setting_learning_rate": 0.5}, FinetuneConfig(learning_rate=0.5)),
+    ],
+)
+def test_options_become_the_configuration(
+    values: dict[str, object], expected: FinetuneConfig
+) -> None:
+    assert chosen("FinetuneConfig", None, (), values, {}) == expected
+
+
+def test_file_option_and_assignment_win_in_this_order(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("epochs: 1\nbatch: 1\nfreeze: 1\n".replace("views: {}\n", ""))
+    values = {"setting_batch": 2, "setting_freeze": 2}
+    config = chosen("FinetuneConfig", tmp_path / "a.yaml", ("freeze=3",), values, {"epochs": 9})
+    assert config == FinetuneConfig(epochs=1, batch=2, freeze=3)
+
+
+def test_a_nested_setting_and_a_choice_of_numbers_reach_their_place() -> None:
+    views = chosen("SegmentConfig", None, (), {"setting_views_tta": 4}, {})
+    assert views == SegmentConfig(views=ViewsConfig(tta=4))
+    assert chosen("SynthesizeConfig", None, (), {"setting_size": "1024"}, {}) == SynthesizeConfig(
+        size=1024
+    )

@@ -14,7 +14,7 @@ _GROUP_BY = (
     "Regular expression on the file stem. Its first parenthesis names the object; pictures of one "
     "object stay in one split."
 )
-_SPLIT_FILE = "split.json of convert-masks, to be used again."
+_SPLIT_FILE = "The split.json of convert-masks, to be used again."
 _GOOD_LIMIT = "Use at most this many good images."
 
 

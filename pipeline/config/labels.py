@@ -49,7 +49,7 @@ class ConvertConfig(Config):
         "pictures of one object stay in one split.",
     )
     split_file: Path | None = Field(
-        None, description="split.json of an earlier conversion, to be used again."
+        None, description="The split.json of an earlier conversion, to be used again."
     )
     one_instance: bool = Field(
         False, description="One instance for each image, not one for each connected component."

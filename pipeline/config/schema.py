@@ -51,7 +51,7 @@ class RunConfig(ImagesConfig):
     evaluate: EvaluateConfig = Field(
         EvaluateConfig(), description="How predictions are compared with the truth."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, 0, or 0,1.")
+    device: str = Field("auto", description="Device: auto, cpu, cuda, 0, or 0,1.")
 
 
 __all__ = [
