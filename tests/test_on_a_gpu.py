@@ -22,7 +22,7 @@ from pipeline.config.schema import (
 from pipeline.geometry.boxes import as_boxes
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import torch_device
-from pipeline.models.sam import cross_validation as sam_left_out
+from pipeline.models.sam import cross_validation
 from pipeline.models.sam.sam2 import Sam2Segmenter
 from pipeline.models.sam.views import ViewOptions
 from pipeline.stages.anomaly import anomaly
@@ -38,7 +38,7 @@ MakeProduct = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sam_left_out, "FEWEST_TO_CALIBRATE", 4)
+    monkeypatch.setattr(cross_validation, "MIN_PHOTOS", 4)
     with pretended_gpu():
         yield
 
@@ -79,7 +79,7 @@ def test_gradients_and_optimisers_work_there() -> None:
 @pytest.mark.parametrize("tune", ["decoder", "prompts", "encoder"])
 def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> None:
     all_of_it = tune == "decoder"
-    told = {"tune": tune, "compare": all_of_it, "robustness": all_of_it, "memory": all_of_it}
+    told = {"tune": tune, "compare": all_of_it, "robustness": all_of_it, "patch_prior": all_of_it}
     config = small.SAM.model_copy(update=told)
     found = finetune_sam(data, tmp_path / "sam", config, "cuda")
     assert found["calibrated_on"] == 12  # 6 masks left out, each from its true and a moved box

@@ -210,7 +210,7 @@ def _tuned_sam(root: Path) -> None:
     (root / "base.pt").write_bytes(b"a base")
     digests = [hashlib.sha256((root / n).read_bytes()).hexdigest() for n in ("base.pt", DELTA)]
     card = {"base": {"name": "mobile_sam", "sha256": digests[0]}, "delta_sha256": digests[1],
-            "views": asdict(ViewOptions()), "calibration": None, "memory": None,
+            "kind": "sam", "views": asdict(ViewOptions()), "calibration": None, "patch_prior": None,
             "about": {}}  # fmt: skip
     (root / CARD).write_text(json.dumps(card))
 

@@ -114,7 +114,7 @@ class DetectorCard(_Card):
 
 
 class ViewsCard(_Card):
-    """How a SAM looks; see `views.ViewOptions`."""
+    """How a SAM views objects; see `views.ViewOptions`."""
 
     side: Side | None = None
     crop_below: FiniteFloat = 0.0
@@ -129,26 +129,26 @@ class ViewsCard(_Card):
 
 
 class CalibrationCard(_Card):
-    """What to expect of masks; see `quality.Calibration`."""
+    """See `calibration.Calibration`."""
 
     names: list[Name]
     centre: list[FiniteFloat]
     spread: list[Positive]
-    kinds: list[str] = []
+    categories: list[str]
     weights: list[FiniteFloat]
     masks: int
 
     @model_validator(mode="after")
     def _fits(self) -> CalibrationCard:
         figures = len(self.names)
-        wanted = figures, figures, 1 + figures + len(self.kinds)
+        wanted = figures, figures, 1 + figures + len(self.categories)
         if (len(self.centre), len(self.spread), len(self.weights)) != wanted:
             raise ValueError("figures, centres, spreads and weights are not of one number")
         return self
 
 
 class PatchPriorCard(FeaturesCard):
-    """Of patches inside and outside of known masks."""
+    """Of patches inside and outside of training masks."""
 
     features: Backbone
     weights_sha256: Sha256
@@ -164,11 +164,12 @@ class _Base(_Card):
 class SamCard(_Card):
     """Of a SAM that finetune-sam tuned."""
 
+    kind: Literal["sam"]
     base: _Base
     delta_sha256: Sha256
     views: ViewsCard
     calibration: CalibrationCard | None = None
-    memory: PatchPriorCard | None = None
+    patch_prior: PatchPriorCard | None = None
 
 
 _MODEL = TypeAdapter(ModelCard)

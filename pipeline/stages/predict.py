@@ -100,7 +100,7 @@ def _cutter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:
     from pipeline.models.sam.model import load_segmenter
 
     segmenter = load_segmenter(name, {}, torch_device(device))
-    for weights, sha256 in segmenter.used.items():
+    for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     return segmenter
 
@@ -141,7 +141,9 @@ def _detected(model: Detector, segmenter: CalibratedSegmenter | None, image: Ima
     found = model.detect(image)
     if segmenter is None:
         return found
-    masks = segmenter.cut(image, found.boxes, [model.categories[label] for label in found.labels])
+    masks = segmenter.segment(
+        image, found.boxes, [model.categories[label] for label in found.labels]
+    )
     quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
     return replace(found, masks=masks.masks, quality=quality)
 

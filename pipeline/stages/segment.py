@@ -102,7 +102,7 @@ def segment(
     segmenter = load_segmenter(
         config.sam, chosen, torch_device(device), config.backend, config.cache_gb
     )
-    for weights, sha256 in segmenter.used.items():
+    for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
@@ -178,7 +178,7 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     found = job.finder.detect(image) if job.finder else job.prompts.on(record)
     heatmap = _heatmap(job, record, image)
     kinds = [job.prompts.categories[label] for label in found.labels]
-    masks = job.segmenter.cut(image, found.boxes, kinds, heatmap)
+    masks = job.segmenter.segment(image, found.boxes, kinds, heatmap)
     trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
     quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
     if "annotation_id" in found.quality:

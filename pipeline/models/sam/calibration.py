@@ -1,28 +1,30 @@
-"""How far a mask can be trusted: figures of SAM's answers, and the IoU they let one expect."""
+"""The expected IoU of a mask: figures of SAM's predictions, and a calibration on unseen masks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from scipy.special import expit, logit
 
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import patch_iou
+from pipeline.models.cards import CalibrationCard
 from pipeline.types import EXPECTED_IOU, Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
 _FAR = 3.0  # deviations at which a figure is held
-_KIND = 2.0  # a kind's offset is shrunk to zero as if it were half as large
+_OF_CATEGORY = 2.0  # a category's offset is shrunk to zero as if it were half as large
 
 
-class Answer(Protocol):
+class Prediction(Protocol):
     """A mask's logits (h, w) at the image's scale, and SAM's own estimate of its IoU."""
 
     @property
@@ -33,37 +35,37 @@ class Answer(Protocol):
 
 def measures(
     patch: Patch,
-    answer: Answer,
+    prediction: Prediction,
     box: NDArray[np.float32],
     size: tuple[int, int],
     views: Sequence[Patch],
-    tried: Sequence[Patch],
+    jittered: Sequence[Patch],
 ) -> dict[str, float]:
     """Figures in [0, 1] of one mask that has pixels.
 
     predicted_iou: SAM's own. stability: IoU between thresholds one logit above and below.
-    confidence: the IoU to expect if SAM's probabilities were true. look_agreement and
-    jitter_agreement: mean IoU with the masks of single looks and of moved boxes (1 where there are
-    none). fill: mask to box. tightness: IoU of the mask's box with the prompt. extent: the box's
-    longer side to the image's. elongation: the box's shorter side to its longer.
+    confidence: the expected IoU if SAM's probabilities were true. multiview_agreement and
+    jitter_agreement: mean IoU with the masks of single views and of jittered boxes (1 where there
+    are none). fill: mask to box. tightness: IoU of the mask's box with the prompt.
+    extent: the box's longer side to the image's. elongation: the box's shorter side to its longer.
     """
-    inner, outer = (int((answer.logits > t).sum()) for t in (_OFFSET, -_OFFSET))
-    likely = expit(answer.logits)
-    chosen = answer.logits > 0
+    inner, outer = (int((prediction.logits > t).sum()) for t in (_OFFSET, -_OFFSET))
+    likely = expit(prediction.logits)
+    chosen = prediction.logits > 0
     inside, outside = float(likely[chosen].sum()), float(likely[~chosen].sum())
     width, height = max(float(box[2] - box[0]), 1e-6), max(float(box[3] - box[1]), 1e-6)
-    found = {
-        "predicted_iou": answer.predicted_iou,
+    figures = {
+        "predicted_iou": prediction.predicted_iou,
         "stability": inner / max(outer, 1),
         "confidence": inside / max(int(chosen.sum()) + outside, 1e-6),
-        "look_agreement": _agreement(patch, views),
-        "jitter_agreement": _agreement(patch, tried),
+        "multiview_agreement": _agreement(patch, views),
+        "jitter_agreement": _agreement(patch, jittered),
         "fill": patch.area / (width * height),
         "tightness": float(iou(as_boxes(patch.box), as_boxes(box))[0, 0]),
         "extent": max(width, height) / max(size),
         "elongation": min(width, height) / max(width, height),
     }
-    return {name: min(max(float(value), 0.0), 1.0) for name, value in found.items()}
+    return {name: min(max(float(value), 0.0), 1.0) for name, value in figures.items()}
 
 
 def quality_table(figures: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float32]]:
@@ -78,75 +80,78 @@ def _agreement(patch: Patch, others: Sequence[Patch]) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The IoU to expect of a mask, from its figures and its kind: a logistic curve over their sum,
-    each with a weight, fitted to masks that the model had not learned from.
+    """The expected IoU of a mask, from its figures and its category: logistic regression, fitted
+    to masks of photos that the model did not learn from.
 
-    names: the figures. centre, spread: (F,) of each. kinds: K categories, for some are outlined
-    more freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
+    names: the figures. centre, spread: (F,) of each. categories: K, for some are outlined more
+    freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
     """
 
     names: tuple[str, ...]
     centre: NDArray[np.float64]
     spread: NDArray[np.float64]
-    kinds: tuple[str, ...]
+    categories: tuple[str, ...]
     weights: NDArray[np.float64]
     masks: int
 
     def expected_iou(
-        self, table: Mapping[str, NDArray[np.float32]], kinds: Sequence[str]
+        self, table: Mapping[str, NDArray[np.float32]], categories: Sequence[str]
     ) -> NDArray[np.float32]:
-        """(N,) in [0, 1] from named columns (N,) and the category of each; one that was not
-        calibrated on counts as the mean of those that were."""
-        return np.asarray(expit(self._rows(table, kinds) @ self.weights), np.float32)
+        """(N,) in [0, 1] from named columns (N,) and the category of each. An unknown category
+        counts as the mean of the known ones."""
+        return np.asarray(expit(self._rows(table, categories) @ self.weights), np.float32)
 
-    def trusted(self, masks: Masks, kinds: Sequence[str]) -> Masks:
-        """The same masks with the figure `expected_iou`, 0 for those that failed."""
+    def add_expected_iou(self, masks: Masks, categories: Sequence[str]) -> Masks:
+        """The masks with the column `expected_iou`, 0 for those that failed."""
         if not len(masks.masks) or not set(self.names) <= masks.quality.keys():
             expected = np.zeros(len(masks.masks), np.float32)
         else:
-            expected = np.where(masks.failed, 0, self.expected_iou(masks.quality, kinds))
+            expected = np.where(masks.failed, 0, self.expected_iou(masks.quality, categories))
         column = {EXPECTED_IOU: np.asarray(expected, np.float32)}
         return replace(masks, quality={**masks.quality, **column})
 
     def _rows(
-        self, table: Mapping[str, NDArray[np.float32]], kinds: Sequence[str]
+        self, table: Mapping[str, NDArray[np.float32]], categories: Sequence[str]
     ) -> NDArray[np.float64]:
-        """(N, 1 + F + K): a constant, the figures, and which kind it is. No squares: from a few
-        dozen masks they learn noise, and rank masks they have not seen worse."""
+        """(N, 1 + F + K): a constant, the figures, and the category. No squares: fitted to a few
+        dozen masks they rank unseen masks worse."""
         columns = np.stack([table[name] for name in self.names], axis=1).astype(np.float64)
         figures = np.clip((columns - self.centre) / self.spread, -_FAR, _FAR)
-        which = [[_KIND * (kind == known) for known in self.kinds] for kind in kinds]
-        offsets = np.array(which, np.float64).reshape(len(columns), len(self.kinds))
+        which = [
+            [_OF_CATEGORY * (name == known) for known in self.categories] for name in categories
+        ]
+        offsets = np.array(which, np.float64).reshape(len(columns), len(self.categories))
         return np.concatenate([np.ones((len(columns), 1)), figures, offsets], axis=1)
 
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+    def to_json(self) -> dict[str, JsonValue]:
+        """What `from_card` reads."""
         return {
             "names": list(self.names),
             "centre": self.centre.tolist(),
             "spread": self.spread.tolist(),
-            "kinds": list(self.kinds),
+            "categories": list(self.categories),
             "weights": self.weights.tolist(),
             "masks": self.masks,
         }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Calibration:
-        """Undo `to_json`."""
+    def from_card(cls, card: CalibrationCard) -> Calibration:
+        """The calibration that `to_json` wrote into a card."""
         centre, spread, weights = (
-            np.asarray(raw[key], np.float64) for key in ("centre", "spread", "weights")
+            np.asarray(row, np.float64) for row in (card.centre, card.spread, card.weights)
         )
-        names, kinds = tuple(raw["names"]), tuple(raw.get("kinds", ()))  # none before 0.6
-        return cls(names, centre, spread, kinds, weights, int(raw["masks"]))
+        names, categories = tuple(card.names), tuple(card.categories)
+        return cls(names, centre, spread, categories, weights, card.masks)
 
 
 def calibrate(
-    table: Mapping[str, NDArray[np.float32]], true_iou: Sequence[float], kinds: Sequence[str]
+    table: Mapping[str, NDArray[np.float32]], true_iou: Sequence[float], categories: Sequence[str]
 ) -> Calibration:
-    """Fit by ridge regression of the IoU's logit, the mean of many penalties: which is best cannot
-    be told from a few dozen masks, and to choose one by left-out photos ranks new masks worse.
+    """Fit by ridge regression of the IoU's logit. The weights are the mean over many penalties: a
+    few dozen masks do not tell the best one, and choosing it by out-of-fold masks ranks new masks
+    worse.
 
-    table: named columns (N,). kinds: the category of each. Raises ValueError for fewer than two
+    table: named columns (N,). categories: of each mask. Raises ValueError for fewer than two
     masks.
     """
     if len(true_iou) < 2:
@@ -154,9 +159,9 @@ def calibrate(
     names = tuple(sorted(table))
     columns = np.stack([table[name] for name in names], axis=1).astype(np.float64)
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
-    known = tuple(sorted(set(kinds)))
+    known = tuple(sorted(set(categories)))
     empty = Calibration(names, centre, spread, known, np.zeros(0), len(true_iou))
-    rows = empty._rows(table, kinds)
+    rows = empty._rows(table, categories)
     target = logit(np.clip(np.asarray(true_iou, np.float64), *_LIMITS))
     weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)
     return replace(empty, weights=weights)
@@ -166,24 +171,24 @@ def cross_expected(
     table: Mapping[str, NDArray[np.float32]],
     true_iou: Sequence[float],
     groups: Sequence[str],
-    kinds: Sequence[str],
+    categories: Sequence[str],
 ) -> NDArray[np.float32]:
-    """(N,): the IoU to expect of each mask by a calibration on the other groups' masks, a tenth of
-    the groups at a time; NaN where too few are left.
+    """(N,): the expected IoU of each mask by a calibration on other groups' masks, in ten folds;
+    NaN where too few are left.
 
-    groups: pictures of one object share a name. The others as of `calibrate`.
+    groups: pictures of one object share a name. The rest as in `calibrate`.
     """
     folds = np.unique(np.asarray(groups), return_inverse=True)[1] % 10
-    iou, named = np.asarray(true_iou), np.asarray(kinds)
+    iou, named = np.asarray(true_iou), np.asarray(categories)
     expected = np.full(len(iou), np.nan, np.float32)
     for fold in np.unique(folds):
-        held = folds == fold
-        if (~held).sum() < 2:
+        test = folds == fold
+        if (~test).sum() < 2:
             continue
-        rest = {name: column[~held] for name, column in table.items()}
-        own = {name: column[held] for name, column in table.items()}
-        fitted = calibrate(rest, iou[~held].tolist(), named[~held].tolist())
-        expected[held] = fitted.expected_iou(own, named[held].tolist())
+        rest = {name: column[~test] for name, column in table.items()}
+        own = {name: column[test] for name, column in table.items()}
+        fitted = calibrate(rest, iou[~test].tolist(), named[~test].tolist())
+        expected[test] = fitted.expected_iou(own, named[test].tolist())
     return expected
 
 

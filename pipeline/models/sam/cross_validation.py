@@ -1,196 +1,219 @@
-"""Masks left out in turn while SAM learns: what they say of how to look, of the patch memory, and
-of the IoU to expect."""
+"""Cross-validation of a tuning: every mask is predicted by a SAM that did not learn from its photo.
+
+These out-of-fold masks decide how the tuned SAM views objects and whether the patch prior is used,
+and they calibrate the expected IoU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
-from typing_extensions import TypedDict
 
-from pipeline.config.schema import FinetuneSamConfig
 from pipeline.io.read import read_state
 from pipeline.io.write import write_json
-from pipeline.models.sam.sam_shop import Shop
+from pipeline.models.sam.calibration import Calibration, calibrate, cross_expected
+from pipeline.models.sam.evaluation import Instance, evaluate_boxes, folds, perturb_boxes
+from pipeline.models.sam.model import SamModel
+from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior
+from pipeline.models.sam.trainer import TrainingExample
+from pipeline.models.sam.tuning import SamTuner
+from pipeline.models.sam.views import ViewOptions
 from pipeline.runtime.progress import say
 
-if TYPE_CHECKING:
-    from pipeline.models.sam.calibration import Calibration
-    from pipeline.models.sam.evaluation import Evaluation, Instance
-    from pipeline.models.sam.model import SamModel
-    from pipeline.models.sam.patch_prior import ForegroundBackground
-    from pipeline.models.sam.trainer import TrainingExample
-    from pipeline.models.sam.views import ViewOptions
+MIN_PHOTOS = 10  # for a calibration
+_SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which boxes are cropped
+ALWAYS = 10.0  # a share that no box reaches
+_SHIFT = 0.1  # of a box's sides, for the boxes that are off
+Attempt = Literal["crop", "shifted", "whole"]
 
-# What fold_N.json holds, a row a try: of a target, closely, off its box or on the whole image.
-_ROW = TypedDict(
-    "_ROW",
-    {
-        "memory": bool,
-        "target": NonNegativeInt,
-        "try": Literal["close", "moved", "whole"],
-        "iou": FiniteFloat,
-        "quality": dict[str, FiniteFloat],
-    },
-)
-_ROWS = TypeAdapter(list[_ROW])
-FEWEST_TO_CALIBRATE = 10
-_SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which to look closely
-ALWAYS = 10.0  # a share that no box has
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One out-of-fold mask of one object.
+
+    patch_prior: whether it was used. instance: index of the object. attempt: from its true box by
+    crops, from a shifted box by crops, or from its true box on the whole image. iou: with the true
+    mask. quality: the mask's figures by name, see `calibration.measures`.
+    """
+
+    patch_prior: bool
+    instance: NonNegativeInt
+    attempt: Attempt
+    iou: FiniteFloat
+    quality: dict[str, FiniteFloat]
+
+
+_RESULTS = TypeAdapter(list[FoldResult])
+
+
+def enough_photos(instances: Sequence[Instance], fold_count: int) -> bool:
+    """Whether a cross-validation is wanted, and there are photos enough for it."""
+    photos = len({instance.group for instance in instances})
+    return fold_count >= 2 and photos >= max(fold_count, MIN_PHOTOS)
 
 
 def cross_validate(
-    shop: Shop,
-    known: Sequence[Instance],
-    shown: Sequence[Sequence[TrainingExample]],
-    seen: Mapping[str, ForegroundBackground],
+    tuner: SamTuner,
+    instances: Sequence[Instance],
+    examples: Sequence[Sequence[TrainingExample]],
+    patches: Mapping[str, ForegroundBackground],
+    fold_count: int,
     folder: Path,
-) -> list[dict[str, Any]]:
-    """Every object as cut by a SAM that did not learn from its photo: from its true box and one
-    off by a tenth, closely and on the whole image, each with and without the memory of the other
-    photos' patches. Nothing for too few photos."""
-    from pipeline.models.sam.evaluation import folds
+) -> list[FoldResult]:
+    """The out-of-fold masks of every object, with and without the patch prior of the other photos.
 
-    count = shop.config.folds
-    if not enough(shop, known):
+    patches: by photo; empty for no patch prior. folder: keeps finished folds for a run that is
+    taken up. Empty where there are too few photos.
+    """
+    if not enough_photos(instances, fold_count):
         return []
-    fold_of = folds(known, count, shop.config.seed)
-    rows: list[dict[str, Any]] = []
-    for fold in range(count):
+    fold_of = folds(instances, fold_count, tuner.options.seed)
+    results: list[FoldResult] = []
+    for fold in range(fold_count):
+        train, test = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
         path = folder / f"fold_{fold}.json"
-        learning, left = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
-        kept = read_state(_ROWS, path)
-        if kept is None or {row["target"] for row in kept} != set(left):
-            title = f"tune SAM, left out {fold + 1} of {count}"
-            sam = shop.tuned(shop.fit([shown[i] for i in learning], title))
-            memory = shop.memory(seen, {known[i].group for i in learning})
-            some = [known[i] for i in left]
-            found = _tries(shop, sam, some, fold)
-            if memory is not None:
-                found += _tries(shop, replace(sam, memory=memory), some, fold)
-            kept = _ROWS.validate_python([{**r, "target": left[r["target"]]} for r in found])
-            write_json(path, kept, durable=True)
-        rows += [dict(row) for row in kept]
-    return rows
+        finished = _finished(path, test)
+        if finished is None:
+            title = f"tune SAM, fold {fold + 1} of {fold_count}"
+            model = tuner.tuned(tuner.fit([examples[index] for index in train], title))
+            groups = {instances[index].group for index in train}
+            prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
+            models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
+            finished = [
+                result for each in models for result in _test(tuner, each, instances, test, fold)
+            ]
+            _keep(path, finished)
+        results += finished
+    return results
 
 
-def enough(shop: Shop, known: Sequence[Instance]) -> bool:
-    """Whether there are photos enough to leave some out."""
-    count = shop.config.folds
-    return count >= 2 and len({t.group for t in known}) >= max(count, FEWEST_TO_CALIBRATE)
+def _finished(path: Path, test: Sequence[int]) -> list[FoldResult] | None:
+    """The results of a fold that an earlier call finished; None if it has other objects."""
+    results = read_state(_RESULTS, path)
+    complete = results is not None and {result.instance for result in results} == set(test)
+    return results if complete else None
 
 
-def _tries(shop: Shop, sam: SamModel, some: Sequence[Instance], fold: int) -> list[dict[str, Any]]:
-    """Rows of the tries at some targets, which are named by their place among them."""
-    from pipeline.models.sam.evaluation import evaluate_boxes, perturb_boxes
+def _keep(path: Path, results: list[FoldResult]) -> None:
+    write_json(path, _RESULTS.dump_python(results), durable=True)
 
-    title = "left out, with memory" if sam.memory else "left out"
-    close = shop.segmenter(sam, shop.views)
-    whole = shop.segmenter(sam, replace(shop.views, crop_below=0.0))
-    tries = {
-        "close": evaluate_boxes(close, some, title=title),
-        "moved": evaluate_boxes(
-            close, some, perturb_boxes(some, "shift", 0.1, fold), f"{title}, moved"
-        ),
-        "whole": evaluate_boxes(whole, some, title=f"{title}, whole image"),
+
+def _test(
+    tuner: SamTuner, model: SamModel, instances: Sequence[Instance], test: Sequence[int], fold: int
+) -> list[FoldResult]:
+    """The masks of a fold's test objects, by every attempt."""
+    chosen = [instances[index] for index in test]
+    title = "out of fold, with patch prior" if model.patch_prior else "out of fold"
+    crops = tuner.runtime.segmenter(model, tuner.views)
+    whole = tuner.runtime.segmenter(model, replace(tuner.views, crop_below=0.0))
+    shifted = perturb_boxes(chosen, "shift", _SHIFT, fold)
+    evaluations = {
+        "crop": evaluate_boxes(crops, chosen, title=title),
+        "shifted": evaluate_boxes(crops, chosen, shifted, f"{title}, shifted"),
+        "whole": evaluate_boxes(whole, chosen, title=f"{title}, whole image"),
     }
-    return [
-        {"memory": sam.memory is not None, **row}
-        for name, trial in tries.items()
-        for row in _rows(name, trial)
-    ]
-
-
-def _rows(name: str, trial: Evaluation) -> list[dict[str, Any]]:
-    return [
+    rows = [
         {
-            "target": row,
-            "try": name,
+            "patch_prior": model.patch_prior is not None,
+            "instance": test[row],
+            "attempt": attempt,
             "iou": round(float(iou), 5),
-            "quality": {key: round(float(v[row]), 6) for key, v in trial.quality.items()},
+            "quality": {
+                name: round(float(column[row]), 6) for name, column in evaluation.quality.items()
+            },
         }
-        for row, iou in enumerate(trial.iou)
+        for attempt, evaluation in evaluations.items()
+        for row, iou in enumerate(evaluation.iou)
     ]
+    return _RESULTS.validate_python(rows)
 
 
 @dataclass(frozen=True)
 class ViewSelection:
-    """What left-out masks were cut best by. gain: mean IoU that the memory brought them, None where
-    it was not tried. true: their IoU (N,) from true boxes; expected: what calibrations on the
-    others expect."""
+    """How the tuned SAM views objects, and what to expect of its masks.
+
+    patch_prior: whether it is used. gain: mean IoU that it adds to out-of-fold masks, None where
+    it was not tried. true: IoU (N,) of the out-of-fold masks from true boxes. expected: what
+    calibrations on the other photos' masks expect of them.
+    """
 
     views: ViewOptions
-    memory: bool = False
+    patch_prior: bool = False
     gain: float | None = None
     calibration: Calibration | None = None
     true: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     expected: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
-def choose(
-    config: FinetuneSamConfig,
+def select_views(
     views: ViewOptions,
-    known: Sequence[Instance],
-    left_out: Sequence[Mapping[str, Any]],
+    crop_below: float | None,
+    instances: Sequence[Instance],
+    results: Sequence[FoldResult],
 ) -> ViewSelection:
-    """By measured gain, below which size to look closely, and whether to heed the memory: if it
-    gains more than its standard error over photos. Then the expected IoU of what was chosen."""
-    if not left_out:
+    """Choose by out-of-fold IoU below which size objects are cropped, and whether the patch prior
+    is used: if its gain is above the gain's standard error over photos. crop_below: a fixed size.
+    """
+    if not results:
         say("too few photos to calibrate: masks will carry no expected IoU")
         return ViewSelection(views)
-    ious: dict[tuple[bool, str], NDArray[np.float64]] = {}
-    for row in left_out:
-        column = ious.setdefault((row["memory"], row["try"]), np.zeros(len(known)))
-        column[row["target"]] = row["iou"]
-    extents = np.array([target.longer_side / max(target.record.size) for target in known])
-    fixed = config.views.crop_below
-    sizes = (*_SIZES, ALWAYS) if fixed is None else (fixed,)
+    ious: dict[tuple[bool, Attempt], NDArray[np.float64]] = {}
+    for result in results:
+        key = result.patch_prior, result.attempt
+        ious.setdefault(key, np.zeros(len(instances)))[result.instance] = result.iou
+    extents = np.array([one.longer_side / max(one.record.size) for one in instances])
+    sizes = (*_SIZES, ALWAYS) if crop_below is None else (crop_below,)
 
-    def of(memory: bool, size: float) -> NDArray[np.float64]:
-        return np.where(extents < size, ious[memory, "close"], ious[memory, "whole"])
+    def iou_at(prior: bool, size: float) -> NDArray[np.float64]:
+        return np.where(extents < size, ious[prior, "crop"], ious[prior, "whole"])
 
-    def best(memory: bool) -> float:
-        return max(sizes, key=lambda size: (of(memory, size).mean(), size))
+    def best_size(prior: bool) -> float:
+        return max(sizes, key=lambda size: (iou_at(prior, size).mean(), size))
 
-    size, gain, remember = best(False), None, False
-    if 2 * sum(row["memory"] for row in left_out) == len(left_out):
-        gains = of(True, best(True)) - of(False, size)
-        photos = [target.group for target in known]
-        means = [gains[[name == one for one in photos]].mean() for name in sorted(set(photos))]
+    size, gain, use_prior = best_size(False), None, False
+    if 2 * sum(result.patch_prior for result in results) == len(results):
+        gains = iou_at(True, best_size(True)) - iou_at(False, size)
         gain = round(float(gains.mean()), 4)
-        remember = gain > np.std(means, ddof=1) / len(means) ** 0.5
-        size = best(remember)
-    kept = [
-        row
-        for row in left_out
-        if row["memory"] == remember and (row["try"] == "whole") != (extents[row["target"]] < size)
+        use_prior = bool(gain > _standard_error(gains, [one.group for one in instances]))
+        size = best_size(use_prior)
+    chosen = [
+        result
+        for result in results
+        if result.patch_prior == use_prior
+        and (result.attempt == "whole") != (extents[result.instance] < size)
     ]
-    return _told(ViewSelection(replace(views, crop_below=size), bool(remember), gain), known, kept)
+    selection = ViewSelection(replace(views, crop_below=size), use_prior, gain)
+    return _calibrated(selection, instances, chosen)
 
 
-def _told(
-    chosen: ViewSelection, known: Sequence[Instance], kept: Sequence[Mapping[str, Any]]
+def _standard_error(values: NDArray[np.float64], groups: Sequence[str]) -> float:
+    """Of the mean over groups."""
+    means = [values[[name == one for one in groups]].mean() for name in sorted(set(groups))]
+    return float(np.std(means, ddof=1) / len(means) ** 0.5)
+
+
+def _calibrated(
+    selection: ViewSelection, instances: Sequence[Instance], results: Sequence[FoldResult]
 ) -> ViewSelection:
-    """A choice with the IoU to expect of masks cut so, from the rows of those that were."""
-    from pipeline.models.sam.calibration import calibrate, cross_expected
-
-    names = sorted(kept[0]["quality"])
+    """Add the calibration that these out-of-fold masks give."""
     table = {
-        name: np.array([row["quality"].get(name, 0) for row in kept], np.float32) for name in names
+        name: np.array([result.quality.get(name, 0) for result in results], np.float32)
+        for name in sorted(results[0].quality)
     }
-    of_row = [known[row["target"]] for row in kept]
-    ious = [row["iou"] for row in kept]
-    groups, kinds = [target.group for target in of_row], [target.category for target in of_row]
-    places = [n for n, row in enumerate(kept) if row["try"] != "moved"]
-    order = sorted(places, key=lambda n: kept[n]["target"])
+    ious = [result.iou for result in results]
+    groups = [instances[result.instance].group for result in results]
+    categories = [instances[result.instance].category for result in results]
+    from_true = [row for row, result in enumerate(results) if result.attempt != "shifted"]
+    order = sorted(from_true, key=lambda row: results[row].instance)
     return replace(
-        chosen,
-        calibration=calibrate(table, ious, kinds),
+        selection,
+        calibration=calibrate(table, ious, categories),
         true=np.array(ious)[order],
-        expected=cross_expected(table, ious, groups, kinds)[order],
+        expected=cross_expected(table, ious, groups, categories)[order],
     )

@@ -17,14 +17,14 @@ from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam.embedding_cache import Embedding
 from pipeline.models.sam.network import DecoderCore, Prompts, decode, decoder_inputs
 
-Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+DecoderOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
 _CELLS = 2 * 64**2  # two prompts on whole images, 32 on close looks of 256 px
 _CELLS_ON_GPU = 64 * 64**2
 
 
 class PromptDecoder(Protocol):
     """B pictures' embeddings, each with its prompt, to four masks each: logits (B, 4, S/4, S/4)
-    and predicted IoU (B, 4). `key` names what an answer depends on but these, as an encoder's;
+    and predicted IoU (B, 4). `key` names what else the output depends on, as an encoder's;
     about `cells` cells of embeddings at once are decoded quickest."""
 
     cells: int
@@ -32,7 +32,7 @@ class PromptDecoder(Protocol):
     @property
     def key(self) -> str: ...
 
-    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
         """embeddings: each (256, S/16, S/16) float16; prompts as `sam_network.Prompts`, on the
         CPU."""
         ...
@@ -49,10 +49,10 @@ class TorchDecoder:
         self.cells = cells_on(device)
 
     @torch.inference_mode()
-    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
         """See `PromptDecoder`."""
-        seen = _stacked(embeddings, self.device)
-        logits, rated = decode(self.network, seen, prompts.to(self.device))
+        batch = _stacked(embeddings, self.device)
+        logits, rated = decode(self.network, batch, prompts.to(self.device))
         return logits.cpu().numpy(), rated.cpu().numpy()
 
 
@@ -75,12 +75,12 @@ class OpenVinoDecoder:
         return f"{self._key} {self._graph.sha256}"
 
     @torch.inference_mode()
-    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
         """See `PromptDecoder`."""
-        seen = _stacked(embeddings, torch.device("cpu"))
-        inputs = decoder_inputs(self._network, seen, prompts)
-        answer = self._graph.compiled([part.numpy() for part in inputs])
-        return np.array(answer[0], np.float32), np.array(answer[1], np.float32)
+        batch = _stacked(embeddings, torch.device("cpu"))
+        inputs = decoder_inputs(self._network, batch, prompts)
+        output = self._graph.compiled([part.numpy() for part in inputs])
+        return np.array(output[0], np.float32), np.array(output[1], np.float32)
 
     @cached_property
     def _network(self) -> Any:

@@ -1,4 +1,4 @@
-"""A SAM by name, or one that finetune-sam tuned, ready to cut masks out."""
+"""A SAM by name, or one that finetune-sam tuned, as a segmenter."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache as once
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.errors import DataError, WeightsError
-from pipeline.geometry.boxes import Boxes
+from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
 from pipeline.io.read import checked, read_json, sha256_of
@@ -23,7 +24,7 @@ from pipeline.models.cards import SAM as SAM_CARD
 from pipeline.models.cards import fitting, read_tensors
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
-    Answer,
+    DecoderOutput,
     OpenVinoDecoder,
     PromptDecoder,
     TorchDecoder,
@@ -50,35 +51,37 @@ from pipeline.models.sam.network import (
 from pipeline.models.sam.patch_prior import PatchPrior, read_patch_prior
 from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
-from pipeline.models.sam.trainer import add_delta, write_delta
+from pipeline.models.sam.trainer import Delta, add_delta, write_delta
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.types import Image, Masks, PromptedSegmenter
 
-CARD, DELTA, MEMORY = "sam.json", "delta.safetensors", "memory.safetensors"
+CARD, DELTA, PRIOR = "card.json", "delta.safetensors", "patch_prior.safetensors"
+_CARD_OF_0_7 = "sam.json"
 _GIGABYTE = 1 << 30
 
 
 @dataclass
 class SamModel:
-    """A network, where its weights came from, and how it was found best to look.
+    """A network, where its weights come from, and how it views objects best.
 
-    base: the named weights. load: gives the network, the same at every call; whoever is answered
-    from the cache never needs it. memory: what the masks that it learned from say of other images,
-    where that was found to help. delta_sha256: of what was learned, "" for a SAM as published.
+    base: the published weights. load: gives the network, the same at every call; it is not called
+    while the cache has every mask. patch_prior: of the training masks, if out-of-fold masks gained
+    by it. delta_sha256: of the tuned weights, "" for a published SAM. encoder_tuned: whether the
+    image encoder was tuned too.
     """
 
     base: Weights
     load: Callable[[], Any]
     views: ViewOptions = field(default_factory=ViewOptions)
     calibration: Calibration | None = None
-    memory: PatchPrior | None = None
+    patch_prior: PatchPrior | None = None
     delta_sha256: str = ""
-    adapted: bool = False
+    encoder_tuned: bool = False
 
     @property
     def network(self) -> Any:
-        """segment-anything's `Sam`, loaded when it is first asked for."""
+        """segment-anything's `Sam`, loaded at its first use."""
         return self.load()
 
     @property
@@ -87,14 +90,14 @@ class SamModel:
         return f"{self.base.name}, tuned" if self.delta_sha256 else self.base.name
 
     def as_published(self) -> SamModel:
-        """The same without what was learned."""
+        """The published SAM below a tuned one."""
         return _published(self.base) if self.delta_sha256 else self
 
     def encoder(
         self, side: int, device: torch.device, backend: Backend, cache: DiskCache
     ) -> ImageEncoder:
-        """The image encoder at a side, exported or loaded when it is first asked for."""
-        key = self.base.sha256 + (self.delta_sha256 if self.adapted else "")
+        """The image encoder for pictures of `side` pixels, exported or loaded at its first use."""
+        key = self.base.sha256 + (self.delta_sha256 if self.encoder_tuned else "")
         chosen = choose_backend(backend, device)
 
         def network() -> torch.nn.Module:
@@ -117,8 +120,8 @@ class SamModel:
         cache_gb: float = 20.0,
         views: ViewOptions | None = None,
     ) -> SamSegmenter:
-        """A segmenter that looks as the model's card says, or as `views` does."""
-        cache = kept(cache_gb)
+        """A segmenter with the views of the model's card, or with `views`."""
+        cache = disk_cache(cache_gb)
         chosen = views or self.views
         weights, by = f"{self.base.sha256} {self.delta_sha256}", choose_backend(backend, device)
 
@@ -132,39 +135,50 @@ class SamModel:
             self.encoder(SIDE, device, backend, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, backend, cache),
             chosen,
-            self.memory.on(device) if self.memory else None,
+            self.patch_prior.on(device) if self.patch_prior else None,
         )
 
 
-class CalibratedSegmenter(NamedTuple):
-    """A segmenter with what to expect of its masks, the name it goes by, and the sha256 of each
-    file that it came from."""
+@dataclass(frozen=True)
+class CalibratedSegmenter:
+    """A segmenter with its calibration.
+
+    name: of the SAM. weights: the sha256 of each file that it is made of, by name.
+    """
 
     segmenter: PromptedSegmenter
     calibration: Calibration | None
     name: str
-    used: dict[str, str]
+    weights: dict[str, str]
 
-    def cut(
+    def segment(
         self,
         image: Image,
-        boxes: Boxes,
-        kinds: Sequence[str],
+        boxes: Boxes | Sequence[Sequence[float]],
+        categories: Sequence[str] = (),
         heatmap: NDArray[np.float32] | None = None,
     ) -> Masks:
-        """See `SamSegmenter.segment`; with the figure `expected_iou`, from each box's category too,
-        where the SAM was calibrated."""
-        masks = self.segmenter.segment(image, boxes, heatmap)
-        return self.calibration.trusted(masks, kinds) if self.calibration else masks
+        """One mask for each box, in order.
+
+        image: (H, W, 3) uint8 RGB. boxes: (N, 4) xyxy pixels. categories: of each box, for the
+        expected IoU; none if they are unknown. heatmap: (H, W); its peak inside a box is a point
+        prompt. The masks have the columns of `calibration.measures`, and `expected_iou` if the SAM
+        is calibrated.
+        """
+        chosen = as_boxes(boxes)
+        masks = self.segmenter.segment(image, chosen, heatmap)
+        if self.calibration is None:
+            return masks
+        return self.calibration.add_expected_iou(masks, categories or [""] * len(chosen))
 
 
-def kept(gigabytes: float) -> DiskCache:
-    """The user's cache, of at most so many gigabytes (0: nothing is kept)."""
+def disk_cache(gigabytes: float) -> DiskCache:
+    """The user's cache, of at most so many gigabytes; 0 keeps nothing."""
     return DiskCache(cache_root() / "kept", int(gigabytes * _GIGABYTE))
 
 
 class _DeferredDecoder:
-    """A decoder that is made at its first use."""
+    """A decoder that is created at its first use."""
 
     def __init__(self, key: str, cells: int, make: Callable[[], PromptDecoder]) -> None:
         self.key = key
@@ -175,13 +189,13 @@ class _DeferredDecoder:
     def _decoder(self) -> PromptDecoder:
         return self._make()
 
-    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> Answer:
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
         """See `PromptDecoder`."""
         return self._decoder.decode(embeddings, prompts)
 
 
 class _DeferredEncoder:
-    """An encoder that is made at its first use."""
+    """An encoder that is created at its first use."""
 
     def __init__(self, key: str, side: int, make: Callable[[], ImageEncoder]) -> None:
         self.key = key
@@ -200,13 +214,17 @@ class _DeferredEncoder:
 def load_sam(name: str, store: WeightsStore | None = None) -> SamModel:
     """A SAM by the name of its weights, or by the folder that finetune-sam wrote.
 
-    Raises WeightsError for weights that cannot be had or are not those a delta was learned on,
-    DataError for a folder that holds none.
+    Raises WeightsError for weights that cannot be downloaded or are not those that were tuned,
+    DataError for a folder without a SAM.
     """
     weights = store or WeightsStore()
     folder = Path(name)
     if not folder.is_dir():
         return _published(weights.get(name))
+    if (folder / _CARD_OF_0_7).exists() and not (folder / CARD).exists():
+        raise DataError(
+            folder, "holds a SAM of version 0.7", "tune it again: pipeline finetune-sam --overwrite"
+        )
     if not (folder / CARD).exists():
         raise DataError(folder, f"holds no {CARD}", "give the folder that finetune-sam wrote")
     return read_sam(folder, weights)
@@ -227,8 +245,8 @@ def load_segmenter(
 ) -> CalibratedSegmenter:
     """A segmenter by the name of SAM's or SAM 2's weights, or by the folder of finetune-sam.
 
-    views: fields of `ViewOptions` that are to be other than the model's own; a calibration belongs
-    to those and is left out with others. Raises as `load_sam`.
+    views: fields of `ViewOptions` that differ from the model's own. The calibration belongs to
+    those, and is left out with others. Raises as `load_sam`.
     """
     if name in SAM2_NAMES:
         weights = (store or WeightsStore()).get(name)
@@ -237,28 +255,28 @@ def load_segmenter(
     sam = load_sam(name, store)
     used = {sam.base.name: sam.base.sha256}
     if sam.delta_sha256:
-        used["learned"] = sam.delta_sha256
-    if sam.memory:
-        seen_by, sha256 = sam.memory.seen_by
-        used[seen_by] = sha256
+        used["tuned"] = sam.delta_sha256
+    if sam.patch_prior:
+        backbone, sha256 = sam.patch_prior.backbone
+        used[backbone] = sha256
     chosen = replace(sam.views, **views)
     segmenter = sam.segmenter(device, backend, cache_gb, chosen)
-    cached = CachedSegmenter(segmenter, kept(cache_gb), lambda: segmenter.key)
+    cached = CachedSegmenter(segmenter, disk_cache(cache_gb), lambda: segmenter.key)
     return CalibratedSegmenter(
         cached, sam.calibration if chosen == sam.views else None, sam.name, used
     )
 
 
 def read_sam(folder: Path, store: WeightsStore) -> SamModel:
-    """The SAM of a finetune-sam folder: its base, with what was learned added."""
+    """The SAM of a finetune-sam folder: its base with the delta added."""
     card = checked(SAM_CARD, read_json(folder / CARD), folder / CARD)
     base = store.fetch(card.base.name)
     if base.sha256 != card.base.sha256:
         wanted = card.base.sha256[:16]
-        raise WeightsError(f"{folder}: was learned on {wanted}..., not {base.sha256[:16]}...")
+        raise WeightsError(f"{folder}: was tuned on {wanted}..., not {base.sha256[:16]}...")
     refuse_other_weights(base)
     delta = read_tensors(folder / DELTA, card.delta_sha256, CARD)
-    adapted = any(key.startswith("image_encoder.") for key in delta)
+    encoder_tuned = any(key.startswith("image_encoder.") for key in delta)
 
     @once
     def load() -> Any:
@@ -267,31 +285,30 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
             add_delta(network, delta)
         return network
 
-    raw, remembered = card.calibration, card.memory
-    calibration = Calibration.from_json(raw.model_dump()) if raw else None
-    memory = read_patch_prior(folder / MEMORY, remembered, store) if remembered else None
+    calibration = Calibration.from_card(card.calibration) if card.calibration else None
+    prior = read_patch_prior(folder / PRIOR, card.patch_prior, store) if card.patch_prior else None
     views = ViewOptions(**{name: getattr(card.views, name) for name in vars(ViewOptions())})
-    return SamModel(base, load, views, calibration, memory, card.delta_sha256, adapted)
+    return SamModel(base, load, views, calibration, prior, card.delta_sha256, encoder_tuned)
 
 
 def write_sam(
     folder: Path,
     model: SamModel,
-    delta: dict[str, torch.Tensor],
+    delta: Delta,
     views: ViewOptions,
     calibration: Calibration | None,
-    memory: PatchPrior | None,
-    about: Mapping[str, Any],
+    prior: PatchPrior | None,
+    about: Mapping[str, JsonValue],
 ) -> None:
-    """Write what was learned on `model`, and its card, which `read_sam` reads."""
+    """Write the delta to `model`, and the card that `read_sam` reads."""
     write_delta(folder / DELTA, delta)
-    learned = sha256_of(folder / DELTA)
     card = {
+        "kind": "sam",
         "base": {"name": model.base.name, "sha256": model.base.sha256},
-        "delta_sha256": learned,
-        "looks": asdict(views),
+        "delta_sha256": sha256_of(folder / DELTA),
+        "views": asdict(views),
         "calibration": calibration.to_json() if calibration else None,
-        "memory": memory.write(folder / MEMORY) if memory else None,
+        "patch_prior": prior.write(folder / PRIOR) if prior else None,
         "about": dict(about),
     }
     write_json(folder / CARD, card)

@@ -1,14 +1,14 @@
-"""What surrounds a pixel, held against what lay inside and outside of masks that are known.
+"""A prior of each pixel from patches inside and outside of the training masks.
 
-SAM knows edges, not what is normal here. The patches outside of a few known masks show what is,
-and those inside show what is not: the log ratio of a patch's distances to both is added to SAM's
-logits, where left-out masks have shown that this betters them. Nearest neighbours in PatchCore's
-features (Roth et al., CVPR 2022), with the masks as labels.
+SAM knows edges, not what is normal on this product. Patches outside of the training masks show what
+is normal, patches inside show defects. The log ratio of a patch's distances to both is added to
+SAM's logits, if out-of-fold masks gain by it. The features are PatchCore's (Roth et al., CVPR
+2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,65 +19,67 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import WeightsError
+from pipeline.geometry import masks as mask_geometry
 from pipeline.io.disk_cache import key_of
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file
 from pipeline.models.cards import PatchPriorCard, fitting, read_tensors, refuse_other_size
 from pipeline.models.features.memory_bank import MemoryBank, Vectors
 from pipeline.models.features.patches import BackboneFeatures, DeferredFeatures, PatchFeatures
+from pipeline.models.sam.evaluation import Instance, by_image
 from pipeline.models.weights.store import WeightsStore
-from pipeline.runtime.progress import say
+from pipeline.runtime.progress import say, track
 from pipeline.types import Image, Mask
 
 BACKBONE = "mobilenet_v2"
-_SIDE = 896  # pixels at which images are seen: a patch is a hundred and twelfth of them
-_MOST = 10_000  # patches of each kind
-_FEWEST_OF_ONE = 50  # of each kind, of one image
+_SIDE = 896  # pixels to which images are resized; a patch is a 112th of that
+_MOST = 10_000  # patches inside, and outside
+_FEWEST_OF_ONE = 50  # of one image
 _NEAREST = 3
-_WEIGHT = 4.0  # of the ratio beside SAM's logits, from masks left out on three products
+_WEIGHT = 4.0  # of the ratio beside SAM's logits, from out-of-fold masks of three products
 _INSIDE, _RIM = 0.9, 9  # share of a patch; pixels about a mask that are neither
 _LEAST = 1e-3  # distance; less is as good as none
 
 
 @dataclass(frozen=True)
 class ForegroundBackground:
-    """Patches (N, D) that lie inside of masks, and outside of all."""
+    """Patches (N, D) that lie inside masks, and outside of all masks."""
 
     inside: Vectors
     outside: Vectors
 
 
 class PatchPrior:
-    """Patches inside and outside of known masks, and how to see them in other images."""
+    """Patches inside and outside of training masks, and the log ratio of distances to them."""
 
     def __init__(
-        self, features: PatchFeatures, seen: ForegroundBackground, weight: float = _WEIGHT
+        self, features: PatchFeatures, patches: ForegroundBackground, weight: float = _WEIGHT
     ) -> None:
-        """`weight` is what the log ratio counts beside SAM's logits."""
-        self.features, self.seen, self.weight = features, seen, weight
-        self._inside, self._outside = MemoryBank(seen.inside), MemoryBank(seen.outside)
+        """`weight` multiplies the log ratio that is added to SAM's logits."""
+        self.features, self.patches, self.weight = features, patches, weight
+        self._inside, self._outside = MemoryBank(patches.inside), MemoryBank(patches.outside)
         self.key = key_of(
-            f"{features.card} {weight}", seen.inside.tobytes(), seen.outside.tobytes()
+            f"{features.card} {weight}", patches.inside.tobytes(), patches.outside.tobytes()
         )
         self._last: tuple[Image, NDArray[np.float32]] | None = None
 
     @classmethod
-    def of(
-        cls, features: PatchFeatures, seen: ForegroundBackground, seed: int = 0
+    def fit(
+        cls, features: PatchFeatures, patches: ForegroundBackground, seed: int = 0
     ) -> PatchPrior | None:
-        """The memory of many patches, of which some are drawn; None for too few of a kind."""
-        if min(len(seen.inside), len(seen.outside)) < _NEAREST:
+        """The prior of patches, of which at most some thousands are drawn; None for too few."""
+        if min(len(patches.inside), len(patches.outside)) < _NEAREST:
             return None
-        return cls(features, _drawn(seen, _MOST, seed))
+        return cls(features, _drawn(patches, _MOST, seed))
 
     @property
-    def seen_by(self) -> tuple[str, str]:
-        """The backbone that sees patches, and its weights' sha256."""
+    def backbone(self) -> tuple[str, str]:
+        """The name of the features' backbone, and its weights' sha256."""
         return self.features.card["features"], self.features.card["weights_sha256"]
 
     def ratio(self, image: Image, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.float32]:
-        """(y1 - y0, x1 - x0), weighted, for pixels of the image from (x0, y0) to before (x1, y1):
-        above 0 where they look more like what lay inside of masks."""
+        """(y1 - y0, x1 - x0) weighted log ratio for the pixels of the image from (x0, y0) to before
+        (x1, y1): above 0 where patches are nearer to those inside of masks."""
         grid = self._grid(image)
         across, down = (np.array([x0, x1]), np.array([y0, y1]))
         columns = _cells(across, image.shape[1], grid.shape[1])
@@ -104,16 +106,14 @@ class PatchPrior:
         """The patches (rows, columns, D) of an image, kept for its other boxes."""
         if self._last is None or self._last[0] is not image:
             grid = self.features.patches(image).numpy()
-            if grid.shape[2] != self.seen.inside.shape[1]:
+            if grid.shape[2] != self.patches.inside.shape[1]:
                 name = self.features.card["features"]
-                raise WeightsError(
-                    f"the memory of masks does not hold patches of {name}; tune again"
-                )
+                raise WeightsError(f"the patch prior does not hold patches of {name}; tune again")
             self._last = (image, grid)
         return self._last[1]
 
     def on(self, device: torch.device) -> PatchPrior:
-        """The same, with images seen by a device."""
+        """The same, computed on a device."""
         self.features.on(device)
         return self
 
@@ -122,22 +122,22 @@ class PatchPrior:
         beside them."""
         from safetensors.numpy import save
 
-        kept = {
-            "inside": self.seen.inside.astype(np.float16),
-            "outside": self.seen.outside.astype(np.float16),
+        tensors = {
+            "inside": self.patches.inside.astype(np.float16),
+            "outside": self.patches.outside.astype(np.float16),
         }
         with whole_file(path) as temporary:
-            temporary.write_bytes(save(kept))
+            temporary.write_bytes(save(tensors))
         return {**self.features.card, "weight": self.weight, "sha256": sha256_of(path)}
 
 
 def prior_features(device: torch.device) -> PatchFeatures | None:
-    """What sees patches; None, which is told, where the backbone's weights cannot be had."""
+    """The features of patches; None, with a notice, if the backbone's weights cannot be had."""
     try:
         weights = WeightsStore().get(BACKBONE)
     except WeightsError as error:
         say(f"{error}")
-        say(f"without {BACKBONE} SAM's masks are not held against known patches")
+        say(f"without {BACKBONE} there is no patch prior")
         return None
     return BackboneFeatures(BACKBONE, weights.path, weights.sha256, _SIDE, device)
 
@@ -145,8 +145,8 @@ def prior_features(device: torch.device) -> PatchFeatures | None:
 def foreground_background(
     features: PatchFeatures, image: Image, mask: Mask, images: int = 1, seed: int = 0
 ) -> ForegroundBackground:
-    """The patches of an image by the union (H, W) of its masks; those on a rim are neither. Of
-    each kind no more are drawn than twice what a memory of so many `images` holds."""
+    """The patches of an image, inside and outside of the union (H, W) of its masks; those on a rim
+    are neither. At most twice as many are drawn as a prior of so many `images` holds."""
     grid = features.patches(image).numpy()
     rows, columns, size = grid.shape
     near = cv2.dilate(mask.astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)).astype(np.float32)
@@ -159,35 +159,64 @@ def foreground_background(
     return _drawn(every, max(2 * _MOST // images, _FEWEST_OF_ONE), seed)
 
 
-def join(seen: Sequence[ForegroundBackground]) -> ForegroundBackground:
+def join(parts: Sequence[ForegroundBackground]) -> ForegroundBackground:
     """The patches of several images, at least one."""
-    inside, outside = ([getattr(one, kind) for one in seen] for kind in ("inside", "outside"))
+    inside, outside = ([getattr(one, kind) for one in parts] for kind in ("inside", "outside"))
     return ForegroundBackground(np.concatenate(inside), np.concatenate(outside))
 
 
 def read_patch_prior(path: Path, card: PatchPriorCard, store: WeightsStore) -> PatchPrior:
-    """What `PatchPrior.write` wrote. Raises WeightsError for a file or a backbone that is not
-    the one that the card names."""
+    """The prior that `PatchPrior.write` wrote. Raises WeightsError for a file or a backbone other
+    than the card names."""
     weights = store.get(card.features)
     if weights.sha256 != card.weights_sha256:
-        raise WeightsError(f"{path}: was seen by other weights of {card.features}; tune again")
-    kept = read_tensors(path, card.sha256, "the card")
-    refuse_other_size(path, kept, {"inside": (None, None)})
-    refuse_other_size(path, kept, {"outside": (None, kept["inside"].shape[1])})
+        raise WeightsError(f"{path}: is of other weights of {card.features}; tune again")
+    tensors = read_tensors(path, card.sha256, "the card")
+    refuse_other_size(path, tensors, {"inside": (None, None)})
+    refuse_other_size(path, tensors, {"outside": (None, tensors["inside"].shape[1])})
     with fitting(path):
-        inside, outside = (kept[name].float().numpy() for name in ("inside", "outside"))
+        inside, outside = (tensors[name].float().numpy() for name in ("inside", "outside"))
         features = DeferredFeatures(card.features, weights.path, weights.sha256, card.image_side)
         return PatchPrior(features, ForegroundBackground(inside, outside), card.weight)
 
 
-def _drawn(seen: ForegroundBackground, most: int, seed: int) -> ForegroundBackground:
-    """At most so many of each kind, by chance, in their order."""
+def sample_patches(
+    instances: Sequence[Instance], device: torch.device, seed: int
+) -> dict[str, ForegroundBackground]:
+    """The patches inside and outside of the objects' masks, by photo. Empty, with a notice, if the
+    backbone's weights cannot be had."""
+    features = prior_features(device)
+    if features is None:
+        return {}
+    photos = len({instance.record.path for instance in instances})
+    parts: dict[str, list[ForegroundBackground]] = {}
+    for image, rows in track(by_image(instances), "patches inside and outside of masks", photos):
+        union = mask_geometry.union([instances[row].mask for row in rows], *image.shape[:2])
+        patches = foreground_background(features, image, union, photos, seed)
+        parts.setdefault(instances[rows[0]].group, []).append(patches)
+    return {group: join(own) for group, own in parts.items()}
+
+
+def fit_patch_prior(
+    patches: Mapping[str, ForegroundBackground],
+    groups: Iterable[str],
+    device: torch.device,
+    seed: int,
+) -> PatchPrior | None:
+    """The prior of some photos' patches; None where they are too few."""
+    chosen = [patches[group] for group in sorted(groups) if group in patches]
+    features = prior_features(device) if chosen else None
+    return PatchPrior.fit(features, join(chosen), seed) if features else None
+
+
+def _drawn(patches: ForegroundBackground, most: int, seed: int) -> ForegroundBackground:
+    """At most so many inside and outside, at random, in their order."""
     generator = np.random.default_rng(seed)
-    kept = [
+    drawn = [
         rows[np.sort(generator.permutation(len(rows))[:most])]
-        for rows in (seen.inside, seen.outside)
+        for rows in (patches.inside, patches.outside)
     ]
-    return ForegroundBackground(*kept)
+    return ForegroundBackground(*drawn)
 
 
 def _cells(pixels: NDArray[np.int64], extent: int, cells: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How SAM looks at an object: on the whole image, or closely at the part around its box."""
+"""How SAM views an object: the whole image, or crops around its box."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.boxes import Boxes, as_boxes
-from pipeline.geometry.crops import Crop, cut, dihedral, dihedral_boxes, into, square_crop
+from pipeline.geometry.crops import Crop, crop_image, dihedral, dihedral_boxes, square_crop, to_crop
 from pipeline.models.sam.embedding_cache import Embedding
 from pipeline.models.sam.encoders import ImageEncoder
 from pipeline.types import Image
 
-_JITTER = 0.06  # of a box's side
+_JITTER = 0.06  # of a box's sides
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How objects are looked at.
+    """How objects are viewed.
 
-    Boxes whose longer side is below `crop_below` of the image's are looked at closely, at each of
-    `crop_scales` (window to box) in `tta` positions, in pictures of `side` pixels (None: what
-    suits the encoder); the others on the whole image. `pad` widens boxes
-    by a share of their sides, and `margin` cuts masks to the box widened so (None: not at all).
-    `rounds` beyond one tell SAM its own first mask, `point` the inmost point of it. `multimask`
-    takes the best rated of SAM's three guesses, in place of its one answer. `box_jitters` boxes are
-    tried beside each, to see whether its mask depends on a pixel or two.
+    Boxes whose longer side is below `crop_below` of the image's are cropped, the others are viewed
+    on the whole image. Crops have `crop_scales` times the box's longer side, in `tta` of eight
+    rotations and mirrors, resized to `side` pixels (None: what suits the encoder). `pad` widens
+    boxes by a share of their sides. `margin` clips masks to the box widened so (None: not at all).
+    From the second of `rounds` on, SAM gets its own mask as a prompt, and with `point` the mask's
+    innermost point. `multimask` takes the best rated of SAM's three masks in place of its single
+    one. `box_jitters` boxes beside each measure how stable its mask is.
     """
 
     side: int | None = None
@@ -44,10 +44,10 @@ class ViewOptions:
 
 
 class View(NamedTuple):
-    """One embedded picture: which window of the image, in which position."""
+    """One embedded picture: a crop of the image, in one of its eight rotations and mirrors."""
 
-    window: Crop
-    turn: int
+    crop: Crop
+    position: int
     embedding: Embedding
 
 
@@ -61,23 +61,23 @@ def resize_longest(image: Image, side: int) -> Image:
 def crop_views(
     image: Image, boxes: Boxes, encoder: ImageEncoder, crop_scales: Sequence[float], tta: int
 ) -> list[list[View]]:
-    """The part around each box (N, 4) at each zoom, in the first `tta` of the eight positions."""
-    windows = [[square_crop(box, zoom) for zoom in crop_scales] for box in boxes]
-    shown = {w: cut(image, w, encoder.side) for about in windows for w in about}
-    seen = [[(window, turn) for window in about for turn in range(tta)] for about in windows]
-    pictures = [dihedral(shown[window], turn) for each in seen for window, turn in each]
+    """Crops around each box (N, 4) at each scale, in the first `tta` of the eight positions."""
+    crops = [[square_crop(box, scale) for scale in crop_scales] for box in boxes]
+    pixels = {crop: crop_image(image, crop, encoder.side) for own in crops for crop in own}
+    places = [[(crop, position) for crop in own for position in range(tta)] for own in crops]
+    pictures = [dihedral(pixels[crop], position) for own in places for crop, position in own]
     embeddings = iter(encoder.encode([np.asarray(picture, np.uint8) for picture in pictures]))
-    return [[View(*where, next(embeddings)) for where in each] for each in seen]
+    return [[View(*place, next(embeddings)) for place in own] for own in places]
 
 
-def prompt_box(box: NDArray[np.float32], look: View, side: int) -> Boxes:
-    """A box (4,) of the image as (1, 4) pixels of a look's picture."""
-    return dihedral_boxes(into(as_boxes(box), look.window, side), look.turn, side)
+def prompt_box(box: NDArray[np.float32], view: View, side: int) -> Boxes:
+    """A box (4,) of the image as (1, 4) pixels of a view's picture."""
+    return dihedral_boxes(to_crop(as_boxes(box), view.crop, side), view.position, side)
 
 
-def prompt_point(point: NDArray[np.float32], look: View, side: int) -> NDArray[np.float32]:
-    """A point (2,) of the image as (1, 2) pixels of a look's picture."""
-    return prompt_box(np.concatenate([point, point]).astype(np.float32), look, side)[:, :2]
+def prompt_point(point: NDArray[np.float32], view: View, side: int) -> NDArray[np.float32]:
+    """A point (2,) of the image as (1, 2) pixels of a view's picture."""
+    return prompt_box(np.concatenate([point, point]).astype(np.float32), view, side)[:, :2]
 
 
 def jittered_boxes(box: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:

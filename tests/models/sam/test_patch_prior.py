@@ -52,14 +52,14 @@ def column(*values: float) -> np.ndarray:
 
 def memory(weight: float = 1.0) -> PatchPrior:
     """What is bright was inside of masks, what is dark outside."""
-    found = PatchPrior.of(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0, 0, 0)))
+    found = PatchPrior.fit(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0, 0, 0)))
     assert found is not None
-    return PatchPrior(found.features, found.seen, weight)
+    return PatchPrior(found.features, found.patches, weight)
 
 
 def test_too_few_patches_of_a_kind_remember_nothing() -> None:
-    assert PatchPrior.of(Brightness(), ForegroundBackground(column(), column(0, 0, 0))) is None
-    assert PatchPrior.of(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0))) is None
+    assert PatchPrior.fit(Brightness(), ForegroundBackground(column(), column(0, 0, 0))) is None
+    assert PatchPrior.fit(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0))) is None
 
 
 def test_the_ratio_is_that_of_the_distances_to_both_kinds() -> None:
@@ -121,7 +121,7 @@ def test_what_is_remembered_is_added_where_both_are(
     x: int, y: int, expected: list[list[int]]
 ) -> None:
     cut = MaskLogits(5, 7, np.zeros((2, 2), np.float32), 0.0, [])
-    told = PriorLogits(x, y, np.ones((4, 3), np.float32)).told(cut)
+    told = PriorLogits(x, y, np.ones((4, 3), np.float32)).added_to(cut)
     assert told.logits.tolist() == expected
     assert not cut.logits.any()
 
@@ -140,7 +140,7 @@ def test_a_segmenter_leaves_out_what_was_outside_of_known_masks() -> None:
     boxes = as_boxes([[112, 72, 208, 168]])
     ious = []
     for known in (None, grey):
-        made = replace(sam, memory=known).segmenter(CPU, "torch", cache_gb=0)
+        made = replace(sam, patch_prior=known).segmenter(CPU, "torch", cache_gb=0)
         mask = mask_geometry.decode(made.segment(image, boxes).masks[0])
         ious.append((mask & disc & (y <= 120)).sum() / (mask | (disc & (y <= 120))).sum())
     assert ious[1] > max(0.8, ious[0] + 0.1)
@@ -153,9 +153,12 @@ def test_a_memory_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path)
     image = generator.integers(0, 255, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), bool)
     mask[:32] = True
-    known = PatchPrior.of(features, foreground_background(features, image, mask))
+    known = PatchPrior.fit(features, foreground_background(features, image, mask))
     assert known is not None
-    path, written = tmp_path / "memory.safetensors", known.write(tmp_path / "memory.safetensors")
+    path, written = (
+        tmp_path / "patch_prior.safetensors",
+        known.write(tmp_path / "patch_prior.safetensors"),
+    )
     card = PatchPriorCard(**written)
     again = read_patch_prior(path, card, WeightsStore())
     expected, found = (one.ratio(image, 0, 0, 64, 64) for one in (known, again))

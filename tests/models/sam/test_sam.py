@@ -131,7 +131,7 @@ def test_close_looks_cut_the_disc_too_and_agree_with_each_other(
     found = close.segment(disc, as_boxes([[108, 58, 192, 142]]))
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
     assert mask_geometry.paired_iou(found.masks[0], truth) > 0.93
-    assert found.quality["look_agreement"][0] > 0.9
+    assert found.quality["multiview_agreement"][0] > 0.9
     assert found.quality["jitter_agreement"][0] > 0.9
     assert all((column >= 0).all() and (column <= 1).all() for column in found.quality.values())
 
@@ -141,7 +141,7 @@ def test_boxes_below_a_size_alone_are_looked_at_closely(sam: SamModel, disc: np.
     box = as_boxes([[108, 58, 192, 142]])
     for size, views in ((0.2, 1), (0.3, 6)):
         made = sam.segmenter(CPU, "torch", 0, replace(CLOSE, crop_below=size))
-        assert len(made._looks(disc, box, [])[0]) == views
+        assert len(made._views(disc, box, [])[0]) == views
 
 
 def test_no_pixel_lies_farther_outside_the_box_than_reach(sam: SamModel, disc: np.ndarray) -> None:

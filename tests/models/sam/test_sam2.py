@@ -53,8 +53,8 @@ def test_it_is_opened_by_name_once_its_file_is_what_it_should_be(published: Path
     digest = sha256_of(published)
     entry = Entry("sam2.1_tiny", published.name, "", "Apache-2.0", digest)
     store = WeightsStore(published.parent, {"sam2.1_tiny": entry})
-    segmenter, _, name, used = load_segmenter("sam2.1_tiny", {}, CPU, store=store)
-    assert (name, used) == ("sam2.1_tiny", {"sam2.1_tiny": digest})
+    segmenter = load_segmenter("sam2.1_tiny", {}, CPU, store=store)
+    assert (segmenter.name, segmenter.weights) == ("sam2.1_tiny", {"sam2.1_tiny": digest})
     image = np.zeros((40, 40, 3), np.uint8)
     assert len(segmenter.segment(image, as_boxes([[5, 5, 30, 30]])).masks) == 1
 

