@@ -16,7 +16,7 @@ from pipeline import cli
 
 ROOT = Path(__file__).parent.parent
 FIRST_PAGES = ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")
-FOLDERS = ("annotations", "benchmarks", "weights")
+FOLDERS = ("annotations", "benchmarks", "examples", "weights")
 PAGES = sorted(
     [
         *(ROOT / f"{name}.md" for name in FIRST_PAGES),
