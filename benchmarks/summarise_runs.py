@@ -1,4 +1,4 @@
-"""Print the README's tables from the folders that `pipeline run` wrote.
+"""Print the tables of docs/results/real-images.md from the folders that `pipeline run` wrote.
 
 python benchmarks/summarise_runs.py runs/zipper_512 runs/transistor_1024 runs/magnetic_tile
 """

@@ -172,7 +172,7 @@ def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
         else:
             shape = openvino.PartialShape([-1, 3, side, side])
             graph = openvino.convert_model(network, example_input=pixels, input=[shape])
-            openvino.save_artifact(graph, str(path), compress_to_fp16=False)
+            openvino.save_model(graph, str(path), compress_to_fp16=False)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     found = openvino_core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
     off = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))

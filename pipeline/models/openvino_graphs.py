@@ -194,7 +194,7 @@ def _with_plain_names(graph: Any) -> Any:
 def _read(parts: Parts) -> Any:
     openvino = load_openvino()
     weights = openvino.Tensor(np.frombuffer(parts.weights, np.uint8))
-    return openvino_core().read_artifact(parts.xml, weights)
+    return openvino_core().read_model(parts.xml, weights)
 
 
 def _serialised(graph: Any, folder: Path) -> tuple[Parts, Any]:
@@ -211,6 +211,6 @@ def _serialised(graph: Any, folder: Path) -> tuple[Parts, Any]:
 def _saved(graph: Any, folder: Path | None) -> tuple[Parts, Any]:
     with tempfile.TemporaryDirectory(".part", ".", folder, ignore_cleanup_errors=True) as scratch:
         path = Path(scratch) / "graph.xml"
-        load_openvino().save_artifact(graph, os.fspath(path), compress_to_fp16=False)
+        load_openvino().save_model(graph, os.fspath(path), compress_to_fp16=False)
         parts = Parts(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return parts, _read(parts)  # fails where the disk took a part alone: OpenVINO writes on
