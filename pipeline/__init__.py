@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.8.0"
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.api import (
@@ -85,6 +85,7 @@ __all__ = [
     "StudyConfig",
     "SynthesizeConfig",
     "WeightsError",
+    "__version__",
     "anomaly",
     "classify",
     "compare",

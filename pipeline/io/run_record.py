@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-import pipeline
 from pipeline.io.folders import clear_work, has_key, resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
+from pipeline.version import __version__
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 _LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
@@ -124,7 +124,7 @@ class RunRecord:
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:
     """One hash for a command and all that was chosen for it."""
-    text = json.dumps([command, pipeline.__version__, config], sort_keys=True, default=str)
+    text = json.dumps([command, __version__, config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -147,7 +147,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"pipeline": pipeline.__version__, "python": platform.python_version()}
+    found = {"pipeline": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

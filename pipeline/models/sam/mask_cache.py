@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import pipeline
 from pipeline.geometry.boxes import Boxes
 from pipeline.geometry.masks import Rle, check_runs
 from pipeline.io.disk_cache import DiskCache, key_of
 from pipeline.types import Image, Masks, PromptedSegmenter
+from pipeline.version import __version__
 
 _ALWAYS = "predicted_iou"  # a figure that every answer has
 
@@ -59,7 +59,7 @@ class CachedSegmenter:
         return made
 
     def _made_by(self) -> str:
-        return f"{pipeline.__version__} {self._key if isinstance(self._key, str) else self._key()}"
+        return f"{__version__} {self._key if isinstance(self._key, str) else self._key()}"
 
 
 def _to_bytes(masks: Masks) -> bytes:
