@@ -3,7 +3,7 @@
 Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
 dates beside the numbers in a checkpoint (*.pt; all its numbers are compared), the order of the
 names in a safetensors header, and the hashes of such files, and of times of change, in run.json,
-detector.json and steps.json. A manifest's lines for these files are compared by their paths.
+card.json and steps.json. A manifest's lines for these files are compared by their paths.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _steady(name: str) -> Callable[[bytes], bytes] | None:
     by_name = {
         "run.json": _run_file,
         "results.csv": _curves,
-        "detector.json": _card,
+        "card.json": _card,
         "steps.json": _names,
     }
     by_kind = {".pt": _checkpoint, ".safetensors": _tensors}

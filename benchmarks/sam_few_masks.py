@@ -46,7 +46,7 @@ def tuned(data: Path, folder: Path, masks: int | None, seed: int) -> dict[str, A
             sam=SAM, masks=masks, seed=seed, folds=0, robustness=False, compare=first
         )
         say(f"{folder}")
-        finetune_sam(data, folder, config, "auto")
+        finetune_sam(data, folder, config, device="auto")
     return summary_of(folder)
 
 
@@ -78,22 +78,22 @@ def row(run: Path, tunings: Path) -> tuple[list[str], list[str], dict[str, list[
     full = true[None, 0]
     published = from_found(run, SAM, tunings / f"{run.name}_found", grabcut=True)
     cells = [run.name, f"{full['held_out']['masks']} / {full['held_out']['photos']}"]
-    cells += [f"{full[name]['mask_iou'][0]:.3f}" for name in BESIDE]
+    cells += [f"{full['test']['segmenters'][name]['mask_iou'][0]:.3f}" for name in BESIDE]
     beside = published["baselines"]
     cells2 = [run.name, f"{published['matched']} of {published['objects']}"]
     cells2 += [f"{published['mask_iou']:.3f}"]
     cells2 += [f"{beside[name]['mask_iou']:.3f}" for name in ("box_fill", "grabcut")]
     means, means2 = [], []
     for size in SIZES:
-        ious = [true[size, n]["tuned"]["mask_iou"][0] for n in range(SEEDS)]
+        ious = [true[size, n]["test"]["segmenters"]["tuned"]["mask_iou"][0] for n in range(SEEDS)]
         ious2 = [found[size, n]["mask_iou"] for n in range(SEEDS)]
         means.append(statistics.mean(ious))
         means2.append(statistics.mean(ious2))
         cells.append(_spread(ious))
         cells2.append(_spread(ious2))
-    cells[-1] += f", {full['learned_from']['masks']}"
+    cells[-1] += f", {full['trained_on']['masks']}"
     lines = {
-        BESIDE[name]: [full[name]["mask_iou"][0]] * len(SIZES)
+        BESIDE[name]: [full["test"]["segmenters"][name]["mask_iou"][0]] * len(SIZES)
         for name in ("box_fill", "zero_shot", "mean_shape")
     }
     panel = {"box-fill": lines["box-fill"], "tuned": means, **lines, "tuned, found boxes": means2}

@@ -21,6 +21,7 @@ def row(run: Path) -> list[str]:
     """One line of the table."""
     detector, classifier, sam = (summary(run, name) for name in ("detector", "classifier", "sam"))
     found = summary(run, "evaluation_detector_boxes")
+    scores = sam["test"]["segmenters"]
     low, high = classifier["accuracy_interval"]
     by_found = (
         found["mask_iou"],
@@ -32,30 +33,31 @@ def row(run: Path) -> list[str]:
         f"{detector['held_out']['images']} / {detector['held_out']['instances']}",
         f"{detector['zero_shot']['box_ap50']:.3f} → {detector['tuned']['box_ap50']:.3f}",
         f"{detector['tuned']['box_ap']:.3f}",
-        *(_interval(sam[way]["mask_iou"]) for way in ("zero_shot", "tuned")),
-        *(f"{sam[way]['mask_iou'][0]:.3f}" for way in ("mean_shape", "box_fill", "grabcut")),
-        _interval(sam["gain_over_box_fill"]),
-        _rank(sam.get("left_out", {}), sam.get("left_out", {}).get("masks")),
-        _rank(sam["quality"], sam["held_out"]["masks"]),
-        _rank(sam.get("unseen", {}), sam.get("unseen", {}).get("masks")),
+        *(_interval(scores[name]["mask_iou"]) for name in ("zero_shot", "tuned")),
+        *(f"{scores[name]['mask_iou'][0]:.3f}" for name in ("mean_shape", "box_fill", "grabcut")),
+        _interval(sam["test"]["gain_over"]["box_fill"]),
+        _rank(sam.get("out_of_fold")),
+        _rank(sam["test"].get("expected_iou")),
+        _rank(sam.get("unseen")),
         f"{found['matched']} of {found['objects']}",
         " / ".join("-" if value is None else f"{value:.3f}" for value in by_found),
         f"{classifier['right']}/{classifier['tested_on']} = {classifier['accuracy']:.2f} "
         f"({low:.2f}-{high:.2f})",
-        _memory(sam["memory"]),
+        _patch_prior(sam["patch_prior"]),
     ]
 
 
-def _memory(tried: dict[str, Any]) -> str:
-    gain = tried["gain_on_left_out"]
-    said = "-" if gain is None else f"{gain:+.3f}"
-    return said if tried["used"] else f"not used ({said})"
+def _patch_prior(use: dict[str, Any]) -> str:
+    gain = use.get("gain_out_of_fold")
+    text = "-" if gain is None else f"{gain:+.3f}"
+    return text if use["used"] else f"not used ({text})"
 
 
-def _rank(told: dict[str, Any], masks: int | None) -> str:
-    """How the expected IoU ranks so many masks."""
-    found = told.get("rank_of_expected_iou")
-    return "{:.2f} ({:.2f}-{:.2f}), {}".format(*found, masks) if found else "-"
+def _rank(score: dict[str, Any] | None) -> str:
+    """How the expected IoU ranks masks, and how many."""
+    if not score or not (rank := score.get("rank_of_expected_iou")):
+        return "-"
+    return "{:.2f} ({:.2f}-{:.2f}), {}".format(*rank, score["masks"])
 
 
 def _interval(values: list[float]) -> str:
@@ -66,9 +68,9 @@ def _interval(values: list[float]) -> str:
 HEAD = [
     "set", "held-out images / defects", "box AP50, zero-shot → tuned", "AP50-95",
     "SAM as published", "SAM tuned", "mean shape", "box-fill", "GrabCut", "tuned over box-fill",
-    "rank correlation, left-out masks", "held-out masks", "both", "defects found",
+    "rank correlation, out-of-fold masks", "held-out masks", "both", "defects found",
     "IoU with found boxes: SAM tuned / box-fill / GrabCut",
-    "classifier accuracy (95 %)", "patch memory, gain on left-out masks",
+    "classifier accuracy (95 %)", "patch prior, gain on out-of-fold masks",
 ]  # fmt: skip
 TABLES = {
     "The detector and the classifier": (1, 2, 3, 13, 15),

@@ -81,8 +81,8 @@ def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> No
     all_of_it = tune == "decoder"
     told = {"tune": tune, "compare": all_of_it, "robustness": all_of_it, "patch_prior": all_of_it}
     config = small.SAM.model_copy(update=told)
-    found = finetune_sam(data, tmp_path / "sam", config, "cuda")
-    assert found["calibrated_on"] == 12  # 6 masks left out, each from its true and a moved box
+    found = finetune_sam(data, tmp_path / "sam", config, device="cuda")
+    assert found.calibrated_on == 12  # 6 out-of-fold masks, each from its true and a shifted box
     boxes = data / "annotations" / "instances_test.json"
     chosen = SegmentConfig(sam=str(tmp_path / "sam"))
     segment(tmp_path / "made", data / "images", chosen, "cuda", boxes)
@@ -93,10 +93,11 @@ def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> No
 
 def test_a_tuned_sam_is_a_start_for_the_next(data: Path, tmp_path: Path) -> None:
     quick = small.SAM.model_copy(update={"folds": 0, "robustness": False})
-    finetune_sam(data, tmp_path / "first", quick, "cuda")
+    finetune_sam(data, tmp_path / "first", quick, device="cuda")
     again = quick.model_copy(update={"sam": str(tmp_path / "first"), "multimask": True})
-    found = finetune_sam(data, tmp_path / "second", again, "cuda")
-    assert found["start"]["mask_iou"][0] > 0
+    found = finetune_sam(data, tmp_path / "second", again, device="cuda")
+    assert found.test
+    assert found.test.segmenters["start"].mask_iou[0] > 0
 
 
 def test_sam_2_cuts() -> None:
@@ -125,8 +126,8 @@ def test_anomaly_models_learn_and_predict(
     config = AnomalyConfig.model_validate(chosen)
     anomaly(product, tmp_path / "model", config, "cuda")
     photo = product / "test" / "crack" / "000.png"
-    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), "cuda")
-    assert made["images"] == 1
+    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), device="cuda")
+    assert made.images == 1
 
 
 @pytest.mark.parametrize("chosen", [{"retrieval": True}, {"unfreeze": "layer4"}])
@@ -136,5 +137,5 @@ def test_classifiers_learn_and_predict(
     quick = {"backbone": "mobilenet_v2", "image_side": 64, "epochs": 2, **chosen}
     classify(product, tmp_path / "model", ClassifyConfig.model_validate(quick), "cuda")
     photo = product / "test" / "crack" / "000.png"
-    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), "cuda")
-    assert made["images"] == 1
+    made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), device="cuda")
+    assert made.images == 1

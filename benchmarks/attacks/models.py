@@ -188,9 +188,9 @@ def plain_detector(root: Path, checkpoint: bytes) -> None:
         root / "model" / "text_embeddings.safetensors"
     )
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    card = {"confidence": 0.25, "checkpoint": "train/weights/best.pt", "sha256": digest,
-            "image_side": 64, "base": "yolov8s-world"}  # fmt: skip
-    (root / "model" / "detector.json").write_text(json.dumps(card))
+    card = {"kind": "yolo-world", "confidence": 0.25, "checkpoint": "train/weights/best.pt",
+            "sha256": digest, "image_side": 64, "base": "yolov8s-world"}  # fmt: skip
+    (root / "model" / "card.json").write_text(json.dumps(card))
     (root / "product").mkdir()
     cv2.imwrite(str(root / "product" / "a.png"), draw_image(0))
 

@@ -35,6 +35,12 @@ class _Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+class _KindCard(_Card):
+    """What every card has."""
+
+    kind: Name
+
+
 class ModelCard(_Card):
     """What every model.safetensors has beside it."""
 
@@ -173,6 +179,7 @@ class SamCard(_Card):
 
 
 _MODEL = TypeAdapter(ModelCard)
+_KIND = TypeAdapter(_KindCard)
 _KINDS: dict[str, TypeAdapter[Any]] = {
     "classifier": TypeAdapter(ClassifierCard),
     "rac": TypeAdapter(RetrievalCard),
@@ -185,6 +192,11 @@ DETECTOR, SAM, LIMITS_OF = (
     TypeAdapter(SamCard),
     TypeAdapter(ThresholdsCard),
 )
+
+
+def kind_of(path: Path) -> str:
+    """The kind of model that a card.json is of. Raises DataError for any other file."""
+    return checked(_KIND, read_json(path), path).kind
 
 
 def read_model_card(path: Path) -> dict[str, Any]:

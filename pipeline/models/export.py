@@ -6,6 +6,7 @@ Every graph takes pixels (N, 3, S, S) float32 RGB in [0, 255] and holds its own 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,15 +24,40 @@ from pipeline.models.classifier.network import ImageClassifier, restored
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
 from pipeline.models.openvino_offline import load_openvino, openvino_core
-from pipeline.models.yolo_world.detector import RUN_CARD, YoloWorldDetector, load_run
+from pipeline.models.yolo_world.detector import YoloWorldDetector, is_detector, load_finetuned
 
 Format = Literal["onnx", "openvino"]
 _SQUEEZED = "RGB in [0, 255], the image squeezed to a square, area averaged"
 _TOLERANCE = 1e-2  # of the largest value, by which a graph may differ from torch
 
 
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives.
+
+    output: in words. pixels: how an image becomes the input. categories: in the order of the
+    output. confidence: of a detector, the score below which boxes are left out.
+    """
+
+    output: str
+    pixels: str = _SQUEEZED
+    categories: tuple[str, ...] | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph file that was run once. input: its shape. largest_difference: from torch's output, as
+    a share of its largest value."""
+
+    file: str
+    input: tuple[int, ...]
+    signature: Signature
+    largest_difference: float
+
+
 class _Normalised(nn.Module):
-    """Pixels in [0, 255] as ImageNet's backbones know them, then a network."""
+    """Pixels in [0, 255], normalised as ImageNet's backbones expect, then a network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -46,7 +72,7 @@ class _Normalised(nn.Module):
 
 
 class _NearestPatch(nn.Module):
-    """Features to the distance of each patch to the nearest of the memory bank."""
+    """Features to the distance of each patch to the nearest in the memory bank."""
 
     def __init__(self, features: nn.Module, bank: torch.Tensor) -> None:
         super().__init__()
@@ -62,24 +88,24 @@ class _NearestPatch(nn.Module):
 
 
 class _Pooled(nn.Module):
-    """Adaptive max pooling from slices, for ONNX has none where sizes do not divide evenly."""
+    """Adaptive max pooling by slices: ONNX has none for sizes that do not divide evenly."""
 
     def __init__(self, pool: nn.AdaptiveMaxPool2d) -> None:
         super().__init__()
         self.size: Any = pool.output_size
 
-    def forward(self, found: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
         rows, columns = (
             [(n * side // count, -(-(n + 1) * side // count)) for n in range(count)]
-            for side, count in zip(found.shape[2:], self.size, strict=True)
+            for side, count in zip(maps.shape[2:], self.size, strict=True)
         )
-        places = [found[:, :, y0:y1, x0:x1].amax((2, 3)) for y0, y1 in rows for x0, x1 in columns]
+        places = [maps[:, :, y0:y1, x0:x1].amax((2, 3)) for y0, y1 in rows for x0, x1 in columns]
         pooled: torch.Tensor = torch.stack(places, dim=2).unflatten(2, self.size)
         return pooled
 
 
-class _Searched(nn.Module):
-    """Pixels to a detector's boxes and scores, of which many mean the same object."""
+class _Detected(nn.Module):
+    """Pixels to a detector's boxes and scores, before non-maximum suppression."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -94,7 +120,7 @@ class _Searched(nn.Module):
         return answer
 
 
-class _Remade(nn.Module):
+class _Reconstructed(nn.Module):
     """Pixels to an autoencoder's error map."""
 
     def __init__(self, model: Autoencoder, network: Network) -> None:
@@ -106,64 +132,63 @@ class _Remade(nn.Module):
         return self.model.error_map(self.network(pictures)[0], pictures)
 
 
-def build_graph(folder: Path) -> tuple[nn.Module, int, dict[str, Any]]:
-    """A saved model as one network, the side of its input, and what its output is.
+def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
+    """A saved model as one network, the side of its input, and its signature.
 
     Raises ConfigError for models that no single graph holds, DataError, WeightsError.
     """
     cpu = torch.device("cpu")
-    if (folder / RUN_CARD).exists():
-        return _detector_graph(load_run(folder, device="cpu"))
+    if is_detector(folder):
+        return _detector_graph(load_finetuned(folder, device="cpu"))
     card, state = read_artifact(folder)
     if card["kind"] == "classifier":
         with fitting(folder / TENSORS):
             classifier: ImageClassifier = restored(card, state, cpu)
         parts = (classifier.backbone.trunk, classifier.backbone.head, nn.Softmax(dim=1))
-        told = {"output": "probabilities", "categories": list(classifier.categories)}
-        return _Normalised(nn.Sequential(*parts)), classifier.image_side, told
+        signature = Signature("probabilities", categories=classifier.categories)
+        return _Normalised(nn.Sequential(*parts)), classifier.image_side, signature
     if card["kind"] == "rac":
         raise ConfigError(f"{folder}: a retrieval module reads texts, which no single graph holds")
     model = load_anomaly_model(folder, cpu)
     if isinstance(model, Autoencoder) and model.network is not None:
-        told = {"output": f"{model.error} error of each pixel, before its blur"}
-        return _Remade(model, model.network), model.side, told
+        signature = Signature(f"{model.error} error of each pixel, before its blur")
+        return _Reconstructed(model, model.network), model.side, signature
     if (
         isinstance(model, PatchCore)
         and model.bank is not None
         and isinstance(model.features, BackboneFeatures)
     ):
         bank = torch.from_numpy(model.bank.vectors)
-        told = {"output": "distance of each patch of 8 pixels, before its blur"}
-        return _Normalised(_NearestPatch(model.features, bank)), model.features.side, told
+        signature = Signature("distance of each patch of 8 pixels, before its blur")
+        return _Normalised(_NearestPatch(model.features, bank)), model.features.side, signature
     raise ConfigError(f"{folder}: PatchCore over a SAM's embeddings has no single graph")
 
 
-def _detector_graph(detector: YoloWorldDetector) -> tuple[nn.Module, int, dict[str, Any]]:
-    """YOLO-World with the texts it listens for built in."""
-    told = {
-        "output": "(N, 4 + C, A): centre x, y, width and height in pixels of the input, and each"
-        " category's score, of A places that see one object more than once: choose by"
-        f" non-maximum suppression, IoU {detector.nms_iou}",
-        "confidence": detector.confidence,
-        "categories": list(detector.categories),
-        "pixels": "RGB in [0, 255], the longer side resized to the input's, and grey (114) to"
-        " both sides of the shorter",
-    }
-    return _Searched(detector.exportable()), detector.image_side, told
+def _detector_graph(detector: YoloWorldDetector) -> tuple[nn.Module, int, Signature]:
+    """YOLO-World with its category names built in."""
+    signature = Signature(
+        output="(N, 4 + C, A): centre x, y, width and height in pixels of the input, and the score"
+        " of each category, at A places; apply non-maximum suppression at IoU"
+        f" {detector.nms_iou}",
+        pixels="RGB in [0, 255], the longer side resized to the input's, and grey (114) on both"
+        " sides of the shorter",
+        categories=detector.categories,
+        confidence=detector.confidence,
+    )
+    return _Detected(detector.exportable()), detector.image_side, signature
 
 
-def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
-    """Write model.onnx, or model.xml and model.bin, below `target`, run it once by OpenVINO, and
-    tell how far its answer is from torch's. Raises ConfigError as `build_graph`, and where the two
-    differ."""
-    network, side, told = build_graph(folder)
+def export_graph(folder: Path, target: Path, form: Format) -> ExportedGraph:
+    """Write model.onnx, or model.xml and model.bin, into `target`, and run it once by OpenVINO.
+    Raises ConfigError as `build_graph`, and if the output differs from torch's."""
+    network, side, signature = build_graph(folder)
     network.eval()
     openvino = load_openvino()
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
     path = target / ("model.onnx" if form == "onnx" else "model.xml")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, on what is constant here
-        wanted = network(pixels).numpy()
+        expected = network(pixels).numpy()
         if form == "onnx":
             torch.onnx.export(
                 network, (pixels,), str(path), input_names=["pixels"], output_names=["answer"],
@@ -174,9 +199,8 @@ def export_graph(folder: Path, target: Path, form: Format) -> dict[str, Any]:
             graph = openvino.convert_model(network, example_input=pixels, input=[shape])
             openvino.save_model(graph, str(path), compress_to_fp16=False)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino_core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
-    off = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
+    result = openvino_core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
+    off = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-12))
     if off > _TOLERANCE:
-        raise ConfigError(f"{path}: the graph's answer is off by {off:.3g}; use torch")
-    shape = {"file": path.name, "input": [1, 3, side, side], "pixels": _SQUEEZED}
-    return {**shape, **told, "largest_difference": off}
+        raise ConfigError(f"{path}: the graph's output is off by {off:.3g}; use torch")
+    return ExportedGraph(path.name, (1, 3, side, side), signature, off)

@@ -11,34 +11,36 @@ import torch
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.models.anomaly.detector import LIMITS, AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.cards import fitting, read_model_card, refuse_other_size
+from pipeline.models.cards import fitting, kind_of, refuse_other_size
 from pipeline.models.classifier.network import restored
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
 from pipeline.models.weights.store import WeightsStore
-from pipeline.models.yolo_world.detector import RUN_CARD, load_run
+from pipeline.models.yolo_world.detector import is_detector, load_finetuned
 from pipeline.types import Classifier, Detector
 
 
 def load_detector(
     folder: Path, device: str = "auto", confidence: float | None = None, max_boxes: int = 300
 ) -> Detector:
-    """What finds boxes: the detector of finetune-yolo, or an anomaly model with its limits.
+    """The detector of a finetune-yolo folder, or an anomaly model as a detector.
 
-    confidence: boxes with a lower score are left out; None leaves it to the model. Raises
+    confidence: detections of a lower score are left out; None takes the model's own. Raises
     ConfigError for a folder that holds neither, WeightsError for files that were changed.
     """
-    if (folder / RUN_CARD).exists():
-        return load_run(folder, confidence, device, max_boxes)
+    if is_detector(folder):
+        return load_finetuned(folder, confidence, device, max_boxes)
     if (folder / LIMITS).exists():
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
     raise ConfigError(f"{folder}: holds no detector; give a folder of finetune-yolo or anomaly")
 
 
 def load_model(folder: Path, device: str = "auto") -> Detector | Classifier:
-    """Any model that names what is on an image. Raises as `load_detector`."""
+    """Any trained model: a detector, a classifier or an anomaly model.
+
+    Raises as `load_detector`."""
     card = folder / CARD
-    if card.exists() and read_model_card(card)["kind"] in ("classifier", "rac"):
+    if card.exists() and kind_of(card) in ("classifier", "rac"):
         return load_classifier(folder, torch_device(device))
     return load_detector(folder, device)
 
@@ -54,13 +56,13 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
         if card["kind"] == "classifier":
             return base
         _refuse_other_memory(folder / TENSORS, state, len(base.categories))
-        found = load_retrieval(card, state, base, WeightsStore())
-        found.classify([np.zeros((card["image_side"], card["image_side"], 3), np.uint8)])
-        return found
+        model = load_retrieval(card, state, base, WeightsStore())
+        model.classify([np.zeros((card["image_side"], card["image_side"], 3), np.uint8)])
+        return model
 
 
 def _refuse_other_memory(path: Path, state: Mapping[str, torch.Tensor], categories: int) -> None:
-    """Raise WeightsError unless a memory has a label of a category for each of its vectors."""
+    """Raise WeightsError unless a memory bank has a category's label for each vector."""
     refuse_other_size(path, state, {"memory.vectors": (None, None)})
     shapes = {"memory.labels": (len(state["memory.vectors"]),)}
     refuse_other_size(path, state, {**shapes, "retrieval.weight": (categories, None)})
@@ -70,5 +72,5 @@ def _refuse_other_memory(path: Path, state: Mapping[str, torch.Tensor], categori
 
 
 def anomaly_heatmap(model: Detector | Classifier) -> AnomalyDetector | None:
-    """The model as one that also has a heat map, if it does."""
+    """The model as one with heat maps; None for another."""
     return model if isinstance(model, AnomalyDetector) else None

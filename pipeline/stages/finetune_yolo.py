@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
-from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
+from pipeline.io.read import RUN_FILE, read_state, read_text, sha256_of
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import remove_tree, write_json
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights.store import Weights, WeightsStore
+from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset, Detections, Detector
 
@@ -27,28 +29,75 @@ if TYPE_CHECKING:
 
 _DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
-_DATASET = f"{WORK}/dataset"  # all that ultralytics sees of the data
+_DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
+
+
+@dataclass(frozen=True)
+class BoxScore:
+    """Box AP of a category, by COCO's rules; None for one without objects."""
+
+    box_ap50: float | None
+    box_ap: float | None
+
+
+@dataclass(frozen=True)
+class BoxScores:
+    """Box AP over all categories and by category."""
+
+    box_ap50: float | None
+    box_ap: float | None
+    per_category: dict[str, BoxScore]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images that the detector did not learn from, and the objects on them."""
+
+    images: int
+    instances: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneYoloResult(StageResult):
+    """The detector, and its box AP on the held-out split before and after.
+
+    text_embeddings: clip, or fixed if CLIP's text encoder is not installed. confidence: the score
+    below which detections are left out, chosen on the validation images.
+    """
+
+    output: Path
+    weights: str
+    text_embeddings: str
+    confidence: float
+    epochs_run: int
+    held_out: HeldOut
+    zero_shot: BoxScores
+    tuned: BoxScores
+
+
+_SCORES = TypeAdapter(BoxScores)
 
 
 def finetune_yolo(
     data: Path,
     output: Path,
     config: FinetuneConfig,
-    device: str,
+    *,
+    device: str = "auto",
     overwrite: bool = False,
     replace_finished: bool = False,
-) -> dict[str, Any]:
-    """Fine-tune on the annotations and images that convert-masks wrote into `data`; a run lies in
-    `output`, and a stopped one goes on when it is called again with the same settings.
+) -> FinetuneYoloResult:
+    """Fine-tune on the annotations and images that convert-masks wrote into `data`. A stopped call
+    is taken up by the same call.
 
-    overwrite: unfinished work of other settings goes, and a finished run is replaced; the latter
-    alone with `replace_finished`. Returns box AP on the held-out split, before and after. Raises
-    DataError for a folder that convert-masks did not write and for an output that holds anything
-    else, ConfigError when it holds a finished run of other settings or inputs, WeightsError.
+    overwrite: delete unfinished work of other settings, and replace a finished run. With
+    `replace_finished`, only the latter. Raises DataError for a folder that convert-masks did not
+    write and for an output with other content, ConfigError for an output with a finished run of
+    other settings or inputs, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
     from pipeline.models.text.embeddings import embed
-    from pipeline.models.yolo_world.detector import reference_embeddings
+    from pipeline.models.yolo_world.detector import saved_text_embeddings
 
     chosen = choose_device(device)
     reads = [data / "annotations", data / "images"]
@@ -60,26 +109,22 @@ def finetune_yolo(
     if (output / RUN_FILE).is_file() and not (overwrite or replace_finished):
         return _finished_before(record, output)
     truth = _merged(splits.truth, config.merge_classes)
-    reference = reference_embeddings(base.path)
+    reference = saved_text_embeddings(base.path)
     embeddings = embed(truth.categories, reference, config.text, WeightsStore())
     if embeddings.kind == "fixed":
-        say("CLIP's text encoder is not here: fixed embeddings stand for the category names, so")
-        say("zero-shot search is blind; the detector learns what they mean (see README)")
+        say("CLIP's text encoder is not installed: category names have fixed random embeddings.")
+        say("The zero-shot figures are those of a blind search; training is not affected.")
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
-            return done
-        summary = {
-            "output": str(output),
-            "weights": base.name,
-            "text_embeddings": embeddings.kind,
-            **_tuned(folder, splits, truth, base, embeddings, config, chosen, overwrite),
-        }
-        record.write(folder, summary)
-    return summary
+            return from_json(FinetuneYoloResult, done, folder)
+        result = _tuned(folder, splits, truth, base, embeddings, config, chosen, overwrite)
+        result = replace(result, output=output)
+        record.write(folder, result.to_json())
+    return result
 
 
-def _finished_before(record: RunRecord, output: Path) -> dict[str, Any]:
-    """The summary of this very run, which nobody has to wait for twice."""
+def _finished_before(record: RunRecord, output: Path) -> FinetuneYoloResult:
+    """The result of the same call, if it is finished."""
     summary = record.finished_before(output)
     if summary is None:
         raise ConfigError(
@@ -87,7 +132,7 @@ def _finished_before(record: RunRecord, output: Path) -> dict[str, Any]:
             "change --output"
         )
     say(f"{output}: this run is finished; --overwrite repeats it")
-    return summary
+    return from_json(FinetuneYoloResult, summary, output)
 
 
 def _tuned(
@@ -99,8 +144,8 @@ def _tuned(
     config: FinetuneConfig,
     device: str,
     overwrite: bool,
-) -> dict[str, Any]:
-    """Train in `folder` and write what the detector is; returns the figures."""
+) -> FinetuneYoloResult:
+    """Train in `folder`, and write the detector's card."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector, embeddings_file, write_card
 
     embeddings.save(embeddings_file(folder))
@@ -112,36 +157,35 @@ def _tuned(
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
     rows = _results(folder)
     _draw(folder, rows)
-    return {
-        "confidence": round(confidence, 4),
-        "epochs_run": len(rows),
-        "held_out": {
-            "images": len(truth.records),
-            "instances": sum(map(len, truth.objects.values())),
-        },
-        "zero_shot": zero_shot,
-        "tuned": _figures(tuned),
-    }
+    return FinetuneYoloResult(
+        output=folder,
+        weights=base.name,
+        text_embeddings=embeddings.kind,
+        confidence=round(confidence, 4),
+        epochs_run=len(rows),
+        held_out=HeldOut(len(truth.records), sum(map(len, truth.objects.values()))),
+        zero_shot=zero_shot,
+        tuned=_scores(tuned),
+    )
 
 
 def _confidence(splits: TrainingSet, config: FinetuneConfig, detector: Detector) -> float:
-    """From which score on boxes are kept: 0.25, or lower where the validation images ask for it.
-
-    Never higher: a handful of validation images would otherwise silence most of the detector.
+    """The score below which detections are left out: 0.25, or a lower one that is better on the
+    validation images. Never a higher one, which few validation images do not justify.
     """
     if splits.validation is None:
         return _DEFAULT_CONFIDENCE
     chosen = _merged(splits.validation, config.merge_classes)
-    found = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
-    return _DEFAULT_CONFIDENCE if found is None else min(found, _DEFAULT_CONFIDENCE)
+    best = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
+    return _DEFAULT_CONFIDENCE if best is None else min(best, _DEFAULT_CONFIDENCE)
 
 
 def _merged(truth: Dataset, merge: bool) -> Dataset:
     if not merge:
         return truth
     objects = {
-        key: replace(found, labels=np.zeros_like(found.labels))
-        for key, found in truth.objects.items()
+        key: replace(detections, labels=np.zeros_like(detections.labels))
+        for key, detections in truth.objects.items()
     }
     return Dataset(("defect",), truth.records, objects)
 
@@ -153,22 +197,20 @@ def _zero_shot(
     truth: Dataset,
     config: FinetuneConfig,
     device: str,
-) -> dict[str, Any]:
-    """Box AP of the untouched weights, measured once and kept for a run that goes on."""
+) -> BoxScores:
+    """Box AP of the published weights, measured once and kept for a run that is taken up."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector
 
-    kept = folder / "zero_shot.json"
-    if kept.is_file():
-        result = read_json(kept)
-        if isinstance(result, dict):
-            return result
+    file = folder / "zero_shot.json"
+    if (measured := read_state(_SCORES, file)) is not None:
+        return measured
     detector = YoloWorldDetector(
         base.path, embeddings, config.image_side, _CONFIDENCE, device=device
     )
-    found = _detect(detector, truth, "detect, zero-shot")
-    figures = _figures(average_precision(truth, found, "bbox"))
-    write_json(kept, figures)
-    return figures
+    detections = _detect(detector, truth, "detect, zero-shot")
+    scores = _scores(average_precision(truth, detections, "bbox"))
+    write_json(file, _SCORES.dump_python(scores))
+    return scores
 
 
 def _detect(detector: Detector, truth: Dataset, title: str) -> dict[int, Detections]:
@@ -198,8 +240,8 @@ def _train(
 
 
 def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
-    """Whether the training in a folder came to its end. What cannot be gone on from goes: a
-    training without one whole epoch, and with `overwrite` one whose files are damaged."""
+    """Whether the training in a folder is finished. A training that cannot be taken up is deleted:
+    one without a whole epoch, and with `overwrite` one whose files are damaged."""
     from pipeline.models.yolo_world.trainer import epochs_done
     from pipeline.models.yolo_world.training_state import state_file
 
@@ -210,7 +252,7 @@ def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
             raise
         done = 0
     if done:
-        say(f"going on with the training that was stopped, after epoch {done} of {epochs}")
+        say(f"the stopped training goes on after epoch {done} of {epochs}")
     elif done == 0:
         remove_tree(folder / "train")
         state_file(folder).unlink(missing_ok=True)
@@ -272,17 +314,17 @@ def _draw(folder: Path, rows: list[dict[str, str]]) -> None:
     training_curves(folder / "curves.png", rows)
 
 
-def _figures(result: AveragePrecision) -> dict[str, Any]:
-    return {
-        "box_ap50": _rounded(result.ap50),
-        "box_ap": _rounded(result.ap),
-        "per_category": {
-            name: {"box_ap50": _rounded(ap50), "box_ap": _rounded(ap)}
-            for name, (ap, ap50) in result.per_category.items()
+def _scores(precision: AveragePrecision) -> BoxScores:
+    return BoxScores(
+        box_ap50=_rounded(precision.ap50),
+        box_ap=_rounded(precision.ap),
+        per_category={
+            name: BoxScore(_rounded(ap50), _rounded(ap))
+            for name, (ap, ap50) in precision.per_category.items()
         },
-    }
+    )
 
 
 def _rounded(value: float) -> float | None:
-    """JSON knows no NaN: a category without objects has no figure."""
+    """None for NaN, the AP of a category without objects."""
     return None if np.isnan(value) else round(value, 4)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.config.schema import PredictConfig
 from pipeline.errors import ConfigError, DataError, Faults
@@ -19,6 +21,7 @@ from pipeline.formats.values import blamed_on
 from pipeline.io.images import Image, images_below, read_image, write_heatmap, write_png
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
+from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import (
     Classifier,
@@ -37,65 +40,106 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.json"
 
 
+@dataclass(frozen=True)
+class PredictedObject:
+    """One object: box (x0, y0, x1, y1) in pixels, score in [0, 1]."""
+
+    category: str
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts of one image; None for what its kind of model does not.
+
+    category, probabilities: of a classifier. objects: of a detector or an anomaly model.
+    anomaly_score, threshold, defective: of an anomaly model.
+    """
+
+    image: Path
+    file_name: str
+    category: str | None = None
+    probabilities: dict[str, float] | None = None
+    objects: tuple[PredictedObject, ...] | None = None
+    anomaly_score: float | None = None
+    threshold: float | None = None
+    defective: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult(StageResult):
+    """How many images and objects there are. prediction: of the only image."""
+
+    output: Path
+    images: int
+    objects: int
+    prediction: Prediction | None
+    faults: tuple[str, ...]
+
+
+_PREDICTIONS = TypeAdapter(list[Prediction])
+
+
 def predict(
     images: Sequence[Path],
     model: Path,
     output: Path,
     config: PredictConfig,
-    device: str,
+    *,
+    device: str = "auto",
     keep_going: bool = False,
-) -> dict[str, Any]:
+) -> PredictResult:
     """Run the model of a folder on image files and folders of them.
 
-    Writes predictions.json, a row an image; of what finds boxes also COCO instances and pictures,
-    with masks where `config.sam` names a SAM; of an anomaly model heat maps. Raises DataError for
-    no image and for files that cannot be read, ConfigError, WeightsError.
+    Writes predictions.json, a row for each image. A detector or anomaly model also writes COCO
+    instances and pictures, with masks if `config.sam` names a SAM; an anomaly model heat maps.
+    Raises DataError for no image and for files that cannot be read, ConfigError, WeightsError.
     """
     from pipeline.models.load import load_model
 
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
-    listed = _listed(images, config.allow_outside)
-    found = load_model(model, device)
-    if config.sam and isinstance(found, Classifier):
+    files = _listed(images, config.allow_outside)
+    loaded = load_model(model, device)
+    if config.sam and isinstance(loaded, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
-    segmenter = _cutter(config.sam, device, record) if config.sam else None
-    rows: list[dict[str, Any]] = []
+    segmenter = _segmenter(config.sam, device, record) if config.sam else None
+    predictions: list[Prediction] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     with record.whole_folder(output) as folder:
-        for path, name in track(listed, "predict"):
+        for path, name in track(files, "predict"):
             try:
-                image = read_image(path)
-                height, width = image.shape[:2]
-                with blamed_on(path, "", "rename it"):
-                    entry = ImageRecord(len(records) + 1, path, name, height, width)
+                image, entry = _read(path, name, len(records) + 1)
             except DataError as error:
                 faults.add(error)
                 continue
-            if isinstance(found, Classifier):
-                told = _classified(found, image)
-            else:
-                objects[entry.id] = _detected(found, segmenter, image)
-                told = _told(objects[entry.id], found, image, folder, entry)
             records.append(entry)
-            rows.append({"image": str(path), "file_name": name, **told})
+            row = Prediction(path, name)
+            if isinstance(loaded, Classifier):
+                predictions.append(_classified(row, loaded, image))
+                continue
+            detections = _detected(loaded, segmenter, image)
+            objects[entry.id] = detections
+            predictions.append(_written(row, detections, loaded, image, folder, entry))
+        rows = _PREDICTIONS.dump_python(predictions, mode="json", exclude_none=True)
         write_json(folder / PREDICTIONS, rows)
-        if not isinstance(found, Classifier):
-            made = Dataset(found.categories, tuple(records), objects)
-            write_coco(folder / "instances.json", made)
-        summary = {
-            "output": str(output),
-            "images": len(rows),
-            "objects": sum(len(seen) for seen in objects.values()),
-            "predictions": rows if len(rows) == 1 else None,
-            "faults": [str(error) for error in faults.found],
-        }
-        record.write(folder, summary)
-    return summary
+        if not isinstance(loaded, Classifier):
+            dataset = Dataset(loaded.categories, tuple(records), objects)
+            write_coco(folder / "instances.json", dataset)
+        result = PredictResult(
+            output=output,
+            images=len(predictions),
+            objects=sum(map(len, objects.values())),
+            prediction=predictions[0] if len(predictions) == 1 else None,
+            faults=tuple(str(error) for error in faults.found),
+        )
+        record.write(folder, result.to_json())
+    return result
 
 
-def _cutter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:
+def _segmenter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:
     from pipeline.models.devices import torch_device
     from pipeline.models.sam.model import load_segmenter
 
@@ -105,79 +149,101 @@ def _cutter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:
     return segmenter
 
 
+def _read(path: Path, name: str, number: int) -> tuple[Image, ImageRecord]:
+    """An image and its record. Raises DataError."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    with blamed_on(path, "", "rename it"):
+        return image, ImageRecord(number, path, name, height, width)
+
+
 def _listed(images: Sequence[Path], allow_outside: bool) -> list[tuple[Path, str]]:
-    """Each image file once, with a name that no other has: from their common folder where the
-    shorter ones would not do."""
-    found: list[tuple[Path, str]] = []
+    """Each image file once, with a unique name: below the given folder, or below the common folder
+    of all files where those names are not unique."""
+    files: list[tuple[Path, str]] = []
     for given in images:
         if given.is_dir():
             folders = NamedFolders([given], allow_outside)
             for path in images_below(given):
                 folders.refuse_outside(path)
-            found += [(p, p.relative_to(given).as_posix()) for p in images_below(given)]
+            files += [(p, p.relative_to(given).as_posix()) for p in images_below(given)]
         elif given.is_file():
-            found.append((given, given.name))
+            files.append((given, given.name))
         else:
             raise DataError(given, "no such image", "check the path")
-    if not found:
+    if not files:
         raise DataError(images[0] if images else Path(), "holds no image", "check the path")
-    if len({Path(name).with_suffix("") for _, name in found}) < len(found):
-        whole = sorted({path.resolve() for path, _ in found})
+    if len({Path(name).with_suffix("") for _, name in files}) < len(files):
+        whole = sorted({path.resolve() for path, _ in files})
         root = Path(os.path.commonpath([path.parent for path in whole]))
-        found = [(path, path.relative_to(root).as_posix()) for path in whole]
-        refuse_equal_stems((name, path) for path, name in found)
-    return found
+        files = [(path, path.relative_to(root).as_posix()) for path in whole]
+        refuse_equal_stems((name, path) for path, name in files)
+    return files
 
 
-def _classified(model: Classifier, image: Image) -> dict[str, Any]:
+def _classified(row: Prediction, model: Classifier, image: Image) -> Prediction:
+    """The row with the category of the image and the probability of each."""
     shares = model.classify([image])[0]
-    named = {
+    probabilities = {
         name: round(float(share), 4) for name, share in zip(model.categories, shares, strict=True)
     }
-    return {"category": model.categories[int(shares.argmax())], "probabilities": named}
+    category = model.categories[int(shares.argmax())]
+    return replace(row, category=category, probabilities=probabilities)
 
 
 def _detected(model: Detector, segmenter: CalibratedSegmenter | None, image: Image) -> Detections:
-    found = model.detect(image)
+    """The detections of an image, with masks if there is a segmenter."""
+    detections = model.detect(image)
     if segmenter is None:
-        return found
-    masks = segmenter.segment(
-        image, found.boxes, [model.categories[label] for label in found.labels]
-    )
-    quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
-    return replace(found, masks=masks.masks, quality=quality)
+        return detections
+    names = [model.categories[label] for label in detections.labels]
+    masks = segmenter.segment(image, detections.boxes, names)
+    quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
+    return replace(detections, masks=masks.masks, quality=quality)
 
 
-def _told(
-    found: Detections, model: Detector, image: Image, folder: Path, record: ImageRecord
-) -> dict[str, Any]:
-    """What a row says of an image's objects and of its heat map; pictures and masks are written."""
+def _written(
+    row: Prediction,
+    detections: Detections,
+    model: Detector,
+    image: Image,
+    folder: Path,
+    record: ImageRecord,
+) -> Prediction:
+    """The row with an image's objects and anomaly score; writes its pictures, masks, heat map."""
     from pipeline.models.load import anomaly_heatmap
 
-    scores = np.ones(len(found)) if found.scores is None else found.scores
-    boxes = [
-        {
-            "category": model.categories[int(found.labels[row])],
-            "score": round(float(scores[row]), 4),
-            "box_xyxy": [round(float(value), 2) for value in found.boxes[row]],
-        }
-        for row in range(len(found))
-    ]
+    scores = np.ones(len(detections)) if detections.scores is None else detections.scores
+    columns = zip(detections.labels, scores, detections.boxes, strict=True)
+    objects = tuple(
+        PredictedObject(
+            model.categories[int(label)],
+            round(float(score), 4),
+            (x0, y0, x1, y1),
+        )
+        for label, score, box in columns
+        for x0, y0, x1, y1 in [[round(float(value), 2) for value in box]]
+    )
     target = Path(record.file_name).with_suffix(".png")
-    write_png(folder / "overlays" / target, overlay(image, found, model.categories))
-    if found.masks:
-        write_png_mask(folder / "masks", record, found)
-    heat = anomaly_heatmap(model)
-    return {"objects": boxes, **(_heat(heat, image, folder, record.file_name) if heat else {})}
+    write_png(folder / "overlays" / target, overlay(image, detections, model.categories))
+    if detections.masks:
+        write_png_mask(folder / "masks", record, detections)
+    row = replace(row, objects=objects)
+    anomaly_model = anomaly_heatmap(model)
+    return _with_heatmap(row, anomaly_model, image, folder) if anomaly_model else row
 
 
-def _heat(model: AnomalyDetector, image: Image, folder: Path, name: str) -> dict[str, Any]:
-    found, limits = model.anomaly_map(image), model.limits
-    write_heatmap(folder / "heatmaps", name, found.heatmap)
-    target = folder / "heatmaps" / Path(name).with_suffix(".heat.png")
-    write_png(target, heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed))
-    return {
-        "anomaly_score": round(found.score, 6),
-        "limit": round(limits.score, 6),
-        "defective": found.score >= limits.score,
-    }
+def _with_heatmap(
+    row: Prediction, model: AnomalyDetector, image: Image, folder: Path
+) -> Prediction:
+    """The row with the anomaly score; writes the heat map and its overlay."""
+    anomaly, limits = model.anomaly_map(image), model.limits
+    write_heatmap(folder / "heatmaps", row.file_name, anomaly.heatmap)
+    target = folder / "heatmaps" / Path(row.file_name).with_suffix(".heat.png")
+    write_png(target, heat_overlay(image, anomaly.heatmap, limits.edge, 2 * limits.seed))
+    return replace(
+        row,
+        anomaly_score=round(anomaly.score, 6),
+        threshold=round(limits.score, 6),
+        defective=anomaly.score >= limits.score,
+    )

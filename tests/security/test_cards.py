@@ -27,7 +27,11 @@ from pipeline.models.sam.model import SamModel, load_sam, write_sam
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.models.weights.store import WeightsStore
-from pipeline.models.yolo_world.detector import RUN_CARD, embeddings_file, load_run, load_yolo_world
+from pipeline.models.yolo_world.detector import (
+    embeddings_file,
+    load_finetuned,
+    load_yolo_world,
+)
 
 CPU = torch.device("cpu")
 Opener = Callable[[Path], object]
@@ -98,9 +102,10 @@ def patchcore(folder: Path) -> None:
 
 def detector(folder: Path) -> None:
     (folder / "best.pt").write_bytes(b"no checkpoint")
-    card = {"checkpoint": "best.pt", "sha256": sha256_of(folder / "best.pt"), "image_side": 64,
+    card = {"kind": "yolo-world", "checkpoint": "best.pt",
+            "sha256": sha256_of(folder / "best.pt"), "image_side": 64,
             "confidence": 0.5, "base": "yolov8s-world"}  # fmt: skip
-    (folder / RUN_CARD).write_text(json.dumps(card))
+    (folder / CARD).write_text(json.dumps(card))
     vectors = np.eye(2, 512, dtype=np.float32)
     TextEmbeddings(("a", "b"), vectors, "fixed").save(embeddings_file(folder))
 
@@ -138,7 +143,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "limits": (autoencoder, LIMITS, by_limits),
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
-    "detector": (detector, RUN_CARD, by_detector),
+    "detector": (detector, CARD, by_detector),
     "tuned SAM": (tuned, "card.json", by_sam),
 }
 
@@ -153,7 +158,7 @@ def mailed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Opener
 
 def test_a_folder_as_it_was_written_is_opened(mailed: tuple[Path, Opener]) -> None:
     card, opened = mailed
-    if card.name == RUN_CARD:  # whose checkpoint is none
+    if opened is by_detector:  # whose checkpoint is none
         assert "is not a YOLO checkpoint" in refused(opened, card.parent)
     else:
         opened(card.parent)
@@ -215,10 +220,10 @@ def test_a_card_names_no_file_outside_of_its_folder(tmp_path: Path, name: str) -
     detector(folder)
     (tmp_path / "x.pt").write_bytes(b"no checkpoint")
     (folder / "link.pt").symlink_to(tmp_path / "x.pt")
-    card = json.loads((folder / RUN_CARD).read_text())
-    rewrite(folder / RUN_CARD, {**card, "checkpoint": name})
+    card = json.loads((folder / CARD).read_text())
+    rewrite(folder / CARD, {**card, "checkpoint": name})
     with pytest.raises(DataError, match="names a file outside of its folder"):
-        load_run(folder, device="cpu")
+        load_finetuned(folder, device="cpu")
 
 
 def test_a_patch_bank_names_no_folder_to_see_by(tmp_path: Path) -> None:

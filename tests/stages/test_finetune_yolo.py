@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from pipeline.io.write import write_json
 from pipeline.models.weights.store import WeightsStore
 from pipeline.models.yolo_world import trainer as world_trainer
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.finetune_yolo import finetune_yolo
+from pipeline.stages.finetune_yolo import FinetuneYoloResult, finetune_yolo
 
 MakeProduct = Callable[..., Path]
 TINY = FinetuneConfig(epochs=2, image_side=64, batch=4, mosaic=0.0)
@@ -45,7 +45,7 @@ def stopped(data: Path, output: Path, where: int | str = 1, config: FinetuneConf
         else:
             patch.setattr(world_trainer, "_finish", killed)
         with pytest.raises(KeyboardInterrupt):
-            finetune_yolo(data, output, config, "cpu")
+            finetune_yolo(data, output, config, device="cpu")
     return output.with_name(f".{output.name}.unfinished")
 
 
@@ -56,18 +56,18 @@ def numbers(checkpoint: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, FinetuneYoloResult]:
     """Data, a training of it that nobody stopped, and its summary. Three epochs with mosaics, which
     the last one does without."""
     home = tmp_path_factory.mktemp("undisturbed")
     convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
-    found = finetune_yolo(home / "data", home / "run", THREE, "cpu")
+    found = finetune_yolo(home / "data", home / "run", THREE, device="cpu")
     return home / "data", home / "run", found
 
 
 @pytest.mark.parametrize(("where", "done"), [(1, 1), (2, 2), ("end", 2)])
 def test_a_stopped_training_ends_with_the_same_bytes(
-    undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path, where: int | str, done: int
+    undisturbed: tuple[Path, Path, FinetuneYoloResult], tmp_path: Path, where: int | str, done: int
 ) -> None:
     data, whole, expected = undisturbed
     run = tmp_path / "run"
@@ -75,9 +75,9 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     assert not run.exists()
     assert world_trainer.epochs_done(unfinished) == done
     (data / "labels" / "train.cache").write_bytes(b"left by somebody")  # no part of the inputs
-    found = finetune_yolo(data, run, THREE, "cpu")
-    assert found == {**expected, "output": str(run)}
-    assert found["epochs_run"] == 3
+    found = finetune_yolo(data, run, THREE, device="cpu")
+    assert found == replace(expected, output=run)
+    assert found.epochs_run == 3
     assert not unfinished.exists()
     weights = run / "train" / "weights"
     assert {path.name for path in weights.iterdir()} == {"last.pt", "best.pt"}
@@ -95,16 +95,16 @@ def test_a_picture_is_there_when_the_training_goes_on(tmp_path: Path, module: st
 
 
 def test_a_finished_training_is_not_repeated_and_not_lost(
-    undisturbed: tuple[Path, Path, dict[str, Any]],
+    undisturbed: tuple[Path, Path, FinetuneYoloResult],
 ) -> None:
     data, run, expected = undisturbed
     (run / ".work" / "dataset").mkdir(parents=True)  # of a kill in the last moment
     before = (run / "run.json").read_bytes()
-    assert finetune_yolo(data, run, THREE, "cpu") == expected
+    assert finetune_yolo(data, run, THREE, device="cpu") == expected
     assert (run / "run.json").read_bytes() == before
     assert not (run / ".work").exists()
     with pytest.raises(ConfigError, match="holds a finished run of other settings"):
-        finetune_yolo(data, run, TINY, "cpu")
+        finetune_yolo(data, run, TINY, device="cpu")
 
 
 def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_pa
     unfinished = stopped(data, run)
     other = TINY.model_copy(update={"epochs": 1})
     with pytest.raises(DataError, match=r"was stopped.*--overwrite"):
-        finetune_yolo(data, run, other, "cpu", replace_finished=True)
+        finetune_yolo(data, run, other, device="cpu", replace_finished=True)
     assert (unfinished / "train" / "weights" / "last.pt").is_file()
-    assert finetune_yolo(data, run, other, "cpu", overwrite=True)["epochs_run"] == 1
+    assert finetune_yolo(data, run, other, device="cpu", overwrite=True).epochs_run == 1
 
 
 @pytest.mark.parametrize("name", ["train/weights/last.pt", ".work/training.bin"])
@@ -125,8 +125,8 @@ def test_a_damaged_checkpoint_is_one_line_and_overwrite_is_the_way_out(
     checkpoint = stopped(data, run) / name
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
-        finetune_yolo(data, run, TINY, "cpu")
-    assert finetune_yolo(data, run, TINY, "cpu", overwrite=True)["epochs_run"] == 2
+        finetune_yolo(data, run, TINY, device="cpu")
+    assert finetune_yolo(data, run, TINY, device="cpu", overwrite=True).epochs_run == 2
 
 
 def test_a_run_that_could_not_begin_leaves_nothing_and_loses_nothing(
@@ -138,16 +138,16 @@ def test_a_run_that_could_not_begin_leaves_nothing_and_loses_nothing(
     monkeypatch.setattr(WeightsStore, "get", unreachable)
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(WeightsError):
-        finetune_yolo(data, tmp_path / "run", TINY, "cpu")
+        finetune_yolo(data, tmp_path / "run", TINY, device="cpu")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_a_persons_file_in_a_finished_run_is_never_lost(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    finetune_yolo(data, run, TINY.model_copy(update={"epochs": 1}), "cpu")
+    finetune_yolo(data, run, TINY.model_copy(update={"epochs": 1}), device="cpu")
     (run / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt"):
-        finetune_yolo(data, run, TINY, "cpu", overwrite=True)
+        finetune_yolo(data, run, TINY, device="cpu", overwrite=True)
     assert (run / "notes.txt").read_text() == "mine"
 
 

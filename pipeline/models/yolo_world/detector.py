@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +14,14 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
-from pipeline.models.cards import DETECTOR, fitting, named_file
+from pipeline.models.artifact import CARD
+from pipeline.models.cards import DETECTOR, fitting, kind_of, named_file
 from pipeline.models.devices import choose_device
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
 
-RUN_CARD = "detector.json"
+_CARD_OF_0_7 = "detector.json"
+_KIND = "yolo-world"
 
 
 class YoloWorldDetector:
@@ -36,9 +37,9 @@ class YoloWorldDetector:
         device: str = "auto",
         max_boxes: int = 300,
     ) -> None:
-        """`image_side` is the longer side in pixels at which images are searched; boxes below
-        `confidence` and beyond the best `max_boxes` are not returned; of two that overlap by more
-        than `nms_iou` the better stays.
+        """`image_side`: pixels to which the longer side of an image is resized. Boxes below
+        `confidence`, and beyond the best `max_boxes`, are left out. Of two boxes with an IoU above
+        `nms_iou` the better stays.
 
         Raises WeightsError for a file that is not YOLO-World.
         """
@@ -63,17 +64,17 @@ class YoloWorldDetector:
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         threads = torch.get_num_threads()
         with fitting(self._weights, "cannot be run"):
-            found = self._model.predict(bgr, **self._settings)[0].boxes
-        torch.set_num_threads(threads)  # ultralytics leaves one core less to whoever comes next
+            boxes = self._model.predict(bgr, **self._settings)[0].boxes
+        torch.set_num_threads(threads)  # ultralytics lowers it by one
         return Detections(
-            as_boxes(found.xyxy.cpu().numpy()),
-            found.cls.cpu().numpy().astype(np.int64),
-            scores=found.conf.cpu().numpy().astype(np.float32),
+            as_boxes(boxes.xyxy.cpu().numpy()),
+            boxes.cls.cpu().numpy().astype(np.int64),
+            scores=boxes.conf.cpu().numpy().astype(np.float32),
         )
 
     def exportable(self) -> torch.nn.Module:
         """The network with its texts, from pixels (N, 3, S, S) in [0, 1] to boxes and scores
-        (N, 4 + C, A), as exporters can trace it; this detector is not to be used afterwards."""
+        (N, 4 + C, A), as exporters can trace it. The detector cannot be used afterwards."""
         network = self._model.model.float().eval()
         network.model[-1].export, network.model[-1].format = True, "onnx"
         return cast(torch.nn.Module, network)
@@ -82,9 +83,9 @@ class YoloWorldDetector:
 def load_yolo_world(weights: Path) -> Any:
     """ultralytics' model around a YOLO-World checkpoint. Raises WeightsError for anything else."""
     ultralytics = ultralytics_offline.load()
-    if not weights.is_file():  # ultralytics would ask the network for it
+    if not weights.is_file():  # ultralytics would try to download it
         raise WeightsError(f"{weights}: no such file; run finetune-yolo or weights fetch")
-    if weights.suffix != ".pt":  # of another kind ultralytics would build or run a network
+    if weights.suffix != ".pt":  # ultralytics would build or run another network
         raise WeightsError(f"{weights}: is not a YOLO checkpoint; give a .pt file")
     with fitting(weights, "is not a YOLO checkpoint"):
         model = ultralytics.YOLO(str(weights), task="detect")
@@ -93,15 +94,15 @@ def load_yolo_world(weights: Path) -> Any:
     return model
 
 
-def reference_embeddings(weights: Path) -> NDArray[np.float32]:
-    """(M, 512) text embeddings that a checkpoint was saved with: COCO's names, spoken by CLIP."""
+def saved_text_embeddings(weights: Path) -> NDArray[np.float32]:
+    """(M, 512) text embeddings in a checkpoint: CLIP's, of COCO's category names."""
     model = load_yolo_world(weights).model
     with fitting(weights, "is not a YOLO-World checkpoint"):
         return np.asarray(model.txt_feats[0].float().numpy(), dtype=np.float32)
 
 
 def set_categories(network: Any, embeddings: TextEmbeddings) -> None:
-    """Make a WorldModel look for these categories and no others."""
+    """Make a WorldModel detect these categories and no others."""
     network.txt_feats = torch.from_numpy(embeddings.vectors)[None]
     network.model[-1].nc = len(embeddings.categories)
     network.names = dict(enumerate(embeddings.categories))
@@ -110,30 +111,41 @@ def set_categories(network: Any, embeddings: TextEmbeddings) -> None:
 def write_card(
     run: Path, checkpoint: Path, sha256: str, image_side: int, base: str, confidence: float
 ) -> None:
-    """Say what a run's detector is, so that `load_run` needs nothing but the folder."""
+    """Write the card of a finetune-yolo folder, which `load_finetuned` reads."""
     card = {
+        "kind": _KIND,
         "confidence": round(confidence, 4),
         "checkpoint": checkpoint.relative_to(run).as_posix(),
         "sha256": sha256,
         "image_side": image_side,
         "base": base,
     }
-    write_json(run / RUN_CARD, card)
+    write_json(run / CARD, card)
 
 
-def load_run(
+def is_detector(folder: Path) -> bool:
+    """Whether a folder is one of finetune-yolo, of this version or an earlier one."""
+    path = folder / CARD
+    if not path.exists():
+        return (folder / _CARD_OF_0_7).exists()
+    return kind_of(path) == _KIND
+
+
+def load_finetuned(
     run: Path, confidence: float | None = None, device: str = "auto", max_boxes: int = 300
 ) -> YoloWorldDetector:
-    """The detector that finetune-yolo left in `run`, by default at the confidence it chose.
+    """The detector of a finetune-yolo folder, by default at the confidence that it chose. A folder
+    of version 0.7, whose card is detector.json, is read too.
 
-    Raises ConfigError for another folder, WeightsError when the checkpoint was changed.
+    Raises ConfigError for another folder, WeightsError for a checkpoint that was changed.
     """
-    if not (run / RUN_CARD).exists():
+    if not is_detector(run):
         raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
-    card = checked(DETECTOR, read_json(run / RUN_CARD), run / RUN_CARD)
-    checkpoint = named_file(run, card.checkpoint, RUN_CARD)
+    path = run / CARD if (run / CARD).exists() else run / _CARD_OF_0_7
+    card = checked(DETECTOR, read_json(path), path)
+    checkpoint = named_file(run, card.checkpoint, path.name)
     if sha256_of(checkpoint) != card.sha256:
-        raise WeightsError(f"{checkpoint}: is not the file that {RUN_CARD} names")
+        raise WeightsError(f"{checkpoint}: is not the file that {path.name} names")
     return YoloWorldDetector(
         checkpoint,
         TextEmbeddings.load(embeddings_file(run)),
@@ -145,15 +157,5 @@ def load_run(
 
 
 def embeddings_file(run: Path) -> Path:
-    """Where a run keeps its text embeddings: not in the trainer's folder, which DDP empties."""
+    """The text embeddings of a run: not in the trainer's folder, which DDP empties."""
     return run / "text_embeddings.safetensors"
-
-
-def label_map(source: Sequence[str], target: Sequence[str]) -> NDArray[np.int64]:
-    """(len(source),) labels in `target`; every category maps to the only one of a merged set."""
-    if len(target) == 1:
-        return np.zeros(len(source), dtype=np.int64)
-    missing = set(source) - set(target)
-    if missing:
-        raise ConfigError(f"the detector does not know {', '.join(sorted(missing))}")
-    return np.array([list(target).index(name) for name in source], dtype=np.int64)

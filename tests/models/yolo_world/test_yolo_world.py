@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from pipeline.models.weights.store import Entry, WeightsStore
 from pipeline.models.yolo_world.detector import (
     YoloWorldDetector,
     embeddings_file,
-    load_run,
+    load_finetuned,
     load_yolo_world,
-    reference_embeddings,
+    saved_text_embeddings,
     write_card,
 )
 
@@ -34,7 +35,7 @@ def weights() -> Path:
 
 @pytest.fixture(scope="module")
 def reference(weights: Path) -> np.ndarray:
-    return reference_embeddings(weights)
+    return saved_text_embeddings(weights)
 
 
 def test_the_checkpoint_knows_coco_by_80_unit_vectors(reference: np.ndarray) -> None:
@@ -116,7 +117,21 @@ def test_a_missing_or_wrong_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not a YOLO checkpoint"):
         load_yolo_world(tmp_path / "bad.pt")
     with pytest.raises(ConfigError, match="holds no detector"):
-        load_run(tmp_path)
+        load_finetuned(tmp_path)
+
+
+def test_a_card_of_version_0_7_is_read(
+    weights: Path, reference: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "best.pt").symlink_to(weights)
+    write_card(tmp_path, tmp_path / "best.pt", sha256_of(weights), 64, "yolov8s-world", 0.125)
+    TextEmbeddings(("bus",), reference[5:6], "clip").save(embeddings_file(tmp_path))
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").unlink()
+    (tmp_path / "detector.json").write_text(
+        json.dumps({key: value for key, value in card.items() if key != "kind"})
+    )
+    assert load_finetuned(tmp_path, device="cpu").confidence == 0.125
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
@@ -136,18 +151,18 @@ def test_an_exported_detector_finds_the_same_boxes(
     chosen.save(embeddings_file(run))
     write_card(run, run / "train" / "best.pt", sha256_of(weights), 320, "yolov8s-world", 0.25)
     image = read_image(ASSETS / "bus.jpg")[-800:, :800]
-    wanted = load_run(run, device="cpu").detect(image)
+    wanted = load_finetuned(run, device="cpu").detect(image)
 
-    told = export_model(run, tmp_path / "out", form)
-    assert (told["categories"], told["input"]) == (["person", "bus"], [1, 3, 320, 320])
-    graph = openvino_core().compile_model(str(tmp_path / "out" / told["file"]), "CPU")
+    graph = export_model(run, tmp_path / "out", form=form)
+    assert (graph.categories, graph.input) == (["person", "bus"], [1, 3, 320, 320])
+    graph = openvino_core().compile_model(str(tmp_path / "out" / graph.file), "CPU")
     small = cv2.resize(image, (320, 320), interpolation=cv2.INTER_LINEAR)
     two = np.stack([small, small]).transpose(0, 3, 1, 2).astype(np.float32)
     answer = graph(two)[0]
     assert np.allclose(answer[0], answer[1], atol=1e-3)  # any number of images at once
     places = answer[0].T
     middle, size, scores = places[:, :2], places[:, 2:4], places[:, 4:].max(axis=1)
-    sure = scores > told["confidence"]
+    sure = scores > graph.confidence
     boxes = np.concatenate([middle - size / 2, middle + size / 2], axis=1)[sure] * 800 / 320
     best = iou(wanted.boxes, as_boxes(boxes))
     assert len(wanted) >= 3
