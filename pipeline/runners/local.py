@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.io.write import adopt_roots, open_roots
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.runtime.progress import is_quiet, set_quiet
+from pipeline.runtime.threads import available_cpus
 
 Runner = Literal["local", "ray"]
 Item = TypeVar("Item")
@@ -47,7 +48,7 @@ def map_items(
     if runner == "ray":
         yield from _over_ray(work, items, workers)
         return
-    count = workers or (os.cpu_count() or 1 if len(items) >= _FEW else 1)
+    count = workers or (available_cpus() if len(items) >= _FEW else 1)
     if count == 1:
         keep_freed_memory()
         yield from map(work, items)

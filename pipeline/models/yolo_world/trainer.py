@@ -27,6 +27,7 @@ from pipeline.models.yolo_world.training_state import (
 )
 from pipeline.runtime import signals as stopping
 from pipeline.runtime.progress import Bar, set_quiet
+from pipeline.runtime.threads import available_cpus
 
 ultralytics_offline.load()
 
@@ -162,7 +163,7 @@ class _Bar:
 
     def on_train_start(self, trainer: Any) -> None:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
-            torch.set_num_threads(os.cpu_count() or 1)
+            torch.set_num_threads(available_cpus())
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
             set_quiet(True)  # one bar for all GPUs

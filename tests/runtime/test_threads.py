@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.threads import available_cpus, obey_limit, wait_passively
+
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(
+    ("before", "policy"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ({"KMP_BLOCKTIME": "200"}, None),  # who sets one of them has chosen
+    ],
+)
+def test_threads_wait_passively_unless_the_user_chose(
+    before: dict[str, str], policy: str | None
+) -> None:
+    environment = dict(before)
+    wait_passively(environment)
+    assert environment.get("OMP_WAIT_POLICY") == policy
+
+
+def test_the_policy_is_set_before_torch_can_be_imported() -> None:
+    script = "import os, pipeline; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP", "GOMP", "KMP"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "PASSIVE\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, CPUS),  # no control group
+        ("max 100000", CPUS),
+        ("100000 100000", 1),
+        ("50000 100000", 1),  # half a CPU is rounded up
+        ("99900000 100000", CPUS),  # 999 CPUs, more than there are
+        ("nonsense", CPUS),
+    ],
+)
+def test_the_limit_of_a_control_group_counts(
+    tmp_path: Path, text: str | None, expected: int
+) -> None:
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(text)
+    assert available_cpus(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(-1, CPUS), (100_000, 1)])
+def test_the_limit_of_an_old_control_group_counts(
+    tmp_path: Path, quota: int, expected: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert available_cpus(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "threads"),
+    [
+        ("max 100000", {}, None),
+        ("100000 100000", {}, "1"),
+        ("100000 100000", {"OMP_NUM_THREADS": "7"}, "7"),
+    ],
+)
+def test_openmp_starts_no_more_threads_than_the_limit(
+    tmp_path: Path, text: str, before: dict[str, str], threads: str | None
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    environment = dict(before)
+    obey_limit(environment, tmp_path)
+    assert environment.get("OMP_NUM_THREADS") == threads
