@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.errors import ConfigError, WeightsError
@@ -162,7 +164,8 @@ def refuse_other_weights(weights: Weights) -> None:
 def load_network(weights: Weights) -> Any:
     """segment-anything's `Sam` with checked weights, in evaluation mode, on the CPU.
 
-    Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
+    Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit or
+    holds anything but tensors.
     """
     refuse_other_weights(weights)
     if weights.name in _BUILDERS:
@@ -175,6 +178,10 @@ def load_network(weights: Weights) -> Any:
         model.load_state_dict(_read_state(weights.path), strict=True)
     except RuntimeError as error:
         raise WeightsError(f"{weights.path}: does not fit {weights.name} ({error})") from error
+    except (UnpicklingError, EOFError, SafetensorError) as error:
+        fault = f"is not a file of weights ({type(error).__name__})"
+        remedy = f"remove it and run: pipeline weights fetch {weights.name}"
+        raise WeightsError(f"{weights.path}: {fault}; {remedy}") from error
     return model.eval()
 
 
