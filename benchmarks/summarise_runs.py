@@ -36,9 +36,9 @@ def row(run: Path) -> list[str]:
         *(_interval(scores[name]["mask_iou"]) for name in ("zero_shot", "tuned")),
         *(f"{scores[name]['mask_iou'][0]:.3f}" for name in ("mean_shape", "box_fill", "grabcut")),
         _interval(sam["test"]["gain_over"]["box_fill"]),
-        _rank(sam.get("out_of_fold")),
-        _rank(sam["test"].get("expected_iou")),
-        _rank(sam.get("unseen")),
+        _rank(sam.get("out_of_fold"), sam.get("out_of_fold", {}).get("masks")),
+        _rank(sam["test"].get("expected_iou"), sam["held_out"]["masks"]),
+        _rank(sam.get("unseen"), sam.get("unseen", {}).get("masks")),
         f"{found['matched']} of {found['objects']}",
         " / ".join("-" if value is None else f"{value:.3f}" for value in by_found),
         f"{classifier['right']}/{classifier['tested_on']} = {classifier['accuracy']:.2f} "
@@ -53,11 +53,11 @@ def _patch_prior(use: dict[str, Any]) -> str:
     return text if use["used"] else f"not used ({text})"
 
 
-def _rank(score: dict[str, Any] | None) -> str:
-    """How the expected IoU ranks masks, and how many."""
+def _rank(score: dict[str, Any] | None, masks: int | None) -> str:
+    """How the expected IoU ranks so many masks."""
     if not score or not (rank := score.get("rank_of_expected_iou")):
         return "-"
-    return "{:.2f} ({:.2f}-{:.2f}), {}".format(*rank, score["masks"])
+    return "{:.2f} ({:.2f}-{:.2f}), {}".format(*rank, masks)
 
 
 def _interval(values: list[float]) -> str:

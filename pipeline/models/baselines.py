@@ -1,4 +1,4 @@
-"""What SAM has to beat: the box itself, a mean shape, GrabCut. `Segmenter`s without weights."""
+"""Baselines for SAM: the filled box, a mean shape, GrabCut. `Segmenter`s without weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class BoxFillSegmenter:
 
 
 class GrabCutSegmenter:
-    """GrabCut from the box (Rother et al., SIGGRAPH 2004), seeded by its core."""
+    """GrabCut in the box (Rother et al., SIGGRAPH 2004), seeded by the box's centre."""
 
     def __init__(
         self, iterations: int = 2, margin: float = 0.5, core: float = 0.45, longest: int = 320
     ) -> None:
-        """`margin`: how much of the box's side is added around it as certain background.
-        `core`: which part of the side, in the middle, is certain foreground; without it GrabCut
-        gives up on most defects, for they look like what is around them. A crop longer than
-        `longest` pixels is shrunk to that, for GrabCut's time grows with the area.
+        """`margin`: share of the box's side that is added around it as certain background. `core`:
+        share of the side, in the middle, that is certain foreground; without it GrabCut finds
+        nothing on most defects, which resemble their surroundings. A crop longer than `longest`
+        pixels is shrunk to that, for GrabCut's time grows with the area.
         """
         self.iterations = iterations
         self.margin = margin
@@ -40,9 +40,9 @@ class GrabCutSegmenter:
 
     def segment(self, image: Image, boxes: Boxes) -> Masks:
         """One mask per box; where GrabCut finds no foreground, the mask is empty and failed."""
-        return _masks([mask_geometry.encode(self._cut(image, box)) for box in boxes])
+        return _masks([mask_geometry.encode(self._mask(image, box)) for box in boxes])
 
-    def _cut(self, image: Image, box: NDArray[np.float32]) -> Mask:
+    def _mask(self, image: Image, box: NDArray[np.float32]) -> Mask:
         height, width = image.shape[:2]
         mask = np.zeros((height, width), dtype=bool)
         x0, y0, x1, y1 = whole_pixels(box, height, width)
@@ -71,14 +71,14 @@ class GrabCutSegmenter:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
         seeds = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        kinds = set(np.unique(seeds).tolist())
-        if cv2.GC_BGD in kinds and len(kinds) > 1:
+        labels_present = set(np.unique(seeds).tolist())
+        if cv2.GC_BGD in labels_present and len(labels_present) > 1:
             cv2.setRNGSeed(0)
             state = np.zeros((2, 1, 65), np.float64)
-            nowhere, mode = (0, 0, 0, 0), cv2.GC_INIT_WITH_MASK
-            cv2.grabCut(small, seeds, nowhere, state[0], state[1], self.iterations, mode)
-        found = ((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)).astype(np.uint8)
-        full = cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST)
+            no_box, mode = (0, 0, 0, 0), cv2.GC_INIT_WITH_MASK
+            cv2.grabCut(small, seeds, no_box, state[0], state[1], self.iterations, mode)
+        foreground = ((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)).astype(np.uint8)
+        full = cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST)
         return np.asarray(full > 0)
 
 
@@ -88,26 +88,26 @@ def _masks(rles: list[Rle]) -> Masks:
 
 
 class MeanShapeSegmenter:
-    """The mean of known masks, each stretched to its box, mirrored both ways and cut at the level
-    that agrees with them best: what can be said of a mask without looking at the image."""
+    """The mean of training masks, each stretched to its box and mirrored both ways, at the
+    threshold with the best mean IoU. It does not depend on the image."""
 
-    def __init__(self, known: Sequence[Mask], side: int = 64) -> None:
-        """`known`: masks (h, w) cut to their boxes; none would have no mean."""
+    def __init__(self, masks: Sequence[Mask], side: int = 64) -> None:
+        """`masks`: at least one, (h, w), each cropped to its box."""
         shapes = np.stack(
             [
                 cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-                for mask in known
+                for mask in masks
             ]
         )
         mean = shapes.mean(axis=0)
         self._mean = (mean + mean[::-1] + mean[:, ::-1] + mean[::-1, ::-1]) / 4
 
-        def agreement(level: float) -> float:
-            cut = self._mean > level
-            shared, union = np.minimum(shapes, cut), np.maximum(shapes, cut)
+        def mean_iou(level: float) -> float:
+            shape = self._mean > level
+            shared, union = np.minimum(shapes, shape), np.maximum(shapes, shape)
             return float((shared.sum(axis=(1, 2)) / union.sum(axis=(1, 2))).mean())
 
-        self._level = max(np.arange(0.1, 0.9, 0.02), key=agreement)
+        self._level = max(np.arange(0.1, 0.9, 0.02), key=mean_iou)
 
     def segment(self, image: Image, boxes: Boxes) -> Masks:
         """One mean shape per box."""

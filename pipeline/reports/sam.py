@@ -49,17 +49,24 @@ class SegmenterScore:
     by_category: dict[str, CategoryScore]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpectedIouScore:
     """How well the expected IoU of masks holds. None for a figure that is not defined.
 
-    rank_of_expected_iou: Spearman's correlation with the true IoU, and its 95 % interval.
+    mean_error_of_expected_iou: mean distance from the true IoU. rank_of_expected_iou: Spearman's
+    correlation with the true IoU, and its 95 % interval over photos.
     """
+
+    mean_error_of_expected_iou: float | None = None
+    rank_of_expected_iou: MeanInterval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenScore(ExpectedIouScore):
+    """Masks that SAM did not learn from: how many, their mean IoU, and how it was expected."""
 
     masks: int
     mask_iou: MeanInterval
-    mean_error_of_expected_iou: float | None = None
-    rank_of_expected_iou: MeanInterval | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class HeldOutScores:
     segmenters: dict[str, SegmenterScore]
     gain_over: dict[str, MeanInterval]
     rank_correlation: dict[str, float]
-    expected_iou: ExpectedIouScore | None
+    expected_iou: ExpectedIouScore | None = None
 
 
 def baselines(published: Segmenter, instances: Sequence[Instance]) -> dict[str, Segmenter]:
@@ -109,7 +116,7 @@ def compare(
     }
     grouped_bars(folder / "mask_iou.png", "mask IoU from true boxes, held-out photos", series)
     expected = tuned.quality.get(EXPECTED_IOU)
-    trust = None if expected is None else expected_iou_score(expected, tuned.iou, instances)
+    trust = None if expected is None else _expected_iou_score(expected, tuned.iou, groups)
     return HeldOutScores(scores, gains, _rank_correlations(tuned), trust)
 
 
@@ -136,19 +143,31 @@ def _rank_correlations(evaluation: Evaluation) -> dict[str, float]:
     return {name: round(rank, 4) for name, rank in ranks.items() if not np.isnan(rank)}
 
 
-def expected_iou_score(
+def unseen_score(
     expected: NDArray[np.float32], true: NDArray[np.float64], instances: Sequence[Instance]
-) -> ExpectedIouScore:
-    """How well the expected IoU (N,) of unseen masks holds: mean error and rank correlation."""
+) -> UnseenScore:
+    """The IoU (N,) of masks of objects that SAM did not learn from, and how it was expected."""
     groups = [one.group for one in instances]
+    score = _expected_iou_score(expected, true, groups)
+    return UnseenScore(
+        masks=len(instances),
+        mask_iou=_mean_interval(true, groups),
+        mean_error_of_expected_iou=score.mean_error_of_expected_iou,
+        rank_of_expected_iou=score.rank_of_expected_iou,
+    )
+
+
+def _expected_iou_score(
+    expected: NDArray[np.float32], true: NDArray[np.float64], groups: Sequence[str]
+) -> ExpectedIouScore:
     error = round(float(np.abs(expected - true).mean()), 4) if len(true) else None
     pairs = expected.tolist(), true.tolist()
     rank = rank_correlation(*pairs)
-    ranks = None
-    if not np.isnan(rank):
-        low, high = bootstrap_rank_correlation(*pairs, groups)
-        ranks = (round(rank, 4), round(low, 4), round(high, 4))
-    return ExpectedIouScore(len(instances), _mean_interval(true, groups), error, ranks)
+    if np.isnan(rank):
+        return ExpectedIouScore(mean_error_of_expected_iou=error)
+    low, high = bootstrap_rank_correlation(*pairs, groups)
+    ranks = round(rank, 4), round(low, 4), round(high, 4)
+    return ExpectedIouScore(mean_error_of_expected_iou=error, rank_of_expected_iou=ranks)
 
 
 def robustness(

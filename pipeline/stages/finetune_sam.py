@@ -43,12 +43,12 @@ from pipeline.models.sam.tuning import Runtime, SamTuner, TuningOptions
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
 from pipeline.reports.sam import (
-    ExpectedIouScore,
     HeldOutScores,
+    UnseenScore,
     baselines,
     compare,
-    expected_iou_score,
     robustness,
+    unseen_score,
 )
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say
@@ -66,10 +66,11 @@ class MaskCount:
 
 @dataclass(frozen=True)
 class PatchPriorUse:
-    """Whether the patch prior is used, and the mean IoU that it adds to out-of-fold masks."""
+    """Whether the patch prior is used, and the mean IoU that it adds to out-of-fold masks: None
+    where it was not tested."""
 
     used: bool
-    gain_out_of_fold: float | None
+    gain_out_of_fold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +84,19 @@ class FinetuneSamResult(StageResult):
 
     output: Path
     sam: str
-    started_from: str | None
+    started_from: str | None = None
     trained_on: MaskCount
     tune: str
     delta_mb: float
     crop_below: float
-    side: int | None
+    side: int | None = None
     patch_prior: PatchPriorUse
     calibrated_on: int
-    out_of_fold: ExpectedIouScore | None = None
+    out_of_fold: UnseenScore | None = None
     held_out: MaskCount | None = None
     test: HeldOutScores | None = None
     robustness: dict[str, dict[str, list[float]]] | None = None
-    unseen: ExpectedIouScore | None = None
+    unseen: UnseenScore | None = None
 
 
 def finetune_sam(
@@ -243,7 +244,7 @@ def _report(
     unseen = {}
     if selection.calibration:
         unseen["out of fold"] = (selection.expected, selection.true)
-        score = expected_iou_score(selection.expected, selection.true, train)
+        score = unseen_score(selection.expected, selection.true, train)
         result = replace(result, out_of_fold=score)
     if test:
         evaluation, result = _test(tuner, config, tuned, train, test, folder, result)
@@ -255,7 +256,7 @@ def _report(
         return result
     reliability(folder / "reliability.png", unseen)
     expected, true = (np.concatenate([pair[i] for pair in unseen.values()]) for i in (0, 1))
-    return replace(result, unseen=expected_iou_score(expected, true, [*train, *test]))
+    return replace(result, unseen=unseen_score(expected, true, [*train, *test]))
 
 
 def _test(

@@ -24,6 +24,7 @@ from pipeline.models.features.backbones import split_backbone
 from pipeline.models.load import load_classifier, load_detector, load_model
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.model import SamModel, load_sam, write_sam
+from pipeline.models.sam.old_card import OLD_CARD
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.models.weights.store import WeightsStore
@@ -118,6 +119,17 @@ def tuned(folder: Path) -> None:
     write_sam(folder, sam, delta, ViewOptions(), Calibration(("fill",), *figures), None, {})
 
 
+def tuned_by_0_7(folder: Path) -> None:
+    """The same with the keys of version 0.7."""
+    tuned(folder)
+    card = json.loads((folder / CARD).read_text())
+    card["looks"], card["memory"] = card.pop("views"), card.pop("patch_prior")
+    card["calibration"]["kinds"] = card["calibration"].pop("categories")
+    card.pop("kind")
+    (folder / CARD).unlink()
+    (folder / OLD_CARD).write_text(json.dumps(card))
+
+
 def by_anomaly(folder: Path) -> object:
     return load_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
 
@@ -144,7 +156,8 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
     "detector": (detector, CARD, by_detector),
-    "tuned SAM": (tuned, "card.json", by_sam),
+    "tuned SAM": (tuned, CARD, by_sam),
+    "SAM tuned by 0.7": (tuned_by_0_7, OLD_CARD, by_sam),
 }
 
 
@@ -191,10 +204,21 @@ def test_every_key_may_be_missing_or_wrong(mailed: tuple[Path, Opener]) -> None:
             open_or_one_line(opened, card.parent)
 
 
-@pytest.mark.parametrize("part", ["base", "views", "calibration"])
-def test_every_key_within_a_tuned_sams_card_may_be_wrong(tmp_path: Path, part: str) -> None:
-    tuned(tmp_path)
-    card = tmp_path / "card.json"
+@pytest.mark.parametrize(
+    ("write", "name", "part"),
+    [
+        (tuned, CARD, "base"),
+        (tuned, CARD, "views"),
+        (tuned, CARD, "calibration"),
+        (tuned_by_0_7, OLD_CARD, "looks"),
+        (tuned_by_0_7, OLD_CARD, "calibration"),
+    ],
+)
+def test_every_key_within_a_tuned_sams_card_may_be_wrong(
+    tmp_path: Path, write: Callable[[Path], None], name: str, part: str
+) -> None:
+    write(tmp_path)
+    card = tmp_path / name
     written = json.loads(card.read_text())
     for key in written[part]:
         for value in WRONG:

@@ -20,7 +20,7 @@ from pipeline.types import EXPECTED_IOU, Masks
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
-_FAR = 3.0  # deviations at which a figure is held
+_FAR = 3.0  # deviations at which a figure is clipped
 _OF_CATEGORY = 2.0  # a category's offset is shrunk to zero as if it were half as large
 
 
@@ -117,9 +117,7 @@ class Calibration:
         dozen masks they rank unseen masks worse."""
         columns = np.stack([table[name] for name in self.names], axis=1).astype(np.float64)
         figures = np.clip((columns - self.centre) / self.spread, -_FAR, _FAR)
-        which = [
-            [_OF_CATEGORY * (name == known) for known in self.categories] for name in categories
-        ]
+        which = [[_OF_CATEGORY * (name == own) for own in self.categories] for name in categories]
         offsets = np.array(which, np.float64).reshape(len(columns), len(self.categories))
         return np.concatenate([np.ones((len(columns), 1)), figures, offsets], axis=1)
 
@@ -159,8 +157,8 @@ def calibrate(
     names = tuple(sorted(table))
     columns = np.stack([table[name] for name in names], axis=1).astype(np.float64)
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
-    known = tuple(sorted(set(categories)))
-    empty = Calibration(names, centre, spread, known, np.zeros(0), len(true_iou))
+    distinct = tuple(sorted(set(categories)))
+    empty = Calibration(names, centre, spread, distinct, np.zeros(0), len(true_iou))
     rows = empty._rows(table, categories)
     target = logit(np.clip(np.asarray(true_iou, np.float64), *_LIMITS))
     weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)

@@ -18,7 +18,7 @@ from pipeline.models.sam.embedding_cache import Embedding
 from pipeline.models.sam.network import DecoderCore, Prompts, decode, decoder_inputs
 
 DecoderOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
-_CELLS = 2 * 64**2  # two prompts on whole images, 32 on close looks of 256 px
+_CELLS = 2 * 64**2  # two prompts on whole images, 32 on crops of 256 px
 _CELLS_ON_GPU = 64 * 64**2
 
 
@@ -63,7 +63,7 @@ class OpenVinoDecoder:
     cells = _CELLS
 
     def __init__(self, network: Callable[[], Any], key: str, cache: DiskCache) -> None:
-        """`key` names the weights of the network, which is asked for at the first use."""
+        """`key` names the weights of the network, which is loaded at the first use."""
         version = load_openvino().__version__
         self._loaded, self._key = network, f"{key} openvino"
         store = EntryStore(cache, key_of(self._key, version, "decoder"))

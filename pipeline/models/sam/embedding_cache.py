@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.io.disk_cache import DiskCache
 
 _HEAD = struct.Struct("<III")  # channels, height, width
-_ENDLESS = np.uint16(0x7C00)  # the exponent of an infinity, and of what is no number
+_INFINITE = np.uint16(0x7C00)  # the exponent of an infinity, and of what is no number
 _LEVEL = 1  # a higher one saves 1 % more and takes three times as long
 
 Embedding = NDArray[np.float16]
@@ -19,19 +19,19 @@ Embedding = NDArray[np.float16]
 def get_embedding(
     cache: DiskCache, key: str, shape: tuple[int, int, int] | None = None
 ) -> Embedding | None:
-    """The embedding that was kept under a key; None where there is none, or one of another shape
-    (C, H, W) or with numbers that no network gives."""
+    """The embedding in the cache under a key. None if there is none, or if it has another shape
+    (C, H, W), infinite numbers or NaN."""
     data = cache.get(key)
     if data is None:
         return None
     try:
-        found = unpack(data)
+        embedding = unpack(data)
     except (ValueError, struct.error):
         return None
-    if shape is not None and found.shape != shape:
+    if shape is not None and embedding.shape != shape:
         return None
-    endless = (found.view(np.uint16) & _ENDLESS) == _ENDLESS
-    return None if endless.any() else found
+    infinite = (embedding.view(np.uint16) & _INFINITE) == _INFINITE
+    return None if infinite.any() else embedding
 
 
 def put_embedding(cache: DiskCache, key: str, embedding: Embedding) -> None:
@@ -40,8 +40,8 @@ def put_embedding(cache: DiskCache, key: str, embedding: Embedding) -> None:
 
 
 def pack(embedding: Embedding) -> bytes:
-    """(C, H, W) float16 as bytes. High bytes (sign, exponent) are alike and are deflated; low bytes
-    are noise and are kept as they are."""
+    """(C, H, W) float16 as bytes. High bytes (sign, exponent) are similar and are deflated; low
+    bytes are noise and stay as they are."""
     from zlib_ng import zlib_ng
 
     if embedding.ndim != 3:
@@ -52,7 +52,7 @@ def pack(embedding: Embedding) -> bytes:
 
 
 def unpack(data: bytes) -> Embedding:
-    """Undo `pack`. Raises ValueError, struct.error for what it cannot have written."""
+    """Undo `pack`. Raises ValueError, struct.error for other bytes."""
     from zlib_ng import zlib_ng
 
     channels, height, width = _HEAD.unpack_from(data)

@@ -1,7 +1,7 @@
-"""SAM's image encoder: by torch, by OpenVINO on a CPU, and with a cache before it.
+"""SAM's image encoder: by torch, by OpenVINO on a CPU, and with a cache.
 
-OpenVINO's graph is exported here from the named weights, once, and kept beside the embeddings; see
-`graphs`.
+OpenVINO's graph is exported here from the named weights, once, and stored beside the embeddings;
+see `openvino_graphs`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ImageEncoder(Protocol):
 
     @property
     def key(self) -> str:
-        """May change when a first picture is encoded, where what was kept is found damaged."""
+        """May change when the first picture is encoded, if the stored graph is damaged."""
         ...
 
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
@@ -73,16 +73,16 @@ class TorchEncoder:
     @torch.inference_mode()
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """See `ImageEncoder`."""
-        found: list[Embedding] = []
+        embeddings: list[Embedding] = []
         for start in range(0, len(pictures), self.batch):
-            some = pictures[start : start + self.batch]
-            pixels = torch.from_numpy(np.stack([normalised(p, self.side) for p in some]))
+            batch = pictures[start : start + self.batch]
+            pixels = torch.from_numpy(np.stack([normalised(p, self.side) for p in batch]))
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
             ):
-                answer = self.network(pixels.to(self.device, non_blocking=True))
-            found += list(answer.half().cpu().contiguous().numpy())  # one layout: one result
-        return found
+                output = self.network(pixels.to(self.device, non_blocking=True))
+            embeddings += list(output.half().cpu().contiguous().numpy())  # one layout: one result
+        return embeddings
 
 
 class OpenVinoEncoder:
@@ -96,7 +96,7 @@ class OpenVinoEncoder:
         folder: Path,
         precision: str = "auto",
     ) -> None:
-        """`key` names the weights. `network` is asked for only where `folder` holds no export.
+        """`key` names the weights. `network` is called only if `folder` holds no export.
 
         precision: bf16, f32 or auto. Raises ConfigError where OpenVINO is not installed.
         """
@@ -142,7 +142,7 @@ class OpenVinoEncoder:
 
 
 class CachedEncoder:
-    """Another encoder, asked only for pictures that the cache does not know. An `ImageEncoder`."""
+    """An encoder with a cache of its embeddings. An `ImageEncoder`."""
 
     def __init__(self, encoder: ImageEncoder, cache: DiskCache) -> None:
         self._encoder = encoder
@@ -158,23 +158,23 @@ class CachedEncoder:
         """See `ImageEncoder`."""
         if self._cache.limit <= 0:
             return self._encoder.encode(pictures)
-        asked = [key_of(str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
+        keys = [key_of(str(p.shape), np.ascontiguousarray(p).data) for p in pictures]
         shape = (_CHANNELS, self.side // STRIDE, self.side // STRIDE)
-        known_as = self.key
-        found = [get_embedding(self._cache, key_of(known_as, each), shape) for each in asked]
-        new = [index for index, embedding in enumerate(found) if embedding is None]
-        made = self._encoder.encode([pictures[index] for index in new]) if new else []
-        made_by = self.key
-        for index, embedding in zip(new, made, strict=True):
-            put_embedding(self._cache, key_of(made_by, asked[index]), embedding)
-            found[index] = embedding
-        return [embedding for embedding in found if embedding is not None]
+        encoder_key = self.key
+        embeddings = [get_embedding(self._cache, key_of(encoder_key, key), shape) for key in keys]
+        missing = [row for row, embedding in enumerate(embeddings) if embedding is None]
+        encoded = self._encoder.encode([pictures[row] for row in missing]) if missing else []
+        encoder_key = self.key  # encoding may have exported the graph again
+        for row, embedding in zip(missing, encoded, strict=True):
+            put_embedding(self._cache, key_of(encoder_key, keys[row]), embedding)
+            embeddings[row] = embedding
+        return [embedding for embedding in embeddings if embedding is not None]
 
 
 def choose_backend(backend: Backend, device: torch.device) -> Literal["torch", "openvino"]:
     """`auto` is OpenVINO on a CPU where it is installed, else torch. Raises ConfigError."""
     if backend == "openvino" and device.type != "cpu":
-        raise ConfigError("engine openvino runs on a CPU; choose --device cpu or engine torch")
+        raise ConfigError("backend openvino runs on a CPU; choose --device cpu or backend torch")
     if backend != "auto":
         return backend
     if device.type != "cpu":

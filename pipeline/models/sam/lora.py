@@ -1,7 +1,7 @@
-"""Low-rank adapters in an image encoder: a few weights learn, the encoder's own do not.
+"""LoRA in an image encoder: a few weights are trained, the encoder's own are frozen.
 
-Hu et al., "LoRA", ICLR 2022. Once learned they are added to the weights, so that the tuned encoder
-costs nothing more and exports like any other.
+Hu et al., "LoRA", ICLR 2022. After training they are added to the weights, so that the tuned
+encoder costs nothing more and exports like any other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 class LoRALinear(nn.Module):
-    """A linear layer plus `up @ down`, of which only these two learn. It begins as the layer."""
+    """A linear layer plus `up @ down`. Only these two are trained; before, it equals the layer."""
 
     def __init__(self, layer: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class LoRALinear(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
         low = functional.linear(functional.linear(values, self.down), self.up)
-        answer: torch.Tensor = self.layer(values) + low
-        return answer
+        output: torch.Tensor = self.layer(values) + low
+        return output
 
 
 def add_lora(network: nn.Module, rank: int) -> list[nn.Parameter]:
-    """Put an adapter around every linear layer, in place; returns the parameters that learn."""
+    """Add LoRA to every linear layer, in place; returns the parameters to train."""
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     for parent, name, layer in list(_linear_layers(network)):
@@ -46,7 +46,7 @@ def add_lora(network: nn.Module, rank: int) -> list[nn.Parameter]:
 
 
 def lora_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """`<layer>.down` and `<layer>.up` of every adapter, by the layer's name without adapters."""
+    """`<layer>.down` and `<layer>.up` of every layer with LoRA, by the layer's own name."""
     return {
         f"{name}.{part}": getattr(module, part).detach()
         for name, module in network.named_modules()
@@ -56,7 +56,8 @@ def lora_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def merge_lora(network: nn.Module, learned: Mapping[str, torch.Tensor]) -> None:
-    """Add learned adapters to the weights of a network without adapters, in place."""
+    """Add trained LoRA to the weights of a network without it, in place. Raises ValueError for a
+    name that is no linear layer."""
     for key in [key for key in learned if key.endswith(".down")]:
         name = key.removesuffix(".down")
         layer = network.get_submodule(name)

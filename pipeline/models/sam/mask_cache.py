@@ -1,4 +1,4 @@
-"""A segmenter's answers in the cache on disk: the same boxes on the same image cost no model."""
+"""A segmenter's masks in the cache on disk: the same boxes on the same image need no model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pipeline.io.disk_cache import DiskCache, key_of
 from pipeline.types import Image, Masks, PromptedSegmenter
 from pipeline.version import __version__
 
-_ALWAYS = "predicted_iou"  # a figure that every answer has
+_REQUIRED = "predicted_iou"  # a column that all masks have
 
 
-class _Kept(BaseModel):
-    """An entry: each mask's height, width and runs, which of them failed, and their figures."""
+class _Entry(BaseModel):
+    """Each mask's height, width and runs, which of them failed, and their figures."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -30,13 +30,13 @@ class _Kept(BaseModel):
 
 
 class CachedSegmenter:
-    """Another segmenter, asked only what the cache does not know. A `PromptedSegmenter`."""
+    """A segmenter with a cache of its masks. A `PromptedSegmenter`."""
 
     def __init__(
         self, segmenter: PromptedSegmenter, cache: DiskCache, key: str | Callable[[], str]
     ) -> None:
-        """`key` names all that an answer depends on but image, boxes and heat map. One that may
-        change while the segmenter answers is given as a function."""
+        """`key` names all that masks depend on but image, boxes and heat map. It is a function if
+        it may change while the segmenter works."""
         self._segmenter = segmenter
         self._cache = cache
         self._key = key
@@ -49,16 +49,16 @@ class CachedSegmenter:
             return self._segmenter.segment(image, boxes, heatmap)
         pixels = np.ascontiguousarray(image)
         heat = b"" if heatmap is None else np.ascontiguousarray(heatmap).tobytes()
-        asked = key_of(str(image.shape), pixels.data, boxes.tobytes(), heat)
-        kept = self._cache.get(key_of(self._made_by(), asked))
-        found = None if kept is None else _from_bytes(kept, len(boxes), image.shape[:2])
-        if found is not None:
-            return found
-        made = self._segmenter.segment(image, boxes, heatmap)
-        self._cache.put(key_of(self._made_by(), asked), _to_bytes(made))
-        return made
+        prompt_key = key_of(str(image.shape), pixels.data, boxes.tobytes(), heat)
+        entry = self._cache.get(key_of(self._segmenter_key(), prompt_key))
+        cached = None if entry is None else _from_bytes(entry, len(boxes), image.shape[:2])
+        if cached is not None:
+            return cached
+        masks = self._segmenter.segment(image, boxes, heatmap)
+        self._cache.put(key_of(self._segmenter_key(), prompt_key), _to_bytes(masks))
+        return masks
 
-    def _made_by(self) -> str:
+    def _segmenter_key(self) -> str:
         return f"{__version__} {self._key if isinstance(self._key, str) else self._key()}"
 
 
@@ -73,11 +73,11 @@ def _to_bytes(masks: Masks) -> bytes:
 
 
 def _from_bytes(data: bytes, count: int, size: tuple[int, ...]) -> Masks | None:
-    """What was kept; None for what is no answer to `count` boxes on an image of this size."""
+    """The masks of an entry; None if it is not of `count` boxes on an image of this size."""
     try:
-        kept = _Kept.model_validate_json(data)
+        entry = _Entry.model_validate_json(data)
         rles = []
-        for height, width, runs in kept.masks:
+        for height, width, runs in entry.masks:
             if (height, width) != size:
                 return None
             counts = runs.encode("ascii")
@@ -85,8 +85,8 @@ def _from_bytes(data: bytes, count: int, size: tuple[int, ...]) -> Masks | None:
             rles.append(Rle(size=[height, width], counts=counts))
     except (ValidationError, ValueError):
         return None
-    rows = {len(rles), len(kept.failed), *(len(column) for column in kept.quality.values())}
-    if _ALWAYS not in kept.quality or rows != {count}:
+    rows = {len(rles), len(entry.failed), *(len(column) for column in entry.quality.values())}
+    if _REQUIRED not in entry.quality or rows != {count}:
         return None
-    quality = {name: np.array(column, np.float32) for name, column in kept.quality.items()}
-    return Masks(tuple(rles), np.array(kept.failed, dtype=bool), quality)
+    quality = {name: np.array(column, np.float32) for name, column in entry.quality.items()}
+    return Masks(tuple(rles), np.array(entry.failed, dtype=bool), quality)

@@ -48,6 +48,7 @@ from pipeline.models.sam.network import (
     load_network,
     refuse_other_weights,
 )
+from pipeline.models.sam.old_card import OLD_CARD, OLD_PRIOR, read_old_card
 from pipeline.models.sam.patch_prior import PatchPrior, read_patch_prior
 from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
@@ -57,7 +58,6 @@ from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.types import Image, Masks, PromptedSegmenter
 
 CARD, DELTA, PRIOR = "card.json", "delta.safetensors", "patch_prior.safetensors"
-_CARD_OF_0_7 = "sam.json"
 _GIGABYTE = 1 << 30
 
 
@@ -221,11 +221,7 @@ def load_sam(name: str, store: WeightsStore | None = None) -> SamModel:
     folder = Path(name)
     if not folder.is_dir():
         return _published(weights.get(name))
-    if (folder / _CARD_OF_0_7).exists() and not (folder / CARD).exists():
-        raise DataError(
-            folder, "holds a SAM of version 0.7", "tune it again: pipeline finetune-sam --overwrite"
-        )
-    if not (folder / CARD).exists():
+    if not (folder / CARD).exists() and not _is_old(folder):
         raise DataError(folder, f"holds no {CARD}", "give the folder that finetune-sam wrote")
     return read_sam(folder, weights)
 
@@ -267,15 +263,24 @@ def load_segmenter(
     )
 
 
+def _is_old(folder: Path) -> bool:
+    """Whether version 0.7 wrote a folder."""
+    return (folder / OLD_CARD).exists() and not (folder / CARD).exists()
+
+
 def read_sam(folder: Path, store: WeightsStore) -> SamModel:
-    """The SAM of a finetune-sam folder: its base with the delta added."""
-    card = checked(SAM_CARD, read_json(folder / CARD), folder / CARD)
+    """The SAM of a finetune-sam folder, also of version 0.7: its base with the delta added."""
+    if _is_old(folder):
+        card, card_file, prior_file = read_old_card(folder), OLD_CARD, OLD_PRIOR
+    else:
+        card = checked(SAM_CARD, read_json(folder / CARD), folder / CARD)
+        card_file, prior_file = CARD, PRIOR
     base = store.fetch(card.base.name)
     if base.sha256 != card.base.sha256:
         wanted = card.base.sha256[:16]
         raise WeightsError(f"{folder}: was tuned on {wanted}..., not {base.sha256[:16]}...")
     refuse_other_weights(base)
-    delta = read_tensors(folder / DELTA, card.delta_sha256, CARD)
+    delta = read_tensors(folder / DELTA, card.delta_sha256, card_file)
     encoder_tuned = any(key.startswith("image_encoder.") for key in delta)
 
     @once
@@ -286,7 +291,9 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
         return network
 
     calibration = Calibration.from_card(card.calibration) if card.calibration else None
-    prior = read_patch_prior(folder / PRIOR, card.patch_prior, store) if card.patch_prior else None
+    prior = None
+    if card.patch_prior:
+        prior = read_patch_prior(folder / prior_file, card.patch_prior, store)
     views = ViewOptions(**{name: getattr(card.views, name) for name in vars(ViewOptions())})
     return SamModel(base, load, views, calibration, prior, card.delta_sha256, encoder_tuned)
 

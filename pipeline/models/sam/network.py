@@ -1,8 +1,8 @@
 """segment-anything's `Sam` from checked weights, and its mask decoder for many pictures at once.
 
-Kirillov et al., "Segment Anything", ICCV 2023. segment-anything's own decoder answers several
-prompts on one picture; tuning and looking at one object several times need one prompt on each of
-several, at any side.
+Kirillov et al., "Segment Anything", ICCV 2023. segment-anything's own decoder takes several
+prompts on one picture. Training and several views of one object need one prompt on each of several
+pictures, of any side.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.errors import ConfigError, WeightsError
@@ -30,7 +32,7 @@ State = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the decoder is told of B pictures, in pixels of the picture.
+    """Prompts of B pictures, in pixels of the picture.
 
     boxes: (B, 4) xyxy. points: (B, P, 2) xy inside the object, or None. logits: (B, 1, S/4, S/4)
     of a first mask, or None.
@@ -52,20 +54,20 @@ def decode(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SAM's four masks of each picture: logits (B, 4, S/4, S/4) and predicted IoU (B, 4).
 
-    embeddings: (B, 256, S/16, S/16). The first mask is SAM's answer to prompts that leave no doubt,
-    the others are its three guesses otherwise (section 3 of the paper).
+    embeddings: (B, 256, S/16, S/16). The first mask is for prompts that leave no doubt, the others
+    are three proposals for ambiguous ones (section 3 of the paper).
     """
-    answer: tuple[torch.Tensor, torch.Tensor] = DecoderCore(network)(
+    output: tuple[torch.Tensor, torch.Tensor] = DecoderCore(network)(
         *decoder_inputs(network, embeddings, prompts)
     )
-    return answer
+    return output
 
 
 def decoder_inputs(
     network: Any, embeddings: torch.Tensor, prompts: Prompts
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What `DecoderCore` takes: the pictures with their mask prompts (B, 256, S/16, S/16), the
-    places in them (1, 256, S/16, S/16), and the tokens that ask (B, T, 256)."""
+    """The input of `DecoderCore`: embeddings with their mask prompts (B, 256, S/16, S/16), the
+    positional encoding (1, 256, S/16, S/16), and the tokens (B, T, 256)."""
     encoder, decoder = network.prompt_encoder, network.mask_decoder
     count, _, rows, columns = embeddings.shape
     queries = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -80,7 +82,7 @@ def decoder_inputs(
 
 
 class DecoderCore(nn.Module):
-    """The part of segment-anything's decoder that takes its time: attention and upscaling."""
+    """The slow part of segment-anything's decoder: attention and upscaling."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -89,17 +91,17 @@ class DecoderCore(nn.Module):
     def forward(
         self, pictures: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, 4, S/4, S/4) and predicted IoU (B, 4) of what `decoder_inputs` gives."""
+        """Logits (B, 4, S/4, S/4) and predicted IoU (B, 4) of the output of `decoder_inputs`."""
         decoder = self.decoder
         count, _, rows, columns = pictures.shape
-        answers, seen = decoder.transformer(pictures, places, tokens)
-        upscaled = decoder.output_upscaling(seen.transpose(1, 2).reshape(count, -1, rows, columns))
+        queries, keys = decoder.transformer(pictures, places, tokens)
+        upscaled = decoder.output_upscaling(keys.transpose(1, 2).reshape(count, -1, rows, columns))
         filters = torch.stack(
-            [mlp(answers[:, 1 + n]) for n, mlp in enumerate(decoder.output_hypernetworks_mlps)],
+            [mlp(queries[:, 1 + n]) for n, mlp in enumerate(decoder.output_hypernetworks_mlps)],
             dim=1,
         )
         logits = (filters @ upscaled.flatten(2)).view(count, -1, rows * 4, columns * 4)
-        return logits, decoder.iou_prediction_head(answers[:, 0])
+        return logits, decoder.iou_prediction_head(queries[:, 0])
 
 
 def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Tensor:
@@ -107,8 +109,8 @@ def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Te
     corners = encoder.pe_layer.forward_with_coords(
         prompts.boxes.reshape(-1, 2, 2) + 0.5, (height, width)
     )
-    kinds = torch.cat([encoder.point_embeddings[2].weight, encoder.point_embeddings[3].weight])
-    parts = [corners + kinds]
+    labels = torch.cat([encoder.point_embeddings[2].weight, encoder.point_embeddings[3].weight])
+    parts = [corners + labels]
     if prompts.points is not None:
         points = encoder.pe_layer.forward_with_coords(prompts.points + 0.5, (height, width))
         parts.insert(0, points + encoder.point_embeddings[1].weight)
@@ -116,23 +118,22 @@ def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Te
 
 
 def close_side(name: str, wanted: int | None = None) -> int:
-    """The side in pixels at which a close look is encoded, `wanted` or what suits the encoder.
+    """The side in pixels to which a crop is resized: `wanted`, or what suits the encoder.
 
-    TinyViT looks through windows only, so a quarter of SAM's side costs a sixteenth of the time.
-    ViT's positions are of SAM's own side. Raises ConfigError for a side that the encoder does not
-    know.
+    TinyViT has attention in windows only, so a quarter of SAM's side costs a sixteenth of the
+    time. ViT's positions are of SAM's own side. Raises ConfigError for a side that the encoder
+    cannot take.
     """
     if name not in _TINY and wanted not in (None, SIDE):
-        raise ConfigError(f"{name} sees pictures of {SIDE} px alone, not {wanted}")
+        raise ConfigError(f"{name} takes pictures of {SIDE} px alone, not {wanted}")
     if wanted is not None and wanted % 64:
-        raise ConfigError(f"SAM sees pictures of a multiple of 64 px, not {wanted}")
+        raise ConfigError(f"SAM takes pictures of a multiple of 64 px, not {wanted}")
     return wanted or (256 if name in _TINY else SIDE)
 
 
 def side_for(name: str, widths: Sequence[float]) -> int:
-    """The side at which to encode close looks at parts of the image of such widths in pixels: twice
-    the usual where most would be shown smaller than they are (on transistors that gains 0.015 of
-    IoU, on smaller objects nothing)."""
+    """The side to which crops of such widths in pixels are resized: twice the usual if most of them
+    would shrink. On transistors that gains 0.015 of IoU, on smaller objects nothing."""
     usual = close_side(name)
     return 2 * usual if name in _TINY and float(np.median(widths)) > usual else usual
 
@@ -162,7 +163,8 @@ def refuse_other_weights(weights: Weights) -> None:
 def load_network(weights: Weights) -> Any:
     """segment-anything's `Sam` with checked weights, in evaluation mode, on the CPU.
 
-    Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit.
+    Raises ConfigError for weights that are no SAM, WeightsError for a file that does not fit or
+    holds anything but tensors.
     """
     refuse_other_weights(weights)
     if weights.name in _BUILDERS:
@@ -175,6 +177,10 @@ def load_network(weights: Weights) -> Any:
         model.load_state_dict(_read_state(weights.path), strict=True)
     except RuntimeError as error:
         raise WeightsError(f"{weights.path}: does not fit {weights.name} ({error})") from error
+    except (UnpicklingError, EOFError, SafetensorError) as error:
+        fault = f"is not a file of weights ({type(error).__name__})"
+        remedy = f"remove it and run: pipeline weights fetch {weights.name}"
+        raise WeightsError(f"{weights.path}: {fault}; {remedy}") from error
     return model.eval()
 
 

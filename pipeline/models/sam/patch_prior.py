@@ -85,12 +85,12 @@ class PatchPrior:
         columns = _cells(across, image.shape[1], grid.shape[1])
         rows = _cells(down, image.shape[0], grid.shape[0])
         part = grid[rows[0] : rows[1], columns[0] : columns[1]]
-        asked = part.reshape(-1, grid.shape[2])
+        patches = part.reshape(-1, grid.shape[2])
         far, near = (
-            bank.search(asked, _NEAREST)[0].mean(axis=1) for bank in (self._outside, self._inside)
+            bank.search(patches, _NEAREST)[0].mean(axis=1) for bank in (self._outside, self._inside)
         )
-        found = np.log(np.maximum(far, _LEAST) / np.maximum(near, _LEAST))
-        found = found.reshape(part.shape[:2]).astype(np.float32)
+        ratio = np.log(np.maximum(far, _LEAST) / np.maximum(near, _LEAST))
+        ratio = ratio.reshape(part.shape[:2]).astype(np.float32)
         x, y = (
             ((np.arange(start, stop) + 0.5) * cells / extent - 0.5 - first).astype(np.float32)
             for start, stop, cells, extent, first in (
@@ -99,7 +99,7 @@ class PatchPrior:
             )
         )
         at_x, at_y = np.meshgrid(x, y)
-        fine = cv2.remap(found, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        fine = cv2.remap(ratio, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(fine * self.weight, np.float32)
 
     def _grid(self, image: Image) -> NDArray[np.float32]:
@@ -220,6 +220,6 @@ def _drawn(patches: ForegroundBackground, most: int, seed: int) -> ForegroundBac
 
 
 def _cells(pixels: NDArray[np.int64], extent: int, cells: int) -> tuple[int, int]:
-    """The cells of a grid that pixels from the first to before the second are made of."""
+    """The range of a grid's cells that the pixels from the first to before the second depend on."""
     first, last = np.array([pixels[0] + 0.5, pixels[1] - 0.5]) * cells / extent - 0.5
     return max(int(np.floor(first)), 0), min(int(np.floor(last)) + 2, cells)

