@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
-from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
+from pipeline.io.read import RUN_FILE, read_text, sha256_of
 from pipeline.io.run_record import RunRecord
-from pipeline.io.write import remove_tree, write_json
+from pipeline.io.work_log import LOG, WorkLog
+from pipeline.io.write import remove_tree
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.runtime.progress import say, track
@@ -157,17 +159,15 @@ def _zero_shot(
     """Box AP of the untouched weights, measured once and kept for a run that goes on."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector
 
-    kept = folder / "zero_shot.json"
-    if kept.is_file():
-        result = read_json(kept)
-        if isinstance(result, dict):
-            return result
-    detector = YoloWorldDetector(
-        base.path, embeddings, config.image_side, _CONFIDENCE, device=device
-    )
-    found = _detect(detector, truth, "detect, zero-shot")
-    figures = _figures(average_precision(truth, found, "bbox"))
-    write_json(kept, figures)
+    with WorkLog(folder / LOG, "zero_shot", TypeAdapter(dict[str, JsonValue])) as log:
+        if (kept := log.get("figures")) is not None:
+            return kept
+        detector = YoloWorldDetector(
+            base.path, embeddings, config.image_side, _CONFIDENCE, device=device
+        )
+        detections = _detect(detector, truth, "detect, zero-shot")
+        figures = _figures(average_precision(truth, detections, "bbox"))
+        log.add("figures", figures)
     return figures
 
 
