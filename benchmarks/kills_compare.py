@@ -3,7 +3,7 @@
 Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
 dates beside the numbers in a checkpoint (*.pt; all its numbers are compared), the order of the
 names in a safetensors header, and the hashes of such files, and of times of change, in run.json,
-card.json and steps.json. A manifest's lines for these files are compared by their paths.
+card.json and steps.sqlite. A manifest's lines for these files are compared by their paths.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import csv
 import hashlib
 import io
 import json
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 Content = dict[str, str]
@@ -59,7 +61,7 @@ def _steady(name: str) -> Callable[[bytes], bytes] | None:
         "run.json": _run_file,
         "results.csv": _curves,
         "card.json": _card,
-        "steps.json": _names,
+        "steps.sqlite": _steps,
     }
     by_kind = {".pt": _checkpoint, ".safetensors": _tensors}
     return by_name.get(last.name) or by_kind.get(last.suffix)
@@ -88,8 +90,12 @@ def _card(data: bytes) -> bytes:
     return json.dumps(json.loads(data) | {"sha256": ""}, sort_keys=True).encode()
 
 
-def _names(data: bytes) -> bytes:
-    return json.dumps(sorted(json.loads(data))).encode()
+def _steps(data: bytes) -> bytes:
+    """The names of the finished steps."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(data[:18] + b"\1\1" + data[20:])  # as one that is not in WAL mode
+        names = [row[0] for row in database.execute("SELECT key FROM items ORDER BY key")]
+    return json.dumps(names).encode()
 
 
 def _checkpoint(data: bytes) -> bytes:

@@ -56,7 +56,7 @@ def from_found(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict
     if not (figures / "run.json").is_file():
         boxes = run / "masks_from_detector" / "instances.json"
         images, truth = run / "data" / "images", run / "data" / "annotations"
-        segment(folder / "masks", images, SegmentConfig(sam=sam), "auto", boxes)
+        segment(images, folder / "masks", SegmentConfig(sam=sam), boxes=boxes)
         evaluate(
             truth / "instances_test.json",
             folder / "masks" / "instances.json",

@@ -211,6 +211,11 @@ class Detector(Protocol):
         """Boxes with labels and scores, best first."""
         ...
 
+    def heatmap(self, image: Image) -> NDArray[np.float32] | None:
+        """Heat map (H, W) that the boxes of `detect` come from, 0 or more; None for a detector
+        that has none."""
+        ...
+
 
 class Segmenter(Protocol):
     """Turns boxes on one image (HWC uint8 RGB) into masks."""

@@ -85,7 +85,7 @@ def test_sam_is_tuned_and_then_cuts(data: Path, tmp_path: Path, tune: str) -> No
     assert found.calibrated_on == 12  # 6 out-of-fold masks, each from its true and a shifted box
     boxes = data / "annotations" / "instances_test.json"
     chosen = SegmentConfig(sam=str(tmp_path / "sam"))
-    segment(tmp_path / "made", data / "images", chosen, "cuda", boxes)
+    segment(data / "images", tmp_path / "made", chosen, device="cuda", boxes=boxes)
     rows = json.loads((tmp_path / "made" / "instances.json").read_text())["annotations"]
     assert len(rows) == 2
     assert not any(row["failed"] for row in rows)

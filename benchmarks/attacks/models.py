@@ -1,4 +1,4 @@
-"""Samples of what is read beside labels: pictures, heat maps, journals, models, finished runs."""
+"""Samples of what is read beside labels: pictures, heat maps, work logs, models, finished runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pydantic import TypeAdapter
 
 from .samples import SIZE, Kind, call, draw_image, draw_masks, invoke, written
 from .values import Places
@@ -74,27 +75,25 @@ def _read_heat(_: Random, places: Places) -> Any:
         read_heatmap(places.sample, name, SIZE)
 
 
-def _journal(root: Path) -> None:
+def _work_log(root: Path) -> None:
     from pipeline.io.work_log import WorkLog
 
-    path = root / _STATE / "out" / "rows.journal"
+    path = root / _STATE / "out" / "work.sqlite"
     path.parent.mkdir(parents=True)
-    with WorkLog(path) as journal:
+    with WorkLog(path, "images", TypeAdapter(int)) as log:
         for item in range(1, 4):
-            journal.add(
-                item, ['{"id": 1, "bbox": [1, 2, 3, 4]}'] * item, {"boxes": item, "lost": 0}
-            )
+            log.add(item, item, ['{"id": 1, "bbox": [1, 2, 3, 4]}'] * item)
 
 
 def _take_up(_: Random, places: Places) -> Any:
     from pipeline.io.work_log import WorkLog
 
-    with WorkLog(places.output / "rows.journal") as journal:
-        found = [(int(note["boxes"]), int(note["lost"])) for note in journal.notes()]
-        rows = [json.loads(journal.row_at(place)) for place, _ in journal.rows()]
-        journal.add(9, ["{}"], {"boxes": 1, "lost": 0})
-        if len(rows) != sum(boxes for boxes, _ in found):
-            raise AssertionError("a journal with other rows than its notes promise is taken up")
+    with WorkLog(places.output / "work.sqlite", "images", TypeAdapter(int)) as log:
+        counts = list(log.values())
+        rows = [json.loads(log.row_at(number)) for number, _ in log.rows()]
+        log.add(9, 1, ["{}"])
+        if len(rows) != sum(counts):
+            raise AssertionError("a work log with other rows than its values say is taken up")
 
 
 def _product(root: Path) -> None:
@@ -235,7 +234,7 @@ _CARDS = ("model/*.json", "model/*.jsonl")
 MORE_KINDS: Mapping[str, Kind] = {
     "pictures": Kind(_pictures, ("*",), [_read_pictures], 40),
     "heat maps": Kind(_heat_maps, ("*",), [_read_heat], 15),
-    "journal": Kind(_journal, (f"{_STATE}/out/*",), [_take_up], 15),
+    "work log": Kind(_work_log, (f"{_STATE}/out/*",), [_take_up], 15),
     "stopped run": Kind(
         _stopped, (f"{_STATE}/.out.*/*.json", f"{_STATE}/.out.*/.work/*"),
         [call("anomaly --data {in}/product -o {out} " + _MODEL)], 1, **_TORCH,

@@ -46,8 +46,6 @@ def _structure(suffix: str, data: bytes, random: Random, places: Places) -> tupl
     change = by_suffix.get(suffix)
     if change is None:
         return _bytes(data, random)
-    if data.startswith(b"#{") or b"\n#{" in data:  # a journal
-        change = _lines_of_json
     text, what = change(data.decode(), random, places)
     return text.encode("utf-8", "surrogatepass"), what
 

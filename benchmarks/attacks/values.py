@@ -94,7 +94,7 @@ def names(places: Places) -> list[str]:
         "\u202egnp.exe", "~", "$HOME", "-rf", ".hidden", "a/b/c/d.png", "a//b.png", "a/./b.png",
         "secret.txt", f"file://{outside}/photo.png", "http://127.0.0.1:9/x.png",
         "%2e%2e%2foutside%2fphoto.png", "%2e%2e/%2e%2e/outside/photo.png", "a:b", "a?b*|",
-        "=cmd()", "<script>", "run.json", "manifest.jsonl", "instances.json", ".work/key",
+        "=cmd()", "<script>", "run.json", "manifest.jsonl", "instances.json", ".work/work.sqlite",
         "\ud800", "a\udcffb.png", "\x1b[31mred", "\u2028", "\u00e9.png", "e\u0301.png", "good",
         "train", "default", "a.b.c", "a.", "a ", "0", "/dev/zero", "/dev/stdin", "/etc/passwd",
         "/data/local-files/?d=../outside/photo.png", f"/data/local-files/?d={outside}/photo.png",

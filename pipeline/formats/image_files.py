@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Faults
 from pipeline.formats.schema import unusable
+from pipeline.formats.values import blamed_on
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.io.images import read_size
+from pipeline.io.images import images_below, read_size
 from pipeline.io.read import shown_value
-from pipeline.types import Dataset, ImageRecord
+from pipeline.types import Dataset, ImageRecord, split_of
 
 _REMEDY = "name its folder with --images, or give --allow-outside"
 _UNCHECKED = 1 << 27  # pixels that may be allocated on the word of a label file
@@ -71,6 +72,42 @@ def refuse_leaks(dataset: Dataset, roots: Sequence[Path], allow_outside: bool = 
     folders = NamedFolders(roots, allow_outside)
     for record in dataset.records:
         folders.refuse_leak(record)
+
+
+def list_images_below(folder: Path, faults: Faults) -> Dataset:
+    """Every image below a folder, without objects; unreadable ones go to `faults`. Raises DataError
+    for no folder and for no image."""
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder", "check --images")
+    records: list[ImageRecord] = []
+    for path in images_below(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            height, width = read_size(path)
+            with blamed_on(path, "", "rename it"):
+                record = ImageRecord(
+                    len(records) + 1, path, name, height, width, split=split_of(name)
+                )
+        except DataError as error:
+            faults.add(error)
+            continue
+        records.append(record)
+    if not records:
+        raise DataError(folder, "holds no image", "check --images")
+    return Dataset((), tuple(records))
+
+
+def leave_out_outside(dataset: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
+    """The images that lie in `folders`, links resolved; the others go to `faults`."""
+    kept = []
+    for record in dataset.records:
+        try:
+            folders.refuse_outside(record.path)
+        except DataError as error:
+            faults.add(error)
+            continue
+        kept.append(record)
+    return dataset.subset(kept)
 
 
 def size_on_disk(path: Path) -> tuple[int, int] | None:

@@ -14,13 +14,14 @@ from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
 from pipeline.io.manifest import WORK, refuse_changed
 from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.work_log import has_items, log_files, read_key, write_key
 from pipeline.io.write import (
     make_folder,
     remove_torn,
     remove_tree,
     sync_file,
+    sync_file_system,
     write_error,
-    write_text,
     writing_below,
 )
 from pipeline.runtime.progress import say
@@ -68,14 +69,14 @@ def resumable_folder(
     unfinished = path.with_name(f".{path.name}.unfinished")
     with folder_lock(path, command):
         checked_at = _prepared(path, command, reads)
-        if not has_key(unfinished, key):
+        if unfinished.is_symlink() or not has_key(unfinished, key):
             _refuse_to_drop(unfinished, path, overwrite)
             remove_tree(unfinished)
         remove_torn(unfinished)
         try:
             with writing_below(unfinished):
                 make_folder(unfinished / WORK)
-                write_text(unfinished / WORK / "key", key)
+                write_key(unfinished, key)
                 try:
                     yield unfinished
                 except BaseException:
@@ -92,12 +93,8 @@ def resumable_folder(
 def has_key(unfinished: Path, key: str) -> bool:
     """Whether a folder holds work of the call that `key` names: unfinished, or finished and not
     yet in its place."""
-    own = unfinished / WORK / "key"
-    if own.is_file():
-        try:
-            return own.read_text(encoding="utf-8") == key
-        except (OSError, UnicodeDecodeError):
-            return False
+    if (own := read_key(unfinished)) is not None:
+        return own == key
     try:
         record = read_json(unfinished / RUN_FILE)
     except DataError:
@@ -177,12 +174,14 @@ def _refuse_to_drop(unfinished: Path, path: Path, overwrite: bool) -> None:
 
 
 def _is_bare(unfinished: Path) -> bool:
-    """Whether a folder holds its key and otherwise at most empty files: nothing to go on from."""
+    """Whether a folder holds no finished item and at most empty files: nothing to go on from."""
     if unfinished.is_symlink():
         return False
-    key = unfinished / WORK / "key"
-    files = (path for path in unfinished.rglob("*") if path != key)
-    return not any(path.is_file() and path.stat().st_size for path in files)
+    own = log_files(unfinished)
+    files = (path for path in unfinished.rglob("*") if path not in own)
+    if any(path.is_file() and path.stat().st_size for path in files):
+        return False
+    return not has_items(unfinished)
 
 
 def _take_place(finished: Path, path: Path, checked_at: int) -> None:
@@ -248,20 +247,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     names = (os.fsencode(one), os.fsencode(other))
     return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
-
-
-def sync_file_system(folder: Path) -> None:
-    """All that was written to a folder's file system to the disk: one call, where a call for each
-    of a hundred thousand files would take minutes."""
-    try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError, TypeError):
-        os.sync() if hasattr(os, "sync") else None
-        return
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            if syncfs(descriptor):
-                os.sync()
-        finally:
-            os.close(descriptor)

@@ -19,7 +19,6 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.runtime.progress import say
 
 RUN_FILE = "run.json"  # what every command leaves in the folder that it wrote
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
@@ -147,18 +146,6 @@ def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -
         raise DataError(path, explain(error, where), "mend it") from error
     except (ValueError, RecursionError, OverflowError) as error:
         raise DataError(path, f"{where}: {error}" if where else str(error), "mend it") from error
-
-
-def read_state(kind: TypeAdapter[Value], path: Path) -> Value | None:
-    """What an earlier call of a long run left to go on from; None where there is nothing. What is
-    damaged counts as nothing, after a notice: it is made again."""
-    if not os.path.lexists(path):
-        return None
-    try:
-        return checked(kind, read_json(path), path)
-    except DataError as error:
-        say(f"{path}: {error.reason}: made again")
-        return None
 
 
 def explain(error: ValidationError, where: str = "") -> str:

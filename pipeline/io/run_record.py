@@ -1,4 +1,4 @@
-"""`run.json`: what a run was, so that it can be told, repeated, and skipped when it may be."""
+"""`run.json`: the command, settings, inputs, weights and result of a run."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from pipeline.io.folders import clear_work, has_key, resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
+from pipeline.results import R, StageResult, from_json
 from pipeline.version import __version__
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
+Summary = dict[str, JsonValue]  # the dump of a result
 _LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
 
 
 class RunFile(BaseModel):
-    """What is read back of a run.json; the summary is as the command gave it."""
+    """What is read back of a run.json; the summary is the dump of the stage's result."""
 
     model_config = ConfigDict(frozen=True)
 
     command: str
-    summary: dict[str, Any]
+    summary: Summary
     seconds: float = 0.0
     weights: dict[str, str] = {}
     versions: dict[str, str] = {}
@@ -48,13 +50,12 @@ def read_run_file(folder: Path) -> RunFile:
 
 
 class RunRecord:
-    """Collects what a run did, and hands out the folder for it; `write` puts it there, last of
-    all."""
+    """Collects what a run does and gives it a folder; `write` writes it there, last of all."""
 
     def __init__(
         self, command: str, config: Mapping[str, Any], reads: Iterable[Path | None] = ()
     ) -> None:
-        """`reads` are the files and folders that the outcome depends on."""
+        """reads: the files and folders that the result depends on."""
         self._started = time.perf_counter()
         self._command, self._reads = command, [path for path in reads if path]
         self._resume_key = ""
@@ -74,13 +75,12 @@ class RunRecord:
 
     @cached_property
     def inputs(self) -> str:
-        """One hash for what is read, as it was when this was first asked for."""
+        """One hash of all that is read, as it is at the first call."""
         return fingerprint(self._reads)
 
     @property
     def resume_key(self) -> str:
-        """One text for command, settings, inputs and weights: work of the same key may be gone on
-        from."""
+        """Text of command, settings, inputs and weights: stopped work of the same text goes on."""
         return f"{self.content['key']} {self.inputs} {self.content['weights']}"
 
     def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
@@ -91,33 +91,47 @@ class RunRecord:
         self, output: Path, overwrite: bool = False
     ) -> AbstractContextManager[Path]:
         """See `folders.resumable_folder`: for the same command, settings, inputs and weights."""
-        self._resume_key = self.resume_key  # before the work, which may name further weights
+        self._resume_key = self.resume_key  # before the work, which may add weights
         return resumable_folder(output, self._command, self._resume_key, self._reads, overwrite)
 
-    def finished(self, folder: Path) -> dict[str, Any] | None:
-        """The summary of a run that was killed after its last byte and before its folder took its
-        place; None for any other."""
+    @overload
+    def finished(self, folder: Path, kind: None = None) -> Summary | None: ...
+    @overload
+    def finished(self, folder: Path, kind: type[R]) -> R | None: ...
+    def finished(
+        self, folder: Path, kind: type[StageResult] | None = None
+    ) -> StageResult | Summary | None:
+        """Result of a run that was killed between its last byte and the move of its folder; None
+        for any other. Without `kind`, the JSON of the result."""
         if not (folder / RUN_FILE).is_file() or not is_whole(folder):
             return None
-        return read_run_file(folder).summary
+        summary = read_run_file(folder).summary
+        return summary if kind is None else from_json(kind, summary, folder / RUN_FILE)
 
-    def finished_before(self, output: Path) -> dict[str, Any] | None:
-        """The summary of a run of the same command, settings, inputs and weights that came to its
-        end; None where `output` holds anything else."""
-        if not has_key(output, self.resume_key) or not (summary := self.finished(output)):
+    @overload
+    def finished_before(self, output: Path, kind: None = None) -> Summary | None: ...
+    @overload
+    def finished_before(self, output: Path, kind: type[R]) -> R | None: ...
+    def finished_before(
+        self, output: Path, kind: type[StageResult] | None = None
+    ) -> StageResult | Summary | None:
+        """Result of a finished run of the same command, settings, inputs and weights; None where
+        `output` holds anything else. Without `kind`, the JSON of the result."""
+        if not has_key(output, self.resume_key):
             return None
-        clear_work(output, self._command)
-        return summary
+        result = self.finished(output) if kind is None else self.finished(output, kind)
+        if result is not None:
+            clear_work(output, self._command)
+        return result
 
-    def write(self, folder: Path, summary: Mapping[str, Any]) -> None:
-        """Write `folder/run.json`, after the manifest of all that is there; its presence says that
-        the run came to its end."""
+    def write(self, folder: Path, result: StageResult | Mapping[str, Any]) -> None:
+        """Write `folder/run.json`, after the manifest of all files; only a finished run has one."""
         seconds = round(time.perf_counter() - self._started, 2)
         outcome = {
             "inputs": self.inputs,
             "resume_key": self._resume_key,
             "seconds": seconds,
-            "summary": dict(summary),
+            "summary": result.to_json() if isinstance(result, StageResult) else dict(result),
         }
         write_manifest(folder, self.content | outcome)
 

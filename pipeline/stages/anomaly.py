@@ -18,9 +18,9 @@ from pipeline.formats.products import read_product, train_and_test
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.images import Image, read_heatmap, read_image, write_heatmap, write_png
 from pipeline.io.manifest import WORK
-from pipeline.io.read import read_json, read_state
+from pipeline.io.read import read_json
 from pipeline.io.run_record import RunRecord
-from pipeline.io.work_log import WorkLog
+from pipeline.io.work_log import LOG, WorkLog
 from pipeline.io.write import write_json
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.runtime.progress import say, track
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
-_CHECKPOINT, _JOURNAL = f"{WORK}/checkpoint.pt", f"{WORK}/scored.txt"
+_CHECKPOINT = f"{WORK}/checkpoint.pt"
 
 
 class Normal(TypedDict):
@@ -50,7 +50,7 @@ class Normal(TypedDict):
 
 
 class Scored(TypedDict):
-    """What the journal notes of a tested image."""
+    """Value of a tested image in the work log."""
 
     file_name: str
     score: FiniteFloat
@@ -183,18 +183,18 @@ def _limits(
     rows: list[Normal] = []
     if count >= 2:
         fold_of = folds(learned, count, config.seed)
-        for fold in range(count):
-            path = folder / f"fold_{fold}.json"
-            if (kept := read_state(_NORMAL, path)) is None:
-                rest = [r for r in learned if fold_of[r.group] != fold]
-                left = [r for r in learned if fold_of[r.group] == fold]
-                model = _new_model(config, device, folder)
-                title = f"left out {fold + 1} of {count}"
-                model.fit(_images(rest, faults, f"learn, {title}"))
-                kept = list(_normal(model, _images(left, faults, title)))
-                write_json(path, kept, durable=True)
-                (folder / _CHECKPOINT).unlink(missing_ok=True)
-            rows += kept
+        with WorkLog(folder / LOG, "folds", _NORMAL) as log:
+            for fold in range(count):
+                if (kept := log.get(fold)) is None:
+                    rest = [r for r in learned if fold_of[r.group] != fold]
+                    left = [r for r in learned if fold_of[r.group] == fold]
+                    model = _new_model(config, device, folder)
+                    title = f"left out {fold + 1} of {count}"
+                    model.fit(_images(rest, faults, f"learn, {title}"))
+                    kept = list(_normal(model, _images(left, faults, title)))
+                    log.add(fold, kept)
+                    (folder / _CHECKPOINT).unlink(missing_ok=True)
+                rows += kept
     if not rows:
         say("too few good images to leave any out: limits are those of images it has learned from")
         model = _fitted(learned, config, device, folder, faults)
@@ -247,9 +247,9 @@ def _score(
     faults: Faults,
 ) -> dict[str, float]:
     """The score of each image by file name, with its heat map and picture beside."""
-    with WorkLog(folder / _JOURNAL, _SCORED) as journal:
+    with WorkLog(folder / LOG, "images", _SCORED) as log:
         for number, record in enumerate(track(held, "test")):
-            if number in journal.done:
+            if number in log:
                 continue
             try:
                 image = read_image(record.path)
@@ -263,8 +263,8 @@ def _score(
                 truth = None if mask is None else mask_geometry.encode(mask)
                 drawn = heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed, truth)
                 write_png(folder / "overlays" / Path(record.file_name).with_suffix(".png"), drawn)
-            journal.add(number, [], {"file_name": record.file_name, "score": found.score})
-        scores = {note["file_name"]: note["score"] for note in journal.notes()}
+            log.add(number, Scored(file_name=record.file_name, score=found.score))
+        scores = {row["file_name"]: row["score"] for row in log.values()}
     write_json(folder / _SCORES, scores)
     return scores
 

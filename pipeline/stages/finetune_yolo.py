@@ -15,9 +15,10 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
-from pipeline.io.read import RUN_FILE, read_state, read_text, sha256_of
+from pipeline.io.read import RUN_FILE, read_text, sha256_of
 from pipeline.io.run_record import RunRecord
-from pipeline.io.write import remove_tree, write_json
+from pipeline.io.work_log import LOG, WorkLog
+from pipeline.io.write import remove_tree
 from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.results import StageResult, from_json
@@ -201,15 +202,15 @@ def _zero_shot(
     """Box AP of the published weights, measured once and kept for a run that is taken up."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector
 
-    file = folder / "zero_shot.json"
-    if (measured := read_state(_SCORES, file)) is not None:
-        return measured
-    detector = YoloWorldDetector(
-        base.path, embeddings, config.image_side, _CONFIDENCE, device=device
-    )
-    detections = _detect(detector, truth, "detect, zero-shot")
-    scores = _scores(average_precision(truth, detections, "bbox"))
-    write_json(file, _SCORES.dump_python(scores))
+    with WorkLog(folder / LOG, "zero_shot", _SCORES) as log:
+        if (measured := log.get("figures")) is not None:
+            return measured
+        detector = YoloWorldDetector(
+            base.path, embeddings, config.image_side, _CONFIDENCE, device=device
+        )
+        detections = _detect(detector, truth, "detect, zero-shot")
+        scores = _scores(average_precision(truth, detections, "bbox"))
+        log.add("figures", scores)
     return scores
 
 

@@ -34,7 +34,9 @@ def label(
     `output`, and with `truth`, a COCO file with masks, what `evaluate` does into
     `output`/evaluation. Raises as these.
     """
-    summary = segment(output, images, config, device, truth, model, keep_going)
+    summary: dict[str, Any] = segment(
+        images, output, config, device=device, boxes=truth, detector=model, keep_going=keep_going
+    ).to_json()
     if truth is None:
         return summary
     predictions = output / "instances.json"

@@ -9,18 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.config.schema import ClassifyConfig, RunConfig, SegmentConfig
 from pipeline.config.values import Config
 from pipeline.errors import DataError
 from pipeline.io.images import list_images
 from pipeline.io.locks import folder_lock
-from pipeline.io.read import read_json
 from pipeline.io.run_record import config_key, fingerprint, read_run_file
-from pipeline.io.write import make_folder, write_json
+from pipeline.io.work_log import WorkLog
+from pipeline.io.write import make_folder
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say
 from pipeline.stages.anomaly import anomaly
@@ -36,7 +35,7 @@ from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
 from pipeline.types import GOOD
 
-_KEYS = "steps.json"
+_STEPS = "steps.sqlite"  # by step, the key of its inputs and settings when it last finished
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,10 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
     with folder_lock(place, "run"):
         make_folder(root)
         products = list(config.products) or [root / "zipper"]
-        steps = {step.name: _done(step, root) for step in _steps(config, root, products, overwrite)}
+        with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
+            steps = {
+                step.name: _done(step, log) for step in _steps(config, root, products, overwrite)
+            }
         return RunResult(output=root, steps=steps, report=report(root))
 
 
@@ -224,27 +226,16 @@ def _plain(config: Config) -> dict[str, JsonValue]:
     return config.model_dump(mode="json")
 
 
-def _done(step: Step, root: Path) -> dict[str, JsonValue]:
+def _done(step: Step, log: WorkLog[str]) -> dict[str, JsonValue]:
     """Run a step, or skip it; returns its result's JSON."""
-    keys = _keys_of(root)
     key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
-    if keys.get(step.name) == key and step.folder.is_dir():
+    if log.get(step.name) == key and step.folder.is_dir():
         say(f"[{step.name}] nothing changed: skipped")
         return _kept_summary(step.folder)
     say(f"[{step.name}]")
     result = step.work()
-    write_json(root / _KEYS, keys | {step.name: key})
+    log.add(step.name, key)
     return result.to_json()
-
-
-def _keys_of(root: Path) -> dict[str, Any]:
-    """The key by which each step last came to its end; none of a file that is damaged, so that
-    every step is done again."""
-    try:
-        keys = read_json(root / _KEYS)
-    except DataError:
-        return {}
-    return keys if isinstance(keys, dict) else {}
 
 
 def _kept_summary(folder: Path) -> dict[str, JsonValue]:

@@ -1,7 +1,7 @@
 """`pipeline segment --prompt boxes`: boxes, from a file or a detector, become masks.
 
-Images are read ahead and pictures written behind while SAM works. What is finished stands in a
-journal, so that a stopped run goes on where it was, however it was stopped.
+Images are read ahead, and pictures are written while SAM works. The work log holds the rows of the
+finished images: a stopped run goes on from there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,142 +18,174 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
 from pipeline.formats.coco_stream import coco_writer, write_rows
-from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.formats.values import blamed_on
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import Image, images_below, read_heatmap, read_image, read_size, write_png
-from pipeline.io.manifest import WORK
+from pipeline.io.images import Image, read_heatmap, read_image, write_png
 from pipeline.io.run_record import RunRecord, folder_of
-from pipeline.io.work_log import WorkLog
+from pipeline.io.work_log import LOG, WorkLog
 from pipeline.reports.review_page import review_page
+from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
-from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, split_of
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, Masks
 from pipeline.visualization.overlays import overlay
 
 if TYPE_CHECKING:
     from pipeline.models.sam.model import CalibratedSegmenter
 
-_JOURNAL = f"{WORK}/rows.journal"
 _AHEAD = 3  # images read before they are needed, and written after
-_QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")
+_QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")  # the first that a mask has is its trust
 
 
-class Note(TypedDict):
-    """What the journal notes of an image: its boxes, and the pixels that its PNG mask lost."""
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult(StageResult):
+    """Counts and mean figures of all masks.
+
+    sam: name of the SAM. failed: boxes without a mask. *_mean: in [0, 1]; None without a box or
+    where the SAM has no such figure. pixels_lost_to_overlap_in_png: pixels in several masks, which
+    a PNG mask gives to one. faults: a line for each image that was left out.
+    """
+
+    output: Path
+    sam: str
+    images: int
+    boxes: int
+    failed: int
+    pixels_lost_to_overlap_in_png: int
+    expected_iou_mean: float | None = None
+    predicted_iou_mean: float | None = None
+    stability_mean: float | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Value of an image in the work log: its boxes, and the pixels that its PNG mask lost."""
 
     boxes: int
     lost: int
 
 
-_NOTE = TypeAdapter(Note)
+ImageLog = WorkLog[ImageCounts]
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that the masks of one image come from."""
+    """All that the masks of one image come from. folder: where the files are written."""
 
     prompts: Dataset
     segmenter: CalibratedSegmenter
-    finder: Detector | None
+    detector: Detector | None
     config: SegmentConfig
     folder: Path
 
 
 def segment(
-    output: Path,
     images: Path,
+    output: Path,
     config: SegmentConfig,
-    device: str,
+    *,
+    device: str = "auto",
     boxes: Path | None = None,
     detector: Path | None = None,
     keep_going: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Masks for the boxes in a COCO file, or for what the detector of a run finds.
+) -> SegmentResult:
+    """Masks for the boxes of a COCO file, or for the detections of a trained detector.
 
-    With both, the detector searches the images that the file lists. Writes COCO instances and
+    images: folder of the images. boxes: the COCO file. detector: folder of finetune-yolo or
+    anomaly; with both, it searches the images that the file lists. Writes COCO instances and
     results, PNG masks, overlays and a page of the least trusted masks into `output`. Every box has
-    one row, in its order; failed ones are marked. A call that was stopped is taken up by the same
-    call. Raises DataError for missing images or boxes, WeightsError.
+    one row, in its order; failed ones are marked. keep_going: leave out unreadable images.
+    overwrite: delete unfinished work of other settings. A stopped call goes on when it is repeated.
+    Raises DataError for missing images or boxes, WeightsError.
     """
-    from pipeline.models.devices import torch_device
-    from pipeline.models.sam.model import load_segmenter
-
     faults = Faults(keep_going)
-    prompts = read_coco(boxes, images) if boxes else _list_images(images, faults)
-    if config.split:
-        prompts = prompts.subset([r for r in prompts.records if r.split == config.split])
-    prompts = _inside(prompts, NamedFolders([images], config.allow_outside), faults)
-    prompts.refuse_equal_stems()
-    settings = config.model_dump(mode="json")
+    prompts = _read_prompts(images, boxes, config, faults)
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
-    record = RunRecord("segment", settings, reads)
+    record = RunRecord("segment", config.model_dump(mode="json"), reads)
     finder = _load_detector(detector, config, device) if detector else None
     if finder:
         prompts = replace(prompts, categories=finder.categories, objects={})
-    chosen = config.views.model_dump(exclude_none=True)
-    segmenter = load_segmenter(
-        config.sam, chosen, torch_device(device), config.backend, config.cache_gb
-    )
+    segmenter = _load_segmenter(config, device)
     for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return done
+        if finished := record.finished(folder, SegmentResult):
+            return finished
         job = Job(prompts, segmenter, finder, config, folder)
-        with WorkLog(folder / _JOURNAL, _NOTE) as journal:
-            _work(job, journal, faults)
-            summary = {
-                "output": str(output),
-                "sam": segmenter.name,
-                **_totals(journal),
-                "faults": [str(error) for error in faults.found],
-            }
-            _write_coco(folder, prompts, journal)
-            _write_review(folder, prompts, journal, config.review)
-        record.write(folder, summary)
-    return summary
+        with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
+            _segment_images(job, log, faults)
+            result = _result(output, segmenter.name, log, faults)
+            _write_coco(folder, prompts, log)
+            _write_review(folder, prompts, log, config.review)
+        record.write(folder, result)
+    return result
 
 
-def _work(job: Job, journal: WorkLog, faults: Faults) -> None:
-    """Every image that the journal does not know, in order."""
-    left = [r for r in job.prompts.records if r.id not in journal.done]
-    if journal.done:
-        say(f"going on after {len(journal.done)} images")
+def _read_prompts(
+    images: Path, boxes: Path | None, config: SegmentConfig, faults: Faults
+) -> Dataset:
+    """The images, with the boxes of the file if there is one."""
+    prompts = read_coco(boxes, images) if boxes else list_images_below(images, faults)
+    if config.split:
+        prompts = prompts.subset([r for r in prompts.records if r.split == config.split])
+    prompts = leave_out_outside(prompts, NamedFolders([images], config.allow_outside), faults)
+    prompts.refuse_equal_stems()
+    return prompts
+
+
+def _load_detector(folder: Path, config: SegmentConfig, device: str) -> Detector:
+    from pipeline.models.load import load_detector
+
+    return load_detector(folder, device, config.confidence, config.max_boxes)
+
+
+def _load_segmenter(config: SegmentConfig, device: str) -> CalibratedSegmenter:
+    from pipeline.models.devices import torch_device
+    from pipeline.models.sam.model import load_segmenter
+
+    views = config.views.model_dump(exclude_none=True)
+    return load_segmenter(config.sam, views, torch_device(device), config.backend, config.cache_gb)
+
+
+def _segment_images(job: Job, log: ImageLog, faults: Faults) -> None:
+    """Segment every image that the log does not hold, in order."""
+    left = [record for record in job.prompts.records if record.id not in log]
+    if finished := len(log):
+        say(f"going on after {finished} images")
     with ThreadPoolExecutor(1) as writer:
-        behind: deque[tuple[ImageRecord, Detections, Future[int]]] = deque()
+        writing: deque[tuple[ImageRecord, Detections, Future[int]]] = deque()
         for record, image in _read_ahead(left, faults):
-            found = _found(job, record, image)
-            behind.append((record, found, writer.submit(_draw, job, record, image, found)))
-            if len(behind) > _AHEAD:
-                _finish(journal, *behind.popleft())
-        while behind:
-            _finish(journal, *behind.popleft())
+            objects = _segment_image(job, record, image)
+            future = writer.submit(_write_pictures, job, record, image, objects)
+            writing.append((record, objects, future))
+            if len(writing) > _AHEAD:
+                _finish(log, *writing.popleft())
+        while writing:
+            _finish(log, *writing.popleft())
 
 
-def _finish(journal: WorkLog, record: ImageRecord, found: Detections, drawn: Future[int]) -> None:
-    """An image is done once its pictures are on the disk."""
-    note = {"boxes": len(found), "lost": drawn.result()}
-    journal.add(record.id, row_texts(record, found), note)
+def _finish(log: ImageLog, record: ImageRecord, objects: Detections, lost: Future[int]) -> None:
+    """An image is finished when its pictures are written."""
+    log.add(record.id, ImageCounts(len(objects), lost.result()), row_texts(record, objects))
 
 
 def _read_ahead(records: list[ImageRecord], faults: Faults) -> Iterator[tuple[ImageRecord, Image]]:
     """Each image with its record; one that cannot be read, or has another size, is a fault."""
     with ThreadPoolExecutor(1) as reader:
-        coming: deque[Future[Image]] = deque()
+        reading: deque[Future[Image]] = deque()
         waiting = iter(records)
         for record in track(records, "segment"):
-            while len(coming) < _AHEAD and (following := next(waiting, None)):
-                coming.append(reader.submit(_read, following))
+            while len(reading) < _AHEAD and (following := next(waiting, None)):
+                reading.append(reader.submit(_read, following))
             try:
-                image = coming.popleft().result()
+                image = reading.popleft().result()
             except DataError as error:
                 faults.add(error)
                 continue
@@ -172,137 +204,110 @@ def _read(record: ImageRecord) -> Image:
     return image
 
 
-def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
-    """The image's boxes with masks, and how far to trust each; that is the score where the boxes
-    had none."""
-    found = job.finder.detect(image) if job.finder else job.prompts.on(record)
+def _segment_image(job: Job, record: ImageRecord, image: Image) -> Detections:
+    """The image's boxes with masks and their quality; boxes without a score get the mask's."""
+    prompts = job.detector.detect(image) if job.detector else job.prompts.on(record)
+    categories = [job.prompts.categories[label] for label in prompts.labels]
     heatmap = _heatmap(job, record, image)
-    kinds = [job.prompts.categories[label] for label in found.labels]
-    masks = job.segmenter.segment(image, found.boxes, kinds, heatmap)
-    trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
+    masks = job.segmenter.segment(image, prompts.boxes, categories, heatmap)
     quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
-    if "annotation_id" in found.quality:
-        quality["prompt_id"] = found.quality["annotation_id"]
-    boxes = found.boxes
+    if "annotation_id" in prompts.quality:
+        quality["prompt_id"] = prompts.quality["annotation_id"]
+    boxes = prompts.boxes
     if job.config.tighten:
         quality["prompt_box"] = boxes
-        tight = mask_geometry.bounding_boxes(masks.masks)
-        boxes = np.where(masks.failed[:, None], boxes, tight) if len(boxes) else boxes
-    scores = found.scores if found.scores is not None else trusted
-    return replace(found, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
+        boxes = _tightened(prompts, masks)
+    scores = prompts.scores
+    if scores is None:
+        scores = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
+    return replace(prompts, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
+
+
+def _tightened(prompts: Detections, masks: Masks) -> NDArray[np.float32]:
+    """The bounding boxes of the masks (N, 4); the prompts' own where a mask failed."""
+    if not len(prompts):
+        return prompts.boxes
+    tight = mask_geometry.bounding_boxes(masks.masks)
+    return np.where(masks.failed[:, None], prompts.boxes, tight)
 
 
 def _heatmap(job: Job, record: ImageRecord, image: Image) -> NDArray[np.float32] | None:
-    """Where in a box to look: of a folder of maps, or of a finder that has one."""
-    from pipeline.models.anomaly.detector import AnomalyDetector
-
-    folder = job.config.heatmaps
-    if folder:
-        return read_heatmap(folder, record.file_name, record.size)
-    finder = job.finder
-    return finder.anomaly_map(image).heatmap if isinstance(finder, AnomalyDetector) else None
+    """Heat map (H, W) whose peak in a box is a prompt: of a folder, or of the detector."""
+    if job.config.heatmaps:
+        return read_heatmap(job.config.heatmaps, record.file_name, record.size)
+    return job.detector.heatmap(image) if job.detector else None
 
 
-def _draw(job: Job, record: ImageRecord, image: Image, found: Detections) -> int:
+def _write_pictures(job: Job, record: ImageRecord, image: Image, objects: Detections) -> int:
     """Write the PNG mask and the overlay; returns the pixels that lie in several masks."""
-    if not len(found):
+    if not len(objects):
         return 0
     if job.config.overlays:
         target = job.folder / "overlays" / Path(record.file_name).with_suffix(".png")
-        write_png(target, overlay(image, found, job.prompts.categories))
-    return write_png_mask(job.folder / "masks", record, found)
+        write_png(target, overlay(image, objects, job.prompts.categories))
+    return write_png_mask(job.folder / "masks", record, objects)
 
 
-def _write_coco(folder: Path, prompts: Dataset, journal: WorkLog) -> None:
-    """Instances and results out of the journal, in the order of the boxes they answer."""
-    places, answered = array("q"), array("q")
-    for place, row in journal.rows():
-        places.append(place)
-        answered.append(json.loads(row).get("prompt_id", 0))
-    order = np.argsort(np.asarray(answered, np.int64), kind="stable")
+def _write_coco(folder: Path, prompts: Dataset, log: ImageLog) -> None:
+    """Instances and results from the log, in the order of the prompts."""
+    numbers, prompt_ids = array("q"), array("q")
+    for number, row in log.rows():
+        numbers.append(number)
+        prompt_ids.append(json.loads(row).get("prompt_id", 0))
+    order = np.argsort(np.asarray(prompt_ids, np.int64), kind="stable")
     with coco_writer(folder / "instances.json", prompts.categories) as writer:
         for record in prompts.records:
-            if record.id in journal.done:
+            if record.id in log:
                 writer.add_image(image_text(record))
-        writer.add_rows(journal.row_at(places[index]) for index in order)
-    results = (result_text(journal.row_at(places[index])) for index in order)
+        writer.add_rows(log.row_at(numbers[index]) for index in order)
+    results = (result_text(log.row_at(numbers[index])) for index in order)
     write_rows(folder / "results.json", results)
 
 
-def _write_review(folder: Path, prompts: Dataset, journal: WorkLog, count: int) -> None:
-    """The page of the `count` least trusted masks."""
-    places, trust, figure = array("q"), array("d"), ""
-    for place, text in journal.rows():
+def _write_review(folder: Path, prompts: Dataset, log: ImageLog, count: int) -> None:
+    """Page of the `count` least trusted masks."""
+    numbers, trust, figure = array("q"), array("d"), ""
+    for number, text in log.rows():
         row = json.loads(text)
         figure = next(name for name in _QUALITY if name in row)
-        places.append(place)
+        numbers.append(number)
         trust.append(row[figure])
     values = np.asarray(trust)
     least = np.argsort(values, kind="stable")[:count]
     if not len(least):
         return
     records = {record.id: record for record in prompts.records}
-    rows = [json.loads(journal.row_at(places[index])) for index in least]
+    rows: list[dict[str, Any]] = [json.loads(log.row_at(numbers[index])) for index in least]
     pairs = [(records[row["image_id"]], row) for row in rows]
     review_page(folder / "review.html", pairs, prompts.categories, figure, values)
 
 
-def _totals(journal: WorkLog) -> dict[str, Any]:
-    """What all images together came to, from the journal."""
-    notes = [(int(note["boxes"]), int(note["lost"])) for note in journal.notes()]
+def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentResult:
+    """Counts and means over all images of the log."""
+    images = boxes = lost = 0
+    for counts in log.values():
+        images, boxes, lost = images + 1, boxes + counts.boxes, lost + counts.lost
+    sums, failed = _sums(log)
+    means = {f"{name}_mean": round(sums[name] / boxes, 4) for name in _QUALITY if boxes}
+    return SegmentResult(
+        output=output,
+        sam=sam,
+        images=images,
+        boxes=boxes,
+        failed=failed,
+        pixels_lost_to_overlap_in_png=lost,
+        **{name: value for name, value in means.items() if not np.isnan(value)},
+        faults=tuple(str(error) for error in faults.found),
+    )
+
+
+def _sums(log: ImageLog) -> tuple[dict[str, float], int]:
+    """The sum of each figure over all rows, NaN for one that is missing, and the failed masks."""
     sums = dict.fromkeys(_QUALITY, 0.0)
     failed = 0
-    for _, text in journal.rows():
-        row: Mapping[str, Any] = json.loads(text)
+    for _, text in log.rows():
+        row = json.loads(text)
         failed += bool(row["failed"])
         for name in _QUALITY:
             sums[name] += float(row.get(name, float("nan")))
-    boxes = sum(count for count, _ in notes)
-    means = {f"{name}_mean": round(sums[name] / boxes, 4) for name in _QUALITY if boxes}
-    return {
-        "images": len(notes),
-        "boxes": boxes,
-        "failed": failed,
-        "pixels_lost_to_overlap_in_png": sum(lost for _, lost in notes),
-        **{name: value for name, value in means.items() if not np.isnan(value)},
-    }
-
-
-def _load_detector(run: Path, config: SegmentConfig, device: str) -> Detector:
-    from pipeline.models.load import load_detector
-
-    return load_detector(run, device, config.confidence, config.max_boxes)
-
-
-def _inside(prompts: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
-    """The images that do not lead out of their folder by a link."""
-    kept = []
-    for record in prompts.records:
-        try:
-            folders.refuse_outside(record.path)
-        except DataError as error:
-            faults.add(error)
-            continue
-        kept.append(record)
-    return prompts.subset(kept)
-
-
-def _list_images(images: Path, faults: Faults) -> Dataset:
-    if not images.is_dir():
-        raise DataError(images, "no such folder", "check --images")
-    records: list[ImageRecord] = []
-    for path in images_below(images):
-        name = path.relative_to(images).as_posix()
-        try:
-            height, width = read_size(path)
-            with blamed_on(path, "", "rename it"):
-                entry = ImageRecord(
-                    len(records) + 1, path, name, height, width, split=split_of(name)
-                )
-        except DataError as error:
-            faults.add(error)
-            continue
-        records.append(entry)
-    if not records:
-        raise DataError(images, "holds no image", "check --images")
-    return Dataset((), tuple(records))
+    return sums, failed

@@ -22,9 +22,8 @@ from pipeline.config.schema import ClassifyConfig, StudyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.products import image_categories, read_product
 from pipeline.io.images import read_image
-from pipeline.io.names import safe_component
-from pipeline.io.read import read_state
 from pipeline.io.run_record import RunRecord
+from pipeline.io.work_log import LOG, WorkLog
 from pipeline.io.write import write_json, write_text
 from pipeline.metrics.classification import classification
 from pipeline.metrics.intervals import bootstrap_mean, wilson
@@ -38,13 +37,13 @@ _REAL = 0.05  # p below which a difference is called real
 
 
 class Answers(TypedDict):
-    """A fold's answers, a label an image, and what the classifier started from."""
+    """A fold's answers, a label an image, and the weights that the classifier started from."""
 
-    said: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    labels: Annotated[list[NonNegativeInt], Field(min_length=1)]
     weights: str
 
 
-_ANSWERS = TypeAdapter(Answers)
+AnswersLog = WorkLog[Answers]
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,18 @@ def study(
         if done := record.finished(folder):
             return done
         parts = list(_folds(records, labels, config))
-        said = {
-            name: _tried(name, chosen, parts, records, labels, categories, device, folder)
-            for name, chosen in config.experiments.items()
-        }
+        with WorkLog(folder / LOG, "folds", TypeAdapter(Answers)) as log:
+            said = {
+                name: _tried(name, chosen, parts, records, labels, categories, device, log)
+                for name, chosen in config.experiments.items()
+            }
+        write_json(
+            folder / "answers.json",
+            {
+                name: {k: v.tolist() for k, v in tried["said"].items()}
+                for name, tried in said.items()
+            },
+        )
         rows = {
             name: _row(config.experiments[name], said[name], parts, labels, categories, records)
             for name in said
@@ -181,14 +188,14 @@ def _tried(
     labels: NDArray[np.int64],
     categories: tuple[str, ...],
     device: str,
-    folder: Path,
+    log: AnswersLog,
 ) -> dict[str, Any]:
-    """Each fold's answers, from disk where they are there; `weights` says what it started from."""
+    """Each fold's answers, from the log where they are there; `weights` says what it started
+    from."""
     from pipeline.models.classifier.cross_validation import HeadTrials, recipe_of
     from pipeline.models.devices import torch_device
 
-    paths = {part.name: folder / safe_component(name) / f"{part.name}.json" for part in parts}
-    found = {part.name: _kept(paths[part.name], part, len(categories)) for part in parts}
+    found = {part.name: _kept(log, f"{name} {part.name}", part, len(categories)) for part in parts}
     if not all(found.values()):
         recipe = recipe_of(categories, torch_device(device), **chosen.model_dump(mode="json"))
         trials = HeadTrials(
@@ -197,19 +204,19 @@ def _tried(
         for part in track(parts, name):
             if not found[part.name]:
                 said = trials.answers(part.learned, labels[part.learned], part.held)
-                row = Answers(said=said.tolist(), weights=recipe.origin)
-                write_json(paths[part.name], row, durable=True)
+                row = Answers(labels=said.tolist(), weights=recipe.origin)
+                log.add(f"{name} {part.name}", row)
                 found[part.name] = row
     rows = {key: value for key, value in found.items() if value}
-    answers = {key: np.array(value["said"], np.int64) for key, value in rows.items()}
+    answers = {key: np.array(value["labels"], np.int64) for key, value in rows.items()}
     return {"said": answers, "weights": next(iter(rows.values()))["weights"]}
 
 
-def _kept(path: Path, part: Fold, categories: int) -> Answers | None:
+def _kept(log: AnswersLog, key: str, part: Fold, categories: int) -> Answers | None:
     """The answers that an earlier call gave to a fold, None for any others."""
-    kept = read_state(_ANSWERS, path)
-    fits = kept and len(kept["said"]) == len(part.held)
-    return kept if kept and fits and max(kept["said"]) < categories else None
+    kept = log.get(key)
+    fits = kept and len(kept["labels"]) == len(part.held)
+    return kept if kept and fits and max(kept["labels"]) < categories else None
 
 
 def _right(

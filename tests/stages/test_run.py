@@ -69,11 +69,11 @@ def test_what_a_run_leaves_behind_is_no_part_of_a_steps_inputs(
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", '{"step": ', "\0", '{"step": [1]}'])
-def test_a_damaged_list_of_steps_means_that_all_are_done_again(
+def test_a_damaged_log_of_steps_means_that_all_are_done_again(
     one_step: Run, done: list[str], tmp_path: Path, text: str
 ) -> None:
     one_step()
-    (tmp_path / "run" / "steps.json").write_text(text)
+    (tmp_path / "run" / "steps.sqlite").write_text(text)
     one_step()
     one_step()
     assert done == ["step", "step"]

@@ -47,10 +47,9 @@ def test_every_image_is_tested_once_a_repeat_and_colours_are_told_apart(
         repeats=2,
     )
     summary = study(product, tmp_path / "out", config, "cpu")
-    folder = tmp_path / "out" / "plain"
+    answers = json.loads((tmp_path / "out" / "answers.json").read_text())
     for repeat in range(2):
-        said = [json.loads((folder / f"{repeat}_{n}.json").read_text())["said"] for n in range(2)]
-        assert sum(len(rows) for rows in said) == 20
+        assert sum(len(answers["plain"][f"{repeat}_{fold}"]) for fold in range(2)) == 20
     assert summary["experiments"]["plain"]["accuracy"] > 0.8
     assert summary["experiments"]["RAC"]["accuracy"] > 0.8
     assert set(summary["differences"]) == {"RAC - plain"}

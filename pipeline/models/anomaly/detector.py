@@ -132,6 +132,10 @@ class AnomalyDetector:
             self._last = (image, self.model.score(image))
         return self._last[1]
 
+    def heatmap(self, image: Image) -> NDArray[np.float32]:
+        """See `Detector`."""
+        return self.anomaly_map(image).heatmap
+
     def detect(self, image: Image) -> Detections:
         """See `Detector`; the score of a region is its highest value, over twice the seed, and at
         most 1: 0.5 is what good images just do not reach."""

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 
-from pipeline.io.read import read_state
-from pipeline.io.write import write_json
+from pipeline.io.work_log import LOG, WorkLog
 from pipeline.models.sam.calibration import Calibration, calibrate, cross_expected
 from pipeline.models.sam.evaluation import Instance, evaluate_boxes, folds, perturb_boxes
 from pipeline.models.sam.model import SamModel
@@ -68,40 +67,31 @@ def cross_validate(
 ) -> list[FoldResult]:
     """The out-of-fold masks of every object, with and without the patch prior of the other photos.
 
-    patches: by photo; empty for no patch prior. folder: keeps finished folds for a run that is
-    taken up. Empty where there are too few photos.
+    patches: by photo; empty for no patch prior. folder: its work log keeps finished folds
+    for a run that goes on. Empty where there are too few photos.
     """
     if not enough_photos(instances, fold_count):
         return []
     fold_of = folds(instances, fold_count, tuner.options.seed)
     results: list[FoldResult] = []
-    for fold in range(fold_count):
-        train, test = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
-        path = folder / f"fold_{fold}.json"
-        finished = _finished(path, test)
-        if finished is None:
-            title = f"tune SAM, fold {fold + 1} of {fold_count}"
-            model = tuner.tuned(tuner.fit([examples[index] for index in train], title))
-            groups = {instances[index].group for index in train}
-            prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
-            models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
-            finished = [
-                result for each in models for result in _test(tuner, each, instances, test, fold)
-            ]
-            _keep(path, finished)
-        results += finished
+    with WorkLog(folder / LOG, "folds", _RESULTS) as log:
+        for fold in range(fold_count):
+            train, test = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
+            finished = log.get(fold)
+            if finished is None or {result.instance for result in finished} != set(test):
+                title = f"tune SAM, fold {fold + 1} of {fold_count}"
+                model = tuner.tuned(tuner.fit([examples[index] for index in train], title))
+                groups = {instances[index].group for index in train}
+                prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
+                models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
+                finished = [
+                    result
+                    for each in models
+                    for result in _test(tuner, each, instances, test, fold)
+                ]
+                log.add(fold, finished)
+            results += finished
     return results
-
-
-def _finished(path: Path, test: Sequence[int]) -> list[FoldResult] | None:
-    """The results of a fold that an earlier call finished; None if it has other objects."""
-    results = read_state(_RESULTS, path)
-    complete = results is not None and {result.instance for result in results} == set(test)
-    return results if complete else None
-
-
-def _keep(path: Path, results: list[FoldResult]) -> None:
-    write_json(path, _RESULTS.dump_python(results), durable=True)
 
 
 def _test(

@@ -72,6 +72,9 @@ class YoloWorldDetector:
             scores=boxes.conf.cpu().numpy().astype(np.float32),
         )
 
+    def heatmap(self, image: Image) -> None:
+        """See `Detector`: there is none."""
+
     def exportable(self) -> torch.nn.Module:
         """The network with its texts, from pixels (N, 3, S, S) in [0, 1] to boxes and scores
         (N, 4 + C, A), as exporters can trace it. The detector cannot be used afterwards."""
