@@ -77,7 +77,7 @@ def label(
 
     del origin
     chosen = build("SegmentConfig", config, settings, **{"tighten": True, **said})
-    return stage(model, images, output, chosen, device, truth, keep_going)
+    return stage(model, images, output, chosen, device=device, truth=truth, keep_going=keep_going)
 
 
 @click.command()

@@ -22,6 +22,7 @@ from pipeline.cli.options import (
 
 if TYPE_CHECKING:
     from pipeline.runners.local import Runner
+    from pipeline.stages.stats import PublishedName
 
 _COPY = click.option("--copy-images", is_flag=True, help="Copy images instead of linking them.")
 _LOSS = click.option("--polygon-loss", type=float,
@@ -85,7 +86,10 @@ def convert_masks(
     from pipeline.stages.convert_masks import convert_masks as stage
 
     chosen = build("ConvertConfig", config, settings, **said)
-    return stage(products, output, chosen, keep_going, runner, workers, images, allow_outside)
+    return stage(
+        products, output, chosen, images=images, keep_going=keep_going, runner=runner,
+        workers=workers, allow_outside=allow_outside,
+    )  # fmt: skip
 
 
 def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -119,7 +123,7 @@ def export_labels(
     from pipeline.stages.export_labels import export_labels as stage
 
     chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, to, output, chosen, images, allow_outside)
+    return stage(source, output, chosen, to=to, images=images, allow_outside=allow_outside)
 
 
 @click.command("import")
@@ -139,7 +143,10 @@ def import_labels(
     from pipeline.stages.export_labels import import_labels as stage
 
     chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, origin, output, chosen, images, onto, allow_outside)
+    return stage(
+        source, output, chosen, origin=origin, images=images, onto=onto,
+        allow_outside=allow_outside,
+    )  # fmt: skip
 
 
 @click.command()
@@ -154,19 +161,25 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
     Every fault is named; exit code 1 when one is left."""
     from pipeline.stages.validate import validate as stage
 
-    return stage(sources, images, fix, allow_outside)
+    return stage(sources, images=images, fix=fix, allow_outside=allow_outside)
 
 
 @click.command()
 @click.argument("source", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder for the pictures.")
 @click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
+@click.option("--published", type=click.Choice(["mvtec-zipper"]),
+              help="Compare the counts with a published table.")  # fmt: skip
 @options(KEEP, OUTSIDE)
 @common
 def stats(
-    source: Path, output: Path | None, keep_going: bool, mask_threshold: int, allow_outside: bool
-) -> Any:
+    source: Path, output: Path | None, keep_going: bool, mask_threshold: int,
+    published: PublishedName | None, allow_outside: bool,
+) -> Any:  # fmt: skip
     """Count and draw what a product or COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
-    return stage(source, output, keep_going, mask_threshold, allow_outside)
+    return stage(
+        source, output, mask_threshold=mask_threshold, published=published,
+        keep_going=keep_going, allow_outside=allow_outside,
+    )  # fmt: skip

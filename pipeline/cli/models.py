@@ -147,7 +147,7 @@ def evaluate(
     from pipeline.stages.evaluate import evaluate as stage
 
     chosen = build("EvaluateConfig", config, settings, **said)
-    return stage(truth, predictions, chosen, images, output)
+    return stage(truth, predictions, output, chosen, images=images)
 
 
 @click.command()

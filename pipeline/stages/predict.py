@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.formats.values import blamed_on
+from pipeline.formats.values import as_data_error
 from pipeline.io.images import Image, images_below, read_image, write_heatmap, write_png
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
@@ -68,7 +68,7 @@ def predict(
             try:
                 image = read_image(path)
                 height, width = image.shape[:2]
-                with blamed_on(path, "", "rename it"):
+                with as_data_error(path, "", "rename it"):
                     entry = ImageRecord(len(records) + 1, path, name, height, width)
             except DataError as error:
                 faults.add(error)
@@ -142,8 +142,7 @@ def _detected(model: Detector, segmenter: CalibratedSegmenter | None, image: Ima
     if segmenter is None:
         return found
     masks = segmenter.cut(image, found.boxes, [model.categories[label] for label in found.labels])
-    quality: dict[str, Any] = {**masks.quality, "failed": masks.failed}
-    return replace(found, masks=masks.masks, quality=quality)
+    return replace(found, masks=masks.masks, quality=masks.quality, failed=masks.failed)
 
 
 def _told(

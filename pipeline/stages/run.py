@@ -17,6 +17,7 @@ from pipeline.io.locks import folder_lock
 from pipeline.io.read import read_json
 from pipeline.io.run_record import config_key, fingerprint, read_run_file
 from pipeline.io.write import make_folder, write_json
+from pipeline.results import StageResult
 from pipeline.runtime.progress import say
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
@@ -42,7 +43,7 @@ class Step:
     folder: Path
     config: Mapping[str, Any]
     inputs: Sequence[Path]
-    work: Callable[[], Mapping[str, Any]]
+    work: Callable[[], Mapping[str, Any] | StageResult]
 
 
 def run(config: RunConfig, overwrite: bool = False) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _masks(
         detector,
         overwrite=overwrite,
     )
-    judge = partial(evaluate, truth, masks, config.evaluate, images, figures)
+    judge = partial(evaluate, truth, masks, figures, config.evaluate, images=images)
     sources = [truth, detector] if detector else [truth]
     if config.tune_sam:
         sources.append(root / "sam")
@@ -192,7 +193,8 @@ def _do(step: Step, root: Path) -> Mapping[str, Any]:
         say(f"[{step.name}] nothing changed: skipped")
         return _kept_summary(step.folder)
     say(f"[{step.name}]")
-    summary = step.work()
+    result = step.work()
+    summary = result.to_json() if isinstance(result, StageResult) else result
     write_json(root / _KEYS, keys | {step.name: key})
     return summary
 

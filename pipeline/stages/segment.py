@@ -23,16 +23,17 @@ from typing_extensions import TypedDict
 from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
+from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.formats.values import blamed_on
+from pipeline.formats.values import as_data_error
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.images import Image, images_below, read_heatmap, read_image, read_size, write_png
 from pipeline.io.manifest import WORK
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.io.work_log import WorkLog
-from pipeline.reports.review_page import review_page
+from pipeline.reports.review_page import ReviewMask, review_page
 from pipeline.runtime.progress import say, track
 from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, split_of
 from pipeline.visualization.overlays import overlay
@@ -180,16 +181,22 @@ def _found(job: Job, record: ImageRecord, image: Image) -> Detections:
     kinds = [job.prompts.categories[label] for label in found.labels]
     masks = job.segmenter.cut(image, found.boxes, kinds, heatmap)
     trusted = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
-    quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
-    if "annotation_id" in found.quality:
-        quality["prompt_id"] = found.quality["annotation_id"]
     boxes = found.boxes
     if job.config.tighten:
-        quality["prompt_box"] = boxes
         tight = mask_geometry.bounding_boxes(masks.masks)
         boxes = np.where(masks.failed[:, None], boxes, tight) if len(boxes) else boxes
     scores = found.scores if found.scores is not None else trusted
-    return replace(found, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
+    return replace(
+        found,
+        boxes=boxes,
+        masks=masks.masks,
+        scores=scores,
+        quality=masks.quality,
+        failed=masks.failed,
+        prompt_ids=found.ids,
+        prompt_boxes=found.boxes if job.config.tighten else None,
+        attributes={},
+    )
 
 
 def _heatmap(job: Job, record: ImageRecord, image: Image) -> NDArray[np.float32] | None:
@@ -243,8 +250,17 @@ def _write_review(folder: Path, prompts: Dataset, journal: WorkLog, count: int) 
         return
     records = {record.id: record for record in prompts.records}
     rows = [json.loads(journal.row_at(places[index])) for index in least]
-    pairs = [(records[row["image_id"]], row) for row in rows]
-    review_page(folder / "review.html", pairs, prompts.categories, figure, values)
+    masks = [
+        ReviewMask(
+            record := records[row["image_id"]],
+            prompts.categories[row["category_id"] - 1],
+            tuple(row["bbox"]),
+            segmentation_rle(row["segmentation"], record.size),
+            None if row["failed"] else row[figure],
+        )
+        for row in rows
+    ]
+    review_page(folder / "review.html", masks, figure, values)
 
 
 def _totals(journal: WorkLog) -> dict[str, Any]:
@@ -295,7 +311,7 @@ def _list_images(images: Path, faults: Faults) -> Dataset:
         name = path.relative_to(images).as_posix()
         try:
             height, width = read_size(path)
-            with blamed_on(path, "", "rename it"):
+            with as_data_error(path, "", "rename it"):
                 entry = ImageRecord(
                     len(records) + 1, path, name, height, width, split=split_of(name)
                 )

@@ -27,7 +27,7 @@ def good(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 def test_what_convert_masks_writes_has_no_fault(good: Path) -> None:
     found = validate([good / "annotations" / "instances.json", good, good / "segment"])
-    assert (found["faults"], found["left"], found.get("exit_code", 0)) == (0, [], 0)
+    assert (found.faults, found.left, found.exit_code) == (0, (), 0)
 
 
 def rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,20 +90,20 @@ def test_every_fault_of_a_coco_file_is_named_with_its_id(
     change(raw)
     path.write_text(json.dumps(raw))
     found = validate([path])
-    assert kind in found["by_kind"]
-    assert found["exit_code"] == 1
-    lines = [line for line in found["left"] if f"{path}: {where}" in line]
+    assert kind in found.by_kind
+    assert found.exit_code == 1
+    lines = [line for line in found.left if f"{path}: {where}" in line]
     assert lines
     assert any("--fix" in line for line in lines) == mended
     before = path.read_bytes()
     fixed = validate([path], fix=True)
     if mended:
-        assert fixed["originals"] == [f"{path}.orig"]
+        assert fixed.originals == (Path(f"{path}.orig"),)
         assert Path(f"{path}.orig").read_bytes() == before
-        assert kind not in validate([path])["by_kind"]
+        assert kind not in validate([path]).by_kind
     else:
-        assert kind in fixed["by_kind"]
-        assert any(f"{path}: {where}" in line for line in fixed["left"])
+        assert kind in fixed.by_kind
+        assert any(f"{path}: {where}" in line for line in fixed.left)
 
 
 def test_mending_changes_nothing_that_was_right(good: Path) -> None:
@@ -112,7 +112,7 @@ def test_mending_changes_nothing_that_was_right(good: Path) -> None:
     expected = deepcopy(raw)
     raw["annotations"][2]["iscrowd"] = 1
     path.write_text(json.dumps(raw))
-    assert validate([path], fix=True)["mended"] == 1
+    assert validate([path], fix=True).fixed == 1
     assert json.loads(path.read_text()) == expected
 
 
@@ -137,8 +137,8 @@ def test_a_photo_with_exif_rotation_and_a_broken_one_are_named(good: Path) -> No
     broken.unlink()
     broken.write_bytes(b"no image")
     found = validate([path])
-    assert found["by_kind"] == {"EXIF rotation": 1, "broken image": 1}
-    assert "orientation 6" in found["left"][0]
+    assert found.by_kind == {"EXIF rotation": 1, "broken image": 1}
+    assert "orientation 6" in found.left[0]
 
 
 def test_files_of_one_set_that_number_categories_differently_disagree(good: Path) -> None:
@@ -148,7 +148,7 @@ def test_files_of_one_set_that_number_categories_differently_disagree(good: Path
     raw["categories"][0]["name"], raw["categories"][1]["name"] = "crack", "stain"
     two.write_text(json.dumps(raw))
     found = validate([one, two])
-    assert found["by_kind"] == {"categories disagree": 1}
+    assert found.by_kind == {"categories disagree": 1}
 
 
 def first_labels(root: Path) -> Path:
@@ -182,11 +182,11 @@ def test_every_fault_of_a_yolo_row_is_named_with_its_file(
     path = first_labels(good)
     path.write_text(text)
     found = validate([good])
-    assert found["by_kind"] == {kind: 1}
-    assert str(path) in found["left"][0]
+    assert found.by_kind == {kind: 1}
+    assert str(path) in found.left[0]
     validate([good], fix=True)
     assert path.read_text() == after
-    assert (validate([good])["faults"] == 0) == mended
+    assert (validate([good]).faults == 0) == mended
 
 
 def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
@@ -198,9 +198,9 @@ def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
     text = (good / "data.yaml").read_text().replace("nc: 2", "nc: 3")
     (good / "data.yaml").write_text(text)
     found = validate([good])
-    assert found["by_kind"] == {
+    assert found.by_kind == {
         "categories disagree": 1,
-        "image in two parts": 1,
+        "image in two splits": 1,
         "label without image": 1,
         "stems collide": 1,
     }
