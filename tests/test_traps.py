@@ -175,7 +175,7 @@ def test_evaluating_twice_gives_the_same_for_nothing_is_changed(tmp_path: Path) 
     assert row.keys() == {"image_id", "category_id", "bbox", "segmentation", "score"}
 
 
-def test_boxes_are_half_open_as_to_bbox_says(tmp_path: Path) -> None:
+def test_boxes_are_half_open_as_in_to_bbox(tmp_path: Path) -> None:
     """30 pixels are 30 wide; counting the last pixel's index says 29."""
     truth = coco_of(tmp_path, Detections.from_masks([mask_geometry.encode(block(30, 4))], 0))
     assert truth.dataset["annotations"][0]["bbox"] == [7, 5, 30, 4]

@@ -17,7 +17,7 @@ from pipeline.stages.convert_masks import convert_masks
 MakeProduct = Callable[..., Path]
 
 
-def test_the_summary_says_what_was_lost(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_the_result_counts_what_was_lost(make_product: MakeProduct, tmp_path: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:20, 5:20] = 255
     mask[10:15, 10:15] = 0  # a hole
@@ -40,7 +40,7 @@ def test_by_default_nothing_is_lost(make_product: MakeProduct, tmp_path: Path) -
     )
 
 
-def test_an_empty_mask_is_said_and_its_image_kept(
+def test_an_empty_mask_is_reported_and_its_image_kept(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
     product = make_product({"crack": 1}, mask=np.zeros((48, 64), np.uint8))

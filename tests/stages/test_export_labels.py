@@ -47,15 +47,15 @@ def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: s
         assert areas[0] < 41 * 41
 
 
-def test_only_images_with_a_doubtful_object_are_exported_on_request(
+def test_only_images_with_an_object_of_low_confidence_are_exported_on_request(
     converted: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="has an expected IoU or a score"):
         export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
     path = converted / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
-    for row, trust in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
-        row |= {"score": 0.1, "expected_iou": trust}
+    for row, expected in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
+        row |= {"score": 0.1, "expected_iou": expected}
     path.write_text(json.dumps(raw))
     found = export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
     assert (found.images, found.objects) == (1, 1)
@@ -63,12 +63,12 @@ def test_only_images_with_a_doubtful_object_are_exported_on_request(
         export_labels(converted, tmp_path / "none", ExportConfig(below=0.3), to="cvat")
 
 
-def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Path) -> None:
+def test_reviewed_images_are_merged_with_the_others(converted: Path, tmp_path: Path) -> None:
     """Three discs; of one image nothing is left after review, another's disc is called `new`."""
     path = converted / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
-    for row, trust in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
-        row |= {"score": 0.1, "expected_iou": trust, "prompt_id": row["id"]}
+    for row, expected in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
+        row |= {"score": 0.1, "expected_iou": expected, "prompt_id": row["id"]}
     path.write_text(json.dumps(raw))
     export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
     xml = tmp_path / "out" / "annotations.xml"
@@ -83,9 +83,9 @@ def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Pat
     by_name = {row["category_id"]: row for row in rows["annotations"]}
     assert by_name[1]["expected_iou"] == 0.9  # not reviewed
     assert "score" not in by_name[3]  # reviewed
-    part = converted / "annotations" / "instances_train.json"
+    train = converted / "annotations" / "instances_train.json"
     with pytest.raises(DataError, match="was reviewed, but --onto holds 0 images of that name"):
-        import_labels(converted, tmp_path / "x", ExportConfig(), origin="coco", onto=part)
+        import_labels(converted, tmp_path / "x", ExportConfig(), origin="coco", onto=train)
 
 
 def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
