@@ -60,9 +60,9 @@ def from_found(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict
         evaluate(
             truth / "instances_test.json",
             folder / "masks" / "instances.json",
-            EvaluateConfig(grabcut=grabcut),
-            images,
             figures,
+            EvaluateConfig(grabcut=grabcut),
+            images=images,
         )
     return summary_of(figures)
 

@@ -1,4 +1,4 @@
-"""Seeded, stratified, grouped splits. MVTec AD has no defects in train, so it must be cut anew."""
+"""Seeded, stratified splits of groups. MVTec AD has no defects in train, so it needs new splits."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _SPLITS = TypeAdapter(dict[str, Annotated[str, AfterValidator(_printable)]])
 
 
 def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Give each group of records a split, so that every defect kind is spread by `shares`.
+    """Give each group of records a split, so that the images of each defect are spread by `shares`.
 
-    Within a kind, each split first gets one group in the order of `shares`, then the split that
-    lacks most for its share gets the next; a kind with fewer groups than splits reaches the first
-    ones only. The kind of a mixed group is its rarest. Returns {group: split}; the same seed and
-    records give the same splits. Raises ConfigError for a negative share, and for none that is
-    positive.
+    shares: split name to its fraction. For each defect, every split first gets one group, in the
+    order of `shares`; then the split that is furthest below its share gets the next group. A defect
+    with fewer groups than splits is only in the first splits. A group with several defects counts
+    for its rarest one. Returns {group: split}. The same seed and records give the same splits.
+    Raises ConfigError for a negative share, and without a positive one.
     """
-    wanted = {split: share for split, share in shares.items() if share > 0}
-    if not wanted or not all(0 <= share < math.inf for share in shares.values()):
+    positive = {split: share for split, share in shares.items() if share > 0}
+    if not positive or not all(0 <= share < math.inf for share in shares.values()):
         shown = ", ".join(f"{split} {share:g}" for split, share in shares.items())
         raise ConfigError(f"shares must be positive: {shown}")
     count = Counter(record.defect for record in records)
@@ -52,7 +52,7 @@ def allot(records: Sequence[ImageRecord], shares: Mapping[str, float], seed: int
     for defect in sorted(strata):
         groups = [strata[defect][i] for i in generator.permutation(len(strata[defect]))]
         sizes = {group: len(members[group]) for group in groups}
-        splits |= _deal(groups, sizes, wanted)
+        splits |= _deal(groups, sizes, positive)
     return splits
 
 
@@ -60,13 +60,13 @@ def _deal(
     groups: Sequence[str], sizes: Mapping[str, int], shares: Mapping[str, float]
 ) -> dict[str, str]:
     whole = sum(sizes.values()) / sum(shares.values())
-    lacking = {split: share * whole for split, share in shares.items()}
-    unserved = list(shares)
+    missing = {split: share * whole for split, share in shares.items()}
+    empty = list(shares)
     splits = {}
     for group in groups:
-        split = unserved.pop(0) if unserved else max(lacking, key=lambda name: lacking[name])
+        split = empty.pop(0) if empty else max(missing, key=lambda name: missing[name])
         splits[group] = split
-        lacking[split] -= sizes[group]
+        missing[split] -= sizes[group]
     return splits
 
 
@@ -78,7 +78,8 @@ def assign_splits(dataset: Dataset, shares: Mapping[str, float], seed: int) -> D
 
 
 def folds(records: Sequence[ImageRecord], count: int, seed: int) -> dict[str, int]:
-    """Give each group one of `count` folds, stratified by defect. Returns {group: fold from 0}."""
+    """Give each group one of `count` folds, stratified by defect. Returns {group: fold}, with folds
+    from 0. Raises ConfigError for fewer than two folds."""
     if count < 2:
         raise ConfigError(f"--folds {count}: at least 2 are needed")
     splits = allot(records, {str(fold): 1.0 for fold in range(count)}, seed)
@@ -86,13 +87,13 @@ def folds(records: Sequence[ImageRecord], count: int, seed: int) -> dict[str, in
 
 
 def write_split(path: Path, dataset: Dataset) -> None:
-    """Write {file name in the source: split}, to be reused with `--split-file`."""
+    """Write the split of each image by its file name in the source, for `--split-file`."""
     write_json(path, {"splits": {_key(record): record.split for record in dataset.records}})
 
 
 def read_split(path: Path, dataset: Dataset) -> Dataset:
-    """Set each record's split from a split file (of 0.7 too, which says "parts"). Raises DataError
-    for what is no split file, and for an image it does not name."""
+    """Set the split of each record from a split file, also of version 0.7, whose key is `parts`.
+    Raises DataError for another file, and for an image that the file does not name."""
     raw = read_json(path)
     key = "parts" if isinstance(raw, dict) and "parts" in raw else "splits"
     if not isinstance(raw, dict) or not isinstance(raw.get(key), dict):

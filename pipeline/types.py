@@ -1,4 +1,8 @@
-"""The nouns of the pipeline, and what each kind of model promises."""
+"""The nouns of the pipeline, and the interface of each type of model.
+
+`Dataset`, `Detections` and `Masks` are the public API: every reader returns a `Dataset`, every
+writer takes one, and the objects of one image are a `Detections`.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +29,43 @@ EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 @dataclass(frozen=True)
 class Detections:
-    """The objects of one image, a row each.
+    """The objects of one image, one row each.
 
-    boxes: (N, 4) float32 xyxy pixels, half-open. labels: (N,) int indices into the categories.
-    scores: (N,) float32 in [0, 1], or None for ground truth. masks: N RLEs, or None.
-    quality: named (N, ...) columns that a stage adds, such as `predicted_iou`.
+    boxes: (N, 4) float32, x0, y0, x1, y1 in pixels, half-open: x1 and y1 are the first pixel
+    outside. labels: (N,) int64, indices into the categories of the dataset or model. scores: (N,)
+    float32 in [0, 1]; None for ground truth. masks: N RLEs of the image's size; None for boxes
+    without masks.
+
+    quality: named columns (N,) float32 in [0, 1], higher is better, such as `expected_iou`.
+    failed: (N,) bool, True where the segmenter found no mask; None where no segmenter ran.
+    ids: (N,) int64, the annotation ids of the file that was read; a writer numbers rows again.
+    prompt_ids: (N,) int64, the annotation whose box the row was segmented from. prompt_boxes:
+    (N, 4) float32, that box, where `boxes` holds the box of the mask instead.
+    attributes: other named columns (N, ...) of a file: numbers that keep their dtype.
+
     Raises ValueError when the columns differ in length.
+
+    Example: `Detections(as_boxes([[10, 20, 50, 60]]), np.array([0]))` is one object of the first
+    category.
     """
 
     boxes: Boxes
     labels: NDArray[np.int64]
     scores: NDArray[np.float32] | None = None
     masks: tuple[Rle, ...] | None = None
-    quality: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    failed: NDArray[np.bool_] | None = None
+    ids: NDArray[np.int64] | None = None
+    prompt_ids: NDArray[np.int64] | None = None
+    prompt_boxes: Boxes | None = None
+    attributes: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = [self.labels, *self.quality.values()]
-        columns += [] if self.scores is None else [self.scores]
-        lengths = {len(column) for column in columns}
-        lengths |= set() if self.masks is None else {len(self.masks)}
+        columns: list[NDArray[np.generic] | tuple[Rle, ...] | None] = [
+            self.labels, self.scores, self.masks, self.failed, self.ids, self.prompt_ids,
+            self.prompt_boxes, *self.quality.values(), *self.attributes.values(),
+        ]  # fmt: skip
+        lengths = {len(column) for column in columns if column is not None}
         if lengths != {len(self.boxes)}:
             raise ValueError(f"columns of {sorted(lengths)} rows for {len(self.boxes)} boxes")
 
@@ -52,17 +74,20 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """An image without objects."""
+        """The detections of an image without objects."""
         return cls(as_boxes([]), np.zeros(0, dtype=np.int64), masks=())
 
     @classmethod
     def from_masks(cls, masks: Sequence[Rle], label: int) -> Detections:
-        """Ground truth from masks of one category; boxes are the masks' own."""
+        """Ground truth from masks of one category. Each box is the bounding box of its mask."""
         labels = np.full(len(masks), label, dtype=np.int64)
         return cls(bounding_boxes(masks), labels, masks=tuple(masks))
 
     def select(self, rows: NDArray[np.generic] | Sequence[int]) -> Detections:
-        """The rows named by an index or a boolean array, in that order."""
+        """The rows that an index array or a boolean array (N,) names, in that order.
+
+        Example: `detections.select(detections.scores > 0.5)`.
+        """
         chosen = np.asarray(rows, dtype=None if len(rows) else np.int64)  # [] would be of floats
         index = np.arange(len(self))[chosen]
         return replace(
@@ -72,24 +97,38 @@ class Detections:
             scores=None if self.scores is None else self.scores[index],
             masks=None if self.masks is None else tuple(self.masks[i] for i in index),
             quality={name: column[index] for name, column in self.quality.items()},
+            failed=None if self.failed is None else self.failed[index],
+            ids=None if self.ids is None else self.ids[index],
+            prompt_ids=None if self.prompt_ids is None else self.prompt_ids[index],
+            prompt_boxes=None if self.prompt_boxes is None else self.prompt_boxes[index],
+            attributes={name: column[index] for name, column in self.attributes.items()},
         )
 
     @property
-    def trust(self) -> Mapping[str, NDArray[np.float32]]:
-        """The columns (N,) that say how far to trust each object, best first: the IoU to expect of
-        its mask, its score; none of a truth."""
-        known = {EXPECTED_IOU: self.quality.get(EXPECTED_IOU), "score": self.scores}
-        return {k: v.astype(np.float32) for k, v in known.items() if v is not None}
+    def confidence_columns(self) -> Mapping[str, NDArray[np.float32]]:
+        """The columns (N,) float32 in [0, 1] that estimate how good each object is, the better
+        estimate first: `expected_iou` of its mask, then `score`. Empty for ground truth."""
+        columns = {EXPECTED_IOU: self.quality.get(EXPECTED_IOU), "score": self.scores}
+        return {k: v.astype(np.float32) for k, v in columns.items() if v is not None}
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """The first of `confidence_columns`; None for ground truth."""
+        return next(iter(self.confidence_columns.values()), None)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image of a set. `path` is where it lies now; `file_name` is its name inside the set.
+    """One image of a dataset; its pixels stay on disk.
 
-    `source_split` is the split of the source it came from; `split` the one it is used for (train,
-    val, test); `group` keeps pictures of one object together. `mask_path` is None for good images.
-    Raises ValueError for a `file_name` that leaves its folder, for files are written by it, and for
-    sides that no image has.
+    path: where the file is. file_name: the name inside the dataset, with `/` between folders.
+    height, width: in pixels. source_split: the split that the source put the image in. split: the
+    split that the image is used for (train, val or test). defect: the category of the whole image,
+    or `good`. mask_path: the mask file of an MVTec product; None for a good image. group: images
+    of one physical object share it, and never go to different splits.
+
+    Raises ValueError for a `file_name` that leaves its folder, because files are written by it, and
+    for sides that no image has.
     """
 
     id: int
@@ -119,28 +158,31 @@ class ImageRecord:
 
 
 def split_of(file_name: str) -> str:
-    """The split that an image's one folder says it is in: train, val or test; empty for others,
-    such as MVTec's test/<defect>, which is no split."""
+    """The split that an image's only folder names: train, val or test. Empty for another folder,
+    such as MVTec's test/<defect>, which is not a split."""
     folder = file_name.rpartition("/")[0]
     return folder if folder in SPLITS else ""
 
 
 def refuse_equal_stems(named: Iterable[tuple[str, Path]]) -> None:
-    """Raise DataError for two images (name, path) whose names differ in the suffix alone: masks,
-    labels and pictures that are written by an image's name would be one file."""
-    seen: dict[str, Path] = {}
+    """Raise DataError for two images (name, path) whose names differ only in the suffix: their
+    masks, labels and pictures, which are named after the image, would be one file."""
+    paths: dict[str, Path] = {}
     for name, path in named:
         stem = str(PurePosixPath(name).with_suffix(""))
-        if stem in seen:
-            raise DataError(path, f"has the same name as {seen[stem]}", "rename one")
-        seen[stem] = path
+        if stem in paths:
+            raise DataError(path, f"has the same name as {paths[stem]}", "rename one")
+        paths[stem] = path
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images by record and what is on them by image id; pixels stay on disk.
+    """Images, and the objects on them.
 
-    categories: names in label order; COCO's category id is label + 1.
+    categories: names in label order; the category id in COCO is label + 1. records: the images.
+    objects: `Detections` by image id; an image without an entry has no objects.
+
+    Example: `sum(len(dataset.on(record)) for record in dataset.records)` counts the objects.
     """
 
     categories: tuple[str, ...]
@@ -148,7 +190,7 @@ class Dataset:
     objects: Mapping[int, Detections] = field(default_factory=dict)
 
     def on(self, record: ImageRecord) -> Detections:
-        """The objects of one image; an image that nothing was said of has none."""
+        """The objects on one image."""
         return self.objects.get(record.id, Detections.none())
 
     def refuse_equal_stems(self) -> None:
@@ -156,18 +198,22 @@ class Dataset:
         refuse_equal_stems((record.file_name, record.path) for record in self.records)
 
     def subset(self, records: Sequence[ImageRecord]) -> Dataset:
-        """The same categories over some of the images."""
-        kept = {record.id for record in records}
-        objects = {key: value for key, value in self.objects.items() if key in kept}
+        """The same categories with a part of the images."""
+        ids = {record.id for record in records}
+        objects = {key: value for key, value in self.objects.items() if key in ids}
         return Dataset(self.categories, tuple(records), objects)
 
 
 @dataclass(frozen=True)
 class Masks:
-    """A segmenter's answer: exactly one row per box, in the boxes' order.
+    """The result of a segmenter: exactly one row for each box, in the order of the boxes.
 
-    masks: N RLEs (an empty one where it failed). failed: (N,) bool. quality: named columns (N,)
-    float32 in [0, 1], such as `predicted_iou`; none where the segmenter has no opinion.
+    masks: N RLEs of the image's size; an empty mask where the segmenter failed. failed: (N,) bool.
+    quality: named columns (N,) float32 in [0, 1], such as `predicted_iou`; empty for a segmenter
+    that estimates none.
+
+    Example: `[area(rle) for rle in masks.masks]` is the number of pixels of each mask, with `area`
+    of `pipeline.geometry.masks`.
     """
 
     masks: tuple[Rle, ...]
@@ -177,24 +223,28 @@ class Masks:
 
 @dataclass(frozen=True)
 class AnomalyMap:
-    """How far an image is from good ones: heatmap (H, W) float32 of the image's own size, and
-    score, one number for the whole image; both are 0 or more, higher where less like good ones."""
+    """How much an image differs from good images.
+
+    heatmap: (H, W) float32 of the image's own size. score: one number for the whole image. Both are
+    0 or more; higher means more different.
+    """
 
     score: float
     heatmap: NDArray[np.float32]
 
 
 class AnomalyModel(Protocol):
-    """Learns from good images (HWC uint8 RGB) alone what is not as they are."""
+    """Learns from good images alone, and scores how much an image differs from them. Images are
+    (H, W, 3) uint8 RGB."""
 
     kind: str
 
     def fit(self, images: Iterable[Image]) -> None:
-        """Learn from good images, which are read once. Raises ConfigError for none."""
+        """Learn from good images, each of which is read once. Raises ConfigError for no image."""
         ...
 
     def score(self, image: Image) -> AnomalyMap:
-        """What is not as in the good images. Raises ConfigError before `fit`."""
+        """Anomaly map of one image. Raises ConfigError before `fit`."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -203,12 +253,12 @@ class AnomalyModel(Protocol):
 
 
 class Detector(Protocol):
-    """Finds objects on one image (HWC uint8 RGB) of any size."""
+    """Finds objects on one image, (H, W, 3) uint8 RGB of any size."""
 
     categories: tuple[str, ...]
 
     def detect(self, image: Image) -> Detections:
-        """Boxes with labels and scores, best first."""
+        """Boxes with labels and scores, highest score first."""
         ...
 
     def heatmap(self, image: Image) -> NDArray[np.float32] | None:
@@ -218,40 +268,43 @@ class Detector(Protocol):
 
 
 class Segmenter(Protocol):
-    """Turns boxes on one image (HWC uint8 RGB) into masks."""
+    """Turns boxes on one image, (H, W, 3) uint8 RGB, into masks."""
 
     def segment(self, image: Image, boxes: Boxes) -> Masks:
-        """One mask per box, in order; failed ones are marked, never dropped."""
+        """One mask for each box, in order. A mask that failed is marked, never left out."""
         ...
 
 
 class PromptedSegmenter(Protocol):
-    """A segmenter that also heeds where a heat map (H, W) is highest inside a box."""
+    """A segmenter that also uses a heat map (H, W): its highest pixel inside a box is a point
+    prompt."""
 
     def segment(
         self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
     ) -> Masks:
-        """One mask per box, in order; failed ones are marked, never dropped."""
+        """One mask for each box, in order. A mask that failed is marked, never left out."""
         ...
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Names what is on a whole image (HWC uint8 RGB)."""
+    """Classifies whole images, (H, W, 3) uint8 RGB."""
 
     categories: tuple[str, ...]
 
     def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """(N, C) probabilities that sum to 1 in each row."""
+        """(N, C) probabilities; each row sums to 1."""
         ...
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
-        """Write model.safetensors and card.json, with what `card` adds."""
+        """Write model.safetensors and card.json, to which the entries of `card` are added."""
         ...
 
 
 __all__ = [
+    "EXPECTED_IOU",
     "GOOD",
+    "SPLITS",
     "AnomalyMap",
     "AnomalyModel",
     "Boxes",

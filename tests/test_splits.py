@@ -22,8 +22,8 @@ def record(number: int, defect: str, group: str = "") -> ImageRecord:
 
 
 def records(**counts: int) -> list[ImageRecord]:
-    kinds = [defect for defect, count in counts.items() for _ in range(count)]
-    return [record(number + 1, defect) for number, defect in enumerate(kinds)]
+    defects = [defect for defect, count in counts.items() for _ in range(count)]
+    return [record(number + 1, defect) for number, defect in enumerate(defects)]
 
 
 def test_no_records_are_split_into_nothing() -> None:
@@ -40,13 +40,13 @@ def test_no_records_are_split_into_nothing() -> None:
         (100, {"train": 60, "test": 20, "val": 20}),
     ],
 )
-def test_each_kind_reaches_every_part_before_shares_count(
+def test_each_defect_is_in_every_split_before_shares_count(
     count: int, expected: dict[str, int]
 ) -> None:
-    parts = allot(records(crack=count, good=30), SHARES, seed=1)
-    found = Counter(part for group, part in parts.items() if group.startswith("crack"))
+    splits = allot(records(crack=count, good=30), SHARES, seed=1)
+    found = Counter(split for group, split in splits.items() if group.startswith("crack"))
     assert found == expected
-    assert Counter(p for g, p in parts.items() if g.startswith("good")) == {
+    assert Counter(p for g, p in splits.items() if g.startswith("good")) == {
         "train": 18,
         "test": 6,
         "val": 6,
@@ -60,12 +60,12 @@ def test_each_kind_reaches_every_part_before_shares_count(
 def test_pictures_of_one_object_never_straddle_a_split(
     rows: list[tuple[str, int]], seed: int
 ) -> None:
-    listed = [record(i + 1, kind, f"object{group}") for i, (kind, group) in enumerate(rows)]
+    listed = [record(i + 1, defect, f"object{group}") for i, (defect, group) in enumerate(rows)]
     dataset = assign_splits(Dataset(("a", "b"), tuple(listed)), SHARES, seed)
-    parts: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for one in dataset.records:
-        parts.setdefault(one.group, set()).add(one.split)
-    assert all(len(found) == 1 for found in parts.values())
+        splits.setdefault(one.group, set()).add(one.split)
+    assert all(len(found) == 1 for found in splits.values())
 
 
 def test_the_seed_decides_and_nothing_else_does() -> None:
@@ -74,10 +74,10 @@ def test_the_seed_decides_and_nothing_else_does() -> None:
     assert allot(listed, SHARES, 3) != allot(listed, SHARES, 4)
 
 
-def test_folds_share_each_kind_evenly() -> None:
+def test_folds_share_each_defect_evenly() -> None:
     found = folds(records(crack=10, stain=5), 5, seed=0)
     assert Counter((g[:5], f) for g, f in found.items()) == {
-        (kind, fold): count for kind, count in (("crack", 2), ("stain", 1)) for fold in range(5)
+        (defect, fold): count for defect, count in (("crack", 2), ("stain", 1)) for fold in range(5)
     }
     with pytest.raises(ConfigError, match="at least 2"):
         folds(records(crack=4), 1, seed=0)

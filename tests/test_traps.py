@@ -96,7 +96,7 @@ def test_masks_of_0_and_255_are_not_empty_and_those_of_0_and_1_neither(
         mask = block(6, 4).astype(np.uint8) * np.uint8(value)
         product = make_product({"crack": 1}, mask=mask, size=(40, 50), name=f"p{value}")
         out = tmp_path / f"out{value}"
-        assert convert_masks([product], out, ConvertConfig())["pixels_in_coco"] == 24
+        assert convert_masks([product], out, ConvertConfig()).pixels_in_coco == 24
         rows = [p.read_text() for p in (out / "segment" / "labels").rglob("*.txt")]
         assert sum(map(bool, rows)) == 1
 
@@ -115,9 +115,10 @@ def test_a_ring_four_parts_and_a_scratch_of_one_pixel_are_kept(
             {"crack": 1}, mask=mask.astype(np.uint8) * 255, size=(40, 50), name=name
         )
         config = ConvertConfig(one_instance=True, polygons=True)
-        row = convert_masks([product], tmp_path / f"o{name}", config)["fidelity"][segments]
-        assert (row["instances"], row["lost"]) == (1, 0)
-        assert row["iou_min"] >= (1.0 if segments == "coco" else least)
+        row = convert_masks([product], tmp_path / f"o{name}", config).fidelity[segments]
+        assert (row.instances, row.lost) == (1, 0)
+        assert row.iou_min is not None
+        assert row.iou_min >= (1.0 if segments == "coco" else least)
 
 
 @pytest.mark.parametrize("loss", [None, 0.0])
@@ -174,7 +175,7 @@ def test_evaluating_twice_gives_the_same_for_nothing_is_changed(tmp_path: Path) 
     assert row.keys() == {"image_id", "category_id", "bbox", "segmentation", "score"}
 
 
-def test_boxes_are_half_open_as_to_bbox_says(tmp_path: Path) -> None:
+def test_boxes_are_half_open_as_in_to_bbox(tmp_path: Path) -> None:
     """30 pixels are 30 wide; counting the last pixel's index says 29."""
     truth = coco_of(tmp_path, Detections.from_masks([mask_geometry.encode(block(30, 4))], 0))
     assert truth.dataset["annotations"][0]["bbox"] == [7, 5, 30, 4]
@@ -204,8 +205,8 @@ def test_an_image_of_more_than_255_objects_is_converted(
     mask[::2, ::2] = 255  # 20 x 25 single pixels
     product = make_product({"crack": 1}, mask=mask, size=(40, 50))
     found = convert_masks([product], tmp_path / "out", ConvertConfig())
-    assert found["instances"] == 500
-    assert {row["iou_min"] for row in found["fidelity"].values()} == {1.0}
+    assert found.instances == 500
+    assert {row.iou_min for row in found.fidelity.values()} == {1.0}
 
 
 def test_a_doubled_seam_to_each_hole_changes_no_pixel() -> None:

@@ -12,6 +12,7 @@ from pipeline.cli.options import FILE, KEEP, OUTPUT, OUTSIDE, configured, option
 if TYPE_CHECKING:
     from pipeline.config.schema import ConvertConfig, ExportConfig, SynthesizeConfig
     from pipeline.runners.local import Runner
+    from pipeline.stages.stats import PublishedName
 
 
 @configured("SynthesizeConfig")
@@ -123,15 +124,18 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
 @click.argument("source", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder for the plots.")
 @click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
+@click.option("--published", type=click.Choice(["mvtec-zipper"]),
+              help="Compare the counts with a published table.")  # fmt: skip
 @options(KEEP, OUTSIDE)
 @printed
 def stats(
-    source: Path, output: Path | None, mask_threshold: int, keep_going: bool, allow_outside: bool
-) -> Any:
+    source: Path, output: Path | None, mask_threshold: int, published: PublishedName | None,
+    keep_going: bool, allow_outside: bool,
+) -> Any:  # fmt: skip
     """Count and plot what a product or a COCO file holds."""
     from pipeline.stages.stats import stats as stage
 
     return stage(
         source=source, output=output, keep_going=keep_going, mask_threshold=mask_threshold,
-        allow_outside=allow_outside,
+        published=published, allow_outside=allow_outside,
     )  # fmt: skip

@@ -95,9 +95,7 @@ def evaluate(
     AP and mask IoU, beside those of filled boxes and GrabCut."""
     from pipeline.stages.evaluate import evaluate as stage
 
-    return stage(
-        truth_file=truth, predictions_file=predictions, output=output, config=config, images=images
-    )
+    return stage(truth=truth, predictions=predictions, output=output, config=config, images=images)
 
 
 @configured("ClassifyConfig")

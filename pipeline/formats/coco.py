@@ -1,7 +1,8 @@
 """COCO instances: boxes as x, y, width, height; masks as compressed RLE, which loses nothing, or as
-polygons where a tool wants to edit them.
+polygons for a tool that edits them.
 
-Ids count from 1 and `iscrowd` is 0: COCOeval reads 0 and 1 there as "no match" and "ignore".
+Ids count from 1 and `iscrowd` is 0: COCOeval takes an id of 0 for "no match", and ignores objects
+with an `iscrowd` of 1.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_columns import json_number, read_columns, written_columns
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_schema import (
     CocoImage,
@@ -27,7 +29,6 @@ from pipeline.formats.coco_schema import (
     coco_rows,
     open_coco,
     place_of,
-    quality_column,
 )
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.json_rows import JsonRows
@@ -35,11 +36,11 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy, xyxy_to_xywh
 from pipeline.geometry.masks import Rle, to_patch
 from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
-from pipeline.io.read import shown_value
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "source_split", "defect", "group", "split")
-_STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
+
+JsonRow = dict[str, JsonValue]  # an image's entry, or an annotation
 
 
 def image_text(record: ImageRecord) -> str:
@@ -48,17 +49,17 @@ def image_text(record: ImageRecord) -> str:
 
 
 def row_texts(record: ImageRecord, objects: Detections, loss: float | None = None) -> list[str]:
-    """An image's annotations as JSON, without ids, as `CocoWriter` takes them.
+    """An image's annotations as JSON texts without ids, for `CocoWriter`.
 
-    loss: None writes RLE; else polygons that lose at most this share of IoU to simplification, and
-    RLE for an instance whose polygons would lose more.
+    loss: None writes RLE. A number writes polygons, simplified to lose at most this share of IoU,
+    and RLE for an object whose polygons would lose more.
     """
     return [_text(row) for row in _annotations(record, objects, loss)]
 
 
 def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int) -> Detections:
-    """What `row_texts` wrote, as pycocotools reads it."""
-    rows = [json.loads(text) for text in texts]
+    """The objects that pycocotools reads from what `row_texts` wrote. categories: their number."""
+    rows: list[CocoRow] = [json.loads(text) for text in texts]
     if not rows:
         return Detections.none()
     for row in rows:
@@ -68,34 +69,33 @@ def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int
 
 
 def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
-    """Write COCO instances JSON; images without objects stay listed. Raises DataError when the
-    system refuses.
+    """Write COCO instances JSON. Images without objects stay listed.
 
-    Annotations follow the images, or the prompts they answer, where they carry a `prompt_id`. For
-    `loss`, see `row_texts`.
+    Annotations are in the order of the images, or, where they have prompt ids, in the order of
+    those. loss: as in `row_texts`. Raises DataError when the file cannot be written.
     """
     with coco_writer(path, dataset.categories) as writer:
         for record in dataset.records:
             writer.add_image(image_text(record))
-        found = (row for r in dataset.records for row in _annotations(r, dataset.on(r), loss))
-        if any("prompt_id" in dataset.on(record).quality for record in dataset.records):
-            writer.add_rows(map(_text, sorted(found, key=_prompt)))
+        rows = (row for r in dataset.records for row in _annotations(r, dataset.on(r), loss))
+        if any(dataset.on(record).prompt_ids is not None for record in dataset.records):
+            writer.add_rows(map(_text, sorted(rows, key=_prompt_id)))
         else:
-            writer.add_rows(map(_text, found))
+            writer.add_rows(map(_text, rows))
 
 
 def write_coco_results(path: Path, dataset: Dataset) -> None:
-    """Write COCO's results format: a list of scored annotations, as `COCO.loadRes` reads it.
+    """Write COCO's results format: a list of annotations with scores, for `COCO.loadRes`.
 
-    An object without a score is taken as certain (1.0).
+    The score of an object without one is 1.
     """
     rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
-    rows.sort(key=_prompt)
+    rows.sort(key=_prompt_id)
     write_rows(path, (result_text(_text(row)) for row in rows))
 
 
-def _prompt(row: Mapping[str, Any]) -> int:
-    """The prompt that a row answers; 0 for a row, or a foreign column, without such."""
+def _prompt_id(row: JsonRow) -> int:
+    """The id of the annotation whose box a row was segmented from; 0 for a row without one."""
     prompt = row.get("prompt_id")
     return int(prompt) if isinstance(prompt, (int, float)) else 0
 
@@ -103,14 +103,15 @@ def _prompt(row: Mapping[str, Any]) -> int:
 def result_text(row: str) -> str:
     """One row of `row_texts` as a row of COCO's results."""
     keys = ("image_id", "category_id", "bbox", "segmentation", "score")
-    scored = {"score": 1, **json.loads(row)}
+    scored: JsonRow = {"score": 1, **json.loads(row)}
     return _text({key: scored[key] for key in keys if key in scored})
 
 
 def read_coco_results(path: Path, listing: Path, images: Path | None = None) -> Dataset:
     """Read COCO results, with the images and categories of the instances file `listing`.
 
-    Raises DataError as `read_coco` does.
+    images: the folder that file names are relative to; without it, the folder of `listing`. Raises
+    DataError as `read_coco` does.
     """
     rows, raw = JsonRows(path), open_coco(listing, ("images", "categories"))
     if not rows.is_list:
@@ -119,16 +120,16 @@ def read_coco_results(path: Path, listing: Path, images: Path | None = None) -> 
         {"id": number, **row} if isinstance(row, dict) else row
         for number, row in enumerate(rows.rows(), start=1)
     )
-    known = _listed(listing, raw, images or listing.parent)
-    return _parsed(path, numbered, known)
+    return _parsed(path, numbered, _listed(listing, raw, images or listing.parent))
 
 
 def read_coco(path: Path, images: Path | None = None) -> Dataset:
-    """Read COCO instances; `images` is the folder that file names are relative to.
+    """Read COCO instances.
 
-    Polygons and uncompressed RLE are converted to RLE by pycocotools. Labels follow the order of
-    category ids. Annotation ids, and keys beyond COCO's that every annotation of an image has as
-    numbers, become quality columns. Raises DataError naming the file and the id that is at fault.
+    images: the folder that file names are relative to; without it, the folder of `path`. Polygons
+    and uncompressed RLE become RLE, by pycocotools. Labels are in the order of the category ids.
+    Keys beyond COCO's that every annotation of an image has as numbers become columns, see
+    `coco_columns`. Raises DataError naming the file and the id that is at fault.
     """
     raw = open_coco(path)
     return _parsed(path, raw.rows("annotations"), _listed(path, raw, images or path.parent))
@@ -142,7 +143,7 @@ def images_beside(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _Listed:
-    """What a file's annotations refer to."""
+    """The images and categories that the annotations of a file refer to."""
 
     categories: tuple[str, ...]
     label_of: Mapping[int, int]  # by category id
@@ -158,12 +159,12 @@ def _listed(path: Path, raw: JsonRows, images: Path) -> _Listed:
     return _Listed(tuple(entry["name"] for entry in categories), label_of, records)
 
 
-def _parsed(path: Path, rows: Iterator[Any], known: _Listed) -> Dataset:
-    sizes = {record.id: record.size for record in known.records}
+def _parsed(path: Path, rows: Iterator[JsonValue], listed: _Listed) -> Dataset:
+    sizes = {record.id: record.size for record in listed.records}
     by_image: dict[int, list[CocoRow]] = defaultdict(list)
     for number, row in enumerate(coco_rows(path, rows), start=1):
         size = sizes.get(row["image_id"])
-        if size is None or row["category_id"] not in known.label_of:
+        if size is None or row["category_id"] not in listed.label_of:
             where = place_of("annotation", row, number)
             reason = f"{where} names image {row['image_id']} or category {row['category_id']}"
             raise DataError(path, f"{reason}, which the file does not hold", "remove it")
@@ -178,14 +179,14 @@ def _parsed(path: Path, rows: Iterator[Any], known: _Listed) -> Dataset:
     objects = {}
     for image in list(by_image):
         try:
-            objects[image] = _detections(by_image.pop(image), known.label_of)
+            objects[image] = _detections(by_image.pop(image), listed.label_of)
         except ValueError as error:
             raise DataError(path, f"image {image}: {error}", "mend its annotations") from error
-    return Dataset(known.categories, known.records, objects)
+    return Dataset(listed.categories, listed.records, objects)
 
 
-def _image(record: ImageRecord) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+def _image(record: ImageRecord) -> JsonRow:
+    entry: JsonRow = {
         "id": record.id,
         "file_name": record.file_name,
         "height": record.height,
@@ -195,17 +196,23 @@ def _image(record: ImageRecord) -> dict[str, Any]:
 
 
 def _record(path: Path, entry: CocoImage, images: Path) -> ImageRecord:
-    given: Mapping[str, Any] = entry
-    if "part" in given:  # as 0.7 named them
-        given = {**given, "split": given["part"], "source_split": given.get("split")}
-    extra = {key: given[key] for key in _IMAGE_KEYS if given.get(key) is not None}
     name = entry["file_name"]
     whole = Path(name)
     if whole.is_absolute() and whole.is_relative_to(images.resolve()):  # as some tools write them
         name = whole.relative_to(images.resolve()).as_posix()
+    defect = entry.get("defect")
+    split, source_split = entry.get("split"), entry.get("source_split")
+    if "part" in entry:  # 0.7 wrote `part` for the split, and `split` for the split of the source
+        split, source_split = entry["part"], entry.get("split")
     try:
-        place = images / name
-        return ImageRecord(entry["id"], place, name, entry["height"], entry["width"], **extra)
+        return ImageRecord(
+            entry["id"], images / name, name, entry["height"], entry["width"],
+            product=entry.get("product") or "",
+            source_split=source_split or "",
+            defect=GOOD if defect is None else defect,
+            group=entry.get("group") or "",
+            split=split or "",
+        )  # fmt: skip
     except ValueError as error:
         raise DataError(
             path, f"image {entry['id']}: {error}", "name files below --images"
@@ -214,71 +221,58 @@ def _record(path: Path, entry: CocoImage, images: Path) -> ImageRecord:
 
 def _annotations(
     record: ImageRecord, objects: Detections, loss: float | None = None
-) -> list[dict[str, Any]]:
+) -> list[JsonRow]:
     rows = []
     boxes = xyxy_to_xywh(objects.boxes)
+    columns = written_columns(objects)
     for index in range(len(objects)):
-        row: dict[str, Any] = {
+        row: JsonRow = {
             "image_id": record.id,
             "category_id": int(objects.labels[index]) + 1,
-            "bbox": [_number(value) for value in boxes[index]],
-            "area": _number(boxes[index, 2] * boxes[index, 3]),
+            "bbox": [json_number(value) for value in boxes[index]],
+            "area": json_number(boxes[index, 2] * boxes[index, 3]),
             "iscrowd": 0,
         }
         if objects.masks is not None:
             row["segmentation"] = _segmentation(objects.masks[index], loss)
             row["area"] = mask_geometry.area(objects.masks[index])  # one by one: 256 fail at once
         if objects.scores is not None:
-            row["score"] = _number(objects.scores[index], 6)
-        for name in objects.quality.keys() - {"annotation_id"}:
-            column = objects.quality[name]
-            value = column[index]
-            row[name] = [_number(v) for v in value] if np.ndim(value) else _number(value, 6)
+            row["score"] = json_number(objects.scores[index], 6)
+        for name, column in columns.items():
+            row[name] = column[index]
         rows.append(row)
     return rows
 
 
-def _segmentation(rle: Rle, loss: float | None) -> Any:
+def _segmentation(rle: Rle, loss: float | None) -> JsonValue:
     if loss is not None:
         patch = to_patch(rle)
         draw = partial(draw_coco, height=rle["size"][0], width=rle["size"][1])
         rings = simplified(coco_rings(patch), patch, draw, loss)
         if rings and patch_iou(patch, draw(rings)) >= 1 - loss:
-            return [[_number(value) for value in ring.ravel()] for ring in rings]
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+            return [[json_number(value) for value in ring.ravel()] for ring in rings]
+    return {"size": [*rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def _text(value: Mapping[str, Any]) -> str:
+def _text(value: JsonRow) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _number(value: Any, digits: int = 3) -> float | int | bool:
-    """JSON's number for a numpy scalar: whole numbers without a point, others rounded."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    number = round(float(value), digits)
-    return int(number) if number.is_integer() else number
-
-
 def _detections(rows: Sequence[CocoRow], label_of: Mapping[int, int]) -> Detections:
-    """An image's rows, whose segmentations are RLE. Raises ValueError naming a key."""
+    """The objects of one image from its rows, whose segmentations are RLE. Raises ValueError naming
+    a key."""
     masks = tuple(cast(Rle, row["segmentation"]) for row in rows if row.get("segmentation"))
-    quality: dict[str, NDArray[np.generic]] = {}
-    if all("id" in row for row in rows):
-        quality["annotation_id"] = np.array([row["id"] for row in rows])
-    for name in sorted(set.intersection(*(set(row) for row in rows)) - _STANDARD - quality.keys()):
-        values: list[object] = [cast(Mapping[str, object], row)[name] for row in rows]
-        try:
-            column = quality_column(values)
-        except ValueError as error:
-            raise ValueError(f"{shown_value(name)} {error}") from error
-        if column is not None:
-            quality[name] = column
     scored = all("score" in row for row in rows)
+    columns = read_columns(rows)
     return Detections(
         boxes=xywh_to_xyxy(as_boxes([row["bbox"] for row in rows])),
         labels=np.array([label_of[row["category_id"]] for row in rows], dtype=np.int64),
         scores=np.array([row["score"] for row in rows], dtype=np.float32) if scored else None,
         masks=masks if len(masks) == len(rows) else None,
-        quality=quality,
+        quality=columns.quality,
+        failed=columns.failed,
+        ids=columns.ids,
+        prompt_ids=columns.prompt_ids,
+        prompt_boxes=columns.prompt_boxes,
+        attributes=columns.attributes,
     )

@@ -1,7 +1,7 @@
-"""COCO's three kinds of segmentation as compressed RLE.
+"""COCO's three types of segmentation as compressed RLE.
 
-pycocotools draws what it is given without a check: a point far outside, or runs that do not add up,
-end in a crash of the process or in all its memory. So all is checked before.
+pycocotools draws without a check: a point far outside the image, or runs that do not add up, crash
+the process or take all its memory. So this module checks every segmentation first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.geometry.masks import Rle, check_runs
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.read import explain, shown_value
 
-_FAR, _FAR_SIDES = 1e4, 10  # how far outside a point may lie: pixels, and the image's longer sides
+_FAR, _FAR_SIDES = 1e4, 10  # a point may be so many pixels, and longer sides, outside the image
 _LONGEST = 10**7  # pixels of a polygon's outline: pycocotools takes 60 bytes for each
 _FINITE = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _RINGS = TypeAdapter(list[list[_FINITE]])
@@ -25,9 +25,11 @@ _COUNTS = TypeAdapter(list[_FINITE])
 
 
 def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
-    """A polygon list, an uncompressed or a compressed RLE as RLE, by pycocotools. Raises ValueError
-    for anything else, and for a mask of another size (height, width) or larger than any image that
-    can be read."""
+    """A list of polygons, an uncompressed or a compressed RLE as RLE, by pycocotools.
+
+    size: (height, width) of the image. Raises ValueError for anything else, for a mask of another
+    size, and for a mask larger than any image that can be read.
+    """
     height, width = size
     if max(size) > SIDE_LIMIT or height * width >= PIXEL_LIMIT:
         raise ValueError(f"a mask on an image of {width}x{height} pixels, which cannot be read")
@@ -72,8 +74,8 @@ def _drawn(rings: list[object], size: tuple[int, int]) -> Rle:
 
 
 def refuse_far(points: NDArray[np.float64], size: tuple[int, int]) -> None:
-    """Raise ValueError for a polygon (P, 2) xy that is far outside an image (height, width), or has
-    an outline that is longer than anybody draws."""
+    """Raise ValueError for a polygon (P, 2) xy that is far outside an image (height, width), or
+    that has an outline longer than any real one."""
     height, width = size
     far = _FAR_SIDES * max(size) + _FAR
     outside = max(float((-points).max()), float((points - (width, height)).max()))

@@ -1,15 +1,12 @@
-"""COCO's rows as they are read from files that anybody may have written, each checked by kind."""
+"""The rows of COCO files of any origin, each checked with pydantic."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, JsonValue, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
@@ -18,11 +15,10 @@ from pipeline.formats.schema import FileName, Id, Number, Side, Text, checked_si
 from pipeline.io.read import checked, shown_value
 
 LISTS = ("images", "annotations", "categories")
-_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class CocoImage(TypedDict):
-    """An image; the keys after `width` are this pipeline's own."""
+    """An image. The keys after `width` are this pipeline's own."""
 
     id: Id
     file_name: FileName
@@ -33,7 +29,7 @@ class CocoImage(TypedDict):
     defect: NotRequired[Text | None]
     group: NotRequired[Text | None]
     split: NotRequired[Text | None]
-    part: NotRequired[Text | None]  # 0.7's name of `split`, whose own `split` was `source_split`
+    part: NotRequired[Text | None]  # `split` as 0.7 wrote it; its `split` was `source_split`
 
 
 class CocoCategory(TypedDict):
@@ -44,9 +40,9 @@ class CocoCategory(TypedDict):
 
 
 class CocoRow(TypedDict):
-    """An annotation. Other keys are kept: numbers among them become quality columns.
+    """An annotation. Other keys stay in it, see `coco_columns`.
 
-    segmentation: `coco_masks.segmentation_rle` says what it may be.
+    segmentation: anything; `coco_masks.segmentation_rle` checks it.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
@@ -75,11 +71,11 @@ def open_coco(path: Path, needed: Sequence[str] = LISTS) -> JsonRows:
 
 def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
     """The categories, in the order of their ids. Raises DataError."""
-    found = [
+    categories = [
         checked(_CATEGORY, entry, path, place_of("category", entry, number))
         for number, entry in enumerate(raw.rows("categories"), start=1)
     ]
-    return sorted(found, key=lambda entry: entry["id"])
+    return sorted(categories, key=lambda entry: entry["id"])
 
 
 def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
@@ -94,7 +90,7 @@ def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
         yield image
 
 
-def coco_rows(path: Path, rows: Iterator[Any]) -> Iterator[CocoRow]:
+def coco_rows(path: Path, rows: Iterator[JsonValue]) -> Iterator[CocoRow]:
     """The annotations, in the file's order. Raises DataError."""
     for number, entry in enumerate(rows, start=1):
         try:
@@ -103,7 +99,7 @@ def coco_rows(path: Path, rows: Iterator[Any]) -> Iterator[CocoRow]:
             yield _explained(path, entry, place_of("annotation", entry, number))
 
 
-def _explained(path: Path, entry: Any, where: str) -> CocoRow:
+def _explained(path: Path, entry: JsonValue, where: str) -> CocoRow:
     try:
         return checked(_ROW, entry, path, where)
     except DataError as error:
@@ -111,30 +107,6 @@ def _explained(path: Path, entry: Any, where: str) -> CocoRow:
 
 
 def place_of(kind: str, entry: object, number: int) -> str:
-    """An entry by its id, or by its number where it has none."""
-    known = entry.get("id") if isinstance(entry, dict) else None
-    return f"{kind} number {number}" if known is None else f"{kind} {shown_value(known)}"
-
-
-def quality_column(values: Sequence[object]) -> NDArray[np.generic] | None:
-    """Numbers, or lists of equally many numbers, as a column; None for anything else. Raises
-    ValueError for numbers that are not finite as float32."""
-    first = values[0]
-    if isinstance(first, list):
-        size = len(first)
-        if not all(isinstance(value, list) and len(value) == size for value in values):
-            return None
-        flat: list[object] = [number for value in values if isinstance(value, list)
-                              for number in value]  # fmt: skip
-    else:
-        flat = list(values)
-    if not all(isinstance(number, (bool, int, float)) for number in flat):
-        return None
-    if any(isinstance(number, int) and number.bit_length() > 63 for number in flat):
-        return None
-    column = np.array(values)
-    if column.dtype.kind != "f":
-        return column
-    if not all(math.fabs(float(number)) <= _FLOAT32 for number in flat):  # type: ignore[arg-type]
-        raise ValueError("should be a finite number on every object of an image")
-    return column.astype(np.float32)
+    """The name of an entry in a message: its id, or its number where it has no id."""
+    key = entry.get("id") if isinstance(entry, dict) else None
+    return f"{kind} number {number}" if key is None else f"{kind} {shown_value(key)}"

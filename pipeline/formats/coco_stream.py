@@ -1,4 +1,4 @@
-"""COCO instances written as a stream: a file of any length in little memory."""
+"""COCO instances written as a stream: a file of any length takes little memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from pydantic import JsonValue
 
 from pipeline.formats.text_stream import text_file
 
@@ -16,9 +18,10 @@ _INFO = {"description": "written by pipeline", "version": "1.0"}
 
 
 class CocoWriter:
-    """Takes images one by one and keeps none: a file of any length in little memory.
+    """Writes images and annotations one by one, and keeps none in memory.
 
-    Rows come as JSON texts, made where the work was done; ids are given here, from 1.
+    Both are given as JSON texts, which other processes may have made. The writer numbers the
+    annotations from 1.
     """
 
     def __init__(self, images: IO[str], annotations: IO[str]) -> None:
@@ -27,12 +30,12 @@ class CocoWriter:
         self._image_count = 0
 
     def add_image(self, image: str) -> None:
-        """List an image, given as a JSON object."""
+        """Write an image, given as a JSON object."""
         self._images.write((",\n" if self._image_count else "\n") + image)
         self._image_count += 1
 
     def add_rows(self, rows: Iterable[str]) -> None:
-        """List annotations, given as JSON objects without `id`."""
+        """Write annotations, given as JSON objects without `id`."""
         for row in rows:
             start = ",\n" if self._count else "\n"
             self._count += 1
@@ -41,9 +44,9 @@ class CocoWriter:
 
 @contextmanager
 def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
-    """A writer of COCO instances JSON; the file is there, whole, when the block has succeeded.
+    """A writer of COCO instances JSON. The file appears, complete, when the block succeeds.
 
-    Raises DataError when the system refuses.
+    Raises DataError when the file cannot be written.
     """
     with (
         text_file(path) as file,
@@ -59,7 +62,7 @@ def coco_writer(path: Path, categories: Sequence[str]) -> Iterator[CocoWriter]:
 
 
 def write_rows(path: Path, rows: Iterable[str]) -> None:
-    """Write JSON objects as one list, a line each, whole or not at all. Raises DataError."""
+    """Write JSON objects as one list, one line each, completely or not at all. Raises DataError."""
     with text_file(path) as file:
         start = "[\n"
         for row in rows:
@@ -68,7 +71,7 @@ def write_rows(path: Path, rows: Iterable[str]) -> None:
         file.write("[]\n" if start == "[\n" else "\n]\n")
 
 
-def category_entries(categories: Sequence[str]) -> list[dict[str, Any]]:
+def category_entries(categories: Sequence[str]) -> list[dict[str, JsonValue]]:
     """COCO's categories, numbered from 1."""
     return [
         {"id": label + 1, "name": name, "supercategory": "defect"}

@@ -1,6 +1,6 @@
-"""CVAT: its own XML for images (version 1.1), and COCO in the folders that CVAT asks for.
+"""CVAT: its own XML for images (version 1.1), and COCO in the folders that CVAT needs.
 
-A mask is written as runs along the rows of its rectangle, background first; it loses nothing.
+A mask is written as runs along the rows of its rectangle, background first. It loses nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.values import (
+    as_data_error,
     attribute,
-    blamed_on,
-    encode_in_turn,
+    encode_stream,
     label_of,
+    labels_by_name,
     number,
-    numbered,
     refuse_far,
-    refuse_no_xml,
-    whole,
+    refuse_names_unfit_for_xml,
+    whole_number,
 )
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import bounding_boxes, from_box, to_patch
@@ -41,9 +41,11 @@ _SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
 def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write annotations.xml, with masks, or boxes for objects without, and the images. How far to
-    trust each object stands in its attributes."""
-    refuse_no_xml(root, [*dataset.categories, *(record.file_name for record in dataset.records)])
+    """Write annotations.xml, with a mask or box for each object, and the images. The attributes of
+    an object are its confidence columns."""
+    refuse_names_unfit_for_xml(
+        root, [*dataset.categories, *(record.file_name for record in dataset.records)]
+    )
     tree = ElementTree.Element("annotations")
     ElementTree.SubElement(tree, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(tree, "meta"), "task")
@@ -60,23 +62,27 @@ def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
 
 
 def read_cvat(source: Path, images: Path | None = None) -> Dataset:
-    """Read annotations.xml, or the folder that holds it: masks, polygons (drawn as CVAT's own
-    exporter draws them, by pycocotools) and boxes.
+    """Read annotations.xml, or the folder that holds it: masks, polygons and boxes.
 
-    Where an image has masks or polygons, its boxes become filled masks. Raises DataError.
+    pycocotools draws the polygons, as in CVAT's own exporter. On an image with masks or polygons,
+    boxes become filled masks. images: the folder of images; without it, `images` beside the file.
+    Raises DataError.
     """
     path = source / _FILE if source.is_dir() else source
     tree = read_xml(path, "annotations")
     nodes = list(tree.iter("image"))
-    found = {name for node in nodes for shape in node if (name := shape.get("label"))}
-    categories = [name.text or "" for name in tree.iterfind("meta//label/name")] or sorted(found)
-    labels = numbered(categories)
+    used = {name for node in nodes for shape in node if (name := shape.get("label"))}
+    categories = [name.text or "" for name in tree.iterfind("meta//label/name")] or sorted(used)
+    labels = labels_by_name(categories)
     records, objects = [], {}
     for key, node in enumerate(nodes, start=1):
         name = node.get("name", "")
         where = f"image {shown_value(name)}"
-        with blamed_on(path, where, "export it again"):
-            size = whole(node.get("height"), "height"), whole(node.get("width"), "width")
+        with as_data_error(path, where, "export it again"):
+            size = (
+                whole_number(node.get("height"), "height"),
+                whole_number(node.get("width"), "width"),
+            )
             place = (images or path.parent / "images") / name
             split = node.get("subset", split_of(name))
             records.append(ImageRecord(key, place, name, *size, split=split))
@@ -86,14 +92,14 @@ def read_cvat(source: Path, images: Path | None = None) -> Dataset:
 
 
 def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write annotations/instances_<split>.json and images/<split>/, as CVAT's COCO 1.0 has them.
+    """Write annotations/instances_<split>.json and images/<split>/, the layout of CVAT's COCO 1.0.
     Raises DataError where two images would get one name."""
     subsets = [safe_component(record.split or _UNSORTED) for record in dataset.records]
-    taken: dict[Path, Path] = {}
+    written: dict[Path, Path] = {}
     for subset, record in zip(subsets, dataset.records, strict=True):
         target = root / "images" / subset / _name(record)
-        if taken.setdefault(target, record.path) != record.path:
-            raise DataError(record.path, f"has the same name as {taken[target]}", "rename one")
+        if written.setdefault(target, record.path) != record.path:
+            raise DataError(record.path, f"has the same name as {written[target]}", "rename one")
         place_file(record.path, target, copy_images)
     for subset in sorted(set(subsets)):
         records = [r for of, r in zip(subsets, dataset.records, strict=True) if of == subset]
@@ -105,7 +111,8 @@ def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> 
 
 
 def read_cvat_coco(root: Path, images: Path | None = None) -> Dataset:
-    """Read all of annotations/instances_*.json. Raises DataError when categories differ."""
+    """Read annotations/instances_*.json, one file for each split. Raises DataError when their
+    categories differ."""
     files = sorted((root / "annotations").glob("instances_*.json"))
     if not files:
         raise DataError(root / "annotations", "holds no instances_*.json", "check the folder")
@@ -116,21 +123,21 @@ def read_cvat_coco(root: Path, images: Path | None = None) -> Dataset:
         subset = path.stem.removeprefix("instances_")
         read = read_coco(path, (images or root / "images") / subset)
         if categories not in (None, read.categories):
-            raise DataError(path, "has other categories than its neighbours", "export it again")
+            raise DataError(path, "has other categories than the other files", "export it again")
         categories = read.categories
         for record in read.records:
             key = len(records) + 1
             objects[key] = read.on(record)
-            with blamed_on(path, "", "rename it"):
+            with as_data_error(path, "", "rename it"):
                 records.append(
-                    _sorted_into(subset, replace(record, id=key, source_split="", group=""))
+                    _with_split(subset, replace(record, id=key, source_split="", group=""))
                 )
     return Dataset(categories or (), tuple(records), objects)
 
 
-def _sorted_into(subset: str, record: ImageRecord) -> ImageRecord:
-    """A record of a subset: of the split that it names itself, where the subset's name is made of
-    that, else of the subset."""
+def _with_split(subset: str, record: ImageRecord) -> ImageRecord:
+    """The record with its split: its own, where the subset's name was made from that, else the
+    subset's name."""
     if subset == _UNSORTED:
         return replace(record, split="")
     split = record.split if record.split and safe_component(record.split) == subset else subset
@@ -139,7 +146,7 @@ def _sorted_into(subset: str, record: ImageRecord) -> ImageRecord:
 
 
 def _name(record: ImageRecord) -> str:
-    """An image's name inside its split's folder."""
+    """The name of an image inside the folder of its split."""
     name = record.file_name.removeprefix(f"{record.split}/") if record.split else record.file_name
     return name.lstrip("/")
 
@@ -155,13 +162,13 @@ def _add_image(
     named = {"id": str(key), "name": record.file_name}
     node = ElementTree.SubElement(tree, "image", named | size)
     for row, label in enumerate(objects.labels):
-        source = "auto" if objects.trust else "manual"
+        source = "auto" if objects.confidence_columns else "manual"
         common = {"label": categories[int(label)], "source": source, "occluded": "0"}
         if objects.masks is None:
             sides = zip(_SIDES, objects.boxes[row].tolist(), strict=True)
             corners = {name: f"{value:.2f}" for name, value in sides}
             shape = ElementTree.SubElement(node, "box", {**common, **corners, "z_order": "0"})
-            _add_trust(shape, objects, row)
+            _add_confidence(shape, objects, row)
             continue
         patch = to_patch(objects.masks[row])
         if not patch.pixels.size:
@@ -170,39 +177,40 @@ def _add_image(
         place = {"left": x0, "top": y0, "width": x1 - x0, "height": y1 - y0}
         texts = {name: str(value) for name, value in place.items()}
         runs = ", ".join(map(str, row_runs(patch.pixels)))
-        kept = {**common, "rle": runs, **texts, "z_order": "0"}
-        _add_trust(ElementTree.SubElement(node, "mask", kept), objects, row)
+        attributes = {**common, "rle": runs, **texts, "z_order": "0"}
+        _add_confidence(ElementTree.SubElement(node, "mask", attributes), objects, row)
 
 
 def _declare(node: ElementTree.Element, dataset: Dataset) -> None:
-    """The attributes that any object of a set has: how far to trust it."""
-    names = {name: None for objects in dataset.objects.values() for name in objects.trust}
+    """Declare an attribute for each confidence column of a dataset."""
+    names = {name: None for objects in dataset.objects.values()
+             for name in objects.confidence_columns}  # fmt: skip
     for name in names:
         entry = ElementTree.SubElement(node, "attribute")
-        told = {"name": name, "mutable": "False", "input_type": "text", "default_value": ""}
-        for key, value in told.items():
+        texts = {"name": name, "mutable": "False", "input_type": "text", "default_value": ""}
+        for key, value in texts.items():
             ElementTree.SubElement(entry, key).text = value
 
 
-def _add_trust(node: ElementTree.Element, objects: Detections, row: int) -> None:
-    for name, column in objects.trust.items():
+def _add_confidence(node: ElementTree.Element, objects: Detections, row: int) -> None:
+    for name, column in objects.confidence_columns.items():
         ElementTree.SubElement(node, "attribute", {"name": name}).text = f"{column[row]:.4f}"
 
 
 def row_runs(pixels: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> list[int]:
-    """Lengths of runs along the rows of (h, w), alternately background and mask, from background;
-    they add up to h * w."""
+    """Lengths of the runs along the rows of pixels (h, w): alternately background and mask,
+    starting with background. Their sum is h * w."""
     flat = np.concatenate([[False], pixels.ravel()])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
-    found: list[int] = np.diff(np.concatenate([[0], edges, [pixels.size]])).tolist()
-    return found
+    lengths: list[int] = np.diff(np.concatenate([[0], edges, [pixels.size]])).tolist()
+    return lengths
 
 
 def _parse(
     node: ElementTree.Element, labels: Mapping[str, int], size: tuple[int, int], path: Path,
     where: str,
 ) -> Detections:  # fmt: skip
-    """The objects of an image: boxes where it has nothing else, masks of all otherwise."""
+    """The objects of an image: boxes if all shapes are boxes, otherwise masks."""
     shapes = [shape for shape in node if shape.tag in {"mask", "polygon", "box"}]
     if not shapes:
         return Detections.none()
@@ -210,9 +218,9 @@ def _parse(
     column: list[int] = []
     corners: list[list[float]] = []
 
-    def drawn() -> Iterator[Patch]:
+    def patches() -> Iterator[Patch]:
         for row, shape in enumerate(shapes, start=1):
-            with blamed_on(path, f"{where}: {shape.tag} {row}", "export it again"):
+            with as_data_error(path, f"{where}: {shape.tag} {row}", "export it again"):
                 column.append(label_of(attribute(shape, "label"), labels))
                 if boxed:
                     corners.append(_corners(shape))
@@ -220,7 +228,7 @@ def _parse(
                 patch = _draw(shape, *size)
             yield patch
 
-    masks = encode_in_turn(drawn(), *size)
+    masks = encode_stream(patches(), *size)
     boxes = as_boxes(corners) if boxed else bounding_boxes(masks)
     return Detections(boxes, np.array(column, np.int64), masks=None if boxed else tuple(masks))
 
@@ -234,7 +242,7 @@ def _draw(shape: ElementTree.Element, height: int, width: int) -> Patch:
         box = np.array(_corners(shape), dtype=np.float32)
         return to_patch(from_box(box, height, width))
     if shape.tag == "mask":
-        return _pasted(shape, height, width)
+        return _draw_runs(shape, height, width)
     pairs = [point.split(",") for point in attribute(shape, "points").split(";")]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError("its points are not pairs")
@@ -243,8 +251,8 @@ def _draw(shape: ElementTree.Element, height: int, width: int) -> Patch:
     return draw_coco([points], height, width)
 
 
-def _pasted(shape: ElementTree.Element, height: int, width: int) -> Patch:
-    """A mask's runs along the rows of its rectangle."""
+def _draw_runs(shape: ElementTree.Element, height: int, width: int) -> Patch:
+    """The pixels of a mask from the runs along the rows of its rectangle."""
     left, top, across, down = (
         int(number(shape.get(key), key)) for key in ("left", "top", "width", "height")
     )

@@ -1,4 +1,4 @@
-"""YOLO's data.yaml, read: the names of the categories, and where the images of each split are."""
+"""YOLO's data.yaml: the names of the categories, and where the images of each split are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 from pipeline.errors import DataError
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.schema import Text, unusable
-from pipeline.formats.values import kind_of_file
+from pipeline.formats.values import file_mode
 from pipeline.io.images import SUFFIXES
 from pipeline.io.read import checked, files_below, read_text, read_yaml, shown_value
 
@@ -20,7 +20,7 @@ LAYOUT = "expected data.yaml with `names` and the folders of images"
 
 
 def _text_of(value: object) -> object:
-    """Numbers and truth values as text, for YAML makes them of unquoted names."""
+    """Numbers and truth values as text: YAML makes them from names without quotes."""
     return str(value) if isinstance(value, (bool, int, float)) else value
 
 
@@ -29,7 +29,7 @@ def _numbered(names: object) -> object:
 
 
 def _listed(entry: object) -> object:
-    """One folder or several, or none."""
+    """A list from one folder, several or none."""
     if entry is None or entry == "":
         return []
     return entry if isinstance(entry, list) else [entry]
@@ -40,8 +40,8 @@ Places = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 
 
 class DataYaml(BaseModel):
-    """What is used of a data.yaml. names: each label's category. Keys beyond these are passed over;
-    none of them is run or fetched."""
+    """The keys of a data.yaml that are used. names: the category of each label. Other keys, such as
+    `download`, are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,8 +59,7 @@ class DataYaml(BaseModel):
 
     def places(self, split: str) -> tuple[str, ...]:
         """The folders and lists of a split: train, val or test."""
-        found: tuple[str, ...] = getattr(self, split)
-        return found
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
 
     def root(self, file: Path) -> Path:
         """The folder that `places` are relative to."""
@@ -71,38 +70,39 @@ _DATA_YAML = TypeAdapter(DataYaml)
 
 
 def read_data_yaml(path: Path) -> DataYaml:
-    """What a data.yaml says. Raises DataError for a file that is none."""
-    found = read_yaml(path)
-    if not isinstance(found, dict) or not found.get("names"):
+    """Read a data.yaml. Raises DataError for another file."""
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content.get("names"):
         raise DataError(path, "names no categories", LAYOUT)
-    return checked(_DATA_YAML, found, path)
+    return checked(_DATA_YAML, content, path)
 
 
 def images_of(data: Path, root: Path, places: Sequence[str], folders: NamedFolders) -> list[Path]:
-    """The images that entries of a data.yaml stand for: folders, or lists in text files.
+    """The images of a split. places: folders, or text files that list images.
 
-    Raises DataError for a place that is not there or is neither, and for one outside `folders`.
+    Raises DataError for a place that does not exist or is of another type, and for a place or image
+    outside `folders`.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for name in places:
         place = root / name
-        kind = kind_of_file(place)
-        if kind == 0:
+        mode = file_mode(place)
+        if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)
         folders.refuse_outside(place)
-        if stat.S_ISDIR(kind):
+        if stat.S_ISDIR(mode):
             below = (Path(path) for path in files_below(place))
-            found += [path for path in below if path.suffix.lower() in SUFFIXES]
-        elif stat.S_ISREG(kind):
-            found += _listed_images(place, folders)
+            images += [path for path in below if path.suffix.lower() in SUFFIXES]
+        elif stat.S_ISREG(mode):
+            images += _listed_images(place, folders)
         else:
             reason = f"names {shown_value(name)}, which is neither a folder nor a list of images"
             raise DataError(data, reason, LAYOUT)
-    return found
+    return images
 
 
 def _listed_images(path: Path, folders: NamedFolders) -> list[Path]:
-    found = []
+    images = []
     for row, line in enumerate(read_text(path).split("\n"), start=1):
         if not (name := line.strip()):
             continue
@@ -110,5 +110,5 @@ def _listed_images(path: Path, folders: NamedFolders) -> list[Path]:
             reason = f"row {row}: no file is called {shown_value(name)}"
             raise DataError(path, reason, "list one image a row")
         folders.refuse_outside(path.parent / name)
-        found.append(path.parent / name)
-    return found
+        images.append(path.parent / name)
+    return images

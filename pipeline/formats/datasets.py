@@ -1,4 +1,4 @@
-"""What is to be converted: MVTec product folders, and COCO sets with masks, as one set."""
+"""The input of a conversion: MVTec product folders and COCO files with masks, as one dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import images_beside, read_coco
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.mvtec import kind_of, read_mvtec
+from pipeline.formats.mvtec import category_of, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.images import read_size
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, split_of
@@ -25,13 +25,14 @@ def read_datasets(
     images: Path | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """MVTec folders as `read_mvtec` has them, without objects; COCO files, or folders that hold
-    annotations/instances.json, with their objects, whose boxes are their masks'.
+    """Read MVTec folders without objects, and COCO files with objects.
 
-    images: the folder that COCO's names are relative to; without it, `images` beside the file or
-    its folder. Raises DataError as `read_mvtec` does, and for objects without masks; `faults`
-    decides on images that are missing or of another size, and on those outside the folder of
-    images, or of the product, unless `allow_outside`.
+    sources: MVTec folders, COCO files, or folders that hold annotations/instances.json. An object
+    of a COCO file needs a mask, and gets the box of its mask. images: the folder that file names in
+    COCO are relative to; without it, `images` beside the file or its folder. allow_outside: images
+    may be outside that folder, or outside their product. Raises DataError as `read_mvtec` does, and
+    for objects without masks. `faults` decides on single images: missing, of another size, or
+    outside their folder.
     """
     products = [source for source in sources if _listing(source) is None]
     sets = [read_mvtec(products, faults, allow_outside)] if products else []
@@ -47,15 +48,15 @@ def read_datasets(
         for record in each.records:
             records.append(replace(record, id=len(records) + 1))
             if record.id in each.objects:
-                found = each.objects[record.id]
-                objects[len(records)] = replace(found, labels=label_of[found.labels])
+                own = each.objects[record.id]
+                objects[len(records)] = replace(own, labels=label_of[own.labels])
     if not records:
         raise DataError(sources[0], "holds no usable image", "check the path")
     return Dataset(categories, tuple(records), objects)
 
 
 def _listing(source: Path) -> Path | None:
-    """The COCO file that a source is or holds, None for a product folder."""
+    """The COCO file of a source: itself, or the one in it. None for a product folder."""
     if source.suffix.lower() == ".json":
         return source
     return source / _IN_FOLDER if (source / _IN_FOLDER).is_file() else None
@@ -63,33 +64,33 @@ def _listing(source: Path) -> Path | None:
 
 def _read_coco(path: Path, images: Path, folders: NamedFolders, faults: Faults) -> Dataset:
     read = read_coco(path, images)
-    objects = {record.id: _masked(path, record, read.on(record)) for record in read.records}
-    kept = []
+    objects = {record.id: _masks_alone(path, record, read.on(record)) for record in read.records}
+    records = []
     for record in _usable(read.records, folders, faults):
-        kind = kind_of(replace(record, defect=GOOD), objects[record.id], read.categories)
+        category = category_of(replace(record, defect=GOOD), objects[record.id], read.categories)
         split = record.split or split_of(record.file_name)
         name = record.file_name.removeprefix(f"{split}/").lstrip("/")
         group = record.group or Path(name).stem
-        kept.append(replace(record, defect=kind, split=split, file_name=name, group=group))
-    return Dataset(read.categories, tuple(kept), objects)
+        records.append(replace(record, defect=category, split=split, file_name=name, group=group))
+    return Dataset(read.categories, tuple(records), objects)
 
 
-def _masked(path: Path, record: ImageRecord, found: Detections) -> Detections:
-    """An image's objects that have pixels, by their masks alone."""
-    if not len(found):
+def _masks_alone(path: Path, record: ImageRecord, objects: Detections) -> Detections:
+    """The masks of an image that have pixels, with the boxes of these masks."""
+    if not len(objects):
         return Detections.none()
-    if found.masks is None:
+    if objects.masks is None:
         reason = f"has boxes without masks on {record.file_name}"
-        raise DataError(path, reason, "cut them first with pipeline segment")
-    masks = tuple(rle for rle in found.masks if mask_geometry.area(rle))
-    labels = found.labels[[mask_geometry.area(rle) > 0 for rle in found.masks]]
+        raise DataError(path, reason, "make masks from them with pipeline segment")
+    masks = tuple(rle for rle in objects.masks if mask_geometry.area(rle))
+    labels = objects.labels[[mask_geometry.area(rle) > 0 for rle in objects.masks]]
     return Detections(mask_geometry.bounding_boxes(masks), labels, masks=masks)
 
 
 def _usable(
     records: Sequence[ImageRecord], folders: NamedFolders, faults: Faults
 ) -> Iterator[ImageRecord]:
-    """The images that are there, in one of the `folders`, of the size that the file says."""
+    """The images that exist, are inside the `folders`, and have the size that the file lists."""
     for record in records:
         try:
             folders.refuse_outside(record.path)

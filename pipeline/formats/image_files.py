@@ -1,7 +1,7 @@
 """The image files that a label file may name: those in the folders that the user named.
 
-A label file comes from anywhere. Without this, one that names `/home/me/.ssh/id_rsa` as an image
-would bring that file into what a command writes.
+A label file may come from a stranger. Without this check, a file that names `/home/me/.ssh/id_rsa`
+as an image would copy that file into the output of a command.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from pathlib import Path
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.schema import unusable
-from pipeline.formats.values import blamed_on
+from pipeline.formats.values import as_data_error
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.images import images_below, read_size
 from pipeline.io.read import shown_value
 from pipeline.types import Dataset, ImageRecord, split_of
 
 _REMEDY = "name its folder with --images, or give --allow-outside"
-_UNCHECKED = 1 << 27  # pixels that may be allocated on the word of a label file
+_UNCHECKED = 1 << 27  # pixels that may be allocated before the size of the image is checked
 
 
 class NamedFolders:
-    """The folders that images may come from, or any folder with `allow_outside`."""
+    """The folders that images may come from. With `allow_outside`, any folder."""
 
     def __init__(self, roots: Sequence[Path], allow_outside: bool = False) -> None:
         self._named = " or ".join(dict.fromkeys(map(str, roots)))
         self._roots = [_resolved(root) for root in roots]
         self._allow_outside = allow_outside
-        self._known: dict[Path, Path] = {}  # folders with links resolved: many images lie in one
+        self._resolved: dict[Path, Path] = {}  # folders with links resolved, for many images each
 
     def refuse_outside(self, path: Path) -> None:
-        """Raise DataError for a path outside the folders, links resolved."""
+        """Raise DataError for a path outside the folders after links are resolved."""
         if self._allow_outside:
             return
-        if path.parent not in self._known:
-            self._known[path.parent] = _resolved(path.parent)
-        place = self._known[path.parent] / path.name
+        if path.parent not in self._resolved:
+            self._resolved[path.parent] = _resolved(path.parent)
+        place = self._resolved[path.parent] / path.name
         if path.name in {"", ".."} or _is_link(place):
             place = _resolved(path)
         if not any(place.is_relative_to(root) for root in self._roots):
@@ -44,8 +44,8 @@ class NamedFolders:
             raise DataError(path, reason, _REMEDY)
 
     def refuse_leak(self, record: ImageRecord) -> None:
-        """Raise DataError for an image, or its mask, that lies outside, and for one that is no
-        image file of the size that is listed."""
+        """Raise DataError for an image or mask outside the folders, and for a file that is not an
+        image of the listed size."""
         self.refuse_outside(record.path)
         if record.mask_path is not None:
             self.refuse_outside(record.mask_path)
@@ -58,8 +58,8 @@ class NamedFolders:
 def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:
     """The path of an image that a label file names, relative to `root`.
 
-    Raises DataError for one outside `root`, links resolved, unless `allow_outside`, and for a name
-    that no file can have.
+    Raises DataError for a path outside `root` after links are resolved, unless `allow_outside`, and
+    for a name that no file can have.
     """
     if not name or unusable(name):
         raise DataError(root, f"cannot hold an image {shown_value(name)}", "rename it")
@@ -68,7 +68,7 @@ def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:
 
 
 def refuse_leaks(dataset: Dataset, roots: Sequence[Path], allow_outside: bool = False) -> None:
-    """Raise DataError for the first image of a set that `NamedFolders` refuses."""
+    """Raise DataError for the first image of a dataset that `NamedFolders.refuse_leak` refuses."""
     folders = NamedFolders(roots, allow_outside)
     for record in dataset.records:
         folders.refuse_leak(record)
@@ -84,7 +84,7 @@ def list_images_below(folder: Path, faults: Faults) -> Dataset:
         name = path.relative_to(folder).as_posix()
         try:
             height, width = read_size(path)
-            with blamed_on(path, "", "rename it"):
+            with as_data_error(path, "", "rename it"):
                 record = ImageRecord(
                     len(records) + 1, path, name, height, width, split=split_of(name)
                 )
@@ -111,8 +111,9 @@ def leave_out_outside(dataset: Dataset, folders: NamedFolders, faults: Faults) -
 
 
 def size_on_disk(path: Path) -> tuple[int, int] | None:
-    """(height, width) by the header of an image file; None where EXIF turns it, which leaves open
-    what a label file means by its height. Raises DataError for what is no image."""
+    """(height, width) from the header of an image file. None for an image that EXIF rotates: a
+    label file may mean either side by its height. Raises DataError for a file that is not an
+    image."""
     try:
         if not path.exists():
             raise DataError(path, "no such image", "give their folder with --images")
@@ -121,18 +122,18 @@ def size_on_disk(path: Path) -> tuple[int, int] | None:
         if "EXIF orientation" in error.reason:
             return None
         raise
-    except (OSError, ValueError) as error:  # a name that is too long, or is none
+    except (OSError, ValueError) as error:  # a name that is too long, or not possible
         raise DataError(path, f"cannot be read ({error})", "rename it") from error
 
 
 def refuse_false_size(path: Path, size: tuple[int, int]) -> None:
-    """Raise DataError for an image that is listed as very large (height, width) and is not, or
-    could not be read, before anybody allocates its pixels."""
+    """Raise DataError for an image that is listed as very large (height, width) but is not, or that
+    is too large to be read. Call it before pixels are allocated."""
     if max(size) > SIDE_LIMIT or size[0] * size[1] > PIXEL_LIMIT:
         reason = f"is listed as {size[1]}x{size[0]} pixels, too many to be read"
         raise DataError(path, reason, "mend the label file")
     if size[0] * size[1] > _UNCHECKED and size_on_disk(path) not in {None, size}:
-        reason = f"is not {size[1]}x{size[0]} pixels, as its label file says"
+        reason = f"is not {size[1]}x{size[0]} pixels, the size in its label file"
         raise DataError(path, reason, "mend the label file")
 
 

@@ -1,5 +1,5 @@
-"""JSON whose long lists are decoded one entry at a time: of a file of any length, a window of its
-text and one entry are held."""
+"""JSON whose long lists are decoded one entry at a time: for a file of any length, only a window of
+its text and one entry are in memory."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
+
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.io.read import TEXT_LIMIT, open_regular, unreadable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WINDOW = 1 << 20  # bytes that are read at once
-_LITERAL = 16  # characters; no word, escape or part of a number that decides on the rest is longer
+_LITERAL = 16  # characters; every word, escape and end of a number of JSON is shorter
 
 
 class JsonRows:
-    """A JSON file that is a list, or an object with lists of the names `long`.
+    """A JSON file that is a list, or an object whose values of the names `long` are long lists.
 
-    values: the other values of an object by name. Raises DataError for what is not JSON, and as
-    `open_regular`.
+    values: the other values of an object by name. Raises DataError for a file that is not JSON, and
+    as `open_regular` does.
     """
 
     def __init__(self, path: Path, long: Collection[str] = ()) -> None:
         self._path = path
         self._starts: dict[str, _Place] = {}
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, JsonValue] = {}
         with _opened(path) as text:
             first = text.peek()
             self.is_list, self.is_object = first == "[", first == "{"
@@ -48,22 +50,22 @@ class JsonRows:
         """Whether the object has a list of this name."""
         return name in self._starts
 
-    def rows(self, name: str = "") -> Iterator[Any]:
-        """The entries of the list `name`, or of the file that is a list, each decoded when it is
-        asked for. Raises DataError."""
+    def rows(self, name: str = "") -> Iterator[JsonValue]:
+        """The entries of the list `name`, or of a file that is a list, decoded one by one. Raises
+        DataError."""
         with _opened(self._path, self._starts[name]) as text:
             yield from _entries(text)
 
     def _index(self, text: _Text, long: Collection[str]) -> None:
-        """Note where the lists start, and the other values."""
+        """Record where the long lists start, and the other values."""
         text.expect("{")
         more = text.peek() != "}"
         while more:
             if text.peek() != '"':
                 text.refuse("Expecting property name")
-            name = text.value()
+            name = str(text.value())
             text.expect(":")
-            self._starts.pop(name, None)  # of two values of one name the last counts, as in json
+            self._starts.pop(name, None)  # of two values with one name json takes the last
             self.values.pop(name, None)
             if name in long and text.peek() == "[":
                 self._starts[name] = text.place()
@@ -75,7 +77,7 @@ class JsonRows:
         text.expect("}")
 
 
-def _entries(text: _Text) -> Iterator[Any]:
+def _entries(text: _Text) -> Iterator[JsonValue]:
     """The entries of the list that starts here."""
     text.expect("[")
     more = text.peek() != "]"
@@ -101,11 +103,11 @@ class _Place:
 
 
 class _NotJsonError(Exception):
-    """Says where in the file, and what is wrong."""
+    """The message names the place in the file and the fault."""
 
 
 class _Text:
-    """The text of a file from a place on, read forward; what lies behind is forgotten."""
+    """The text of a file from a place on, read forward. Text that was read is dropped."""
 
     def __init__(self, stream: IO[bytes], start: _Place) -> None:
         self._stream, self._start = stream, start
@@ -120,26 +122,27 @@ class _Text:
     def peek(self) -> str:
         """The next character that is no space; "" at the end of the file."""
         while True:
-            found = _SPACE.match(self._text, self._at)
-            self._at = found.end() if found else self._at
+            space = _SPACE.match(self._text, self._at)
+            self._at = space.end() if space else self._at
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def expect(self, mark: str) -> None:
-        """Go past `mark`, which must come next."""
+        """Skip `mark`, which must be the next character."""
         if self.peek() != mark:
             self.refuse(f"Expecting '{mark}'")
         self._at += 1
 
-    def value(self) -> Any:
-        """Decode the value that comes next, and go past it."""
+    def value(self) -> JsonValue:
+        """Decode the next value, and move behind it."""
         self.peek()
+        value: JsonValue
         while True:
             try:
                 value, end = self._raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 ahead = error.pos - self._at
-                if self._may_be_cut(error) and self._more():
+                if self._is_at_window_end(error) and self._more():
                     continue
                 self._at += ahead
                 self.refuse(error.msg)
@@ -149,7 +152,7 @@ class _Text:
                 return value
 
     def place(self) -> _Place:
-        """Where the next character lies in the file."""
+        """The place of the next character in the file."""
         behind, start = self._text[: self._at], self._start
         lines = behind.count("\n")
         column = self._at - behind.rfind("\n") if lines else start.column + self._at
@@ -159,13 +162,13 @@ class _Text:
         place = self.place()
         raise _NotJsonError(f"line {place.line} column {place.column}: {reason}")
 
-    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        """Whether the window's end, rather than the file, is what is wrong."""
+    def _is_at_window_end(self, error: json.JSONDecodeError) -> bool:
+        """Whether more text of the file may mend the error."""
         near = error.pos + _LITERAL > len(self._text)
         return near or error.msg.startswith("Unterminated string")
 
     def _more(self) -> bool:
-        """Read on, twice as much as is held; returns whether there was more."""
+        """Read twice as much text as is in memory; returns whether the file had more."""
         self._start = self.place()
         self._text, self._at = self._text[self._at :], 0
         raw = self._stream.read(max(_WINDOW, 2 * len(self._text)))
@@ -175,8 +178,8 @@ class _Text:
 
 @contextmanager
 def _opened(path: Path, start: _Place = _Place()) -> Iterator[_Text]:
-    """The text of a JSON file from a place on; what can be wrong with it becomes the one line of
-    `io.read.read_json`."""
+    """The text of a JSON file from a place on. Every fault becomes the one line that
+    `io.read.read_json` raises."""
     with open_regular(path, TEXT_LIMIT) as stream:
         try:
             yield _Text(stream, start)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
@@ -28,6 +26,7 @@ from pipeline.formats.label_studio_schema import (
 from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.formats.schema import Text, file_name
 from pipeline.formats.text_stream import json_lines_list, text_file
+from pipeline.formats.values import labels_by_name
 from pipeline.geometry.boxes import as_boxes, xyxy_to_xywh
 from pipeline.geometry.masks import bounding_boxes, decode, encode, from_box
 from pipeline.io.read import checked, read_xml, shown_value
@@ -38,11 +37,16 @@ _FILE = "tasks.json"
 _LOCAL = "/data/local-files/?d="
 _LABEL = TypeAdapter(Text)
 
+JsonObject = dict[str, JsonValue]
+
 
 def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write tasks.json to import, label_config.xml for the project's interface, and the images,
-    which tasks name as local files. Objects with an expected IoU or a score become predictions with
-    that as score, a task's being its least, to sort by; others become annotations."""
+    """Write tasks.json, label_config.xml for the labeling interface, and the images, which the
+    tasks name as local files.
+
+    Objects with an expected IoU or a score become predictions with that score; the score of a task
+    is its lowest, to sort the tasks by. Other objects become annotations.
+    """
     for record in dataset.records:
         place_file(record.path, root / "images" / record.file_name, copy_images)
     tasks = (_task(record, dataset.on(record), dataset.categories) for record in dataset.records)
@@ -52,25 +56,30 @@ def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) 
     write_text(root / "label_config.xml", _config(dataset.categories))
 
 
-def _task(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> dict[str, Any]:
-    results = [_result(objects, row, categories, record) for row in range(len(objects))]
-    entry: dict[str, Any] = {
+def _task(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> JsonObject:
+    results: list[JsonValue] = [
+        _result(objects, row, categories, record) for row in range(len(objects))
+    ]
+    entry: JsonObject = {
         "id": record.id,
         "data": {"image": _LOCAL + quote(f"images/{record.file_name}"), "split": record.split},
         "size": [record.height, record.width],
     }
-    if objects.trust and len(objects):
-        least = round(float(_trust(objects).min()), 6)
-        answer = {"model_version": "pipeline", "score": least}
-        return entry | {"predictions": [{**answer, "result": results}]}
+    if objects.confidence is not None and len(objects):
+        lowest = round(float(objects.confidence.min()), 6)
+        prediction: JsonObject = {
+            "model_version": "pipeline", "score": lowest, "result": results,
+        }  # fmt: skip
+        return entry | {"predictions": [prediction]}
     return entry | {"annotations": [{"id": record.id, "result": results}]}
 
 
 def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
     """Read a JSON export, or the folder of tasks.json: brush strokes and rectangles.
 
-    Where an image has brush strokes, its rectangles become filled masks. The first annotation of a
-    task counts, or its first prediction where there is none. Raises DataError.
+    On an image with brush strokes, rectangles become filled masks. A task gives its first
+    annotation, or its first prediction if it has no annotation. images: the folder of images;
+    without it, `images` beside the file. Raises DataError.
     """
     path = source / _FILE if source.is_dir() else source
     raw = JsonRows(path)
@@ -79,7 +88,7 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
     categories = _categories(path.parent / "label_config.xml") or sorted(
         {label_of(row) for _, _, rows in _tasks(path, raw) for row in rows}
     )
-    labels = {name: label for label, name in reversed(list(enumerate(categories)))}
+    labels = labels_by_name(categories)
     records, objects = [], {}
     for number, (where, task, rows) in enumerate(_tasks(path, raw), start=1):
         try:
@@ -87,7 +96,7 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
             size = size_of(task, rows)
             place = (images or path.parent / "images") / name
             data = task["data"]
-            split = data.get("split") or data.get("part") or ""  # 0.7 called it part
+            split = data.get("split") or data.get("part") or ""  # `part`: as 0.7 wrote it
             records.append(ImageRecord(number, place, name, size[0], size[1], split=split))
             objects[number] = _parse(rows, labels, place, size)
         except ValueError as error:
@@ -98,28 +107,28 @@ def read_label_studio(source: Path, images: Path | None = None) -> Dataset:
 def _tasks(path: Path, raw: JsonRows) -> Iterator[tuple[str, Task, list[Row]]]:
     """Each task with its place in the file and its results. Raises DataError."""
     for number, entry in enumerate(raw.rows(), start=1):
-        known = entry.get("id")
-        where = f"task {shown_value(known)}" if known is not None else f"task number {number}"
+        key = entry.get("id") if isinstance(entry, dict) else None
+        where = f"task {shown_value(key)}" if key is not None else f"task number {number}"
         task = checked(TASK, entry, path, where)
         yield where, task, [checked(ROW, row, path, where) for row in results_of(task)]
 
 
 def _result(
     objects: Detections, row: int, categories: Sequence[str], record: ImageRecord
-) -> dict[str, Any]:
+) -> JsonObject:
     name = categories[int(objects.labels[row])]
-    common = {
+    common: JsonObject = {
         "id": f"{record.id}-{row + 1}",
         "to_name": "image",
         "original_width": record.width,
         "original_height": record.height,
         "image_rotation": 0,
     }
-    if objects.trust:
-        common["score"] = round(float(_trust(objects)[row]), 6)
+    if objects.confidence is not None:
+        common["score"] = round(float(objects.confidence[row]), 6)
     if objects.masks is not None:
-        code = encode_brush(decode(objects.masks[row]))
-        value: dict[str, Any] = {"format": "rle", "rle": code, "brushlabels": [name]}
+        code: list[JsonValue] = [*encode_brush(decode(objects.masks[row]))]
+        value: JsonObject = {"format": "rle", "rle": code, "brushlabels": [name]}
         return common | {"type": "brushlabels", "from_name": "brush", "value": value}
     x, y, width, height = xyxy_to_xywh(objects.boxes[row : row + 1].astype(np.float64))[0].tolist()
     value = {
@@ -131,10 +140,6 @@ def _result(
         "rectanglelabels": [name],
     }
     return common | {"type": "rectanglelabels", "from_name": "box", "value": value}
-
-
-def _trust(objects: Detections) -> NDArray[np.float32]:
-    return next(iter(objects.trust.values()))
 
 
 def _parse(
@@ -164,18 +169,18 @@ def _parse(
 def _box(value: Rectangle, size: tuple[int, int]) -> list[float]:
     height, width = size
     if value.get("rotation"):
-        raise ValueError("a rotated rectangle is no box")
+        raise ValueError("a rotated rectangle is not a box")
     x, y = value["x"] * width / 100, value["y"] * height / 100
     return [x, y, x + value["width"] * width / 100, y + value["height"] * height / 100]
 
 
 def _name(image: str) -> str:
-    """An image's name: of a local file its path below `images`, of an address its last part."""
+    """The name of an image: its path below `images` for a local file, the last part of a URL."""
     place = unquote(image.partition("?d=")[2])
     if not place:
         return unquote(image.rsplit("/", 1)[-1])
-    _, found, below = f"/{place}".rpartition("/images/")
-    return below if found else place
+    _, folder, below = f"/{place}".rpartition("/images/")
+    return below if folder else place
 
 
 def _config(categories: Sequence[str]) -> str:
@@ -188,7 +193,7 @@ def _config(categories: Sequence[str]) -> str:
 
 
 def _categories(config: Path) -> list[str]:
-    """The labels of an interface that was written here, none where there is no such file."""
+    """The labels of a label_config.xml that `write_label_studio` wrote; none without the file."""
     if not config.is_file():
         return []
     names = [label.get("value", "") for label in read_xml(config).iterfind("BrushLabels/Label")]

@@ -1,4 +1,4 @@
-"""Label Studio's tasks as they are read, each value checked by kind."""
+"""Label Studio's tasks; pydantic checks each value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Size = tuple[Side, Side]  # (height, width)
 
 
 class Brush(TypedDict):
-    """A brush stroke: bytes of rle-pack, see `rle_pack`."""
+    """A brush stroke, as bytes of rle-pack; see `rle_pack`."""
 
     rle: list[Annotated[int, Field(strict=True, ge=0, le=255)]]
     brushlabels: Names
@@ -55,48 +55,49 @@ Row = BrushRow | RectangleRow
 
 
 class Data(TypedDict):
-    """What a task shows. Its other keys are the project's own."""
+    """The data of a task. Other keys belong to the labeling project and are ignored."""
 
     image: Text
     split: NotRequired[Text | None]
     part: NotRequired[Text | None]
 
 
-class Answer(TypedDict):
-    """An annotation or a prediction. Results of other kinds are passed over."""
+class AnnotationSet(TypedDict):
+    """An annotation or a prediction: the results of one person or model for a task. Results of
+    other types than brush strokes and rectangles are ignored."""
 
     result: NotRequired[list[object]]
 
 
 class Task(TypedDict):
-    """A task; `size` is this pipeline's own, for an image without results."""
+    """A task. `size` is this pipeline's own key, for an image without results."""
 
     __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
 
     data: Data
-    annotations: NotRequired[list[Answer] | None]
-    predictions: NotRequired[list[Answer] | None]
+    annotations: NotRequired[list[AnnotationSet] | None]
+    predictions: NotRequired[list[AnnotationSet] | None]
     size: NotRequired[Size]
 
 
 TASK = TypeAdapter(Task)
 ROW: TypeAdapter[Row] = TypeAdapter(Annotated[Row, Discriminator("type")])
-_KINDS = frozenset({"brushlabels", "rectanglelabels"})
+_TYPES = frozenset({"brushlabels", "rectanglelabels"})
 
 
 def results_of(task: Task) -> list[object]:
-    """The results of the first annotation, or of the first prediction where there is none."""
-    answers = task.get("annotations") or task.get("predictions") or []
-    rows = answers[0].get("result", []) if answers else []
-    return [row for row in rows if isinstance(row, dict) and _is_known(row.get("type"))]
+    """The results of the first annotation, or of the first prediction if there is no annotation."""
+    sets = task.get("annotations") or task.get("predictions") or []
+    rows = sets[0].get("result", []) if sets else []
+    return [row for row in rows if isinstance(row, dict) and _is_supported(row.get("type"))]
 
 
-def _is_known(kind: object) -> bool:
-    return isinstance(kind, str) and kind in _KINDS
+def _is_supported(name: object) -> bool:
+    return isinstance(name, str) and name in _TYPES
 
 
 def size_of(task: Task, rows: list[Row]) -> Size:
-    """(height, width) of a task's image. Raises ValueError where it does not say."""
+    """(height, width) of the image of a task. Raises ValueError for a task without a size."""
     if not rows:
         if "size" not in task:
             raise ValueError("it has no results and no size")

@@ -1,9 +1,8 @@
 """LabelMe: one JSON file beside each image.
 
-A shape of type `mask` holds the pixels of its rectangle as a PNG and is exact; its two points are
-the first and the last pixel, both inside (labelme/shape.py). A polygon is what the annotator can
-drag; PIL draws it, for which a vertex is the centre of a pixel. Rings of one object share a
-`group_id`.
+A shape of type `mask` holds the pixels of its rectangle as a PNG, and loses nothing. Its two points
+are the first and the last pixel, both inside (labelme/shape.py). A polygon can be edited; PIL draws
+it, and takes a vertex for the centre of a pixel. The rings of one object share a `group_id`.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.coco_masks import refuse_far
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.labelme_schema import LabelMeShape, read_labelme_file, refuse_large_png
 from pipeline.formats.schema import Text, file_name
+from pipeline.formats.values import labels_by_name
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, encode_patches, to_patch
 from pipeline.geometry.patches import Patch, paste, tight
@@ -40,18 +39,18 @@ def write_labelme(
 ) -> None:
     """Write a JSON file beside each image, and labels.txt for `labelme --labels`.
 
-    loss: None writes masks; else polygons that lose at most this share of IoU, and a mask for an
-    object whose polygon would lose more. Objects without masks are rectangles. A shape's
-    description says how far to trust it.
+    loss: None writes masks. A number writes polygons that lose at most this share of IoU, and a
+    mask for an object whose polygon would lose more. An object without mask is a rectangle. The
+    description of a shape is its confidence columns.
     """
     dataset.refuse_equal_stems()
     for record in dataset.records:
         target = root / record.file_name
         place_file(record.path, target, copy_images)
-        content: dict[str, Any] = {
+        content: dict[str, JsonValue] = {
             "version": _VERSION,
             "flags": {},
-            "shapes": _shapes(dataset.on(record), dataset.categories, record.size, loss),
+            "shapes": [*_shapes(dataset.on(record), dataset.categories, record.size, loss)],
             "imagePath": target.name,
             "imageData": None,
             "imageHeight": record.height,
@@ -62,18 +61,20 @@ def write_labelme(
 
 
 def read_labelme(root: Path, images: Path | None = None) -> Dataset:
-    """Read every LabelMe file below a folder. Categories are labels.txt's, else the sorted names.
+    """Read every LabelMe file below a folder.
 
-    Masks, polygons and rectangles become masks as LabelMe draws them; where an image has only
-    rectangles, boxes. Raises DataError naming the file at fault.
+    Categories are the names in labels.txt; without that file, the sorted names of the shapes.
+    Masks, polygons and rectangles become masks as LabelMe draws them. On an image with rectangles
+    alone, they stay boxes. images: the folder of images; without it, each lies beside its file.
+    Raises DataError naming the file at fault.
     """
     files = [path for path in sorted(root.rglob("*.json")) if path.name != "run.json"]
-    contents = {path: it for path in files if (it := read_labelme_file(path)) is not None}
+    contents = {path: file for path in files if (file := read_labelme_file(path)) is not None}
     if not contents:
         raise DataError(root, "holds no LabelMe file", "give the folder of the JSON files")
-    found = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
-    categories = _categories(root / "labels.txt") or found
-    label_of = {name: label for label, name in reversed(list(enumerate(categories)))}
+    used = sorted({shape["label"] for content in contents.values() for shape in content["shapes"]})
+    categories = _categories(root / "labels.txt") or used
+    labels = labels_by_name(categories)
     records, objects = [], {}
     for number, (path, content) in enumerate(contents.items(), start=1):
         size = content["imageHeight"], content["imageWidth"]
@@ -84,14 +85,14 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
             file_name(content["imagePath"])
             file_name(name)
             records.append(ImageRecord(number, place, name, *size))
-            objects[number] = _parse(content["shapes"], label_of, place, size)
+            objects[number] = _parse(content["shapes"], labels, place, size)
         except ValueError as error:
             raise DataError(path, f"is not a LabelMe file ({error})", "mend it") from error
     return Dataset(tuple(categories), tuple(records), objects)
 
 
 def _categories(listing: Path) -> list[str]:
-    """The names in labels.txt, none where there is no such file."""
+    """The names in labels.txt; none without the file."""
     if not listing.is_file():
         return []
     names = read_text(listing).replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -100,12 +101,16 @@ def _categories(listing: Path) -> list[str]:
 
 def _shapes(
     objects: Detections, categories: Sequence[str], size: tuple[int, int], loss: float | None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, JsonValue]]:
     shapes = []
     for row, label in enumerate(objects.labels):
-        name = categories[int(label)]
-        trust = ", ".join(f"{key} {column[row]:.2f}" for key, column in objects.trust.items())
-        entry: dict[str, Any] = {"label": name, "group_id": None, "flags": {}, "description": trust}
+        columns = objects.confidence_columns.items()
+        entry: dict[str, JsonValue] = {
+            "label": categories[int(label)],
+            "group_id": None,
+            "flags": {},
+            "description": ", ".join(f"{key} {column[row]:.2f}" for key, column in columns),
+        }
         x0, y0, x1, y1 = objects.boxes[row].tolist()
         if objects.masks is None:  # a rectangle's last pixel is drawn too
             shapes.append(entry | {"shape_type": "rectangle", "points": [[x0, y0], [x1, y1]]})
@@ -142,8 +147,8 @@ def _ring(patch: Patch, size: tuple[int, int], loss: float | None) -> Ring | Non
 
 
 def draw_polygon(ring: Ring, height: int, width: int) -> Patch:
-    """The pixels of a polygon (P, 2) xy as `labelme.utils.shape_to_mask` draws it, by PIL. On the
-    whole image, for PIL's rounding depends on where a polygon lies."""
+    """The pixels of a polygon (P, 2) xy, drawn by PIL as in `labelme.utils.shape_to_mask`. It is
+    drawn on the whole image, because PIL's rounding depends on the place of a polygon."""
     from PIL import Image, ImageDraw
 
     canvas = Image.new("L", (width, height))
@@ -153,21 +158,21 @@ def draw_polygon(ring: Ring, height: int, width: int) -> Patch:
 
 
 def _parse(
-    shapes: Sequence[LabelMeShape], label_of: Mapping[str, int], image: Path, size: tuple[int, int]
+    shapes: Sequence[LabelMeShape], labels: Mapping[str, int], image: Path, size: tuple[int, int]
 ) -> Detections:
     """The objects of one image. Raises ValueError naming the shape."""
     if not shapes:
         return Detections.none()
     for number, shape in enumerate(shapes):
-        if shape["label"] not in label_of:
+        if shape["label"] not in labels:
             raise ValueError(
                 f"shapes[{number}] has the label {shape['label']!r}, not in labels.txt"
             )
-    labels = [label_of[shape["label"]] for shape in shapes]
+    column = [labels[shape["label"]] for shape in shapes]
     if all(shape.get("shape_type") == "rectangle" for shape in shapes):
         corners = [np.array(shape["points"], dtype=np.float32) for shape in shapes]
         boxes = as_boxes([[*c.min(axis=0), *c.max(axis=0)] for c in corners])
-        return Detections(boxes, np.array(labels, dtype=np.int64))
+        return Detections(boxes, np.array(column, dtype=np.int64))
     refuse_false_size(image, size)
     masks: dict[int, Patch] = {}
     for number, (shape, owner) in enumerate(zip(shapes, _owners(shapes), strict=True)):
@@ -177,12 +182,12 @@ def _parse(
             raise ValueError(f"shapes[{number}]: {error}") from error
         masks[owner] = _union(masks[owner], drawn, *size) if owner in masks else drawn
     rles: list[Rle] = encode_patches(list(masks.values()), *size)
-    chosen = np.array([labels[owner] for owner in masks], dtype=np.int64)
+    chosen = np.array([column[owner] for owner in masks], dtype=np.int64)
     return Detections(bounding_boxes(rles), chosen, masks=tuple(rles))
 
 
 def _owners(shapes: Sequence[LabelMeShape]) -> list[int]:
-    """For each shape the first one of its group, or itself."""
+    """For each shape, the index of the first shape of its group, or its own index."""
     first: dict[int | str, int] = {}
     groups = [shape.get("group_id") for shape in shapes]
     return [
@@ -197,20 +202,20 @@ def _union(first: Patch, second: Patch, height: int, width: int) -> Patch:
 
 def _draw(shape: LabelMeShape, height: int, width: int) -> Patch:
     points = np.array(shape["points"], dtype=np.float64)
-    kind = shape.get("shape_type") or "polygon"
-    if kind == "mask":
+    shape_type = shape.get("shape_type") or "polygon"
+    if shape_type == "mask":
         return _draw_mask(shape.get("mask") or "", points[0], height, width)
-    if kind == "rectangle":
+    if shape_type == "rectangle":
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    elif kind != "polygon":
-        raise ValueError(f"shapes of type {shown_value(kind)} have no area here")
+    elif shape_type != "polygon":
+        raise ValueError(f"shapes of type {shown_value(shape_type)} have no area here")
     refuse_far(points, (height, width))
     return draw_polygon(points, height, width)
 
 
 def _draw_mask(text: str, corner: NDArray[np.float64], height: int, width: int) -> Patch:
-    """The pixels of a PNG in base64 whose top left one is at `corner`. Raises ValueError."""
+    """The pixels of a PNG in base64, whose top left pixel is at `corner`. Raises ValueError."""
     png = base64.b64decode(text)
     refuse_large_png(png, height, width)
     pixels = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)

@@ -1,4 +1,4 @@
-"""LabelMe's files as they are read, each value checked by kind."""
+"""LabelMe's files; pydantic checks each value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class LabelMeShape(TypedDict):
-    """One shape. mask: a PNG in base64, of a shape of type `mask`."""
+    """One shape. mask: a PNG in base64, for a shape of type `mask`."""
 
     label: Text
     points: Annotated[list[Point], Field(min_length=1)]
@@ -28,7 +28,7 @@ class LabelMeShape(TypedDict):
 
 
 class LabelMeFile(TypedDict):
-    """A file, without the copy of the image that it may hold."""
+    """A file, without the copy of the image that it may contain."""
 
     shapes: list[LabelMeShape]
     imagePath: Text
@@ -40,7 +40,8 @@ _FILE = TypeAdapter(LabelMeFile)
 
 
 def read_labelme_file(path: Path) -> LabelMeFile | None:
-    """A LabelMe file; None for JSON of another kind. Raises DataError for one that is at fault."""
+    """Read a LabelMe file; None for another JSON file. Raises DataError for a faulty LabelMe
+    file."""
     raw = read_json(path)
     if not isinstance(raw, dict) or "shapes" not in raw:
         return None
@@ -53,8 +54,8 @@ def read_labelme_file(path: Path) -> LabelMeFile | None:
 
 
 def refuse_large_png(data: bytes, height: int, width: int) -> None:
-    """Raise ValueError for what is no PNG, and for a PNG larger than an image (height, width), by
-    its header alone."""
+    """Raise ValueError for data that is not a PNG, and for a PNG larger than an image (height,
+    width). Only the header is read."""
     if not data.startswith(_PNG) or len(data) < 24:
         raise ValueError("a mask is not a PNG")
     own_width, own_height = struct.unpack_from(">II", data, 16)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.values import blamed_on
+from pipeline.formats.values import as_data_error
 from pipeline.geometry.masks import decode, instances
 from pipeline.io.images import list_images, read_mask_values, read_size, write_png
 from pipeline.io.names import safe_component
@@ -26,13 +26,13 @@ _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/
 
 
 def read_mvtec(products: Sequence[Path], faults: Faults, allow_outside: bool = False) -> Dataset:
-    """List the images of one or several product folders; no pixel is read but the sizes.
+    """List the images of one or several product folders. Of each image only the size is read.
 
-    Categories are the defect kinds, sorted; records are numbered from 1 in a fixed order; each
-    record's `file_name` is unique over all products. Raises DataError for a missing folder, an
-    image without mask, a mask without image, an empty class, a broken or EXIF-rotated file, a link
-    that leads outside its product (unless `allow_outside`), a name that is no Unicode and equal
-    names; `faults` decides which of them can be passed over.
+    Categories are the names of the defect folders, sorted. Records are numbered from 1 in a fixed
+    order. The `file_name` of a record is unique over all products. Raises DataError for a missing
+    folder, an image without mask, a mask without image, an empty defect folder, a broken or
+    EXIF-rotated file, a link that leads outside its product (unless `allow_outside`), a name that
+    is not Unicode, and equal names. `faults` decides which of them are skipped.
     """
     records: list[ImageRecord] = []
     for product in products:
@@ -41,34 +41,37 @@ def read_mvtec(products: Sequence[Path], faults: Faults, allow_outside: bool = F
         raise DataError(products[0], "holds no usable image", _LAYOUT)
     _refuse_equal_names(records, faults)
     categories = sorted({record.defect for record in records} - {GOOD})
-    numbered = tuple(replace(record, id=index + 1) for index, record in enumerate(records))
-    return Dataset(tuple(categories), numbered)
+    records_with_ids = tuple(replace(record, id=index + 1) for index, record in enumerate(records))
+    return Dataset(tuple(categories), records_with_ids)
 
 
 def read_defect_values(record: ImageRecord) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-    """The values (H, W) of a record's mask file, None for a good image. Raises DataError when the
-    sizes of mask and image differ."""
+    """The values (H, W) of the mask file of an image; None for a good image. Raises DataError when
+    the sizes of mask and image differ."""
     if record.mask_path is None:
         return None
     return read_mask_values(record.mask_path, record.size, record.path.name)
 
 
 def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
-    """The pixels of a record's mask above `threshold`, None for a good image; see
-    `read_defect_values`."""
+    """The pixels (H, W) of the mask of an image that are above `threshold`; None for a good image.
+    See `read_defect_values`."""
     values = read_defect_values(record)
     return None if values is None else np.asarray(values > threshold)
 
 
 def read_mvtec_objects(product: Path, threshold: int = 0, allow_outside: bool = False) -> Dataset:
-    """A product folder with the instances of its masks; `file_name` is relative to the folder's
-    kind of defect where that tells all images apart. Raises DataError at the first fault."""
+    """Read a product folder with the instances of its masks.
+
+    The `file_name` of a record is the bare name of the file where these are all different. Raises
+    DataError at the first fault.
+    """
     listed = read_mvtec([product], Faults(), allow_outside)
     records, objects = [], {}
-    apart = len({record.path.stem for record in listed.records}) == len(listed.records)
+    unique = len({record.path.stem for record in listed.records}) == len(listed.records)
     for record in listed.records:
         mask = read_defect_mask(record, threshold)
-        records.append(replace(record, file_name=record.path.name) if apart else record)
+        records.append(replace(record, file_name=record.path.name) if unique else record)
         if mask is not None:
             label = listed.categories.index(record.defect)
             objects[record.id] = Detections.from_masks(instances(mask)[0], label)
@@ -76,49 +79,50 @@ def read_mvtec_objects(product: Path, threshold: int = 0, allow_outside: bool = 
 
 
 def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write a product folder: each image below its kind of defect, `combined` where it has several.
+    """Write a product folder: each image in the folder of its category, or in `combined` for an
+    image with several categories.
 
-    A mask keeps pixels, not objects: those that touch become one. A kind that is unsafe as a folder
-    is written as `safe_component` has it, and read back so. Raises DataError where two images would
-    get one name, and for defects called good.
+    A mask keeps pixels, not objects: objects that touch become one. A category that is unsafe as a
+    folder name is changed by `safe_component`, and is read back with the changed name. Raises
+    DataError where two images would get one name, and for a defect category called good.
     """
-    taken: dict[str, ImageRecord] = {}
+    by_stem: dict[str, ImageRecord] = {}
     for record in dataset.records:
         objects = dataset.on(record)
-        defect = kind_of(record, objects, dataset.categories)
+        defect = category_of(record, objects, dataset.categories)
         name = Path(record.file_name).name
-        if (stem := Path(name).stem) in taken:
-            raise DataError(record.path, f"has the same name as {taken[stem].path}", "rename one")
-        taken[stem] = record
+        if (stem := Path(name).stem) in by_stem:
+            raise DataError(record.path, f"has the same name as {by_stem[stem].path}", "rename one")
+        by_stem[stem] = record
         if defect == GOOD and len(objects):
-            reason = f"has defects called {GOOD}, which in this layout have no mask"
+            reason = f"has defects called {GOOD}, which have no mask in this layout"
             raise DataError(record.path, reason, "rename the category")
-        kind = safe_component(defect)
+        category = safe_component(defect)
         trained = defect == GOOD and "train" in (record.source_split, record.split)
-        folder = root / ("train" if trained else "test") / kind
+        folder = root / ("train" if trained else "test") / category
         place_file(record.path, folder / name, copy_images)
         if defect != GOOD:
             canvas = np.zeros(record.size, dtype=np.uint8)
             for rle in objects.masks or ():
                 canvas[decode(rle)] = 255
-            write_png(root / "ground_truth" / kind / f"{stem}_mask.png", canvas)
+            write_png(root / "ground_truth" / category / f"{stem}_mask.png", canvas)
     make_folder(root / "test")
 
 
-def kind_of(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
-    """MVTec's name for what is on an image: the one category, `combined` for several, and without
-    objects what the record says."""
-    kinds = {categories[int(label)] for label in objects.labels}
-    if len(kinds) > 1:
+def category_of(record: ImageRecord, objects: Detections, categories: Sequence[str]) -> str:
+    """MVTec's category of a whole image: the category of its objects, `combined` for several, and
+    `record.defect` without objects."""
+    names = {categories[int(label)] for label in objects.labels}
+    if len(names) > 1:
         return "combined"
-    return kinds.pop() if kinds else record.defect
+    return names.pop() if names else record.defect
 
 
 def group_by(dataset: Dataset, pattern: str) -> Dataset:
-    """Give each record the group that `pattern` finds in its file stem (its first parenthesis).
+    """Give each record a group: what the first parenthesis of `pattern` matches in its file stem.
 
-    Pictures of one group never straddle a split. Raises ConfigError for a pattern that is no
-    regular expression with a parenthesis, DataError for a stem where it finds nothing.
+    All images of one group go to the same split. Raises ConfigError for a pattern that is not a
+    regular expression with a parenthesis, DataError for a stem without a match.
     """
     try:
         expression = re.compile(pattern)
@@ -128,12 +132,12 @@ def group_by(dataset: Dataset, pattern: str) -> Dataset:
         raise ConfigError(f"--group-by {pattern!r} needs a parenthesis around the group's name")
     grouped = []
     for record in dataset.records:
-        found = expression.search(record.path.stem)
-        if found is None or found.group(1) is None:
+        match = expression.search(record.path.stem)
+        if match is None or match.group(1) is None:
             raise DataError(
                 record.path, f"--group-by {pattern!r} finds no group", "widen the pattern"
             )
-        grouped.append(replace(record, group=f"{record.product}/{found.group(1)}"))
+        grouped.append(replace(record, group=f"{record.product}/{match.group(1)}"))
     return replace(dataset, records=tuple(grouped))
 
 
@@ -169,7 +173,7 @@ def _read_image(product: Path, split: str, path: Path, inside: NamedFolders) -> 
     height, width = read_size(path)
     mask_path = None if defect == GOOD else _mask_of(product, path, inside)
     name = product.resolve().name
-    with blamed_on(path, "", "rename it"):
+    with as_data_error(path, "", "rename it"):
         return ImageRecord(
             id=0,
             path=path,
@@ -196,9 +200,9 @@ def _mask_of(product: Path, image: Path, inside: NamedFolders) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders in a folder, sorted. Hidden ones are passed over."""
-    found = root.glob("*") if root.is_dir() else iter(())
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_dir())
+    """The folders in a folder, sorted, without hidden ones."""
+    paths = root.glob("*") if root.is_dir() else iter(())
+    return sorted(path for path in paths if not path.name.startswith(".") and path.is_dir())
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -225,12 +229,12 @@ def _refuse_masks_without_image(product: Path, faults: Faults) -> None:
 
 
 def _refuse_equal_names(records: list[ImageRecord], faults: Faults) -> None:
-    seen: dict[str, ImageRecord] = {}
+    by_stem: dict[str, ImageRecord] = {}
     for record in list(records):
         key = Path(record.file_name).stem
-        if key in seen:
-            other = seen[key].path
+        if key in by_stem:
+            other = by_stem[key].path
             records.remove(record)
             faults.add(DataError(record.path, f"has the same name as {other}", "rename one"))
         else:
-            seen[key] = record
+            by_stem[key] = record

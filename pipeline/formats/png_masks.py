@@ -1,17 +1,18 @@
 """PNG masks: one file per image; pixel value 0 is background, k is the k-th object of the image.
 
-What the objects are stands beside them in `objects.json`: for each image its size and, in order,
-the label of each object. Pixels that lie in several objects keep only the last of them.
+`objects.json` beside them lists for each image its size and, in order, the label of each object. A
+pixel that is in several objects keeps only the last of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
@@ -24,8 +25,8 @@ from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _LISTING = "objects.json"
-_FEW = 16  # objects, for each of which all pixels are compared
-_MOST = 2**16 - 1  # objects that 16 bits tell apart
+_FEW = 16  # objects; for more, one pass over the pixels is faster than one each
+_MOST = 2**16 - 1  # objects in 16 bits
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -33,7 +34,7 @@ Values = NDArray[np.uint8] | NDArray[np.uint16]
 def write_png_masks(root: Path, dataset: Dataset) -> None:
     """Write `root/<file_name>.png` for each image with objects, and `objects.json`."""
     dataset.refuse_equal_stems()
-    listing: dict[str, Any] = {}
+    listing: dict[str, JsonValue] = {}
     for record in dataset.records:
         objects = dataset.on(record)
         if len(objects):
@@ -50,7 +51,7 @@ def write_png_masks(root: Path, dataset: Dataset) -> None:
 def write_png_mask(root: Path, record: ImageRecord, objects: Detections) -> int:
     """Write `root/<file_name>.png`, 8 bits, or 16 for more than 255 objects.
 
-    Returns the number of pixels that lie in several objects: a PNG keeps only the last of them.
+    Returns the number of pixels that are in several objects: a PNG keeps only the last of them.
     """
     deep = np.uint8 if len(objects) <= 255 else np.uint16
     canvas = np.zeros(record.size, dtype=deep)
@@ -66,20 +67,20 @@ def write_png_mask(root: Path, record: ImageRecord, objects: Detections) -> int:
 
 
 def read_png_mask(path: Path, count: int) -> Detections:
-    """The `count` objects of a mask file, labels all 0; one that no pixel is left of is empty.
+    """The `count` objects of a mask file, with labels of 0. An object without a pixel is empty.
 
     Raises DataError as `read_indices` does.
     """
     values = read_indices(path)
-    patches = _many(values, count) if count > _FEW else [
+    patches = _patches_by_value(values, count) if count > _FEW else [
         tight(values == number) for number in range(1, count + 1)
     ]  # fmt: skip
     masks = encode_patches(patches, *values.shape)
     return Detections(bounding_boxes(masks), np.zeros(count, dtype=np.int64), masks=tuple(masks))
 
 
-def _many(values: Values, count: int) -> list[Patch]:
-    """As `tight(values == number)` for each number, in one pass over the pixels."""
+def _patches_by_value(values: Values, count: int) -> list[Patch]:
+    """`tight(values == number)` for each number, in one pass over the pixels."""
     width = values.shape[1]
     places = np.flatnonzero(values)
     numbers = values.ravel()[places]
@@ -113,17 +114,17 @@ class _Listing(TypedDict):
     images: dict[FileName, _Entry]
 
 
-_LISTING_KIND = TypeAdapter(_Listing)
+_LISTING_TYPE = TypeAdapter(_Listing)
 
 
 def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
-    """Read what `write_png_masks` wrote. Raises DataError for a missing listing or mask, and for
-    one that is no such listing."""
+    """Read what `write_png_masks` wrote. images: the folder of images; without it, `root`. Raises
+    DataError for a missing or faulty listing or mask."""
     path = root / _LISTING
     raw = read_json(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("images"), dict):
         raise DataError(path, "is not a listing of PNG masks", "write it again")
-    content = checked(_LISTING_KIND, raw, path)
+    content = checked(_LISTING_TYPE, raw, path)
     records, objects = [], {}
     for number, (name, entry) in enumerate(sorted(content["images"].items()), start=1):
         try:
@@ -142,5 +143,5 @@ def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
 def _objects(path: Path, labels: list[int], size: tuple[int, int]) -> Detections:
     if read_size(path) != size:  # before a pixel is decoded
         raise DataError(path, f"has not the size {size[1]}x{size[0]}", "write it again")
-    found = read_png_mask(path, len(labels))
-    return Detections(found.boxes, np.array(labels, dtype=np.int64), masks=found.masks)
+    objects = read_png_mask(path, len(labels))
+    return replace(objects, labels=np.array(labels, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Every format by the name that the command line gives it."""
+"""Every label format by its name on the command line. See `pipeline.formats` to add one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
 from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
 
-Write = Callable[[Path, Dataset, bool, float], None]  # folder, set, copy images, polygons' loss
+Write = Callable[[Path, Dataset, bool, float], None]  # folder, dataset, copy images, polygon loss
 
 
 class Read(Protocol):
-    """Read a file or a folder. images: where they are. allow_outside: images may lie outside the
-    folders that were named; a format without folders of its own leaves that to who places them."""
+    """Read a file or a folder.
+
+    images: the folder of images, where the file does not say. allow_outside: images may be outside
+    the folders that were named; a reader that opens no image leaves the check to its caller.
+    """
 
     def __call__(
         self, source: Path, images: Path | None, allow_outside: bool = False
@@ -27,7 +30,7 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written and read, and what it is."""
+    """One label format: one line that describes it, its writer and its reader."""
 
     about: str
     write: Write
@@ -67,29 +70,29 @@ def _read_png(source: Path, images: Path | None) -> Dataset:
 
 
 def _place_images(root: Path, dataset: Dataset, copy: bool) -> None:
-    taken: dict[str, Path] = {}
+    written: dict[str, Path] = {}
     for record in dataset.records:
-        if taken.setdefault(record.file_name, record.path) != record.path:
-            reason = f"has the same name as {taken[record.file_name]}"
+        if written.setdefault(record.file_name, record.path) != record.path:
+            reason = f"has the same name as {written[record.file_name]}"
             raise DataError(record.path, reason, "rename one")
         place_file(record.path, root / "images" / record.file_name, copy)
 
 
 def _without_masks(dataset: Dataset) -> Dataset:
     objects = {
-        key: Detections(found.boxes, found.labels, found.scores)
-        for key, found in dataset.objects.items()
+        key: Detections(boxed.boxes, boxed.labels, boxed.scores)
+        for key, boxed in dataset.objects.items()
     }
     return replace(dataset, objects=objects)
 
 
-def _lossless(write: Callable[[Path, Dataset, bool], None]) -> Write:
-    """A writer that has no polygons to simplify."""
+def without_polygons(write: Callable[[Path, Dataset, bool], None]) -> Write:
+    """The writer of a format that has no polygons to simplify."""
     return lambda root, dataset, copy, _: write(root, dataset, copy)
 
 
-def _placed_later(read: Callable[[Path, Path | None], Dataset]) -> Read:
-    """A reader that opens no image: where they lie is checked before they are placed."""
+def without_image_check(read: Callable[[Path, Path | None], Dataset]) -> Read:
+    """The reader of a format that opens no image: the caller checks where images are."""
 
     def reader(
         source: Path,
@@ -103,7 +106,7 @@ def _placed_later(read: Callable[[Path, Path | None], Dataset]) -> Read:
 
 def _read_mvtec(
     source: Path,
-    images: Path | None,  # noqa: ARG001  # they lie in the product's folder
+    images: Path | None,  # noqa: ARG001  # they are in the folder of the product
     allow_outside: bool = False,
 ) -> Dataset:
     return mvtec.read_mvtec_objects(source, allow_outside=allow_outside)
@@ -117,62 +120,77 @@ def _write_yolo_boxes(root: Path, dataset: Dataset, copy: bool) -> None:
     yolo.write_yolo(root, _without_masks(dataset), False, copy)
 
 
-def _write_yolo_rings(root: Path, dataset: Dataset, copy: bool, loss: float) -> None:
+def _write_yolo_polygons(root: Path, dataset: Dataset, copy: bool, loss: float) -> None:
     yolo.write_yolo(root, dataset, True, copy, loss)
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        "coco": Format(
-            "COCO instances, masks as RLE", _lossless(_write_rle), _placed_later(_read_coco)
-        ),
-        "coco-polygon": Format(
-            "COCO instances, masks as polygons on pixel edges",
-            _write_coco,
-            _placed_later(_read_coco),
-        ),
-        "coco-results": Format(
-            "COCO results with scores: results.json, and images.json beside it",
-            _lossless(_write_results),
-            _placed_later(_read_results),
-        ),
-        "cvat": Format(
-            "CVAT for images 1.1: annotations.xml with masks",
-            _lossless(cvat.write_cvat),
-            _placed_later(cvat.read_cvat),
-        ),
-        "cvat-coco": Format(
-            "COCO 1.0 in the folders that CVAT asks for",
-            _lossless(cvat.write_cvat_coco),
-            _placed_later(cvat.read_cvat_coco),
-        ),
-        "label-studio": Format(
-            "Label Studio's JSON: brush strokes and rectangles",
-            _lossless(label_studio.write_label_studio),
-            _placed_later(label_studio.read_label_studio),
-        ),
-        "labelme": Format(
-            "LabelMe's JSON: masks",
-            _lossless(labelme.write_labelme),
-            _placed_later(labelme.read_labelme),
-        ),
-        "labelme-polygon": Format(
-            "LabelMe's JSON: polygons", labelme.write_labelme, _placed_later(labelme.read_labelme)
-        ),
-        "mvtec": Format(
-            "MVTec AD's layout; objects that touch become one",
-            _lossless(mvtec.write_mvtec),
-            _read_mvtec,
-        ),
-        "png": Format(
-            "PNG masks: value k is the k-th object", _lossless(_write_png), _placed_later(_read_png)
-        ),
-        "voc": Format(
-            "Pascal VOC: boxes, and masks by object and by class",
-            _lossless(voc.write_voc),
-            _placed_later(voc.read_voc),
-        ),
-        "yolo": Format("YOLO boxes", _lossless(_write_yolo_boxes), yolo.read_yolo),
-        "yolo-segment": Format("YOLO polygons", _write_yolo_rings, yolo.read_yolo),
-    }
-)
+_FORMATS: dict[str, Format] = {
+    "coco": Format(
+        "COCO instances, masks as RLE",
+        without_polygons(_write_rle),
+        without_image_check(_read_coco),
+    ),
+    "coco-polygon": Format(
+        "COCO instances, masks as polygons on pixel edges",
+        _write_coco,
+        without_image_check(_read_coco),
+    ),
+    "coco-results": Format(
+        "COCO results with scores: results.json, and images.json beside it",
+        without_polygons(_write_results),
+        without_image_check(_read_results),
+    ),
+    "cvat": Format(
+        "CVAT for images 1.1: annotations.xml with masks",
+        without_polygons(cvat.write_cvat),
+        without_image_check(cvat.read_cvat),
+    ),
+    "cvat-coco": Format(
+        "COCO 1.0 in the folders that CVAT asks for",
+        without_polygons(cvat.write_cvat_coco),
+        without_image_check(cvat.read_cvat_coco),
+    ),
+    "label-studio": Format(
+        "Label Studio's JSON: brush strokes and rectangles",
+        without_polygons(label_studio.write_label_studio),
+        without_image_check(label_studio.read_label_studio),
+    ),
+    "labelme": Format(
+        "LabelMe's JSON: masks",
+        without_polygons(labelme.write_labelme),
+        without_image_check(labelme.read_labelme),
+    ),
+    "labelme-polygon": Format(
+        "LabelMe's JSON: polygons",
+        labelme.write_labelme,
+        without_image_check(labelme.read_labelme),
+    ),
+    "mvtec": Format(
+        "MVTec AD's layout; objects that touch become one",
+        without_polygons(mvtec.write_mvtec),
+        _read_mvtec,
+    ),
+    "png": Format(
+        "PNG masks: value k is the k-th object",
+        without_polygons(_write_png),
+        without_image_check(_read_png),
+    ),
+    "voc": Format(
+        "Pascal VOC: boxes, and masks by object and by class",
+        without_polygons(voc.write_voc),
+        without_image_check(voc.read_voc),
+    ),
+    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), yolo.read_yolo),
+    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, yolo.read_yolo),
+}
+FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
+
+
+def register_format(name: str, form: Format) -> None:
+    """Add a format to `FORMATS` for this process, as a plugin or a script does.
+
+    Raises ConfigError for a name that is taken.
+    """
+    if name in _FORMATS:
+        raise ConfigError(f"there is a format {name}; choose another name")
+    _FORMATS[name] = form

@@ -1,8 +1,9 @@
 """Label Studio's brush code, rle-pack (github.com/thi-ng/umbrella, packages/rle-pack).
 
-32 bits hold the number of values, 5 the bits of a value less 1, four times 4 the sizes of run
-lengths less 1. Then follow blocks: 1 bit says run or literals, 2 bits which size, then the length
-less 1, then one value or as many. The values are the image's RGBA bytes, row by row.
+The code starts with 32 bits for the number of values, 5 bits for the size of a value less 1, and
+four times 4 bits for the sizes of run lengths less 1. Blocks follow: 1 bit for a run (1) or
+literals (0), 2 bits that select a size of length, the length less 1 in that size, then one value
+for a run or `length` values for literals. The values are the RGBA bytes of the image, row by row.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pipeline.geometry.patches import Mask
 _SIZES = np.array([3, 4, 8, 16])  # bits of a run's length
 _LONGEST = 1 << 16
 _HEAD = 53  # bits before the first block
-_CHUNK = 1 << 16  # blocks that are packed at once
+_CHUNK = 1 << 16  # blocks packed at a time
 
 
 def encode_brush(mask: Mask) -> list[int]:
-    """A mask (H, W) as rle-pack bytes of its RGBA values, each 0 or 255."""
+    """A mask (H, W) as rle-pack bytes. All four channels of a pixel are 0 or 255."""
     flat = mask.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate([[0], edges])
@@ -36,12 +37,12 @@ def encode_brush(mask: Mask) -> list[int]:
         _block_bits(steps[start : start + _CHUNK], values[start : start + _CHUNK])
         for start in range(0, len(steps), _CHUNK)
     ]
-    found: list[int] = np.packbits(np.concatenate(bits)).tolist()
-    return found
+    code: list[int] = np.packbits(np.concatenate(bits)).tolist()
+    return code
 
 
 def _block_bits(steps: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The bits of runs: a 1, the size's number, the length less 1, the value."""
+    """The bits of runs: a 1, the index of the size, the length less 1, the value."""
     choice = np.searchsorted(1 << _SIZES, steps)
     sizes = _SIZES[choice]
     codes = (((4 | choice) << sizes) | (steps - 1)) << 8 | values
@@ -52,8 +53,10 @@ def _block_bits(steps: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[
 
 
 def decode_brush(data: Sequence[int], height: int, width: int) -> Mask:
-    """The mask (H, W) of rle-pack bytes: where the alpha channel is not 0. Raises ValueError, for
-    another number of values before anything is allocated."""
+    """The mask (H, W) of rle-pack bytes: the pixels whose alpha is not 0.
+
+    Raises ValueError for faulty code. The number of values is checked before memory is allocated.
+    """
     code = bytes(data)
     count, bits = _read(code, 0, 32), _read(code, 32, 5) + 1
     sizes = [_read(code, 37 + 4 * number, 4) + 1 for number in range(4)]
@@ -89,10 +92,10 @@ def _read(code: bytes, at: int, size: int) -> int:
 
 
 def _literals(code: bytes, at: int, bits: int, count: int) -> Mask:
-    """Which of `count` numbers of `bits` bits, from bit `at` on, are not 0."""
+    """For `count` numbers of `bits` bits each, from bit `at` on: whether each is not 0."""
     end = at + bits * count
     if end > 8 * len(code):
         raise ValueError("a brush ends in the middle of its values")
     raw = np.frombuffer(code[at // 8 : (end + 7) // 8], dtype=np.uint8)
-    found = np.unpackbits(raw)[at % 8 : at % 8 + bits * count].reshape(count, bits)
-    return np.asarray(found.any(axis=1))
+    numbers = np.unpackbits(raw)[at % 8 : at % 8 + bits * count].reshape(count, bits)
+    return np.asarray(numbers.any(axis=1))

@@ -1,10 +1,10 @@
-"""The kinds of value that label files hold, as pydantic checks them: names, ids, sides, numbers."""
+"""The types of value in label files, for pydantic: names, ids, sides, numbers."""
 
 from __future__ import annotations
 
 import unicodedata
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -16,8 +16,8 @@ _MOST_NAME = 2048  # bytes of a file name with its folders
 _MOST_NUMBER = 1e10  # of a coordinate: float32 and whole pixels hold it
 
 
-def _no_bool(value: Any) -> Any:
-    """Python counts True as 1; a file does not."""
+def _no_bool(value: object) -> object:
+    """Refuse true and false, which Python takes for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("should be a number")
     return value
@@ -30,8 +30,8 @@ def _encodable(text: str) -> str:
 
 
 def unusable(name: str) -> bool:
-    """Whether no file can have this name, which may hold folders: it has a control character, half
-    a surrogate, or too many bytes."""
+    """Whether no file can have this name: it has a control character, half a surrogate, or too many
+    bytes. The name may have folders."""
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         return True
     parts = name.encode().split(b"/")
@@ -39,8 +39,8 @@ def unusable(name: str) -> bool:
 
 
 def file_name(text: str) -> str:
-    """A file's name, with its folders. Raises ValueError for what names none; whether it leaves its
-    root is for `ImageRecord` to say."""
+    """A file name, with its folders. Raises ValueError for text that names no file. `ImageRecord`
+    checks whether the name leaves its root."""
     if PurePosixPath(text.replace("\\", "/")).name in {"", ".."} or unusable(text):
         raise ValueError(f"should be a file name, of at most {MAX_BYTES} bytes a part")
     return text
@@ -55,7 +55,7 @@ FileName = Annotated[Text, AfterValidator(file_name)]
 
 
 def checked_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width). Raises ValueError for more pixels than any image has."""
+    """(height, width) in pixels. Raises ValueError for more pixels than any image has."""
     if height * width > MOST_PIXELS:
         raise ValueError(f"an image of {width}x{height} pixels")
     return height, width

@@ -1,5 +1,8 @@
-"""Checked values of label files that are XML or rows of text. Each raises ValueError that says what
-is wrong; the reader adds the file and the place in it."""
+"""Checked values of label files that are XML or rows of text.
+
+Each function raises ValueError with the fault; the reader adds the file and the place, with
+`as_data_error`.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from pipeline.geometry.masks import Rle, encode_patches
 from pipeline.geometry.patches import Patch
 from pipeline.io.read import shown_value
 
-_FURTHEST = 2.0**31  # of a coordinate in pixels; beyond it nothing is meant
+_FURTHEST = 2.0**31  # pixels; no real coordinate is larger
 _LONGEST = 1e7  # pixels of an outline
 _PIXELS_AT_ONCE = 1 << 24
 _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, less \r
 
 
 @contextmanager
-def blamed_on(path: Path, where: str, remedy: str) -> Iterator[None]:
-    """Turn a ValueError within the block into a DataError of the file and the place."""
+def as_data_error(path: Path, where: str, remedy: str) -> Iterator[None]:
+    """Turn a ValueError of the block into a DataError that names the file and the place."""
     try:
         yield
     except (ValueError, OverflowError) as error:
@@ -35,7 +38,7 @@ def blamed_on(path: Path, where: str, remedy: str) -> Iterator[None]:
 
 
 def number(text: str | None, name: str) -> float:
-    """A finite number that a coordinate in pixels can have."""
+    """A finite number, of at most 2**31 in either direction: a coordinate in pixels."""
     text = _given(text, name)
     try:
         value = float(text)
@@ -46,7 +49,7 @@ def number(text: str | None, name: str) -> float:
     return value
 
 
-def whole(text: str | None, name: str, least: int = 0) -> int:
+def whole_number(text: str | None, name: str, least: int = 0) -> int:
     """A whole number from `least` to 2**31."""
     text = _given(text, name)
     try:
@@ -59,30 +62,30 @@ def whole(text: str | None, name: str, least: int = 0) -> int:
 
 
 def attribute(node: ElementTree.Element, name: str) -> str:
-    """An attribute that an element must have."""
+    """The text of a required attribute."""
     return _given(node.get(name), name)
 
 
 def child_text(node: ElementTree.Element, path: str) -> str:
-    """The text of a child element that must be there and not be empty."""
+    """The text of a required child element, which may not be empty."""
     return _given(node.findtext(path), path)
 
 
-def numbered(categories: Sequence[str]) -> dict[str, int]:
-    """Each category's label; the first one's where two have one name."""
+def labels_by_name(categories: Sequence[str]) -> dict[str, int]:
+    """The label of each category. Where two have one name, the label of the first."""
     return {name: label for label, name in reversed(list(enumerate(categories)))}
 
 
 def label_of(name: str, labels: Mapping[str, int]) -> int:
-    """The label of a category that a file names."""
+    """The label of a category by its name. Raises ValueError for an undeclared name."""
     if name not in labels:
         raise ValueError(f"it names {shown_value(name)}, which is not declared")
     return labels[name]
 
 
 def refuse_far(points: NDArray[np.float64], height: int, width: int) -> None:
-    """Refuse a ring (P, 2) xy in pixels with points further outside an image than its own sides, or
-    of a length beyond all sense: drawing it would take memory without end."""
+    """Raise ValueError for a ring (P, 2) xy in pixels that has a point further outside the image
+    than the image's own side, or an extremely long outline: drawing it would take all memory."""
     sides = np.array([width, height], dtype=np.float64)
     far = ~((points >= -sides) & (points <= 2 * sides)).all(axis=1)  # `not` is true of NaN too
     if far.any():
@@ -95,12 +98,12 @@ def refuse_far(points: NDArray[np.float64], height: int, width: int) -> None:
         raise ValueError(f"its outline is {length:.6g} pixels long")
 
 
-def encode_in_turn(found: Iterable[Patch], height: int, width: int) -> list[Rle]:
-    """As `encode_patches`, with the pixels of a few patches in memory at a time."""
+def encode_stream(patches: Iterable[Patch], height: int, width: int) -> list[Rle]:
+    """Like `encode_patches`, with the pixels of only a few patches in memory at a time."""
     rles: list[Rle] = []
     waiting: list[Patch] = []
     pixels = 0
-    for patch in found:
+    for patch in patches:
         waiting.append(patch)
         pixels += patch.pixels.size
         if pixels > _PIXELS_AT_ONCE:
@@ -110,16 +113,18 @@ def encode_in_turn(found: Iterable[Patch], height: int, width: int) -> list[Rle]
     return rles + encode_patches(waiting, height, width)
 
 
-def refuse_no_xml(path: Path, texts: Sequence[str]) -> None:
-    """Raise DataError for a name that XML cannot hold: it knows no control characters."""
+def refuse_names_unfit_for_xml(path: Path, texts: Sequence[str]) -> None:
+    """Raise DataError for a name with a character that XML cannot hold, such as most control
+    characters."""
     for text in texts:
         if _NOT_XML.search(text):
             reason = f"the name {shown_value(text)} has a character that XML cannot hold"
             raise DataError(path, reason, "rename it")
 
 
-def kind_of_file(path: Path) -> int:
-    """The mode of what lies at a path, 0 for nothing and for a name that no file can have."""
+def file_mode(path: Path) -> int:
+    """The mode (`st_mode`) of a file or folder; 0 where there is none, and for a name that no file
+    can have."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
 """Pascal VOC: Annotations/*.xml with boxes, SegmentationObject/*.png and SegmentationClass/*.png.
 
-Boxes are pixels counted from 1, both ends inside (VOC2012 development kit, section 3.3). The k-th
-object of an XML file has the value k in SegmentationObject. Everingham et al., IJCV 2010.
+Box sides are pixels counted from 1, and both ends are inside (VOC2012 development kit, section
+3.3). The k-th object of an XML file has the value k in SegmentationObject. Everingham et al., IJCV
+2010.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.values import (
-    blamed_on,
+    as_data_error,
     child_text,
     label_of,
+    labels_by_name,
     number,
-    numbered,
-    refuse_no_xml,
-    whole,
+    refuse_names_unfit_for_xml,
+    whole_number,
 )
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, to_patch
@@ -33,13 +34,14 @@ from pipeline.io.write import place_file, write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _UNSORTED = "default"  # the list of images without a split
-_MASKED = 255  # objects that 8 bits can count
+_MASKED = 255  # objects in 8 bits
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
 class _Annotation:
-    """What one XML file says: the name of its image, its size (height, width), its objects."""
+    """The content of one XML file: file name and size (height, width) of the image, and a label and
+    a box, (x0, y0, x1, y1) in pixels, for each object."""
 
     name: str
     size: tuple[int, int]
@@ -49,9 +51,9 @@ class _Annotation:
 
 
 def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
-    """Write images, boxes, masks where there are any, lists by split, and labelmap.txt.
+    """Write images, boxes, masks of objects that have one, a list for each split, and labelmap.txt.
 
-    Sides are rounded to whole pixels; pixels in several objects keep the last of them.
+    Box sides are rounded to whole pixels. A pixel in several objects keeps the last of them.
     """
     dataset.refuse_equal_stems()
     _refuse_categories(root, dataset.categories)
@@ -75,24 +77,25 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
 
 
 def read_voc(root: Path, images: Path | None = None) -> Dataset:
-    """Read a VOC folder. Categories are labelmap.txt's, else the names found, sorted.
+    """Read a VOC folder.
 
-    Raises DataError naming the file at fault.
+    Categories are the names in labelmap.txt; without that file, the sorted names of the objects.
+    images: the folder of images; without it, JPEGImages. Raises DataError naming the file at fault.
     """
     files = sorted((root / "Annotations").rglob("*.xml"))
     if not files:
         raise DataError(root / "Annotations", "holds no XML file", "give the folder above it")
     lists = _read_lists(root / "ImageSets" / "Main")
     parsed = [_parse(path) for path in files]
-    found = sorted({label for annotation in parsed for label in annotation.labels})
-    categories = _read_labelmap(root / "labelmap.txt") or found
-    known = numbered(categories)
+    used = sorted({label for annotation in parsed for label in annotation.labels})
+    categories = _read_labelmap(root / "labelmap.txt") or used
+    label_by_name = labels_by_name(categories)
     records, objects = [], {}
     for key, (path, annotation) in enumerate(zip(files, parsed, strict=True), start=1):
         stem = path.relative_to(root / "Annotations").with_suffix("")
-        with blamed_on(path, "", "mend or remove it"):
+        with as_data_error(path, "", "mend or remove it"):
             record = _record(key, annotation, stem, images or root / "JPEGImages", lists)
-            labels = [label_of(name, known) for name in annotation.labels]
+            labels = [label_of(name, label_by_name) for name in annotation.labels]
         records.append(record)
         masks = _read_masks(root / "SegmentationObject" / f"{stem}.png", annotation)
         column = np.array(labels, dtype=np.int64)
@@ -101,8 +104,8 @@ def read_voc(root: Path, images: Path | None = None) -> Dataset:
 
 
 def _read_lists(folder: Path) -> dict[str, str]:
-    """The list that each image is on, by its name without suffix; VOC's own lists of a category
-    have a number behind the name."""
+    """The name of the list of each image, by the image's name without suffix. In VOC's own lists of
+    a category, a number follows the name."""
     lists: dict[str, str] = {}
     for path in sorted(folder.glob("*.txt")):
         for line in read_text(path).split("\n"):
@@ -131,7 +134,7 @@ def _read_masks(path: Path, annotation: _Annotation) -> tuple[Rle, ...] | None:
     masks = read_png_mask(path, count).masks or ()
     if tuple(masks[0]["size"]) != annotation.size:
         height, width = annotation.size
-        raise DataError(path, f"has not the size {width}x{height}, as its XML says", "remove it")
+        raise DataError(path, f"has not the size {width}x{height} of its XML", "remove it")
     return masks
 
 
@@ -142,8 +145,8 @@ def _xml(record: ImageRecord, objects: Detections, categories: Sequence[str]) ->
     _add(ElementTree.SubElement(root, "size"), width=record.width, height=record.height, depth=3)
     _add(root, segmented=int(bool(objects.masks)))
     if safe_component(record.split or _UNSORTED) != (record.split or _UNSORTED):
-        _add(root, split=record.split)  # the name of its list is another
-    refuse_no_xml(record.path, [record.file_name, record.split])
+        _add(root, split=record.split)  # because the name of its list differs
+    refuse_names_unfit_for_xml(record.path, [record.file_name, record.split])
     for label, box in zip(objects.labels, np.rint(objects.boxes).astype(int), strict=True):
         entry = ElementTree.SubElement(root, "object")
         _add(entry, name=categories[int(label)], pose="Unspecified", truncated=0, difficult=0)
@@ -164,15 +167,15 @@ def _parse(path: Path) -> _Annotation:
     except DataError as error:
         reason = f"is not Pascal VOC's XML: {error.reason}"
         raise DataError(path, reason, "mend or remove it") from error
-    with blamed_on(path, "is not Pascal VOC's XML", "mend or remove it"):
-        height, width = (whole(child_text(root, f"size/{k}"), k) for k in ("height", "width"))
-        name, split = (
-            child_text(root, "filename"),
-            root.findtext("split") or root.findtext("part") or "",
+    with as_data_error(path, "is not Pascal VOC's XML", "mend or remove it"):
+        height, width = (
+            whole_number(child_text(root, f"size/{k}"), k) for k in ("height", "width")
         )
+        name = child_text(root, "filename")
+        split = root.findtext("split") or root.findtext("part") or ""  # `part`: as 0.7 wrote it
     names, boxes = [], []
     for row, entry in enumerate(root.iter("object"), start=1):
-        with blamed_on(path, f"object {row}", "mend or remove it"):
+        with as_data_error(path, f"object {row}", "mend or remove it"):
             names.append(child_text(entry, "name"))
             x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{k}"), k) for k in _SIDES)
             boxes.append((x0 - 1, y0 - 1, x1, y1))
@@ -183,7 +186,9 @@ def _write_masks(root: Path, record: ImageRecord, objects: Detections, categorie
     by_object = np.zeros(record.size, dtype=np.uint8)
     by_class = np.zeros(record.size, dtype=np.uint8)
     if len(objects) > 254 or categories > 254:
-        raise DataError(record.path, "has over 254 objects or kinds", "VOC has no room for them")
+        raise DataError(
+            record.path, "has over 254 objects or categories", "VOC has no room for them"
+        )
     for index, rle in enumerate(objects.masks or ()):
         patch = to_patch(rle)
         x0, y0, x1, y1 = patch.box
@@ -196,7 +201,8 @@ def _write_masks(root: Path, record: ImageRecord, objects: Detections, categorie
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """VOC's colour of a value: its bits, three by three, from the highest bit of each channel."""
+    """VOC's RGB colour of a value: each group of three bits of the value gives one bit to red,
+    green and blue, from the highest bit down."""
     red = green = blue = 0
     for shift in range(7, -1, -1):
         red |= (index & 1) << shift
@@ -222,7 +228,7 @@ def _read_labelmap(path: Path) -> list[str]:
 
 
 def _refuse_categories(root: Path, categories: Sequence[str]) -> None:
-    refuse_no_xml(root, categories)
+    refuse_names_unfit_for_xml(root, categories)
     for name in categories:
         if not name.strip() or name.startswith("#") or name == "background" or "\n" in name:
             reason = f"labelmap.txt cannot hold a category called {shown_value(name)}"

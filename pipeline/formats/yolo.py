@@ -1,7 +1,8 @@
 """YOLO's folders: images/<split>, labels/<split>, data.yaml; one label row per object.
 
 A detection row is `label cx cy w h`, a segmentation row `label x1 y1 x2 y2 ...`, both in [0, 1].
-Boxes are exact to 1e-6 of the image's side. A polygon is one ring: parts and holes hang on seams.
+Boxes are exact to 1e-6 of the side of the image. A polygon is one ring: seams connect it with
+further parts and with holes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,9 @@ import numpy as np
 import yaml
 
 from pipeline.errors import DataError
-from pipeline.formats.data_yaml import (
-    LAYOUT,
-    images_of,
-    read_data_yaml,
-)
+from pipeline.formats.data_yaml import LAYOUT, images_of, read_data_yaml
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.values import blamed_on, encode_in_turn, kind_of_file, refuse_far
+from pipeline.formats.values import as_data_error, encode_stream, file_mode, refuse_far
 from pipeline.geometry.boxes import xyxy_to_yolo, yolo_to_xyxy
 from pipeline.geometry.masks import bounding_boxes, to_patch
 from pipeline.geometry.patches import Patch
@@ -38,7 +35,7 @@ from pipeline.io.read import read_text
 from pipeline.io.write import place_file, write_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
-_FURTHEST = 1e4  # of a number in a row, of which those inside the image are 0 to 1
+_FURTHEST = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
 
 
 def write_yolo(
@@ -48,9 +45,10 @@ def write_yolo(
     copy_images: bool = False,
     loss: float = 0.0,
 ) -> None:
-    """Write labels, images (linked, or copied) and data.yaml below `root`.
+    """Write labels, images (linked or copied) and data.yaml below `root`.
 
-    loss: the share of IoU that a polygon may lose to having fewer vertices.
+    segments: write polygons in place of boxes. loss: the share of IoU that a polygon may lose to
+    have fewer vertices.
     """
     dataset.refuse_equal_stems()
     for record in dataset.records:
@@ -66,7 +64,7 @@ def write_yolo_image(
     copy_images: bool,
     loss: float = 0.0,
 ) -> str:
-    """Write one image's split of a set; returns the text of its labels."""
+    """Write one image and its label file; returns the text of the label file."""
     place_file(record.path, root / "images" / record.file_name, copy_images)
     rows = _segment_rows(record, objects, loss) if segments else _box_rows(record, objects)
     text = "".join(f"{row}\n" for row in rows)
@@ -75,44 +73,46 @@ def write_yolo_image(
 
 
 def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = False) -> Dataset:
-    """Read a set by its data.yaml, or by the folder that holds it; splits become `split`.
+    """Read a data.yaml, or the folder that holds it, with the labels and images of its splits.
 
-    A file whose rows all have four numbers holds boxes. As in ultralytics, one longer row makes
-    all rows of its file polygons, a box being its four corners. Raises DataError naming the file
-    and the row at fault, and for images outside the set's folder unless `allow_outside`. images:
-    where the images are, in place of data.yaml's own word.
+    A label file whose rows all have four numbers holds boxes. As in ultralytics, one longer row
+    makes polygons of all rows of its file; a box becomes its four corners. images: the folder of
+    images, in place of the folders in data.yaml. Raises DataError naming the file and the row at
+    fault, and for images outside the folder of the dataset unless `allow_outside`.
     """
     path = source / "data.yaml" if source.is_dir() else source
-    described = read_data_yaml(path)
-    root = images.parent if images else described.root(path)
+    data = read_data_yaml(path)
+    root = images.parent if images else data.root(path)
     folders = NamedFolders([images.parent if images else path.parent], allow_outside)
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
-    seen: set[Path] = set()
+    listed: set[Path] = set()
     for split in SPLITS:
-        for image in images_of(path, root, described.places(split), folders):
-            if image in seen:
+        for image in images_of(path, root, data.places(split), folders):
+            if image in listed:
                 continue
-            seen.add(image)
+            listed.add(image)
             folders.refuse_outside(image)
             height, width = read_size(image)
-            with blamed_on(image, "", "rename it"):
+            with as_data_error(image, "", "rename it"):
                 name = _inside_images(image)
                 record = ImageRecord(len(records) + 1, image, name, height, width, split=split)
             records.append(record)
             label_file = label_file_of(image)
-            if kind_of_file(label_file):
+            if file_mode(label_file):
                 text = read_text(label_file)
-                with blamed_on(label_file, "", "mend or remove the row"):
-                    objects[record.id] = parse_labels(text, record.size, len(described.names))
+                with as_data_error(label_file, "", "mend or remove the row"):
+                    objects[record.id] = parse_labels(text, record.size, len(data.names))
     if not records:
         raise DataError(path, "lists no image", LAYOUT)
-    return Dataset(described.categories, tuple(records), objects)
+    return Dataset(data.categories, tuple(records), objects)
 
 
 def parse_labels(text: str, size: tuple[int, int], categories: int) -> Detections:
-    """The objects of one label file, as ultralytics reads it: boxes, or polygons drawn by
-    `fillPoly`. Raises ValueError that names the row."""
+    """The objects of one label file: boxes, or polygons drawn by `fillPoly`, as in ultralytics.
+
+    size: (height, width) of the image. categories: their number. Raises ValueError naming the row.
+    """
     rows = [line.split() for line in text.splitlines() if line.strip()]
     if not rows:
         return Detections.none()
@@ -120,14 +120,14 @@ def parse_labels(text: str, size: tuple[int, int], categories: int) -> Detection
     column = np.array([label for label, _ in parsed], dtype=np.int64)
     if all(len(values) == 4 for _, values in parsed):
         return Detections(yolo_to_xyxy(np.array([values for _, values in parsed]), *size), column)
-    masks = encode_in_turn(_drawn((values for _, values in parsed), size), *size)
+    masks = encode_stream(_draw_rows((values for _, values in parsed), size), *size)
     return Detections(bounding_boxes(masks), column, masks=tuple(masks))
 
 
 def _parse_row(
     row: Sequence[str], number: int, categories: int
 ) -> tuple[int, np.ndarray[Any, np.dtype[np.float64]]]:
-    """A row's label and its numbers."""
+    """The label of a row, and its other numbers."""
     try:
         label, values = float(row[0]), np.array(row[1:], dtype=np.float64)
     except ValueError:
@@ -141,7 +141,7 @@ def _parse_row(
     return int(label), values
 
 
-def _drawn(
+def _draw_rows(
     rows: Iterable[np.ndarray[Any, np.dtype[np.float64]]], size: tuple[int, int]
 ) -> Iterator[Patch]:
     height, width = size
@@ -156,7 +156,8 @@ def _drawn(
 
 
 def label_file_of(image: Path) -> Path:
-    """Where ultralytics looks for an image's labels: its last `images` folder becomes `labels`."""
+    """The label file of an image in ultralytics: the last folder called `images` in its path
+    becomes `labels`."""
     parts = list(image.parent.parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -164,17 +165,18 @@ def label_file_of(image: Path) -> Path:
 
 
 def splits_of(records: Sequence[ImageRecord]) -> dict[str, str]:
-    """`data.yaml`'s entry for each split that has images; without val, test or train serves."""
+    """The entries of a data.yaml: each split that has images, with its folder. Without val images,
+    val is test, or else train; without train images, train is test."""
     present = {record.split for record in records}
     splits = {split: f"images/{split}" for split in SPLITS if split in present}
     if not all(r.file_name.startswith(f"{r.split}/") for r in records if r.split):
-        splits = {}  # not sorted into folders: one set of all
-    stand_in = splits.get("test") or splits.get("train") or "images"
-    return {"train": splits.get("train", stand_in), "val": splits.get("val", stand_in)} | splits
+        splits = {}  # images that are not in folders by split: one split of all
+    other = splits.get("test") or splits.get("train") or "images"
+    return {"train": splits.get("train", other), "val": splits.get("val", other)} | splits
 
 
 def write_data_yaml(path: Path, categories: Sequence[str], splits: Mapping[str, str]) -> None:
-    """Write ultralytics' data.yaml; without `path`, its entries are relative to the file."""
+    """Write ultralytics' data.yaml. Without the key `path`, entries are relative to the file."""
     content = {**splits, "names": dict(enumerate(categories)), "nc": len(categories)}
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -185,7 +187,7 @@ def _box_rows(record: ImageRecord, objects: Detections) -> list[str]:
 
 
 def _segment_rows(record: ImageRecord, objects: Detections, loss: float) -> list[str]:
-    """A row for each object that has a pixel; ultralytics refuses a row without polygon."""
+    """One row for each object that has a pixel: ultralytics refuses a row without polygon."""
     draw = partial(_draw_rings, size=record.size)
     rows = []
     for label, rle in zip(objects.labels, objects.masks or (), strict=True):
@@ -212,7 +214,7 @@ def _corners(box: np.ndarray[Any, np.dtype[np.float64]]) -> Ring:
 
 
 def _inside_images(image: Path) -> str:
-    """An image's name inside the last folder called `images`, else its bare name."""
+    """The name of an image below the last folder called `images`, else its bare name."""
     parts = image.parts
     if "images" not in parts[:-1]:
         return image.name

@@ -1,7 +1,7 @@
-"""A YOLO set of our own for one training, written from what was read and checked.
+"""A fresh YOLO folder for one training, written from checked labels.
 
-ultralytics runs code that it finds beside a set: data.yaml's `download`, and label caches, which it
-unpickles. So it never sees the set that was given, only a fresh folder with nothing else in it.
+ultralytics runs code that lies beside a dataset: it executes `download` of data.yaml and unpickles
+label caches. So it never gets the user's folder, only a new one with nothing else in it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from pipeline.io.write import make_folder, remove_tree, write_text
 from pipeline.runtime.progress import say, track
 from pipeline.types import SPLITS, Dataset, ImageRecord
 
-_LEAST_SIDE = 10  # pixels; ultralytics passes over smaller images
+_LEAST_SIDE = 10  # pixels; ultralytics skips smaller images
 _LABEL_LIMIT = 64 << 20  # bytes of one label file
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What is learned from (`train`), what epochs are compared on (`val`), what the figures are
-    held against (`truth`), and what the confidence is chosen on (`validation`, if images are set
-    apart for it)."""
+    """The images of one training.
+
+    folder: what convert-masks wrote. train: the images to learn from. val: the images that epochs
+    are compared on. truth: the images that figures are measured on. validation: the images that the
+    confidence is chosen on; None where no split is kept for it.
+    """
 
     folder: Path
     train: Dataset
@@ -40,53 +43,54 @@ class TrainingSet:
 def read_training_set(data: Path, fold: int | None = None) -> TrainingSet:
     """Read what convert-masks wrote into `data`: its splits, or one fold of its cross-validation.
 
-    Without val, test or train serves. Raises DataError for a folder that convert-masks did not
-    write, and for images that are missing, no images, of another size, or outside `data`.
+    Without val images, val is test, or else train. Raises DataError for a folder that convert-masks
+    did not write, and for an image that is missing, not an image, of another size, or outside
+    `data`.
     """
     prefix = "" if fold is None else f"fold{fold}_"
-    found = {split: _read_part(data, f"{prefix}{split}") for split in SPLITS}
+    read = {split: _read_split(data, f"{prefix}{split}") for split in SPLITS}
     if fold is not None:
-        found.pop("test")
-    splits = {split: dataset for split, dataset in found.items() if dataset is not None}
-    wanted = ("train", "val") if fold is not None else ()
-    if not splits or any(split not in splits for split in wanted):
-        name = next((split for split in wanted if split not in splits), "train")
+        read.pop("test")
+    splits = {split: dataset for split, dataset in read.items() if dataset is not None}
+    required = ("train", "val") if fold is not None else ()
+    if not splits or any(split not in splits for split in required):
+        name = next((split for split in required if split not in splits), "train")
         path = data / "annotations" / f"instances_{prefix}{name}.json"
         raise DataError(path, "no such file", "give the folder that convert-masks wrote")
-    in_place = splits.get("test") or splits.get("train") or splits["val"]
-    train, val = splits.get("train", in_place), splits.get("val", in_place)
+    other = splits.get("test") or splits.get("train") or splits["val"]
+    train, val = splits.get("train", other), splits.get("val", other)
     _refuse_mixed(data, train, val)
     if "test" not in splits and "val" not in splits:
-        say("no image is held out: the figures are those of images it was trained on")
+        say("no image is held out: the figures are measured on the training images")
     truth = splits.get("test") or val
     return TrainingSet(data, train, val, truth, splits.get("val"))
 
 
-def write_training_set(root: Path, chosen: TrainingSet) -> Path:
-    """Write labels, images (as hard links where that works) and lists below `root`, in place of all
-    that is there; returns the data.yaml for ultralytics."""
+def write_training_set(root: Path, data: TrainingSet) -> Path:
+    """Write labels, images (as hard links where possible) and lists below `root`, after `root` is
+    emptied. Returns the data.yaml for ultralytics."""
     remove_tree(root)
     make_folder(root)
     edited = 0
     listed: dict[str, str] = {}
-    for split, dataset in _distinct(chosen).items():
+    for split, dataset in _distinct(data).items():
         lines = []
-        for record in track(dataset.records, f"lay out {split}"):
-            placed = replace(record, file_name=_placed_name(record.file_name))
-            text = write_yolo_image(root, placed, dataset.on(record), False, False)
-            lines.append(f"./images/{placed.file_name}\n")
-            edited += _is_edited(chosen.folder, record, text)
+        for record in track(dataset.records, f"write {split}"):
+            renamed = replace(record, file_name=_safe_name(record.file_name))
+            text = write_yolo_image(root, renamed, dataset.on(record), False, False)
+            lines.append(f"./images/{renamed.file_name}\n")
+            edited += _is_edited(data.folder, record, text)
         listed[split] = f"{split}.txt"
         write_text(root / listed[split], "".join(lines))
     if edited:
-        say(f"{chosen.folder / 'labels'}: {edited} files differ from the annotations; learned are")
-        say("the annotations (pipeline convert-masks writes both)")
+        say(f"{data.folder / 'labels'}: {edited} files differ from the annotations. The training")
+        say("uses the annotations (pipeline convert-masks writes both)")
     listed.setdefault("val", listed["train"])
-    write_data_yaml(root / "data.yaml", chosen.train.categories, listed)
+    write_data_yaml(root / "data.yaml", data.train.categories, listed)
     return root / "data.yaml"
 
 
-def _read_part(data: Path, name: str) -> Dataset | None:
+def _read_split(data: Path, name: str) -> Dataset | None:
     path = data / "annotations" / f"instances_{name}.json"
     if not path.exists():
         return None
@@ -103,11 +107,11 @@ def _read_part(data: Path, name: str) -> Dataset | None:
 
 
 def _check_image(record: ImageRecord, inside: Path) -> None:
-    """Raise DataError unless an image is a regular file inside the set, by name an image, and of
-    the size that is listed."""
+    """Raise DataError unless an image is a file inside the dataset, has the suffix of an image, and
+    has the listed size."""
     path = record.path
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(path, "has no image's suffix", f"one of {', '.join(sorted(SUFFIXES))}")
+        raise DataError(path, "has no suffix of an image", f"one of {', '.join(sorted(SUFFIXES))}")
     if not path.is_file():
         raise DataError(path, "no such image", "run convert-masks again")
     if not path.resolve().is_relative_to(inside):
@@ -118,7 +122,7 @@ def _check_image(record: ImageRecord, inside: Path) -> None:
 
 
 def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:
-    """Raise DataError for two splits of other categories, or with one image's files in both."""
+    """Raise DataError where train and val have different categories, or one file name."""
     if train.categories != val.categories:
         reason = "has other categories in train than in val"
         raise DataError(data / "annotations", reason, "run convert-masks again")
@@ -126,22 +130,22 @@ def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:
     Dataset(train.categories, records).refuse_equal_stems()
 
 
-def _distinct(chosen: TrainingSet) -> Mapping[str, Dataset]:
-    """The splits to write: one alone where it serves as both."""
-    same = chosen.train is chosen.val
-    return {"train": chosen.train} if same else {"train": chosen.train, "val": chosen.val}
+def _distinct(data: TrainingSet) -> Mapping[str, Dataset]:
+    """The splits to write: only train where train and val are the same images."""
+    same = data.train is data.val
+    return {"train": data.train} if same else {"train": data.train, "val": data.val}
 
 
-def _placed_name(name: str) -> str:
-    """An image's name in a set of our own: as it is, unless a split is unsafe or a folder is called
-    `images`, which ultralytics would take for the one beside `labels`."""
+def _safe_name(name: str) -> str:
+    """The name of an image in the new folder: unchanged, unless a part of it is unsafe or a folder
+    is called `images`, which ultralytics would take for the folder beside `labels`."""
     path = PurePosixPath(name)
     parents = [safe_component("images/" if part == "images" else part) for part in path.parts[:-1]]
     return "/".join([*parents, safe_component(path.stem, path.suffix)])
 
 
 def _is_edited(folder: Path, record: ImageRecord, text: str) -> bool:
-    """Whether the set has a label file for an image that says something else."""
+    """Whether the label file of an image in the user's folder has another text."""
     path = folder / "labels" / Path(record.file_name).with_suffix(".txt")
     try:
         return path.is_file() and read_bytes(path, _LABEL_LIMIT) != text.encode()

@@ -41,13 +41,13 @@ def yolo_to_xyxy(rows: NDArray[np.float64], height: int, width: int) -> Boxes:
 
 
 def clip(boxes: Boxes, height: int, width: int) -> Boxes:
-    """Boxes cut to the image [0, width] x [0, height]."""
+    """Boxes (N, 4) clipped to the image [0, width] x [0, height]."""
     limits = np.array([width, height, width, height], dtype=np.float32)
     return np.clip(boxes, 0, limits).astype(np.float32)
 
 
 def area(boxes: Boxes) -> NDArray[np.float32]:
-    """(N,) areas in pixels; boxes turned inside out count 0."""
+    """(N,) areas in pixels; 0 for a box with x1 < x0 or y1 < y0."""
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     return np.asarray(sides[:, 0] * sides[:, 1], dtype=np.float32)
 
@@ -64,7 +64,7 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float32]:
 
 
 def whole_pixels(box: NDArray[np.float32], height: int, width: int) -> tuple[int, int, int, int]:
-    """The smallest (x0, y0, x1, y1) of whole pixels that holds a box, cut to the image."""
+    """The smallest (x0, y0, x1, y1) of whole pixels around a box, clipped to the image."""
     x0, y0 = np.floor(box[:2]).astype(int)
     x1, y1 = np.ceil(box[2:]).astype(int)
     return max(int(x0), 0), max(int(y0), 0), min(int(x1), width), min(int(y1), height)

@@ -1,4 +1,5 @@
-"""A mask cut to where it has pixels: what one instance costs then depends on its size alone."""
+"""Masks cropped to their pixels, so that time and memory depend on the size of an instance, not of
+its image."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-_MANY = 200  # boxes, of which each pair is compared
+_MANY = 200  # boxes; for fewer, every pair is compared
 
 
 class Patch(NamedTuple):
-    """The pixels (h, w) bool of one instance, whose top left pixel is (x, y) of the image."""
+    """The pixels (h, w) bool of one instance. The top left one is the pixel (x, y) of the image."""
 
     x: int
     y: int
@@ -22,7 +23,8 @@ class Patch(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Half-open x0, y0, x1, y1 of the patch, which is the instance's own where it is tight."""
+        """x0, y0, x1, y1 of the patch, half-open. For a tight patch, this is the box of the
+        instance."""
         height, width = self.pixels.shape
         return self.x, self.y, self.x + width, self.y + height
 
@@ -33,14 +35,14 @@ class Patch(NamedTuple):
 
 
 def tight(mask: Mask, x: int = 0, y: int = 0) -> Patch:
-    """The smallest patch that holds all pixels of a mask (H, W) whose corner is at (x, y); an empty
-    mask has a patch of 0 x 0."""
+    """The smallest patch with all pixels of a mask (H, W) whose corner is at (x, y). The patch of
+    an empty mask is 0 x 0."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return Patch(x + left, y + top, mask[top : top + height, left : left + width])
 
 
 def paste(patch: Patch, height: int, width: int) -> Mask:
-    """The whole mask (height, width); what lies outside the image is cut off."""
+    """The mask of the whole image (height, width). Pixels outside the image are dropped."""
     canvas = np.zeros((height, width), dtype=bool)
     x0, y0, x1, y1 = patch.box
     inside = patch.pixels[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
@@ -49,12 +51,12 @@ def paste(patch: Patch, height: int, width: int) -> Mask:
 
 
 def components(mask: Mask, bridge_gap: int = 0) -> list[Patch]:
-    """Split a mask into its 8-connected instances, in the order of their topmost pixels,
-    from left to right.
+    """The 8-connected instances of a mask (H, W), sorted by the row of their top pixels, then from
+    left to right.
 
     Parts with at most `bridge_gap` background pixels between them, along a row, a column or a
-    diagonal, count as one instance; the pixels themselves are never changed. Only the region that
-    has pixels is searched, so a small defect on a large image is cheap.
+    diagonal, are one instance; the pixels stay unchanged. Only the region with pixels is searched,
+    so a small defect on a large image is cheap.
     """
     x, y, region = tight(mask)
     if not region.size:
@@ -65,10 +67,12 @@ def components(mask: Mask, bridge_gap: int = 0) -> list[Patch]:
             np.uint8
         )
     outlines, tree = cv2.findContours(glue, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    outer = [o for o, node in zip(outlines, tree[0], strict=True) if node[3] < 0]  # no holes' edges
+    outer = [
+        o for o, node in zip(outlines, tree[0], strict=True) if node[3] < 0
+    ]  # without the edges of holes
     boxes = [cv2.boundingRect(outline) for outline in outer]
     labels = None
-    if _overlap(boxes):  # else a box holds one component alone, and none need be told apart
+    if _overlap(boxes):  # else each box holds one component alone
         _, labels = cv2.connectedComponents(glue, connectivity=8, ltype=cv2.CV_32S)
     parts = []
     for outline, (left, top, width, height) in zip(outer, boxes, strict=True):
@@ -78,8 +82,8 @@ def components(mask: Mask, bridge_gap: int = 0) -> list[Patch]:
             part = part & (labels[window] == labels[outline[0, 0, 1], outline[0, 0, 0]])
         parts.append(tight(part, x + left, y + top) if bridge_gap > 0 else
                      Patch(x + left, y + top, part.copy()))  # fmt: skip
-    found = [part for part in parts if part.pixels.size]
-    return sorted(found, key=lambda part: (part.y, part.x + int(part.pixels[0].argmax())))
+    parts = [part for part in parts if part.pixels.size]
+    return sorted(parts, key=lambda part: (part.y, part.x + int(part.pixels[0].argmax())))
 
 
 def _overlap(boxes: Sequence[Sequence[int]]) -> bool:
@@ -95,22 +99,22 @@ def _overlap(boxes: Sequence[Sequence[int]]) -> bool:
 def split_instances(
     mask: Mask, merge: bool = False, min_area: int = 0, bridge_gap: int = 0
 ) -> tuple[list[Patch], int]:
-    """A defect mask as instances, and how many specks were left out.
+    """The instances of a defect mask (H, W), and the number of specks that were left out.
 
-    `merge` makes one instance of the whole image; otherwise connected components. Specks of fewer
-    than `min_area` pixels are left out; the default keeps everything.
+    merge: one instance for the whole image, else one for each connected component. min_area: leave
+    out instances (specks) with fewer pixels; 0 leaves out none. bridge_gap: see `components`.
     """
     if merge:
         whole = tight(mask)
         parts = [whole] if whole.pixels.size else []
     else:
         parts = components(mask, bridge_gap)
-    kept = [part for part in parts if part.area >= min_area]
-    return kept, len(parts) - len(kept)
+    large = [part for part in parts if part.area >= min_area]
+    return large, len(parts) - len(large)
 
 
 def count_parts_and_holes(patch: Patch) -> tuple[int, int]:
-    """How many 8-connected parts a patch has, and how many holes (4-connected background)."""
+    """The numbers of 8-connected parts of a patch and of its holes (4-connected background)."""
     if not patch.pixels.size:
         return 0, 0
     padded = np.pad(patch.pixels.view(np.uint8), 1)
@@ -120,10 +124,11 @@ def count_parts_and_holes(patch: Patch) -> tuple[int, int]:
 
 
 def boundary(patch: Patch, height: int, width: int, width_ratio: float = 0.02) -> Mask:
-    """The pixels (h, w) of a patch within `width_ratio` of the image diagonal from its contour.
+    """The pixels (h, w) of a patch near its contour: at most `width_ratio` of the diagonal of the
+    image (height, width) away.
 
-    Boundary IoU's region (Cheng et al., CVPR 2021, section 4): the mask less its erosion; the
-    image border counts as a contour.
+    This is the region of boundary IoU (Cheng et al., CVPR 2021, section 4): the mask without its
+    erosion. The border of the image counts as a contour.
     """
     steps = max(1, round(width_ratio * float(np.hypot(height, width))))
     padded = np.pad(patch.pixels.view(np.uint8), 1)

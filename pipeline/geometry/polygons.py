@@ -1,9 +1,9 @@
-"""Polygons are derived from masks; each reader has its own idea of where a pixel lies.
+"""Polygons made from masks, for readers with different conventions for the place of a pixel.
 
-COCO's readers (pycocotools) take vertices for corners of pixels: rings on pixel edges come back to
-the pixel. `cv2.fillPoly`, which YOLO segmentation is trained with, and PIL, which LabelMe draws
-with, take them for centres of pixels. None of these formats knows holes: a hole is reached by a
-seam, a line walked to it and back, which adds no area.
+pycocotools, which reads COCO, takes a vertex for a corner of pixels, so rings on pixel edges are
+read back without a changed pixel. `cv2.fillPoly`, with which YOLO segmentation is trained, and PIL,
+with which LabelMe draws, take a vertex for the centre of a pixel. None of these formats has holes:
+a seam, a line to the hole and back that adds no area, connects a hole with the outer ring.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _TOLERANCES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)  # pixels, tried in this order
 
 
 def edge_polygons(patch: Patch) -> list[Rings]:
-    """Polygons on pixel edges: one list per 4-connected part, its outer ring first, then its holes.
+    """Polygons on pixel edges: for each 4-connected part its outer ring, then its holes.
 
-    Each ring is (P, 2) xy in image pixels, without the first point again; parts that meet at a
-    corner stay two, so each polygon is valid in the sense of OGC simple features.
+    Each ring is (P, 2) xy in pixels of the image; the first point is not repeated. Parts that meet
+    at a corner stay two parts, so each polygon is valid by OGC simple features.
     """
     if not patch.pixels.any():
         return []
@@ -45,11 +45,12 @@ def edge_polygons(patch: Patch) -> list[Rings]:
 
 
 def _edge_rings(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-    """The closed paths around the parts of `labels` (0: background), (P, 2) xy corners each.
+    """The closed paths around the parts of `labels` (0: background): (P, 2) xy corners each.
 
-    Every corner ends one horizontal and one vertical edge; sorted along rows, corners pair up to
-    horizontal edges, sorted along columns to vertical ones. Where two pixels meet at a corner only,
-    it counts twice: paths part there between different parts, and go on along the same one.
+    Every corner ends one horizontal and one vertical edge. Sorted along rows, the corners are pairs
+    that form the horizontal edges; sorted along columns, pairs that form the vertical ones. A
+    corner where two pixels meet only diagonally counts twice: there the paths of two different
+    parts separate, and the path of one part continues from one pixel to the other.
     """
     padded = np.pad(labels, 1)
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
@@ -58,21 +59,21 @@ def _edge_rings(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
     rising = (b > 0) & (c > 0) & (a == 0) & (d == 0)
     straight = (falling & (a != d)) | (rising & (b == c))  # left with up, right with down
     crossed = (falling | rising) & ~straight
-    at = [np.argwhere(kind) for kind in (turning, straight, straight, crossed, crossed)]
-    sizes = [len(found) for found in at]
+    at = [np.argwhere(where) for where in (turning, straight, straight, crossed, crossed)]
+    sizes = [len(corners) for corners in at]
     corners = np.concatenate(at)  # (P, 2) row, column
     row_turn = np.repeat([0, 0, 1, 0, 1], sizes)  # first ends the edge from the left
     column_turn = np.repeat([0, 0, 1, 1, 0], sizes)  # first ends the edge from above
     along_row = np.lexsort((row_turn, corners[:, 1], corners[:, 0]))
     along_column = np.lexsort((column_turn, corners[:, 0], corners[:, 1]))
     across, down = _partners(along_row), _partners(along_column)
-    seen = [False] * len(corners)
+    visited = [False] * len(corners)
     points = corners[:, ::-1]
     for start in range(len(corners)):
         path, corner = [], start
-        while not seen[corner]:
+        while not visited[corner]:
             other = across[corner]
-            seen[corner] = seen[other] = True
+            visited[corner] = visited[other] = True
             path += [corner, other]
             corner = down[other]
         if path:
@@ -80,14 +81,15 @@ def _edge_rings(labels: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
 
 
 def _partners(order: NDArray[np.intp]) -> list[int]:
+    """For each corner the other end of its edge: neighbours in `order` are pairs."""
     partner = np.empty(len(order), dtype=np.int64)
     partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
-    found: list[int] = partner.tolist()
-    return found
+    partners: list[int] = partner.tolist()
+    return partners
 
 
 def bridged(rings: Sequence[Ring]) -> Ring:
-    """One ring that walks to every other ring and back by a seam between nearest points."""
+    """One ring from several: seams between nearest points connect the first with all others."""
     merged = rings[0]
     for ring in rings[1:]:
         merged = _join(merged, ring)
@@ -105,39 +107,42 @@ def _join(base: Ring, ring: Ring) -> Ring:
 
 
 def coco_rings(patch: Patch) -> Rings:
-    """One ring per 4-connected part, with seams to its holes, that COCO readers fill exactly."""
+    """One ring for each 4-connected part, with seams to its holes. pycocotools fills exactly the
+    patch."""
     return [bridged(rings) for rings in edge_polygons(patch)]
 
 
 def centre_ring(patch: Patch, holes: bool = True) -> Ring:
-    """One ring (P, 2) of pixel-centre xy that `fillPoly` fills to the instance, with seams to its
-    parts and, if wanted, its holes. At least three vertices; an empty patch has (0, 2)."""
+    """One ring (P, 2) xy on pixel centres, with seams to further parts and, with `holes`, to holes.
+    `fillPoly` fills the patch, and may add the seams. At least three vertices; (0, 2) for an empty
+    patch."""
     mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
-    found, _ = cv2.findContours(patch.pixels.astype(np.uint8), mode, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(patch.pixels.astype(np.uint8), mode, cv2.CHAIN_APPROX_SIMPLE)
     corner = np.array([patch.x, patch.y], dtype=np.float64)
-    rings = [contour[:, 0, :] + corner for contour in found]
+    rings = [contour[:, 0, :] + corner for contour in contours]
     if not rings:
         return np.zeros((0, 2))
     rings.sort(key=len, reverse=True)
     merged = bridged(rings)
-    while len(merged) < 3:  # one pixel or a straight line: readers want three vertices
+    while len(merged) < 3:  # one pixel or a straight line: readers need three vertices
         merged = np.concatenate([merged, merged[:1]])
     return merged
 
 
 def best_centre_ring(patch: Patch, draw: Reader) -> Ring:
-    """The centre ring that keeps most: with seams to holes, or, where drawing those covers more
-    than the holes have, without."""
+    """The centre ring with the higher IoU after drawing: with or without seams to holes. Seams to
+    small holes may cover more pixels than the holes have."""
     ring = centre_ring(patch)
     if len(ring) == len(plain := centre_ring(patch, holes=False)):
         return ring
-    return max((ring, plain), key=lambda way: patch_iou(patch, draw([way])))
+    return max((ring, plain), key=lambda candidate: patch_iou(patch, draw([candidate])))
 
 
 def simplified(rings: Rings, patch: Patch, draw: Reader, loss: float) -> Rings:
-    """Rings with as few vertices as shapely can leave while `draw` keeps an IoU of 1 - `loss`.
+    """Rings with fewer vertices, simplified by shapely as far as the drawn rings keep an IoU of at
+    least 1 - `loss` with the patch.
 
-    draw: the rule of the reader. With a `loss` of 0 the rings stay as they are.
+    draw: how the reader draws rings. With a `loss` of 0 the rings stay unchanged.
     """
     from shapely import LinearRing
     from shapely.errors import ShapelyError
@@ -158,7 +163,7 @@ def simplified(rings: Rings, patch: Patch, draw: Reader, loss: float) -> Rings:
 
 
 def draw_coco(rings: Rings, height: int, width: int) -> Patch:
-    """The pixels that pycocotools fills: the union of the rings."""
+    """The pixels that pycocotools draws: the union of the rings, each (P, 2) xy."""
     usable = [ring.ravel().tolist() for ring in rings if len(ring) >= 3]
     if not usable:
         return tight(np.zeros((height, width), dtype=bool))
@@ -167,22 +172,23 @@ def draw_coco(rings: Rings, height: int, width: int) -> Patch:
 
 
 def to_yolo(ring: Ring, height: int, width: int) -> Ring:
-    """Pixel-centre xy to YOLO's normalised xy in [0, 1].
+    """Xy on pixel centres (P, 2) to YOLO's normalised xy in [0, 1].
 
-    The label stands at the centre + 0.5 before it is divided by the image size, because ultralytics
-    truncates to whole pixels when it draws.
+    0.5 is added before the division by the size of the image, because ultralytics truncates to
+    whole pixels when it draws.
     """
     return (ring + 0.5) / np.array([width, height], dtype=np.float64)
 
 
 def draw_yolo(ring: Ring, height: int, width: int) -> Patch:
-    """The pixels that ultralytics trains on: normalised xy, truncated, drawn by `fillPoly`."""
+    """The pixels that ultralytics trains on: normalised xy (P, 2), truncated to whole pixels and
+    drawn by `fillPoly`."""
     points = (ring * np.array([width, height])).astype(np.int32)
     return draw_centres(points, height, width)
 
 
 def draw_centres(ring: NDArray[np.number], height: int, width: int) -> Patch:
-    """The pixels that `fillPoly` fills between whole pixel centres (P, 2), inside the image."""
+    """The pixels inside the image that `fillPoly` fills for whole pixel centres (P, 2) xy."""
     if not len(ring):
         return Patch(0, 0, np.zeros((0, 0), dtype=bool))
     points = np.asarray(ring, dtype=np.int32)
@@ -196,14 +202,14 @@ def draw_centres(ring: NDArray[np.number], height: int, width: int) -> Patch:
 
 
 def patch_iou(first: Patch, second: Patch) -> float:
-    """IoU of two patches of one image; two empty ones agree perfectly (1.0)."""
+    """IoU of two patches of one image in [0, 1]; 1 for two empty patches."""
     shared = overlap(first, second)
     union = first.area + second.area - shared
     return shared / union if union else 1.0
 
 
 def overlap(first: Patch, second: Patch) -> int:
-    """How many pixels two patches share."""
+    """The number of pixels that two patches share."""
     x0, y0 = max(first.x, second.x), max(first.y, second.y)
     x1, y1 = (min(one, two) for one, two in zip(first.box[2:], second.box[2:], strict=True))
     if x1 <= x0 or y1 <= y0:

@@ -1,4 +1,4 @@
-"""COCO average precision, by pycocotools itself."""
+"""COCO average precision, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class AveragePrecision:
 def average_precision(
     truth: Dataset, predictions: Mapping[int, Detections], kind: Literal["bbox", "segm"]
 ) -> AveragePrecision:
-    """COCOeval's AP over all areas, at most 100 objects an image.
+    """COCOeval's AP over all areas, with at most 100 objects on each image.
 
-    `predictions` are by image id, with scores, in the truth's labels; for `segm` both need masks.
-    Images without predictions count as searched and empty.
+    predictions: by image id, with scores, and with the labels of the truth. For `segm`, truth and
+    predictions need masks. An image without predictions counts as an image without detections.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -45,10 +45,10 @@ def average_precision(
         reference = COCO()
         reference.dataset = _skeleton(truth) | {"annotations": _truth_rows(truth, kind)}
         reference.createIndex()
-        found = COCO()
-        found.dataset = _skeleton(truth) | {"annotations": rows}  # loadRes fails on an empty list
-        found.createIndex()
-        evaluation = COCOeval(reference, found, kind)
+        results = COCO()
+        results.dataset = _skeleton(truth) | {"annotations": rows}  # loadRes fails on an empty list
+        results.createIndex()
+        evaluation = COCOeval(reference, results, kind)
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # IoU, recall, category
@@ -62,20 +62,20 @@ def average_precision(
 def best_confidence(
     truth: Dataset, predictions: Mapping[int, Detections], minimum_iou: float = 0.5
 ) -> float | None:
-    """The score from which on boxes are worth keeping: the lowest at which F1 over all categories
-    is within a tenth of its highest. A missed defect costs more than a false alarm, and the very
-    peak on a few images is chance.
+    """A score limit for detections: the lowest score at which F1 over all categories is at least
+    0.9 of its maximum. It is not the maximum itself: a missed defect costs more than a false alarm,
+    and on a few images the exact maximum is chance.
 
-    A box is right when it is the best-scored one left that shares `minimum_iou` with a true box of
-    its category. None when no box is right. `predictions` are by image id, with scores.
+    predictions: by image id, with scores. A box is right when it has an IoU of `minimum_iou` with a
+    true box of its category that no box with a higher score took. None when no box is right.
     """
     scores: list[float] = []
     right: list[bool] = []
     for record in truth.records:
-        found = predictions.get(record.id, Detections.none())
-        if found.scores is not None:
-            scores += found.scores.tolist()
-            right += _right(found, truth.on(record), minimum_iou)
+        detections = predictions.get(record.id, Detections.none())
+        if detections.scores is not None:
+            scores += detections.scores.tolist()
+            right += _right(detections, truth.on(record), minimum_iou)
     order = np.argsort(scores, kind="stable")[::-1]
     hits = np.cumsum(np.array(right, dtype=bool)[order])
     if not len(hits) or not hits[-1]:
@@ -86,12 +86,13 @@ def best_confidence(
     return float(np.array(scores)[order][last])
 
 
-def _right(found: Detections, true: Detections, minimum_iou: float) -> list[bool]:
-    """Greedy matching in the order of scores, each true box once."""
-    shared = iou(found.boxes, true.boxes)
-    shared[found.labels[:, None] != true.labels[None, :]] = 0
-    right = [False] * len(found)
-    for row in np.argsort(-(found.scores if found.scores is not None else 0), kind="stable"):
+def _right(detections: Detections, true: Detections, minimum_iou: float) -> list[bool]:
+    """Whether each box is right: greedy matching in the order of scores, each true box once."""
+    scores = detections.scores if detections.scores is not None else np.zeros(len(detections))
+    shared = iou(detections.boxes, true.boxes)
+    shared[detections.labels[:, None] != true.labels[None, :]] = 0
+    right = [False] * len(detections)
+    for row in np.argsort(-scores, kind="stable"):
         if len(true) and shared[row].max() >= minimum_iou:
             shared[:, int(shared[row].argmax())] = 0
             right[int(row)] = True
@@ -124,22 +125,22 @@ def _rows(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for record in truth.records:
-        found = objects.get(record.id)
-        if found is None:
+        listed = objects.get(record.id)
+        if listed is None:
             continue
-        scores = found.scores if found.scores is not None else np.ones(len(found))
-        for index, box in enumerate(xyxy_to_xywh(found.boxes)):
+        scores = listed.scores if listed.scores is not None else np.ones(len(listed))
+        for index, box in enumerate(xyxy_to_xywh(listed.boxes)):
             row: dict[str, Any] = {
                 "id": len(rows) + 1,
                 "image_id": record.id,
-                "category_id": int(found.labels[index]) + 1,
+                "category_id": int(listed.labels[index]) + 1,
                 "bbox": [float(value) for value in box],
                 "area": float(box[2] * box[3]),
                 "iscrowd": 0,
             }
-            if found.masks is not None:
-                row["area"] = mask_geometry.area(found.masks[index])
+            if listed.masks is not None:
+                row["area"] = mask_geometry.area(listed.masks[index])
                 if kind == "segm":
-                    row["segmentation"] = found.masks[index]
+                    row["segmentation"] = listed.masks[index]
             rows.append(row | ({"score": float(scores[index])} if scored else {}))
     return rows

@@ -1,4 +1,5 @@
-"""What a written annotation still is when its reader has drawn it, against what it was."""
+"""How much of each object a label format keeps: the object before it is written, against the object
+that the format's reader draws."""
 
 from __future__ import annotations
 
@@ -17,13 +18,16 @@ from pipeline.geometry.patches import Patch, boundary, count_parts_and_holes
 from pipeline.geometry.polygons import overlap, patch_iou
 from pipeline.types import Detections, ImageRecord
 
-_ROUNDING = 0.01  # pixels: what the digits of a text file leave open counts as no change
-NOTHING = Patch(0, 0, np.zeros((0, 0), dtype=bool))
+_ROUNDING = 0.01  # pixels; a change this small comes from the digits of a text file
+_EMPTY = Patch(0, 0, np.zeros((0, 0), dtype=bool))
 
 
-class Kept(NamedTuple):
-    """One instance before and after. iou and boundary_iou in [0, 1]; area in pixels; parts are
-    8-connected; box_offset: the farthest that a side of its box moved, in pixels."""
+class ObjectFidelity(NamedTuple):
+    """One object before it was written, and after it was read back (`*_read`).
+
+    iou, boundary_iou: in [0, 1], before against after. area: pixels. parts: 8-connected parts.
+    box_offset: the largest move of a side of its box, in pixels.
+    """
 
     iou: float
     boundary_iou: float
@@ -36,30 +40,36 @@ class Kept(NamedTuple):
     box_offset: float
 
 
-COLUMNS = Kept._fields
+COLUMNS = ObjectFidelity._fields
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The instances of one image in one format, and the masks, true and read, of those changed."""
+    """The objects of one image in one format.
 
-    rows: Sequence[Kept]
-    evidence: Sequence[tuple[Rle, Rle | None] | None]
+    rows: one for each object. masks: for each object whose mask changed, the mask before and after
+    (None for an object that was lost); None for the others.
+    """
+
+    rows: Sequence[ObjectFidelity]
+    masks: Sequence[tuple[Rle, Rle | None] | None]
 
 
-def kept_mask(true: Patch, read: Patch, box_offset: float, height: int, width: int) -> Kept:
-    """How much of a mask was kept, on an image of this size. Empty masks agree perfectly.
+def mask_fidelity(
+    true: Patch, read: Patch, box_offset: float, height: int, width: int
+) -> ObjectFidelity:
+    """Compare two masks on an image (height, width). Two empty masks have an IoU of 1.
 
-    Raises nothing; `boundary_iou` is that of Cheng et al., CVPR 2021.
+    The boundary IoU is that of Cheng et al., CVPR 2021.
     """
     parts, holes = count_parts_and_holes(true)
     area = true.area
     if true.box == read.box and np.array_equal(true.pixels, read.pixels):
-        return Kept(1.0, 1.0, area, area, parts, parts, holes, holes, box_offset)
+        return ObjectFidelity(1.0, 1.0, area, area, parts, parts, holes, holes, box_offset)
     parts_read, holes_read = count_parts_and_holes(read)
     edges = [Patch(p.x, p.y, boundary(p, height, width)) for p in (true, read)]
     union = edges[0].area + edges[1].area - (shared := overlap(*edges))
-    return Kept(
+    return ObjectFidelity(
         iou=patch_iou(true, read),
         boundary_iou=shared / union if union else 1.0,
         area=area,
@@ -72,17 +82,17 @@ def kept_mask(true: Patch, read: Patch, box_offset: float, height: int, width: i
     )
 
 
-def kept_box(true: NDArray[np.float32], read: NDArray[np.float32]) -> Kept:
-    """How much of a box was kept, for formats that hold no masks."""
+def box_fidelity(true: NDArray[np.float32], read: NDArray[np.float32]) -> ObjectFidelity:
+    """Compare two boxes (4,) xyxy, for formats without masks."""
     pair = box_geometry.as_boxes([true, read])
     areas = np.rint(box_geometry.area(pair)).astype(int).tolist()
     moved = offset(true, read)
     iou = 1.0 if moved < _ROUNDING else float(box_geometry.iou(pair[:1], pair[1:])[0, 0])
-    return Kept(iou, iou, areas[0], areas[1], 1, 1, 0, 0, moved)
+    return ObjectFidelity(iou, iou, areas[0], areas[1], 1, 1, 0, 0, moved)
 
 
 def offset(true: NDArray[np.float32], read: NDArray[np.float32]) -> float:
-    """The farthest that a side of a box moved, in pixels."""
+    """The largest move of a side of a box (4,) xyxy, in pixels."""
     return float(np.abs(true - read).max())
 
 
@@ -93,27 +103,28 @@ def compare(
     width: int,
     patches: Sequence[Patch] | None = None,
 ) -> Comparison:
-    """Each instance of one image against what was read back, in the order of `true`.
+    """Compare each object of one image with the object that was read back, in the order of `true`.
 
-    Rows belong together in order where both have as many; otherwise by the best sum of IoU, and
-    one that found no partner is lost: IoU 0. Formats without masks are compared by their boxes.
-    patches: the source's own pixels, where they are at hand, in place of `true.masks`.
+    With equal counts, objects are paired in order. With different counts, pairs have the largest
+    sum of IoU, and an object without a partner is lost: its IoU is 0. Formats without masks are
+    compared by their boxes. height, width: of the image. patches: the pixels of the source, where
+    the caller has them, in place of `true.masks`.
     """
-    rows: list[Kept] = []
-    evidence: list[tuple[Rle, Rle | None] | None] = []
+    rows: list[ObjectFidelity] = []
+    masks: list[tuple[Rle, Rle | None] | None] = []
     for row, partner in enumerate(_partners(true, read)):
         box = true.boxes[row]
-        found = np.zeros(4, np.float32) if partner is None else read.boxes[partner]
+        box_read = np.zeros(4, np.float32) if partner is None else read.boxes[partner]
         if true.masks is None or read.masks is None:
-            rows.append(kept_box(box, found))
-            evidence.append(None)
+            rows.append(box_fidelity(box, box_read))
+            masks.append(None)
             continue
         drawn = None if partner is None else read.masks[partner]
         source = patches[row] if patches is not None else to_patch(true.masks[row])
-        back = to_patch(drawn) if drawn is not None else NOTHING
-        rows.append(kept_mask(source, back, offset(box, found), height, width))
-        evidence.append((true.masks[row], drawn) if rows[-1].iou < 1 else None)
-    return Comparison(rows, evidence)
+        back = to_patch(drawn) if drawn is not None else _EMPTY
+        rows.append(mask_fidelity(source, back, offset(box, box_read), height, width))
+        masks.append((true.masks[row], drawn) if rows[-1].iou < 1 else None)
+    return Comparison(rows, masks)
 
 
 def _partners(true: Detections, read: Detections) -> Sequence[int | None]:
@@ -136,81 +147,128 @@ def _overlaps(true: Detections, read: Detections) -> NDArray[np.floating[Any]]:
 
 
 @dataclass(order=True)
-class Worst:
-    """An instance of which little was kept, and what a picture of it needs. Sorts worst last."""
+class ChangedObject:
+    """An object that a format changed, with all that a picture of it needs. The order is from the
+    least to the most changed."""
 
-    badness: float
+    loss: float  # 1 - IoU
     number: int
     format: str = field(compare=False)
     record: ImageRecord = field(compare=False)
     row: int = field(compare=False)
-    kept: Kept = field(compare=False)
+    fidelity: ObjectFidelity = field(compare=False)
     masks: tuple[Rle, Rle | None] | None = field(compare=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FormatFidelity:
+    """All objects in one format. iou_mean, iou_min: in [0, 1]. changed: objects with an IoU under
+    1. lost: objects with an IoU of 0. Without objects, all but `instances` are None."""
+
+    instances: int
+    iou_mean: float | None = None
+    iou_min: float | None = None
+    changed: int | None = None
+    lost: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatTotals(FormatFidelity):
+    """Further figures, and the sums of the columns of `ObjectFidelity`, of one format."""
+
+    iou_median: float | None = None
+    boundary_iou_mean: float | None = None
+    area: int | None = None
+    area_read: int | None = None
+    parts: int | None = None
+    parts_read: int | None = None
+    holes: int | None = None
+    holes_read: int | None = None
+    box_offset_max: float | None = None
+
+    def summary(self) -> FormatFidelity:
+        """The figures that a command prints."""
+        return FormatFidelity(
+            instances=self.instances,
+            iou_mean=self.iou_mean,
+            iou_min=self.iou_min,
+            changed=self.changed,
+            lost=self.lost,
+        )
+
+
 class FidelityTotals:
-    """Adds up what was kept, per format, in memory that grows by eight bytes an instance."""
+    """Adds up the fidelity of each format. Memory grows by eight bytes for each object."""
 
     def __init__(self, worst: int = 10) -> None:
         self._ious: dict[str, array[float]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
-        self._furthest: dict[str, float] = {}
+        self._largest_offset: dict[str, float] = {}
         self._most = worst
-        self._worst: list[Worst] = []
+        self._worst: list[ChangedObject] = []
         self._number = 0
 
-    def add(self, name: str, record: ImageRecord, found: Comparison) -> None:
-        """Count the instances of one image, written as the format `name`."""
+    def add(self, name: str, record: ImageRecord, comparison: Comparison) -> None:
+        """Count the objects of one image, written as the format `name`."""
         ious = self._ious.setdefault(name, array("d"))
-        if not found.rows:
+        if not comparison.rows:
             return
-        table = np.array(found.rows, dtype=np.float64)
+        table = np.array(comparison.rows, dtype=np.float64)
         ious.extend(table[:, 0].tolist())
         self._sums[name] = self._sums.get(name, 0.0) + table.sum(axis=0)
-        self._furthest[name] = max(self._furthest.get(name, 0.0), float(table[:, -1].max()))
-        for row, (kept, masks) in enumerate(zip(found.rows, found.evidence, strict=True)):
+        largest = max(self._largest_offset.get(name, 0.0), float(table[:, -1].max()))
+        self._largest_offset[name] = largest
+        for row, (fidelity, masks) in enumerate(
+            zip(comparison.rows, comparison.masks, strict=True)
+        ):
             self._number += 1
-            if kept.iou < 1:
-                entry = Worst(1 - kept.iou, -self._number, name, record, row, kept, masks)
+            if fidelity.iou < 1:
+                loss = 1 - fidelity.iou
+                entry = ChangedObject(loss, -self._number, name, record, row, fidelity, masks)
                 if len(self._worst) < self._most:
                     heapq.heappush(self._worst, entry)
                 else:
                     heapq.heappushpop(self._worst, entry)
 
     @property
-    def worst(self) -> list[Worst]:
-        """The instances that lost most, worst first; none that lost nothing."""
+    def worst(self) -> list[ChangedObject]:
+        """The objects that changed most, the most changed first. Unchanged ones are left out."""
         return sorted(self._worst, reverse=True)
 
     def below(self, least: float) -> int:
-        """How many instances keep an IoU under `least`, over all formats."""
-        return sum(iou < least for found in self._ious.values() for iou in found)
+        """How many objects have an IoU under `least`, over all formats."""
+        return sum(iou < least for ious in self._ious.values() for iou in ious)
 
-    def summary(self) -> Mapping[str, Mapping[str, Any]]:
-        """Per format: instances, IoU, boundary IoU, and sums of area, parts and holes."""
-        return {name: self._row(name) for name in self._ious}
+    def by_format(self) -> Mapping[str, FormatTotals]:
+        """The totals of each format."""
+        return {name: self._totals(name) for name in self._ious}
 
-    def _row(self, name: str) -> Mapping[str, Any]:
+    def _totals(self, name: str) -> FormatTotals:
         if name not in self._sums:
-            return {"instances": 0}
+            return FormatTotals(instances=0)
         ious = np.array(self._ious[name], dtype=np.float64)
         sums = dict(zip(COLUMNS, self._sums[name].tolist(), strict=True))
-        return {
-            "instances": len(ious),
-            "iou_mean": round(float(ious.mean()), 6),
-            "iou_median": round(float(np.median(ious)), 6),
-            "iou_min": round(float(ious.min()), 6),
-            "boundary_iou_mean": round(sums["boundary_iou"] / len(ious), 6),
-            "changed": int((ious < 1).sum()),
-            "lost": int((ious == 0).sum()),
-            **{key: int(sums[key]) for key in COLUMNS[2:-1]},
-            "box_offset_max": round(self._furthest[name], 4),
-        }
+        return FormatTotals(
+            instances=len(ious),
+            iou_mean=round(float(ious.mean()), 6),
+            iou_median=round(float(np.median(ious)), 6),
+            iou_min=round(float(ious.min()), 6),
+            boundary_iou_mean=round(sums["boundary_iou"] / len(ious), 6),
+            changed=int((ious < 1).sum()),
+            lost=int((ious == 0).sum()),
+            area=int(sums["area"]),
+            area_read=int(sums["area_read"]),
+            parts=int(sums["parts"]),
+            parts_read=int(sums["parts_read"]),
+            holes=int(sums["holes"]),
+            holes_read=int(sums["holes_read"]),
+            box_offset_max=round(self._largest_offset[name], 4),
+        )
 
 
-def table_rows(name: str, record: ImageRecord, found: Comparison) -> list[list[str]]:
-    """Rows of a table: format, image, number of the object, then a `Kept`'s columns."""
+def table_rows(name: str, record: ImageRecord, comparison: Comparison) -> list[list[str]]:
+    """The rows of a table: format, image, number of the object, then `COLUMNS`."""
     return [
         [name, record.file_name, str(index), *(f"{value:.6g}" for value in row)]
-        for index, row in enumerate(found.rows, start=1)
+        for index, row in enumerate(comparison.rows, start=1)
     ]

@@ -1,4 +1,4 @@
-"""How well masks agree with the truth, object by object."""
+"""Agreement of masks with the truth, object by object."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ class Agreement:
     boundary_iou: NDArray[np.float64]
 
 
-def agreement(found: Sequence[Rle], truth: Sequence[Rle]) -> Agreement:
+def agreement(predicted: Sequence[Rle], truth: Sequence[Rle]) -> Agreement:
     """Compare masks pair by pair. Boundary IoU: Cheng et al., CVPR 2021, at 2 % of the diagonal."""
-    pairs = list(zip(found, truth, strict=True))
+    pairs = list(zip(predicted, truth, strict=True))
     return Agreement(
         np.array([mask_geometry.paired_iou(*pair) for pair in pairs], dtype=np.float64),
         np.array([mask_geometry.boundary_iou(*pair) for pair in pairs], dtype=np.float64),
     )
 
 
-def match(found: Boxes, truth: Boxes, minimum: float = 0.5) -> list[tuple[int, int]]:
-    """Pairs (row in `found`, row in `truth`) that share most box area in total.
+def match(predicted: Boxes, truth: Boxes, minimum: float = 0.5) -> list[tuple[int, int]]:
+    """Pairs (row in `predicted`, row in `truth`) with the largest sum of box IoU.
 
-    Each row is used once; pairs below IoU `minimum` are left out. Hungarian assignment.
+    Each row is used at most once. Pairs with an IoU under `minimum` are left out. Hungarian
+    assignment, by scipy (`linear_sum_assignment`).
     """
-    if not len(found) or not len(truth):
+    if not len(predicted) or not len(truth):
         return []
-    shared = iou(found, truth)
+    shared = iou(predicted, truth)
     rows, columns = linear_sum_assignment(shared, maximize=True)
     return [
         (int(row), int(column))
@@ -50,12 +51,13 @@ def match(found: Boxes, truth: Boxes, minimum: float = 0.5) -> list[tuple[int, i
 
 
 def size_bin(area: float) -> str:
-    """COCO's name for an object of `area` pixels: small below 32^2, medium below 96^2, large."""
+    """COCO's size class of an object of `area` pixels: small under 32^2, medium under 96^2, else
+    large."""
     return next(name for name, low, high in SIZE_BINS if low <= area < high)
 
 
 def mean_by(keys: Iterable[str], values: Sequence[float]) -> dict[str, tuple[float, int]]:
-    """(mean, count) of the values under each key, in sorted order."""
+    """(mean, count) of the values of each key, sorted by key."""
     groups: dict[str, list[float]] = {}
     for key, value in zip(keys, values, strict=True):
         groups.setdefault(key, []).append(float(value))

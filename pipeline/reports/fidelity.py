@@ -1,22 +1,31 @@
-"""What a conversion kept: fidelity.csv for each instance, fidelity.json in total, and the ten
-instances that lost most as pictures."""
+"""The fidelity of a conversion: fidelity.csv with a row for each object, fidelity.json with totals,
+and pictures of the ten objects that changed most."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.formats.text_stream import text_file
-from pipeline.geometry.masks import encode
+from pipeline.geometry.masks import encode, to_patch
 from pipeline.io.images import read_image, write_png
 from pipeline.io.write import write_json
-from pipeline.metrics.fidelity import COLUMNS, Comparison, FidelityTotals, Worst, table_rows
+from pipeline.metrics.fidelity import (
+    COLUMNS,
+    ChangedObject,
+    Comparison,
+    FidelityTotals,
+    FormatFidelity,
+    table_rows,
+)
 from pipeline.types import ImageRecord
 from pipeline.visualization.overlays import close_up
 
@@ -25,69 +34,70 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # the apostrophe, so that it c
 
 
 class FidelityReport:
-    """Takes the comparisons of one image after another; what it holds grows little with them."""
+    """Collects the comparisons of one image after another in little memory."""
 
     def __init__(self, table: IO[str]) -> None:
         self._table = csv.writer(table, lineterminator="\n")
         self._table.writerow(["format", "image", "object", *COLUMNS])
         self._totals = FidelityTotals()
 
-    def add(self, record: ImageRecord, found: Mapping[str, Comparison]) -> None:
-        """Note what each format kept of the objects of an image."""
-        for name, comparison in found.items():
+    def add(self, record: ImageRecord, comparisons: Mapping[str, Comparison]) -> None:
+        """Add the comparison of one image in each format."""
+        for name, comparison in comparisons.items():
             rows = table_rows(name, record, comparison)
             self._table.writerows([to_cell(row[0]), to_cell(row[1]), *row[2:]] for row in rows)
             self._totals.add(name, record, comparison)
 
     def below(self, least: float) -> int:
-        """How many instances keep an IoU under `least`, over all formats."""
+        """How many objects have an IoU under `least`, over all formats."""
         return self._totals.below(least)
 
-    def finish(self, folder: Path) -> dict[str, Any]:
-        """Write totals and pictures; returns what a summary prints."""
-        summary = {name: dict(row) for name, row in self._totals.summary().items()}
+    def finish(self, folder: Path) -> dict[str, FormatFidelity]:
+        """Write totals and pictures; returns the figures of each format."""
+        totals = self._totals.by_format()
+        formats = {
+            name: {key: value for key, value in asdict(row).items() if value is not None}
+            for name, row in totals.items()
+        }
         worst = [_describe(entry) for entry in self._totals.worst]
-        write_json(folder / "fidelity.json", {"formats": summary, "worst": worst})
+        write_json(folder / "fidelity.json", {"formats": formats, "worst": worst})
         for rank, entry in enumerate(self._totals.worst, start=1):
             _draw(folder / _PICTURES, rank, entry)
-        return {name: _line(row) for name, row in summary.items()}
+        return {name: row.summary() for name, row in totals.items()}
 
 
 def to_cell(text: str) -> str:
-    """Foreign text as a cell that no spreadsheet takes for a formula; `from_cell` undoes it."""
+    """Foreign text as a cell that no spreadsheet takes for a formula; `from_cell` is the
+    inverse."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def from_cell(cell: str) -> str:
-    """The text that `to_cell` was given."""
+    """The text from which `to_cell` made a cell."""
     return cell.removeprefix("'")
 
 
 @contextmanager
 def fidelity_report(folder: Path) -> Iterator[FidelityReport]:
-    """A report whose table lies in `folder`. Raises DataError when the system refuses."""
+    """A report whose table is in `folder`. Raises DataError when it cannot be written."""
     with text_file(folder / "fidelity.csv") as table:
         yield FidelityReport(table)
 
 
-def _describe(entry: Worst) -> dict[str, Any]:
+def _describe(entry: ChangedObject) -> dict[str, JsonValue]:
     return {
         "format": entry.format,
         "image": entry.record.file_name,
         "object": entry.row + 1,
-        "iou": round(entry.kept.iou, 6),
-        "area": entry.kept.area,
-        "area_read": entry.kept.area_read,
+        "iou": round(entry.fidelity.iou, 6),
+        "area": entry.fidelity.area,
+        "area_read": entry.fidelity.area_read,
     }
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("instances", "iou_mean", "iou_min", "changed", "lost")
-    return {key: row[key] for key in keys if key in row}
-
-
-def _draw(folder: Path, rank: int, entry: Worst) -> None:
-    """The true outline in green over what is read back in red; nothing where the image is gone."""
+def _draw(folder: Path, rank: int, entry: ChangedObject) -> None:
+    """Write a picture: the true outline in green, the object that was read back in red. Writes
+    nothing where the image cannot be read."""
     if entry.masks is None or not entry.record.path.is_file():
         return
     true, read = entry.masks
@@ -96,12 +106,6 @@ def _draw(folder: Path, rank: int, entry: Worst) -> None:
     except DataError:
         return
     drawn = read if read is not None else encode(np.zeros(entry.record.size, dtype=bool))
-    x0, y0, x1, y1 = _box(true)
-    picture = close_up(image, drawn, true, np.array([x0, y0, x1, y1], dtype=np.float32))
-    write_png(folder / f"{rank:02d}_{entry.format}_{entry.kept.iou:.3f}.png", picture)
-
-
-def _box(rle: Any) -> tuple[int, int, int, int]:
-    from pipeline.geometry.masks import to_patch
-
-    return to_patch(rle).box
+    box = np.array(to_patch(true).box, dtype=np.float32)
+    picture = close_up(image, drawn, true, box)
+    write_png(folder / f"{rank:02d}_{entry.format}_{entry.fidelity.iou:.3f}.png", picture)

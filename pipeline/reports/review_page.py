@@ -1,78 +1,85 @@
-"""`review.html`: close-ups of the masks that most deserve a look, least trusted first."""
+"""`review.html`: close-ups of the masks with the lowest confidence, lowest first."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from numpy.typing import NDArray
 
-from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.geometry.masks import Rle
 from pipeline.io.images import Image, read_image
 from pipeline.io.write import write_text
 from pipeline.types import ImageRecord
 from pipeline.visualization.overlays import close_up
 
-_BANDS = (0.5, 0.7, 0.85)  # of trust
-_QUALITY = 90  # of JPEG
+_LIMITS = (0.5, 0.7, 0.85)  # confidences below which the page counts masks
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class ReviewMask:
+    """A mask to show. box: x, y, width, height in pixels. confidence: in [0, 1]; None where the
+    segmenter found no mask."""
+
+    record: ImageRecord
+    category: str
+    box: tuple[float, float, float, float]
+    mask: Rle
+    confidence: float | None
 
 
 def review_page(
-    path: Path,
-    rows: Sequence[tuple[ImageRecord, Mapping[str, Any]]],
-    categories: Sequence[str],
-    figure: str,
-    trust: NDArray[np.float64],
+    path: Path, masks: Sequence[ReviewMask], figure: str, confidences: NDArray[np.float64]
 ) -> None:
-    """Write the page. rows: annotations with their images, least trusted first. figure: the key
-    that says how far to trust one. trust: (N,) that figure of every mask there is.
+    """Write the page.
 
-    Raises DataError for an image that cannot be read.
+    masks: those to show, lowest confidence first. figure: the name of the confidence, such as
+    `expected_iou`. confidences: (N,) of all masks of the run. Raises DataError for an image that
+    cannot be read.
     """
-    shown: list[dict[str, Any]] = [{} for _ in rows]
-    for number, picture in _close_ups(rows):
-        record, row = rows[number]
-        shown[number] = {
+    rows: list[dict[str, str]] = [{} for _ in masks]
+    for number, picture in _close_ups(masks):
+        shown = masks[number]
+        rows[number] = {
             "picture": _inline(picture),
-            "trust": "no mask" if row["failed"] else f"{row[figure]:.2f}",
-            "category": categories[int(row["category_id"]) - 1],
-            "image": record.file_name,
-            "at": ", ".join(f"{value:.0f}" for value in row["bbox"]),
+            "confidence": "no mask" if shown.confidence is None else f"{shown.confidence:.2f}",
+            "category": shown.category,
+            "image": shown.record.file_name,
+            "at": ", ".join(f"{value:.0f}" for value in shown.box),
         }
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
     )
-    below = [(limit, int((trust < limit).sum())) for limit in _BANDS]
+    below = [(limit, int((confidences < limit).sum())) for limit in _LIMITS]
     page = environment.get_template("review_page.html").render(
-        rows=shown, figure=figure.replace("_iou", " IoU"), masks=len(trust), below=below
+        rows=rows, figure=figure.replace("_iou", " IoU"), masks=len(confidences), below=below
     )
     write_text(path, page + "\n")
 
 
-def _close_ups(
-    rows: Sequence[tuple[ImageRecord, Mapping[str, Any]]],
-) -> Iterator[tuple[int, Image]]:
-    """Each row's number and picture; an image is read once for all of its rows."""
-    order = sorted(range(len(rows)), key=lambda number: rows[number][0].id)
-    for _, group in groupby(order, key=lambda number: rows[number][0].id):
+def _close_ups(masks: Sequence[ReviewMask]) -> Iterator[tuple[int, Image]]:
+    """The index and the picture of each mask. An image is read once for all its masks."""
+    order = sorted(range(len(masks)), key=lambda number: masks[number].record.id)
+    for _, group in groupby(order, key=lambda number: masks[number].record.id):
         numbers = list(group)
-        image = read_image(rows[numbers[0]][0].path)
+        image = read_image(masks[numbers[0]].record.path)
         for number in numbers:
-            record, row = rows[number]
-            x, y, width, height = row["bbox"]
+            x, y, width, height = masks[number].box
             box = np.array([x, y, x + width, y + height], np.float32)
-            mask = segmentation_rle(row["segmentation"], record.size)
-            yield number, close_up(image, mask, None, box)
+            yield number, close_up(image, masks[number].mask, None, box)
 
 
 def _inline(picture: Image) -> str:
-    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    done, data = cv2.imencode(
+        ".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
     if not done:
         raise ValueError("a close-up cannot be written as JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

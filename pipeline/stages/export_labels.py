@@ -1,15 +1,16 @@
 """`pipeline export` and `pipeline import`: COCO to another tool's format, and back.
 
-Both write, read back by the rules of the tool that will read, and report what each object kept.
+Both write labels, read them back by the rules of the tool that will read them, and report the
+fidelity of each object.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,64 +20,103 @@ from pipeline.formats.coco import images_beside
 from pipeline.formats.image_files import refuse_leaks
 from pipeline.formats.registry import FORMATS, Format
 from pipeline.io.run_record import RunRecord
-from pipeline.metrics.fidelity import compare
+from pipeline.metrics.fidelity import FormatFidelity, compare
 from pipeline.reports.fidelity import fidelity_report
+from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord
 
-_GONE = -1  # an id that no image has
+_LOST = -1  # an id that no image has
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LabelsResult(StageResult):
+    """output: the folder that was written. format: of the written labels. objects: their number.
+    fidelity: by format. objects_below_min_iou: objects with an IoU under `config.min_iou`."""
+
+    output: Path
+    format: str
+    images: int
+    objects: int
+    categories: tuple[str, ...]
+    fidelity: Mapping[str, FormatFidelity]
+    objects_below_min_iou: int
+
+    @property
+    def exit_code(self) -> int:
+        """1 when an object has an IoU under `config.min_iou`."""
+        return 1 if self.objects_below_min_iou else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportLabelsResult(_LabelsResult):
+    """The result of `export_labels`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportLabelsResult(_LabelsResult):
+    """The result of `import_labels`."""
+
+
+R = TypeVar("R", bound=_LabelsResult)
 
 
 def export_labels(
     source: Path,
-    to: str,
     output: Path,
     config: ExportConfig,
+    *,
+    to: str,
     images: Path | None = None,
     allow_outside: bool = False,
-) -> dict[str, Any]:
-    """Write a COCO set (file, or folder that convert-masks wrote) in the format `to`.
+) -> ExportLabelsResult:
+    """Write COCO labels in another format.
 
-    images: the folder that the file's names are relative to; without it, `images` beside the file
-    or beside its folder. allow_outside: images may lie, or lead, outside it. Raises ConfigError for
-    an unknown format, and for `config.below` of labels that nobody rated, DataError for what cannot
-    be read. `exit_code` is 1 when an object keeps an IoU under `config.min_iou`.
+    source: a COCO file, or a folder that convert-masks wrote. to: a name in `FORMATS`. images: the
+    folder that file names are relative to; without it, `images` beside the file or its folder.
+    allow_outside: images may be outside that folder, or lead out of it by a link. Raises
+    ConfigError for an unknown format, and for `config.below` with labels that have no expected IoU
+    and no score; DataError for a file that cannot be read.
     """
-    form = _format(to, "--to")
+    _format(to, "--to")
     dataset = _read("coco", source, images or _beside(source), allow_outside)
     if config.below is not None:
-        dataset = _doubtful(dataset, config.below, source)
-    return _rewritten("export", dataset, form, to, [source], output, config)
+        dataset = _below(dataset, config.below, source)
+    return _write(ExportLabelsResult, "export", dataset, to, [source], output, config)
 
 
 def import_labels(
     source: Path,
-    origin: str,
     output: Path,
     config: ExportConfig,
+    *,
+    origin: str,
     images: Path | None = None,
     onto: Path | None = None,
     allow_outside: bool = False,
-) -> dict[str, Any]:
-    """Read labels in the format `origin` and write them as COCO into `output`.
+) -> ImportLabelsResult:
+    """Read labels in another format and write them as COCO.
 
-    images: the folder of the images, where the format does not say. onto: a COCO set of which some
-    images were reviewed: those take the objects that were read, the others keep theirs.
-    allow_outside: as in `export_labels`. Raises as that does, and DataError for a reviewed image
-    that the set does not hold.
+    origin: the format of `source`, a name in `FORMATS`. images: the folder of the images, where the
+    format does not say. onto: COCO labels (file or folder) of which `source` holds some images,
+    reviewed: these images take the objects of `source`, and the others keep their own.
+    allow_outside: as in `export_labels`. Raises as `export_labels` does, and DataError for a
+    reviewed image that is not in `onto`.
     """
     _format(origin, "--from")
     dataset = _read(origin, source, images, allow_outside)
     if onto:
         base = _read("coco", onto, images or _beside(onto), allow_outside)
-        dataset = _laid_over(base, dataset)
-    return _rewritten("import", dataset, FORMATS["coco"], "coco", [source, onto], output, config)
+        dataset = _merged(base, dataset)
+    return _write(ImportLabelsResult, "import", dataset, "coco", [source, onto], output, config)
 
 
-def _rewritten(
-    command: str, dataset: Dataset, form: Format, name: str, reads: Sequence[Path | None],
+def _write(
+    kind: type[R], command: str, dataset: Dataset, name: str, reads: Sequence[Path | None],
     output: Path, config: ExportConfig,
-) -> dict[str, Any]:  # fmt: skip
+) -> R:  # fmt: skip
+    """Write the format `name`, read it back, and report the fidelity."""
+    form = FORMATS[name]
     settings = {**config.model_dump(mode="json"), "format": name}
     record = RunRecord(command, settings, reads)
     with record.whole_folder(output) as folder:
@@ -86,58 +126,66 @@ def _rewritten(
             for one, other in _pairs(dataset, back):
                 objects = dataset.on(one)
                 report.add(one, {name: compare(objects, back.on(other), *one.size)})
-        poor = report.below(config.min_iou) if config.min_iou else 0
-        summary = {
-            "output": str(output),
-            "format": name,
-            "images": len(dataset.records),
-            "objects": sum(len(dataset.on(found)) for found in dataset.records),
-            "categories": list(dataset.categories),
-            "fidelity": report.finish(folder),
-            "objects_below_min_iou": poor,
-        }
-        record.write(folder, summary)
-    return summary | ({"exit_code": 1} if poor else {})
+        result = kind(
+            output=output,
+            format=name,
+            images=len(dataset.records),
+            objects=sum(len(dataset.on(image)) for image in dataset.records),
+            categories=dataset.categories,
+            fidelity=report.finish(folder),
+            objects_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
+        )
+        record.write(folder, result.to_json())
+    return result
 
 
-def _doubtful(dataset: Dataset, limit: float, source: Path) -> Dataset:
-    """The images with an object that is trusted less than `limit`."""
-    trust = {
-        record.id: next(iter(dataset.on(record).trust.values()))
+def _below(dataset: Dataset, limit: float, source: Path) -> Dataset:
+    """The images with an object whose confidence is under `limit`."""
+    confidences = {
+        record.id: confidence
         for record in dataset.records
-        if dataset.on(record).trust
+        if (confidence := dataset.on(record).confidence) is not None
     }
-    if not trust:
-        raise ConfigError(f"--below: {source} says of no object how far to trust it")
-    chosen = [r for r in dataset.records if r.id in trust and (trust[r.id] < limit).any()]
+    if not confidences:
+        raise ConfigError(f"--below: no object of {source} has an expected IoU or a score")
+    chosen = [
+        r for r in dataset.records if r.id in confidences and (confidences[r.id] < limit).any()
+    ]
     if not chosen:
-        raise ConfigError(f"--below {limit}: {source} trusts every object more; nothing to export")
+        raise ConfigError(
+            f"--below {limit}: no object of {source} has a lower expected IoU or score; "
+            "nothing to export"
+        )
     return dataset.subset(chosen)
 
 
-def _laid_over(base: Dataset, reviewed: Dataset) -> Dataset:
-    """A set with the objects that another has on images of the same name. Of the untouched objects'
-    figures, those that say how far to trust them are kept."""
+def _merged(base: Dataset, reviewed: Dataset) -> Dataset:
+    """The dataset `base`, where images that `reviewed` has take the objects of `reviewed`. Other
+    objects keep their score and expected IoU, and no other column."""
     new = [name for name in reviewed.categories if name not in base.categories]
     categories = (*base.categories, *new)
     label_of = np.array([categories.index(name) for name in reviewed.categories], np.int64)
     objects: dict[int, Detections] = {}
-    taken = Counter[int]()
-    for record, found in _pairs(base, reviewed, "lay over"):
-        if found.id == _GONE:
-            kept = base.on(record)
-            known = {name: kept.quality[name] for name in kept.trust if name in kept.quality}
-            objects[record.id] = replace(kept, quality=known)
+    uses = Counter[int]()
+    for record, other in _pairs(base, reviewed, "merge"):
+        if other.id == _LOST:
+            own = base.on(record)
+            quality = {k: v for k, v in own.quality.items() if k in own.confidence_columns}
+            objects[record.id] = replace(_bare(own), scores=own.scores, quality=quality)
             continue
-        seen = reviewed.on(found)
-        labels = label_of[seen.labels]
-        objects[record.id] = replace(seen, labels=labels, scores=None, quality={})
-        taken[found.id] += 1
+        new_objects = reviewed.on(other)
+        objects[record.id] = replace(_bare(new_objects), labels=label_of[new_objects.labels])
+        uses[other.id] += 1
     for record in reviewed.records:
-        if (count := taken[record.id]) != 1:
+        if (count := uses[record.id]) != 1:
             reason = f"was reviewed, but --onto holds {count} images of that name"
             raise DataError(record.path, reason, "check --onto")
     return Dataset(categories, base.records, objects)
+
+
+def _bare(objects: Detections) -> Detections:
+    """The objects without columns beside labels, boxes and masks."""
+    return Detections(objects.boxes, objects.labels, masks=objects.masks)
 
 
 def _format(name: str, option: str) -> Format:
@@ -147,11 +195,11 @@ def _format(name: str, option: str) -> Format:
 
 
 def _read(name: str, source: Path, images: Path | None, allow_outside: bool) -> Dataset:
-    """A set whose images all lie in the folder of its labels or in `images`, as far as they must
-    (`allow_outside`)."""
+    """Read a dataset. Raises DataError for an image outside the folder of the labels and outside
+    `images`, unless `allow_outside`."""
     dataset = FORMATS[name].read(source, images, allow_outside)
     roots = [source if source.is_dir() else source.parent]
-    if images is not None:  # YOLO's data.yaml names parts of a set, which lie beside each other
+    if images is not None:  # YOLO's folders of splits lie beside each other
         roots = [images.parent if name.startswith("yolo") else images, *roots]
     refuse_leaks(dataset, roots, allow_outside)
     return dataset
@@ -164,11 +212,11 @@ def _beside(source: Path) -> Path | None:
 def _pairs(
     dataset: Dataset, back: Dataset, title: str = "read back"
 ) -> Iterator[tuple[ImageRecord, ImageRecord]]:
-    """Each image with what was read back of it, by its name, or the last part of it where a format
-    keeps no folders; one that is gone with an empty one, of the id `_GONE`."""
+    """Each image with the image of `back` that has the same name, or the same last part of the name
+    where a format keeps no folders. An image without partner gets one with the id `_LOST`."""
     by_name = {record.file_name: record for record in back.records}
     last = Counter(Path(name).name for name in by_name)
     by_name |= {Path(n).name: r for n, r in by_name.items() if last[Path(n).name] == 1}
     for record in track(dataset.records, title):
-        found = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
-        yield record, found or replace(record, id=_GONE)
+        partner = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
+        yield record, partner or replace(record, id=_LOST)

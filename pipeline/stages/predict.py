@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import PredictConfig
@@ -17,7 +16,7 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import write_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
-from pipeline.formats.values import blamed_on
+from pipeline.formats.values import as_data_error
 from pipeline.io.images import Image, images_below, read_image, write_heatmap, write_png
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
@@ -153,7 +152,7 @@ def _read(path: Path, name: str, number: int) -> tuple[Image, ImageRecord]:
     """An image and its record. Raises DataError."""
     image = read_image(path)
     height, width = image.shape[:2]
-    with blamed_on(path, "", "rename it"):
+    with as_data_error(path, "", "rename it"):
         return image, ImageRecord(number, path, name, height, width)
 
 
@@ -198,8 +197,7 @@ def _detected(model: Detector, segmenter: CalibratedSegmenter | None, image: Ima
         return detections
     names = [model.categories[label] for label in detections.labels]
     masks = segmenter.segment(image, detections.boxes, names)
-    quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
-    return replace(detections, masks=masks.masks, quality=quality)
+    return replace(detections, masks=masks.masks, quality=masks.quality, failed=masks.failed)
 
 
 def _written(

@@ -179,7 +179,7 @@ def _evaluation(config: RunConfig, root: Path, name: str, truth: Path) -> Step:
     folder = root / f"evaluation_{name}_boxes"
     masks = root / f"masks_from_{name}" / "instances.json"
     images = root / "data" / "images"
-    work = partial(evaluate, truth, masks, config=config.evaluate, images=images, output=folder)
+    work = partial(evaluate, truth, masks, folder, config.evaluate, images=images)
     settings = _plain(config.evaluate)
     return Step(f"evaluate, {name}'s boxes", folder, settings, [truth, masks], work)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
+from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
@@ -29,7 +30,7 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.io.images import Image, read_heatmap, read_image, write_png
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.io.work_log import LOG, WorkLog
-from pipeline.reports.review_page import review_page
+from pipeline.reports.review_page import ReviewMask, review_page
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
 from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, Masks
@@ -210,17 +211,21 @@ def _segment_image(job: Job, record: ImageRecord, image: Image) -> Detections:
     categories = [job.prompts.categories[label] for label in prompts.labels]
     heatmap = _heatmap(job, record, image)
     masks = job.segmenter.segment(image, prompts.boxes, categories, heatmap)
-    quality: dict[str, NDArray[np.generic]] = {**masks.quality, "failed": masks.failed}
-    if "annotation_id" in prompts.quality:
-        quality["prompt_id"] = prompts.quality["annotation_id"]
-    boxes = prompts.boxes
-    if job.config.tighten:
-        quality["prompt_box"] = boxes
-        boxes = _tightened(prompts, masks)
+    boxes = _tightened(prompts, masks) if job.config.tighten else prompts.boxes
     scores = prompts.scores
     if scores is None:
         scores = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
-    return replace(prompts, boxes=boxes, masks=masks.masks, scores=scores, quality=quality)
+    return replace(
+        prompts,
+        boxes=boxes,
+        masks=masks.masks,
+        scores=scores,
+        quality=masks.quality,
+        failed=masks.failed,
+        prompt_ids=prompts.ids,
+        prompt_boxes=prompts.boxes if job.config.tighten else None,
+        attributes={},
+    )
 
 
 def _tightened(prompts: Detections, masks: Masks) -> NDArray[np.float32]:
@@ -277,9 +282,18 @@ def _write_review(folder: Path, prompts: Dataset, log: ImageLog, count: int) -> 
     if not len(least):
         return
     records = {record.id: record for record in prompts.records}
-    rows: list[dict[str, Any]] = [json.loads(log.row_at(numbers[index])) for index in least]
-    pairs = [(records[row["image_id"]], row) for row in rows]
-    review_page(folder / "review.html", pairs, prompts.categories, figure, values)
+    rows = [json.loads(log.row_at(numbers[index])) for index in least]
+    masks = [
+        ReviewMask(
+            record := records[row["image_id"]],
+            prompts.categories[row["category_id"] - 1],
+            tuple(row["bbox"]),
+            segmentation_rle(row["segmentation"], record.size),
+            None if row["failed"] else row[figure],
+        )
+        for row in rows
+    ]
+    review_page(folder / "review.html", masks, figure, values)
 
 
 def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentResult:

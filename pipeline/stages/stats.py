@@ -1,11 +1,12 @@
-"""`pipeline stats`: what a set holds, printed and drawn."""
+"""`pipeline stats`: counts and sizes of a dataset, printed and drawn."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -14,45 +15,101 @@ from pipeline.formats.coco import read_coco
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.run_record import RunRecord
+from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.synthesis.product import MVTEC_ZIPPER
-from pipeline.types import GOOD, Dataset, Detections
+from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 from pipeline.visualization.plots import bars, size_scatter
 
-_ZIPPER = {"images": 391, "train": 240, "test": 151, "size": "1024x1024"}
+PublishedName = Literal["mvtec-zipper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Smallest, median and largest of several values."""
+
+    min: float
+    median: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryStats:
+    """images: images of this category. instances: objects of this category on all images. area_px:
+    their areas in pixels; None without objects."""
+
+    images: int
+    instances: int
+    area_px: Spread | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A count of the dataset that differs from the published count."""
+
+    name: str
+    measured: str
+    published: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """A comparison with a published table: the counts that differ; none when the dataset agrees."""
+
+    name: PublishedName
+    agrees: bool
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsResult(StageResult):
+    """splits, sizes: number of images by split, and by size (`<width>x<height>` in pixels).
+    long_tail_ratio: images of the largest category over images of the smallest; None without
+    defects. faults: a line for each file that was skipped. pictures: their folder."""
+
+    images: int
+    splits: Mapping[str, int]
+    good_images: int
+    sizes: Mapping[str, int]
+    categories: Mapping[str, CategoryStats]
+    instances: int
+    long_tail_ratio: float | None = None
+    faults: tuple[str, ...] = ()
+    published_table: PublishedTable | None = None
+    pictures: Path | None = None
 
 
 def stats(
     source: Path,
     output: Path | None = None,
-    keep_going: bool = False,
+    *,
     mask_threshold: int = 0,
+    published: PublishedName | None = None,
+    keep_going: bool = False,
     allow_outside: bool = False,
-) -> dict[str, Any]:
+) -> StatsResult:
     """Counts, sizes and areas of an MVTec product folder or a COCO file.
 
-    Mask values above `mask_threshold` are defect. allow_outside: as in `read_mvtec`.
-
-    With `output`, pictures are drawn there. The original zipper of MVTec AD is held against its
-    published table. Raises DataError for what cannot be read.
+    output: the folder for pictures; without it, none are drawn. mask_threshold: mask values above
+    it are defect. published: compare the counts with a published table. keep_going: skip faulty
+    files. allow_outside: as in `read_mvtec`. Raises DataError for a file that cannot be read.
     """
     faults = Faults(keep_going)
     if source.suffix.lower() == ".json":
         dataset = read_coco(source)
     else:
-        dataset = _with_instances(
-            read_mvtec([source], faults, allow_outside=allow_outside), faults, mask_threshold
-        )
-    summary = _summary(dataset) | {"faults": [str(error) for error in faults.found]}
-    if source.name == "zipper":
-        summary["published_table"] = _against_published(summary)
+        listed = read_mvtec([source], faults, allow_outside=allow_outside)
+        dataset = _with_instances(listed, faults, mask_threshold)
+    result = replace(_count(dataset), faults=tuple(map(str, faults.found)))
+    if published:
+        result = replace(result, published_table=_compare(result, published))
     if output:
         record = RunRecord("stats", {"mask_threshold": mask_threshold}, [source])
+        result = replace(result, pictures=output)
         with record.whole_folder(output) as folder:
-            _draw(folder, dataset, summary)
-            summary["pictures"] = str(output)
-            record.write(folder, summary)
-    return summary
+            _draw(folder, dataset, result)
+            record.write(folder, result.to_json())
+    return result
 
 
 def _with_instances(dataset: Dataset, faults: Faults, threshold: int) -> Dataset:
@@ -70,37 +127,37 @@ def _with_instances(dataset: Dataset, faults: Faults, threshold: int) -> Dataset
     return Dataset(dataset.categories, tuple(records), objects)
 
 
-def _summary(dataset: Dataset) -> dict[str, Any]:
-    images = Counter(_kind(dataset, record.id, record.defect) for record in dataset.records)
+def _count(dataset: Dataset) -> StatsResult:
+    images = Counter(_category(dataset, record) for record in dataset.records)
     areas = _areas(dataset)
     counts = [images[name] for name in dataset.categories if images[name]]
-    return {
-        "images": len(dataset.records),
-        "splits": dict(sorted(Counter(r.source_split or r.split for r in dataset.records).items())),
-        "good_images": images[GOOD],
-        "sizes": dict(sorted(Counter(f"{r.width}x{r.height}" for r in dataset.records).items())),
-        "categories": {
-            name: {
-                "images": images[name],
-                "instances": len(areas[name]),
-                "area_px": _spread(areas[name]),
-            }
+    return StatsResult(
+        images=len(dataset.records),
+        splits=dict(sorted(Counter(r.source_split or r.split for r in dataset.records).items())),
+        good_images=images[GOOD],
+        sizes=dict(sorted(Counter(f"{r.width}x{r.height}" for r in dataset.records).items())),
+        categories={
+            name: CategoryStats(
+                images=images[name], instances=len(areas[name]), area_px=_spread(areas[name])
+            )
             for name in dataset.categories
         },
-        "instances": sum(map(len, areas.values())),
-        "long_tail_ratio": round(max(counts) / min(counts), 2) if counts else None,
-    }
+        instances=sum(map(len, areas.values())),
+        long_tail_ratio=round(max(counts) / min(counts), 2) if counts else None,
+    )
 
 
-def _kind(dataset: Dataset, image_id: int, defect: str) -> str:
-    """A COCO file of another tool does not say what an image is: its first object tells."""
-    if defect != GOOD:
-        return defect
-    objects = dataset.objects.get(image_id)
-    return dataset.categories[int(objects.labels[0])] if objects and len(objects) else GOOD
+def _category(dataset: Dataset, record: ImageRecord) -> str:
+    """The category of an image: its own, or that of its first object in a COCO file of another
+    tool, which gives images no category."""
+    if record.defect != GOOD:
+        return record.defect
+    objects = dataset.on(record)
+    return dataset.categories[int(objects.labels[0])] if len(objects) else GOOD
 
 
 def _areas(dataset: Dataset) -> dict[str, list[float]]:
+    """The areas of all objects in pixels, by category."""
     areas: dict[str, list[float]] = {name: [] for name in dataset.categories}
     for objects in dataset.objects.values():
         for row, label in enumerate(objects.labels):
@@ -113,38 +170,35 @@ def _areas(dataset: Dataset) -> dict[str, list[float]]:
     return areas
 
 
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
+def _spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     low, middle, high = np.percentile(values, [0, 50, 100])
-    return {"min": float(low), "median": float(middle), "max": float(high)}
+    return Spread(min=float(low), median=float(middle), max=float(high))
 
 
-def _against_published(summary: Mapping[str, Any]) -> str:
-    """Bergmann et al. 2019, table 1, and the counts of the archive."""
-    found = {name: row["images"] for name, row in summary["categories"].items()}
-    faults = [
-        f"{name}: {found.get(name, 0)} images, published {count}"
-        for name, count in MVTEC_ZIPPER.items()
-        if found.get(name, 0) != count
-    ]
-    facts = {
-        "images": summary["images"],
-        "train": summary["splits"].get("train", 0),
-        "test": summary["splits"].get("test", 0),
-        "size": ", ".join(summary["sizes"]),
+def _compare(result: StatsResult, name: PublishedName) -> PublishedTable:
+    """Compare with Bergmann et al. 2019, table 1, and with the counts of the archive."""
+    measured = {category: str(row.images) for category, row in result.categories.items()}
+    expected = {category: str(count) for category, count in MVTEC_ZIPPER.items()}
+    measured |= {
+        "images": str(result.images),
+        "train": str(result.splits.get("train", 0)),
+        "test": str(result.splits.get("test", 0)),
+        "size": ", ".join(result.sizes),
     }
-    faults += [
-        f"{key}: {facts[key]}, published {_ZIPPER[key]}"
-        for key in facts
-        if facts[key] != _ZIPPER[key]
-    ]
-    return "agrees" if not faults else "differs: " + "; ".join(faults)
+    expected |= {"images": "391", "train": "240", "test": "151", "size": "1024x1024"}
+    differences = tuple(
+        Difference(name=key, measured=measured.get(key, "0"), published=value)
+        for key, value in expected.items()
+        if measured.get(key, "0") != value
+    )
+    return PublishedTable(name=name, agrees=not differences, differences=differences)
 
 
-def _draw(output: Path, dataset: Dataset, summary: Mapping[str, Any]) -> None:
-    counts = {name: float(row["images"]) for name, row in summary["categories"].items()}
-    bars(output / "images_per_category.png", "images per category", counts)
+def _draw(folder: Path, dataset: Dataset, result: StatsResult) -> None:
+    counts = {name: float(row.images) for name, row in result.categories.items()}
+    bars(folder / "images_per_category.png", "images per category", counts)
     sizes: dict[str, list[tuple[float, float]]] = {}
     for record in dataset.records:
         objects = dataset.on(record)
@@ -152,4 +206,4 @@ def _draw(output: Path, dataset: Dataset, summary: Mapping[str, Any]) -> None:
             width, height = (box[2] - box[0]) / record.width, (box[3] - box[1]) / record.height
             sizes.setdefault(dataset.categories[int(label)], []).append((width, height))
     points = {name: np.array(rows, dtype=np.float64) for name, rows in sorted(sizes.items())}
-    size_scatter(output / "instance_sizes.png", points)
+    size_scatter(folder / "instance_sizes.png", points)

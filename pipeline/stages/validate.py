@@ -1,13 +1,13 @@
-"""`pipeline validate`: every fault of COCO files and YOLO sets, by file and id; `--fix` mends what
-is safe and keeps the original beside it."""
+"""`pipeline validate`: all faults of COCO files and YOLO datasets. `--fix` corrects the faults that
+have a safe fix, and keeps the original file beside the new one."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside
@@ -16,52 +16,88 @@ from pipeline.formats.validation.coco import check_coco
 from pipeline.formats.validation.findings import Finding
 from pipeline.formats.validation.yolo import check_yolo
 from pipeline.io.write import whole_file, write_error
+from pipeline.results import StageResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateResult(StageResult):
+    """checked: the sources. faults: their number, of which `fixed` are fixed. by_kind: number of
+    faults by name. originals: copies of the files that were changed. left: a line for each fault
+    that is not fixed, with its file and entry."""
+
+    checked: tuple[Path, ...]
+    faults: int
+    by_kind: Mapping[str, int]
+    fixed: int
+    originals: tuple[Path, ...]
+    left: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a fault is left."""
+        return 1 if self.left else 0
+
+
+@dataclass(frozen=True)
+class _Check:
+    """The faults of one source. changed: the new text, in pieces, of each file that a fix changes.
+    categories: of a COCO file, name by id."""
+
+    findings: Sequence[Finding]
+    changed: Mapping[Path, Iterable[str]]
+    categories: Mapping[object, object] | None = None
 
 
 def validate(
     sources: Sequence[Path],
+    *,
     images: Path | None = None,
     fix: bool = False,
     allow_outside: bool = False,
-) -> dict[str, Any]:
-    """Check COCO JSON files, and YOLO sets by data.yaml or the folder that holds it.
+) -> ValidateResult:
+    """Check COCO JSON files and YOLO datasets.
 
-    images: the folder of the COCO files' images; without it, `images` beside a file or its folder,
-    if there. allow_outside: a YOLO set may lie outside the folder of its data.yaml. Returns counts
-    by kind and each finding as a line; `exit_code` is 1 when a fault is left. Raises DataError for
-    what is neither.
+    sources: COCO files, and data.yaml files or the folders that hold them. images: the folder of
+    the images of COCO files; without it, `images` beside a file or its folder, if there. fix: fix
+    what is safe. allow_outside: a YOLO dataset may be outside the folder of its data.yaml. Raises
+    DataError for a source of another type.
     """
     findings: list[Finding] = []
-    backups: list[str] = []
+    originals: list[Path] = []
     categories: dict[Path, Mapping[object, object]] = {}
     for source in sources:
-        changed: Mapping[Path, Iterable[str]]
-        if source.suffix == ".json":
-            check = check_coco(source, images or images_beside(source))
-            found, categories[source] = check.findings, check.categories
-            changed = {source: check.text()} if check.changes else {}
-        elif source.is_dir() or source.suffix in {".yaml", ".yml"}:
-            found, texts = check_yolo(source, allow_outside)
-            changed = {path: [text] for path, text in texts.items()}
-        else:
-            raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
-        findings += found
+        check = _check(source, images, allow_outside)
+        findings += check.findings
+        if check.categories is not None:
+            categories[source] = check.categories
         if fix:
-            backups += [str(_replace(path, pieces)) for path, pieces in changed.items()]
+            originals += [_replace(path, pieces) for path, pieces in check.changed.items()]
     findings += _disagreements(categories)
-    left = [finding for finding in findings if not (fix and finding.mend)]
-    return {
-        "checked": [str(source) for source in sources],
-        "faults": len(findings),
-        "by_kind": dict(sorted(Counter(finding.kind for finding in findings).items())),
-        "mended": len(findings) - len(left) if fix else 0,
-        "originals": backups,
-        "left": [str(finding) for finding in left],
-    } | ({"exit_code": 1} if left else {})
+    left = [finding for finding in findings if not (fix and finding.fix)]
+    return ValidateResult(
+        checked=tuple(sources),
+        faults=len(findings),
+        by_kind=dict(sorted(Counter(finding.kind for finding in findings).items())),
+        fixed=len(findings) - len(left) if fix else 0,
+        originals=tuple(originals),
+        left=tuple(map(str, left)),
+    )
+
+
+def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
+    if source.suffix == ".json":
+        check = check_coco(source, images or images_beside(source))
+        changed = {source: check.text()} if check.changes else {}
+        return _Check(check.findings, changed, check.categories)
+    if source.is_dir() or source.suffix in {".yaml", ".yml"}:
+        findings, texts = check_yolo(source, allow_outside)
+        return _Check(findings, {path: [text] for path, text in texts.items()})
+    raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
 
 
 def _disagreements(categories: Mapping[Path, Mapping[object, object]]) -> list[Finding]:
-    """Files of one set, such as train and val, must number their categories alike."""
+    """The files that number their categories differently from the first: files of one dataset, such
+    as train and val, need the same numbers."""
     listed = list(categories.items())
     return [
         Finding("categories disagree", path, "", f"has other categories than {listed[0][0]}")
@@ -71,14 +107,15 @@ def _disagreements(categories: Mapping[Path, Mapping[object, object]]) -> list[F
 
 
 def _replace(path: Path, pieces: Iterable[str]) -> Path:
-    """Write the mended file; the original keeps its name with `.orig`, or `.orig2` and so on."""
+    """Write the fixed file. The original gets the suffix `.orig`, or `.orig2` and so on; its path
+    is returned."""
     number = 1
     try:
         while (
-            backup := path.with_name(f"{path.name}.orig{number if number > 1 else ''}")
+            original := path.with_name(f"{path.name}.orig{number if number > 1 else ''}")
         ).exists():
             number += 1
-        with whole_file(backup) as temporary:
+        with whole_file(original) as temporary:
             shutil.copy2(path, temporary)
     except OSError as error:
         raise write_error(path, error) from error
@@ -87,4 +124,4 @@ def _replace(path: Path, pieces: Iterable[str]) -> Path:
             file.writelines(pieces)
     except RecursionError as error:
         raise DataError(path, "is nested too deeply to be written again", "mend it") from error
-    return backup
+    return original

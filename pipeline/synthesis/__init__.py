@@ -1,1 +1,1 @@
-"""A drawn zipper product with seven kinds of defect, in MVTec's layout: the default data."""
+"""The default data: drawn zippers with seven defects, as a product folder in MVTec's layout."""

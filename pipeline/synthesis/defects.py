@@ -1,4 +1,5 @@
-"""Seven kinds of defect, named as MVTec AD's zipper names them: each changes a faultless Zipper."""
+"""The seven defects of MVTec AD's zipper. Each function makes a defective Zipper from a good one;
+`y` is the height of the defect in the image, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from pipeline.synthesis.zipper import COIL, PITCH, Points, Stroke, Tooth, Zipper, draw, draw_cloth
 
 Defect = Callable[[Zipper, np.random.Generator, float], Zipper]
-_CHANGED = 7  # grey levels that tell a changed pixel from an equal one
+_CHANGED = 7  # grey levels by which a pixel must differ to be part of the mask
 
 
 def broken_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """One to three turns of one side snap off; bright splinters stand where they broke."""
+    """One to three teeth of one side are broken off, with bright splinters at the breaks."""
     side = int(generator.choice([-1, 1]))
     reach = PITCH * generator.uniform(0.8, 2.2)
     teeth, strokes = [], list(zipper.strokes)
@@ -32,7 +33,7 @@ def broken_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zi
 
 
 def squeezed_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """A stretch of one side is pressed together and bent askew."""
+    """Some teeth of one side are pressed together and bent."""
     side = int(generator.choice([-1, 1]))
     reach = PITCH * generator.uniform(1.6, 3.0)
     strength, lean = generator.uniform(0.35, 0.6), generator.uniform(-0.35, 0.35)
@@ -49,11 +50,11 @@ def squeezed_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> 
 
 
 def split_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """The two sides come apart over a stretch, and the bed shows between them."""
+    """The two sides are apart over some teeth, and the cloth between them is visible."""
     reach = PITCH * generator.uniform(1.8, 3.6)
     gap = generator.uniform(0.010, 0.020, 2)
 
-    def part(line: Points) -> Points:
+    def separate(line: Points) -> Points:
         moved = line.copy()
         outward = 1 if line[0, 0] > 0 else -1
         weight = np.exp(-((np.abs(line[:, 1] - y) / reach) ** 4))
@@ -61,11 +62,11 @@ def split_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zip
         moved[:, 1] += 0.3 * PITCH * weight * np.sin((line[:, 1] - y) / reach * 2)
         return moved
 
-    return replace(zipper, teeth=_each(zipper.teeth, part, 0))
+    return replace(zipper, teeth=_each(zipper.teeth, separate, 0))
 
 
 def rough(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """The rim of some turns is scraped: broken white scuffs along it."""
+    """The rim of some teeth is scraped: there are short white scuffs along it."""
     reach = PITCH * generator.uniform(1.4, 3.0)
     sides = (-1, 1) if generator.uniform() < 0.6 else (int(generator.choice([-1, 1])),)
     strokes = list(zipper.strokes)
@@ -81,7 +82,7 @@ def rough(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
 
 
 def fabric_border(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """The tape's edge is torn: a notch, and loose fibres across it and off the cloth."""
+    """The edge of the cloth is torn: a notch, and loose fibres across it and beyond the cloth."""
     side = int(generator.choice([-1, 1]))
     border = side * zipper.half_width[(side + 1) // 2]
     tall, deep = generator.uniform(0.025, 0.065), generator.uniform(0.010, 0.030)
@@ -109,7 +110,7 @@ def fabric_border(zipper: Zipper, generator: np.random.Generator, y: float) -> Z
 
 
 def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """A cut, a hole or a pulled thread in the cloth beside the coil, lying any way round."""
+    """A cut, a hole or a pulled thread in the cloth beside the teeth, in any direction."""
     side = int(generator.choice([-1, 1]))
     centre = np.array([side * generator.uniform(COIL + 0.05, 0.29), y])
     turn = generator.uniform(0, np.pi)
@@ -144,7 +145,7 @@ def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) ->
 
 
 def combined(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
-    """Two different defects, far apart."""
+    """Two different defects, half an image apart."""
     first, second = generator.choice(len(_SINGLE), 2, replace=False)
     other = y + 0.5 if y < 0.5 else y - 0.5
     once: Zipper = _SINGLE[first](zipper, generator, y)
@@ -168,10 +169,10 @@ DEFECTS: dict[str, Defect] = {
 def photograph(
     zipper: Zipper, defective: Zipper, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The photo of a defective zipper (side, side, 3), and its mask (side, side).
+    """The photo of a defective zipper, (side, side, 3) uint8 RGB, and its mask (side, side).
 
-    The mask is exact by construction: the pixels that differ from the same zipper without the
-    defect, with gaps up to 2.6 % of the side closed and specks left out.
+    zipper: the same zipper without the defect. The mask is the pixels that differ between the two,
+    without camera noise; small gaps are closed, holes are filled, and specks are left out.
     """
     cloth = draw_cloth(zipper, side)
     before, after = (

@@ -1,4 +1,4 @@
-"""A whole product folder of drawn zippers, in MVTec's layout."""
+"""A product folder of drawn zippers, in MVTec's layout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ MVTEC_ZIPPER = {  # MVTec AD's own counts of test images
 
 
 def long_tail(most: int, fewest: int) -> dict[str, int]:
-    """Image counts that fall geometrically from `most` to `fewest` over the seven kinds."""
+    """Number of images of each defect, falling geometrically from `most` to `fewest`. Raises
+    ConfigError unless 1 <= `fewest` <= `most`."""
     if not 1 <= fewest <= most:
         raise ConfigError(f"a long tail from {most} to {fewest} images is not possible")
     steps = np.geomspace(most, fewest, len(DEFECTS))
@@ -35,10 +36,11 @@ def long_tail(most: int, fewest: int) -> dict[str, int]:
 def write_product(
     root: Path, side: int, good_train: int, good_test: int, defects: Mapping[str, int], seed: int
 ) -> int:
-    """Draw a product into `root` and return how many images it has.
+    """Draw a product into `root`; returns the number of images.
 
-    The same arguments give the same bytes; image k of a kind is the same whatever the counts are.
-    Raises ConfigError for a kind that is not known, DataError when a file cannot be written.
+    side: of each image in pixels. defects: number of images by defect. The same arguments give the
+    same bytes, and image k of a defect does not depend on the counts. Raises ConfigError for an
+    unknown defect, DataError when a file cannot be written.
     """
     unknown = set(defects) - set(DEFECTS)
     if unknown:
@@ -47,29 +49,29 @@ def write_product(
         )
     jobs = [("train", "good", index) for index in range(good_train)]
     jobs += [("test", "good", index) for index in range(good_test)]
-    jobs += [("test", kind, index) for kind, count in defects.items() for index in range(count)]
-    for split, kind, index in track(jobs, "draw zippers"):
-        generator = np.random.default_rng(_seed_of(seed, split, kind, index))
+    jobs += [("test", defect, index) for defect, count in defects.items() for index in range(count)]
+    for split, category, index in track(jobs, "draw zippers"):
+        generator = np.random.default_rng(_seed_of(seed, split, category, index))
         zipper = new_zipper(generator)
-        target = root / split / kind / f"{index:03d}.png"
-        if kind == "good":
+        target = root / split / category / f"{index:03d}.png"
+        if category == "good":
             write_png(target, draw(zipper, side))
             continue
-        image, mask = _with_defect(zipper, kind, generator, side)
+        image, mask = _with_defect(zipper, category, generator, side)
         write_png(target, image)
-        write_png(root / "ground_truth" / kind / f"{index:03d}_mask.png", mask * np.uint8(255))
+        write_png(root / "ground_truth" / category / f"{index:03d}_mask.png", mask * np.uint8(255))
     return len(jobs)
 
 
 def _with_defect(
-    zipper: Zipper, kind: str, generator: np.random.Generator, side: int
+    zipper: Zipper, defect: str, generator: np.random.Generator, side: int
 ) -> tuple[Image, Mask]:
-    while True:  # a change that cannot be seen is no defect: place it anew
+    while True:  # an invisible change is not a defect: try another place
         y = generator.uniform(0.10, 0.90)
-        image, mask = photograph(zipper, DEFECTS[kind](zipper, generator, y), side)
+        image, mask = photograph(zipper, DEFECTS[defect](zipper, generator, y), side)
         if mask.any():
             return image, mask
 
 
-def _seed_of(seed: int, split: str, kind: str, index: int) -> list[int]:
-    return [seed, *f"{split}/{kind}".encode(), index]
+def _seed_of(seed: int, split: str, category: str, index: int) -> list[int]:
+    return [seed, *f"{split}/{category}".encode(), index]

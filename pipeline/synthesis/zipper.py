@@ -1,7 +1,7 @@
 """One black coil zipper on a white table, drawn as a lit height field.
 
-Lengths are fractions of the image's side, so that every size shows the same product. All that
-chance decides about a zipper is in `Zipper`; `draw` adds none but the camera's noise.
+Lengths are fractions of the side of the image, so every size shows the same product. All random
+properties of a zipper are in `Zipper`; `draw` adds only the noise of the camera.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tooth:
-    """One turn of the coil: its centre line (P, 2) as (u, y), its radius and brightness in [0, 1].
+    """One tooth: one turn of the coil.
 
-    u is the distance from the zipper's axis, y the height in the image.
+    side: -1 (left) or 1 (right). line: its centre line (P, 2) as (u, y); u is the signed distance
+    from the axis of the zipper, y the height in the image. gloss: brightness in [0, 1].
     """
 
     side: int
@@ -31,7 +32,8 @@ class Tooth:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A thin line (P, 2) of (u, y) laid over the zipper: a fibre, a burr, a cut. Tone in [0, 1]."""
+    """A thin line (P, 2) of (u, y) on top of the zipper: a fibre, a burr or a cut. tone: brightness
+    in [0, 1]."""
 
     line: Points
     radius: float
@@ -42,8 +44,8 @@ class Stroke:
 class Zipper:
     """A zipper before it is drawn.
 
-    `stains` darken what an outline (P, 2) of (u, y) encloses by a depth in [0, 1]; `notches` cut
-    the cloth away; `strokes` lie on top.
+    strokes: lines on top. stains: outlines (P, 2) of (u, y) whose inside is darkened, each with its
+    depth in [0, 1]. notches: outlines (P, 2) of (u, y) where the cloth is missing.
     """
 
     seed: int
@@ -64,7 +66,7 @@ COIL = 0.060
 
 
 def new_zipper(generator: np.random.Generator) -> Zipper:
-    """A faultless zipper: position, tilt, pitch, cloth and light differ from one to the next."""
+    """A good zipper with random position, tilt, pitch, cloth and light."""
     pitch = PITCH * generator.uniform(0.96, 1.04)
     phase = generator.uniform(0, pitch)
     teeth = []
@@ -84,7 +86,8 @@ def new_zipper(generator: np.random.Generator) -> Zipper:
 
 
 def new_tooth(side: int, y: float, generator: np.random.Generator) -> Tooth:
-    """A turn of the coil: in from the outer rim, bending to a straight head across the axis."""
+    """A random tooth at height `y`: its line starts at the outer rim and bends into a straight head
+    across the axis."""
     reach = COIL + generator.normal(0, 0.0006)
     angle = np.linspace(-0.35, np.pi / 2, 10)
     rim = np.stack([reach - 0.020 + 0.020 * np.cos(angle), 0.019 * np.sin(angle) - 0.019], axis=1)
@@ -100,9 +103,10 @@ def new_tooth(side: int, y: float, generator: np.random.Generator) -> Tooth:
 def draw(
     zipper: Zipper, side: int, noise: bool = True, cloth: Plane | None = None
 ) -> NDArray[np.uint8]:
-    """The photo, (side, side, 3) uint8 RGB. Without `noise`, equal zippers give equal pixels.
+    """The photo, (side, side, 3) uint8 RGB.
 
-    `cloth` is what `draw_cloth` gave for the same zipper or one that differs in its defects alone.
+    noise: add the noise of the camera. cloth: the result of `draw_cloth` for the same zipper, or
+    for one that differs only in its defects; it saves half of the time.
     """
     canvas = _Canvas(zipper, max(side, _WORK_SIDE))
     tone = canvas.cloth() if cloth is None else cloth
@@ -113,12 +117,13 @@ def draw(
 
 
 def draw_cloth(zipper: Zipper, side: int) -> Plane:
-    """The knitted tape alone, which takes half the time of a drawing."""
+    """The tones (H, W) of the cloth alone. Drawing it takes half of the time of `draw`."""
     return _Canvas(zipper, max(side, _WORK_SIDE)).cloth()
 
 
 class _Canvas:
-    """The grids of one drawing, and each layer over the one below. Tones are in [0, 1]."""
+    """The pixel grids of one drawing, and a method for each layer over the tones (H, W) of the
+    layer below. Tones are in [0, 1]."""
 
     def __init__(self, zipper: Zipper, side: int) -> None:
         self.zipper, self.side = zipper, side
@@ -193,7 +198,7 @@ class _Canvas:
             cover = cover * (1 - cv2.GaussianBlur(self._filled(outline), (0, 0), 1.0))
         edge = 1 - 0.25 * np.exp(-(inside.clip(0) / 0.004))
         table = 0.995
-        fibres, _ = self._fibres()  # some stand off the cloth
+        fibres, _ = self._fibres()  # some reach beyond the cloth
         cover = np.maximum(cover, np.clip(fibres * 2, 0, 1))
         return np.asarray(tone * edge * cover + table * (1 - cover), dtype=np.float32)
 
@@ -213,7 +218,8 @@ class _Canvas:
         return blot
 
     def _tube(self, height: Plane, level: Plane, line: Points, radius: float, tone: float) -> None:
-        """Lay a round tube along a line: raises `height` to at most 1 and sets `level` under it."""
+        """Add a round tube along a line, in place: raise `height` to at most 1, and set `level` to
+        `tone` there."""
         points = self._pixels(line)
         reach = radius * self.side
         low = np.maximum(np.floor(points.min(axis=0) - reach - 2), 0).astype(int)
@@ -232,9 +238,10 @@ class _Canvas:
 
 
 def _bricks(u: Plane, y: Plane, wide: float, tall: float, generator: np.random.Generator) -> Plane:
-    """Knitted cloth: the gap (0) and body (1) of cells around jittered points, half of them lying.
+    """Knitted cloth: cells around random points, from 0 at their edge to 1 inside. Half of the
+    cells lie on their side.
 
-    Worley's cellular noise with a box-shaped distance.
+    Worley's cellular noise (SIGGRAPH 1996) with a box-shaped distance.
     """
     rows, columns = int(1.4 / tall) + 4, int(2.4 / wide) + 4
     jitter = generator.uniform(-0.22, 0.22, (2, rows, columns)).astype(np.float32)
@@ -259,7 +266,7 @@ def _bricks(u: Plane, y: Plane, wide: float, tall: float, generator: np.random.G
 
 
 def _slope(height: Plane, light: tuple[float, float]) -> Plane:
-    """How far the surface leans to the light, about [-1, 1]."""
+    """The slope of the surface towards the light, about [-1, 1]."""
     across = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     lean = light[0] * across + light[1] * down

@@ -15,11 +15,12 @@ from pipeline.types import Detections, Image
 _COLOURS = ((214, 69, 69), (61, 145, 230), (63, 176, 109), (240, 180, 41), (150, 90, 200),
             (0, 160, 160), (230, 120, 60))  # fmt: skip
 TRUTH = (63, 220, 109)
-_STRENGTH = 0.4  # of a mask's colour over the image's
+_STRENGTH = 0.4  # weight of a mask's colour; the rest is the image
 
 
 def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Image:
-    """The image with each object's mask tinted, its box, and its category with the score."""
+    """A copy of the image (H, W, 3) with each mask tinted, each box drawn, and the category and
+    score of each object written beside it."""
     drawn = image.copy()
     thickness = max(1, round(max(image.shape[:2]) / 500))
     for index in range(len(objects)):
@@ -41,7 +42,8 @@ def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Ima
 def heat_overlay(
     image: Image, heatmap: NDArray[np.float32], low: float, high: float, truth: Rle | None = None
 ) -> Image:
-    """The image below its heat map, cold at `low` and hot at `high`; the truth's outline."""
+    """The image (H, W, 3) blended with its heat map (H, W), and the outline of the true mask in
+    green. low, high: heat map values of the coldest and the hottest colour."""
     share = np.clip((heatmap - low) / max(high - low, 1e-12), 0, 1)
     colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     drawn = np.ascontiguousarray((image * 0.5 + colours * 0.5).astype(np.uint8))
@@ -51,20 +53,21 @@ def heat_overlay(
 
 
 def tint(image: Image, rle: Rle, colour: tuple[int, int, int]) -> None:
-    """Colour a mask's pixels in place, and draw its outline."""
+    """Colour the pixels of a mask in place, and draw its outline."""
     _paint(image, mask_geometry.decode(rle), colour, _line(image))
 
 
 def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    """Draw a mask's contour in place."""
+    """Draw the contour of a mask (H, W) in place."""
     _outline(image, mask, colour, _line(image))
 
 
 def close_up(
-    image: Image, found: Rle, truth: Rle | None, box: NDArray[np.float32], side: int = 220
+    image: Image, mask: Rle, truth: Rle | None, box: NDArray[np.float32], side: int = 220
 ) -> Image:
-    """A crop around a box, (side, side, 3): the mask tinted red, and the truth outlined green, or
-    the box where there is no truth. Of a box outside the image, what is nearest to it."""
+    """A crop around a box (4,) xyxy, resized to (side, side, 3): the mask in red, and the outline
+    of the true mask in green; without truth, the box in white. For a box outside the image, the
+    crop is at the nearest place inside."""
     height, width = image.shape[:2]
     centre_x = min(max(float(box[0] + box[2]) / 2, 0.0), float(width))
     centre_y = min(max(float(box[1] + box[3]) / 2, 0.0), float(height))
@@ -73,7 +76,7 @@ def close_up(
     x1, y1 = min(round(centre_x + reach), width), min(round(centre_y + reach), height)
     window, line = np.s_[y0:y1, x0:x1], _line(image)
     crop = image[window].copy()
-    _paint(crop, mask_geometry.decode(found)[window], _COLOURS[0], line)
+    _paint(crop, mask_geometry.decode(mask)[window], _COLOURS[0], line)
     if truth is not None:
         _outline(crop, mask_geometry.decode(truth)[window], TRUTH, line)
     else:
@@ -96,10 +99,10 @@ def _paint(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], 
 def _outline(
     image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], line: int
 ) -> None:
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, found, -1, colour, line)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, colour, line)
 
 
 def _line(image: Image) -> int:
-    """How thick to draw on an image, in pixels."""
+    """Thickness of lines on an image, in pixels."""
     return max(1, round(float(max(image.shape[:2])) / 700))

@@ -1,4 +1,4 @@
-"""Plots, as PNG files or as bytes for a page."""
+"""Plots as PNG files. The same values give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARKERS = "os^Dvp"
 
 
 def training_curves(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Losses and box AP over epochs, from ultralytics' results.csv."""
+    """Losses and box AP by epoch. rows: of ultralytics' results.csv."""
     epochs = [int(row["epoch"]) for row in rows]
     figure, axes = _figure(1, 2, (9, 3.2))
     for key in rows[0] if rows else ():
@@ -35,7 +35,7 @@ def training_curves(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def bars(path: Path, title: str, values: Mapping[str, float], unit: str = "") -> None:
-    """One horizontal bar per name, longest first."""
+    """One horizontal bar for each name, sorted by length."""
     names = sorted(values, key=lambda name: values[name])
     figure, axes = _figure(1, 1, (6.5, 0.6 + 0.32 * max(len(names), 1)))
     drawn = axes[0].barh(names, [values[name] for name in names], color=_ACCENT)
@@ -45,7 +45,7 @@ def bars(path: Path, title: str, values: Mapping[str, float], unit: str = "") ->
 
 
 def grouped_bars(path: Path, title: str, series: Mapping[str, Mapping[str, float]]) -> None:
-    """For each name, a bar per series side by side; values in [0, 1]."""
+    """For each name, the bars of all series side by side. Values are in [0, 1]."""
     names = list(next(iter(series.values()), {}))
     figure, axes = _figure(1, 1, (max(6.5, 1.1 * len(names)), 3.4))
     width = 0.8 / max(len(series), 1)
@@ -69,7 +69,10 @@ def curves(
     across: str,
     up: str,
 ) -> None:
-    """A panel for each title, with a line for each name; values in [0, 1]."""
+    """One panel for each title, with one line for each name. Values are in [0, 1].
+
+    positions: of the values on the x axis. across, up: names of the axes.
+    """
     figure, axes = _figure(1, len(panels), (4.5 * len(panels), 3.4))
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for index, (name, values) in enumerate(lines.items()):
@@ -84,16 +87,16 @@ def reliability(
     path: Path,
     series: Mapping[str, tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
 ) -> None:
-    """Expected against true IoU, each (N,) in [0, 1], of each series' masks, and the means of five
-    equal parts of them all."""
+    """Expected against true IoU of the masks of each series, each (N,) in [0, 1], and the means of
+    five equal groups of all masks, sorted by expected IoU."""
     figure, axes = _figure(1, 1, (4.6, 4.4))
     axes[0].plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
     for index, (name, pair) in enumerate(series.items()):
         colour, marker = ("#829ab1", "#334e68")[index % 2], _MARKERS[index % len(_MARKERS)]
         axes[0].scatter(*pair, s=14, alpha=0.5, color=colour, marker=marker, label=name)
-    expected, found = (np.concatenate([pair[i] for pair in series.values()]) for i in (0, 1))
-    parts = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
-    points = [(expected[part].mean(), found[part].mean()) for part in parts if len(part)]
+    expected, true = (np.concatenate([pair[i] for pair in series.values()]) for i in (0, 1))
+    groups = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
+    points = [(expected[group].mean(), true[group].mean()) for group in groups if len(group)]
     axes[0].plot(*zip(*points, strict=True), marker="o", color=_ACCENT, label="mean of a fifth")
     axes[0].set(xlabel="expected IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
     axes[0].legend(frameon=False, loc="upper left")
@@ -103,7 +106,8 @@ def reliability(
 def score_strips(
     path: Path, scores: Mapping[str, Sequence[float]], limit: float, across: str
 ) -> None:
-    """Every image's score, a row for each kind, and the limit at which one is called defective."""
+    """The score of every image, with one row for each category, and the limit from which an image
+    is called defective. across: name of the x axis."""
     figure, axes = _figure(1, 1, (6.5, 0.9 + 0.36 * max(len(scores), 1)))
     for row, values in enumerate(scores.values()):
         jitter = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0.0]
@@ -121,7 +125,7 @@ def intervals(
     rows: Mapping[str, tuple[float, float, float]],
     marks: Mapping[str, float],
 ) -> None:
-    """A figure (value, low, high) a row, in [0, 1]; `marks` are what others published."""
+    """One figure (value, low, high) in [0, 1] in each row. marks: published values by row."""
     figure, axes = _figure(1, 1, (6.5, 0.9 + 0.42 * max(len(rows), 1)))
     for row, (name, (value, low, high)) in enumerate(rows.items()):
         axes[0].errorbar(
@@ -136,7 +140,8 @@ def intervals(
 
 
 def labels_against_quality(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """What labels a model cost, and what it is worth, of images and of pixels, with intervals."""
+    """The number of labels that each model needs, against its image AUROC and its AUPRO, both with
+    intervals. rows: by model."""
     panels = {"which image is defective": "image_auroc", "which pixels are": "aupro"}
     figure, axes = _figure(1, 2, (9.5, 3.8))
     for axis, (title, key) in zip(axes, panels.items(), strict=True):
@@ -158,7 +163,8 @@ def labels_against_quality(path: Path, rows: Mapping[str, Mapping[str, Any]]) ->
 
 
 def confusion(path: Path, matrix: NDArray[np.int64], categories: Sequence[str]) -> None:
-    """Counts (C, C): rows are the truth, columns what was said."""
+    """A confusion matrix of counts (C, C): a row for each true category, a column for each
+    predicted one."""
     side = 2.2 + 0.55 * len(categories)
     figure, axes = _figure(1, 1, (side + 0.8, side))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -169,12 +175,13 @@ def confusion(path: Path, matrix: NDArray[np.int64], categories: Sequence[str]) 
     ticks = np.arange(len(categories))
     axes[0].set_xticks(ticks, categories, rotation=45, ha="right")
     axes[0].set_yticks(ticks, categories)
-    axes[0].set(xlabel="said", ylabel="true")
+    axes[0].set(xlabel="predicted", ylabel="true")
     _save(figure, path)
 
 
 def size_scatter(path: Path, sizes: Mapping[str, NDArray[np.float64]]) -> None:
-    """Width against height of every instance, as fractions of the image, one colour a category."""
+    """Width against height of every instance, as fractions of the image, with one colour for each
+    category. sizes: (N, 2) by category."""
     figure, axes = _figure(1, 1, (5.5, 4.6))
     for name, points in sizes.items():
         axes[0].scatter(points[:, 0], points[:, 1], s=14, alpha=0.7, label=name)

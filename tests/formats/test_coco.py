@@ -140,7 +140,7 @@ def test_results_are_what_load_res_reads(tmp_path: Path) -> None:
     assert loaded.anns[1]["score"] == 0.5
 
 
-def test_quality_columns_survive_the_round_trip(tmp_path: Path) -> None:
+def test_columns_survive_the_round_trip(tmp_path: Path) -> None:
     mask = np.zeros((12, 16), bool)
     mask[2:5, 3:9] = True
     plain = dataset_of(mask).on(RECORD)
@@ -148,23 +148,59 @@ def test_quality_columns_survive_the_round_trip(tmp_path: Path) -> None:
         plain.boxes,
         plain.labels,
         masks=plain.masks,
-        quality={"stability": np.array([0.25], np.float32), "failed": np.array([True])},
+        quality={"stability": np.array([0.25], np.float32)},
+        failed=np.array([True]),
+        prompt_ids=np.array([7]),
+        prompt_boxes=np.array([[1, 2.5, 9, 8]], np.float32),
+        attributes={"track": np.array([90000001])},
     )
     write_coco(tmp_path / "x.json", Dataset(("crack",), (RECORD,), {7: rich}))
-    found = read_coco(tmp_path / "x.json").on(RECORD).quality
-    assert found["stability"].tolist() == [0.25]
-    assert found["failed"].tolist() == [True]
-    assert found["annotation_id"].tolist() == [1]
+    found = read_coco(tmp_path / "x.json").on(RECORD)
+    assert {name: column.tolist() for name, column in found.quality.items()} == {
+        "stability": [0.25]
+    }
+    assert {name: column.tolist() for name, column in found.attributes.items()} == {
+        "track": [90000001]
+    }
+    for column, expected in (
+        (found.failed, [True]), (found.ids, [1]), (found.prompt_ids, [7]),
+        (found.prompt_boxes, [[1, 2.5, 9, 8]]),
+    ):  # fmt: skip
+        assert column is not None
+        assert column.tolist() == expected
 
 
-def test_answers_stand_in_the_order_of_their_prompts(tmp_path: Path) -> None:
-    def answer(image: int, prompt: int) -> tuple[ImageRecord, Detections]:
+def test_numbers_of_a_foreign_file_are_quality_only_from_0_to_1(tmp_path: Path) -> None:
+    rows = [
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "rating": rating,
+         "logit": -1.5, "prompt_id": 2.5, "failed": 0, "visible": True, "at": [1, 2], "note": "x"}
+        for rating in (0, 0.5)
+    ]  # fmt: skip
+    raw = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": rows,
+    }
+    (tmp_path / "x.json").write_text(json.dumps(raw))
+    found = read_coco(tmp_path / "x.json").on(RECORD)
+    assert sorted(found.quality) == ["failed", "rating"]  # a `failed` of numbers is not ours
+    assert sorted(found.attributes) == ["at", "logit", "prompt_id", "visible"]
+    assert (found.failed, found.prompt_ids, found.prompt_boxes) == (None, None, None)
+    again = written(tmp_path, Dataset(("crack",), (RECORD,), {7: found}))["annotations"]
+    kept = ("rating", "logit", "prompt_id", "failed", "visible", "at")
+    assert [[row[key] for key in kept] for row in again] == [
+        [row[key] for key in kept] for row in rows
+    ]
+
+
+def test_rows_are_in_the_order_of_their_prompts(tmp_path: Path) -> None:
+    def prompted(image: int, prompt: int) -> tuple[ImageRecord, Detections]:
         record = ImageRecord(image, Path(f"{image}"), f"{image}", height=12, width=16)
         boxes = np.array([[prompt, 0, prompt + 1, 1]], np.float32)
-        quality = {"prompt_id": np.array([prompt])}
-        return record, Detections(boxes, np.zeros(1, np.int64), quality=quality)
+        ids = np.array([prompt])
+        return record, Detections(boxes, np.zeros(1, np.int64), prompt_ids=ids)
 
-    answers = [answer(1, 5), answer(2, 3)]  # the file that asked had image 2's box first
-    objects = {record.id: found for record, found in answers}
-    raw = written(tmp_path, Dataset(("crack",), tuple(record for record, _ in answers), objects))
+    images = [prompted(1, 5), prompted(2, 3)]  # the file of prompts had image 2's box first
+    objects = {record.id: found for record, found in images}
+    raw = written(tmp_path, Dataset(("crack",), tuple(record for record, _ in images), objects))
     assert [(row["id"], row["prompt_id"]) for row in raw["annotations"]] == [(1, 3), (2, 5)]

@@ -69,7 +69,7 @@ def test_a_fault_is_one_line_with_path_and_remedy_or_passed_over(
     assert re.search(message, str(kept.found[0]))
 
 
-def test_a_missing_folder_and_another_layout_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_folder_and_another_layout_have_different_messages(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_mvtec([tmp_path / "nowhere"], Faults())
     with pytest.raises(DataError, match="not in MVTec layout"):

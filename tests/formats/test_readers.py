@@ -26,7 +26,7 @@ def converted(make_product: MakeProduct, tmp_path: Path) -> Path:
     return output
 
 
-def test_pycocotools_sees_every_mask_to_the_pixel(converted: Path) -> None:
+def test_pycocotools_reads_every_mask_to_the_pixel(converted: Path) -> None:
     from pycocotools.coco import COCO
 
     coco = COCO(str(converted / "annotations" / "instances.json"))
@@ -58,9 +58,9 @@ def test_ultralytics_reads_boxes_and_polygons(converted: Path, folder: str, segm
     data = check_det_dataset(str(converted / folder / "data.yaml"))
     assert data["names"] == {0: "crack", 1: "stain"}
     labels = []
-    for part in ("train", "val", "test"):
+    for split in ("train", "val", "test"):
         task = "segment" if segments else "detect"
-        dataset = YOLODataset(data[part], data=data, task=task, augment=False, imgsz=64)
+        dataset = YOLODataset(data[split], data=data, task=task, augment=False, imgsz=64)
         labels += [row for row in dataset.labels if len(row["cls"])]
     assert len(labels) == 10
     for row in labels:
@@ -118,7 +118,7 @@ def test_cvats_importer_reads_coco(converted: Path) -> None:
     assert [int(mask.image.sum()) for mask in masks] == [BLOCK_PIXELS] * 10
 
 
-def test_data_yaml_names_only_parts_that_exist(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_data_yaml_names_only_splits_that_exist(make_product: MakeProduct, tmp_path: Path) -> None:
     convert_masks([make_product()], tmp_path / "out", ConvertConfig(val=0.0, test=0.0))
     data = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     assert data["train"] == data["val"] == "images/train"
@@ -145,8 +145,8 @@ HOLED_PIXELS = 12 * 16 - 4 * 6 + 16 + 35 + 1
 
 def exported(holed: Path, name: str) -> Path:
     target = holed.parent / name
-    found = export_labels(holed, name, target, ExportConfig())
-    assert found["fidelity"][name]["instances"] == 2
+    found = export_labels(holed, target, ExportConfig(), to=name)
+    assert found.fidelity[name].instances == 2
     return target
 
 

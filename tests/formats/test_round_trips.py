@@ -41,8 +41,8 @@ def dataset_of(folder: Path, *found: np.ndarray, split: bool = True) -> Dataset:
         name = f"{'train/' if number % 2 else 'val/'}image {number}.png"
         path = folder / "source" / name
         write_png(path, np.zeros((*mask.shape, 3), np.uint8))
-        part = name.split("/", maxsplit=1)[0]
-        record = ImageRecord(number, path, name, *mask.shape, defect="crack", split=part)
+        split_name = name.split("/", maxsplit=1)[0]
+        record = ImageRecord(number, path, name, *mask.shape, defect="crack", split=split_name)
         rles, _ = mask_geometry.instances(mask, merge=not split)
         labels = np.arange(len(rles)) % len(CATEGORIES)
         boxes = mask_geometry.bounding_boxes(rles)
@@ -111,7 +111,7 @@ def test_polygons_on_pixel_centres_keep_every_pixel_of_the_mask(
 
 @quick
 @given(mask=strategies.masks)
-def test_mvtec_keeps_the_pixels_and_the_kind(
+def test_mvtec_keeps_the_pixels_and_the_category(
     tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray
 ) -> None:
     folder = tmp_path_factory.mktemp("set")
@@ -143,8 +143,8 @@ def test_boxes_without_masks_come_back_where_a_format_holds_boxes(
     assert read.labels.tolist() == [2, 0]
 
 
-def test_review_tools_are_told_how_far_to_trust_each_object(tmp_path: Path) -> None:
-    """Two masks: of the one an IoU of 0.9 is expected, of the other 0.4."""
+def test_review_tools_get_the_confidence_of_each_object(tmp_path: Path) -> None:
+    """Two masks, with an expected IoU of 0.9 and 0.4."""
     mask = np.zeros((8, 12), bool)
     mask[1:4, 1:4] = mask[5:8, 8:12] = True
     plain = dataset_of(tmp_path, mask)
@@ -154,8 +154,8 @@ def test_review_tools_are_told_how_far_to_trust_each_object(tmp_path: Path) -> N
     for name in ("cvat", "labelme", "label-studio"):
         FORMATS[name].write(tmp_path / name, dataset, False, 0.0)
     shapes = ElementTree.parse(tmp_path / "cvat" / "annotations.xml").getroot().iter("mask")
-    told = [{a.get("name"): a.text for a in shape} for shape in shapes]
-    assert told == [
+    attributes = [{a.get("name"): a.text for a in shape} for shape in shapes]
+    assert attributes == [
         {"expected_iou": "0.9000", "score": "0.8000"},
         {"expected_iou": "0.4000", "score": "0.6000"},
     ]
@@ -185,7 +185,7 @@ def test_scores_survive_in_results_and_label_studio(tmp_path: Path) -> None:
         assert read.scores.tolist() == [0.25, 0.75]
 
 
-def test_overlapping_objects_lose_pixels_in_a_png_and_the_report_says_so(tmp_path: Path) -> None:
+def test_overlapping_objects_lose_pixels_in_a_png_and_the_report_shows_it(tmp_path: Path) -> None:
     one, two = np.zeros((2, 20, 20), bool)
     one[0:10, 0:10] = True
     two[0:10, 5:15] = True  # covers half of the first

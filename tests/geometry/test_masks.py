@@ -88,7 +88,7 @@ def test_two_empty_masks_agree_and_an_empty_one_disagrees_with_any_other() -> No
     assert masks.boundary_iou(empty, empty) == 1.0
 
 
-def test_boundary_iou_sees_what_mask_iou_forgives() -> None:
+def test_boundary_iou_is_lower_than_mask_iou_for_a_wrong_outline() -> None:
     # a 60x60 square and the same one pixel wider: IoU 3600/3844, but only the outline is compared
     one, two = np.zeros((2, 100, 100), bool)
     one[20:80, 20:80] = True

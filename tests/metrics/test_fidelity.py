@@ -12,9 +12,10 @@ from pipeline.geometry import patches
 from pipeline.metrics.fidelity import (
     Comparison,
     FidelityTotals,
+    FormatTotals,
+    box_fidelity,
     compare,
-    kept_box,
-    kept_mask,
+    mask_fidelity,
     table_rows,
 )
 from pipeline.types import Detections, ImageRecord
@@ -34,13 +35,13 @@ def objects(*found: np.ndarray) -> Detections:
 
 def test_nothing_compared_with_nothing_is_nothing() -> None:
     assert compare(Detections.none(), Detections.none(), 20, 20).rows == []
-    assert FidelityTotals().summary() == {}
+    assert FidelityTotals().by_format() == {}
 
 
 def test_every_figure_of_a_mask_that_lost_its_hole() -> None:
     ring = block(2, 2, 12, 12)
     ring[5:9, 5:9] = False  # 100 - 16 = 84 pixels
-    row = kept_mask(patches.tight(ring), patches.tight(block(2, 2, 12, 12)), 0.0, 20, 20)
+    row = mask_fidelity(patches.tight(ring), patches.tight(block(2, 2, 12, 12)), 0.0, 20, 20)
     # boundary: 2 % of 28.3 px is 1: the ring's outer edge has 36 pixels and its inner one 20 (the
     # 6 x 6 around the hole less the hole), of which the block's edge shares 36 of 56
     assert row == (84 / 100, 36 / 56, 84, 100, 1, 1, 1, 0, 0.0)
@@ -51,15 +52,17 @@ def test_every_figure_of_a_mask_that_lost_its_hole() -> None:
 def test_ious_are_those_of_full_frames(one: np.ndarray, two: np.ndarray) -> None:
     two = np.resize(two, one.shape)
     first, second = (mask_geometry.encode(mask) for mask in (one, two))
-    row = kept_mask(patches.tight(one), patches.tight(two), 0.0, *one.shape)
+    row = mask_fidelity(patches.tight(one), patches.tight(two), 0.0, *one.shape)
     assert row.iou == pytest.approx(mask_geometry.paired_iou(first, second))
     assert row.boundary_iou == pytest.approx(mask_geometry.boundary_iou(first, second))
 
 
 def test_boxes_are_compared_where_there_are_no_masks() -> None:
-    same = kept_box(np.array([0, 0, 10, 10], np.float32), np.array([0, 0, 10, 10.004], np.float32))
+    same = box_fidelity(
+        np.array([0, 0, 10, 10], np.float32), np.array([0, 0, 10, 10.004], np.float32)
+    )
     assert same.iou == 1.0  # six digits of a text file
-    half = kept_box(np.array([0, 0, 10, 10], np.float32), np.array([0, 0, 10, 5], np.float32))
+    half = box_fidelity(np.array([0, 0, 10, 10], np.float32), np.array([0, 0, 10, 5], np.float32))
     assert (half.iou, half.area, half.area_read, half.box_offset) == (0.5, 100, 50, 5.0)
 
 
@@ -68,8 +71,8 @@ def test_a_lost_object_has_iou_0_and_the_others_keep_their_partners() -> None:
     read = objects(block(12, 12, 16, 16), block(0, 0, 4, 4))
     found = compare(true, read, 20, 20)
     assert [row.iou for row in found.rows] == [1.0, 0.0, 1.0]
-    assert found.evidence[0] is None
-    assert found.evidence[1] == (true.masks[1], None) if true.masks else False
+    assert true.masks is not None
+    assert found.masks == [None, (true.masks[1], None), None]
 
 
 def test_totals_add_up_and_name_the_worst_first() -> None:
@@ -78,20 +81,20 @@ def test_totals_add_up_and_name_the_worst_first() -> None:
     read = objects(block(0, 0, 8, 1), block(0, 2, 10, 3), block(0, 4, 5, 5))
     totals.add("x", RECORD, compare(true, read, 20, 20))
     totals.add("x", RECORD, Comparison([], []))
-    row = totals.summary()["x"]
-    assert (row["instances"], row["changed"], row["lost"]) == (3, 2, 0)
-    assert row["iou_mean"] == pytest.approx((0.8 + 1 + 0.5) / 3, abs=1e-6)
-    assert (row["iou_median"], row["iou_min"]) == (0.8, 0.5)
-    assert (row["area"], row["area_read"]) == (30, 23)
-    assert row["box_offset_max"] == 5
-    assert [(entry.row, entry.kept.iou) for entry in totals.worst] == [(2, 0.5), (0, 0.8)]
+    row = totals.by_format()["x"]
+    assert (row.instances, row.changed, row.lost) == (3, 2, 0)
+    assert row.iou_mean == pytest.approx((0.8 + 1 + 0.5) / 3, abs=1e-6)
+    assert (row.iou_median, row.iou_min) == (0.8, 0.5)
+    assert (row.area, row.area_read) == (30, 23)
+    assert row.box_offset_max == 5
+    assert [(entry.row, entry.fidelity.iou) for entry in totals.worst] == [(2, 0.5), (0, 0.8)]
     assert totals.below(0.8) == 1
 
 
 def test_a_format_without_objects_is_listed_with_none() -> None:
     totals = FidelityTotals()
     totals.add("x", RECORD, Comparison([], []))
-    assert totals.summary() == {"x": {"instances": 0}}
+    assert totals.by_format() == {"x": FormatTotals(instances=0)}
 
 
 def test_a_table_has_a_row_for_each_object() -> None:

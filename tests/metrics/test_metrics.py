@@ -46,11 +46,11 @@ def test_the_bootstrap_of_equal_values_is_that_value_and_of_none_is_nothing() ->
 def test_classification_agrees_with_scikit_learn(rows: list[tuple[int, int]]) -> None:
     from sklearn import metrics
 
-    truth, said = np.array(rows, dtype=np.int64).T
-    ours = classification(truth, said, 4)
-    assert ours.accuracy == pytest.approx(metrics.accuracy_score(truth, said))
-    assert ours.macro_f1 == pytest.approx(metrics.f1_score(truth, said, average="macro"))
-    theirs = metrics.confusion_matrix(truth, said, labels=range(4))
+    truth, predicted = np.array(rows, dtype=np.int64).T
+    ours = classification(truth, predicted, 4)
+    assert ours.accuracy == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert ours.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, average="macro"))
+    theirs = metrics.confusion_matrix(truth, predicted, labels=range(4))
     assert (ours.confusion == theirs).all()
 
 
@@ -116,12 +116,12 @@ def test_ap_of_nothing_is_0_and_of_the_truth_is_1(kind: str) -> None:
 
 def test_ap50_of_one_false_alarm_above_one_hit_is_a_half() -> None:
     truth = truth_of(square(5, 5))
-    said = truth_of(square(55, 55), square(5, 5)).objects[1]
-    found = average_precision(truth, {1: scored(said, 0.9, 0.8)}, "bbox")
+    predicted = truth_of(square(55, 55), square(5, 5)).objects[1]
+    found = average_precision(truth, {1: scored(predicted, 0.9, 0.8)}, "bbox")
     assert found.ap50 == pytest.approx(0.5)  # precision 1/2 at every recall
 
 
-def test_ap_is_what_cocoeval_says_of_the_same_files(tmp_path: Path) -> None:
+def test_ap_is_that_of_cocoeval_on_the_same_files(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -129,7 +129,7 @@ def test_ap_is_what_cocoeval_says_of_the_same_files(tmp_path: Path) -> None:
 
     generator = np.random.default_rng(3)
     records = tuple(ImageRecord(i, Path("a"), f"{i}", 100, 100) for i in range(1, 9))
-    truth, said = {}, {}
+    truth, predicted = {}, {}
     for record in records:
         corners = generator.integers(0, 60, (3, 2))
         objects = Detections.from_masks([square(*c) for c in corners], 0)
@@ -138,34 +138,34 @@ def test_ap_is_what_cocoeval_says_of_the_same_files(tmp_path: Path) -> None:
         moved = [square(*(c + generator.integers(0, 9, 2))) for c in corners]
         shifted = Detections.from_masks(moved, 0)
         scores = generator.random(3).astype(np.float32).round(3)
-        said[record.id] = Detections(shifted.boxes, labels, scores, shifted.masks)
+        predicted[record.id] = Detections(shifted.boxes, labels, scores, shifted.masks)
     names = ("crack", "stain")
     write_coco(tmp_path / "t.json", Dataset(names, records, truth))
-    write_coco_results(tmp_path / "r.json", Dataset(names, records, said))
+    write_coco_results(tmp_path / "r.json", Dataset(names, records, predicted))
     reference = COCO(str(tmp_path / "t.json"))
     for kind in ("bbox", "segm"):
         evaluation = COCOeval(reference, reference.loadRes(str(tmp_path / "r.json")), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        ours = average_precision(Dataset(names, records, truth), said, kind)  # type: ignore[arg-type]
+        ours = average_precision(Dataset(names, records, truth), predicted, kind)  # type: ignore[arg-type]
         assert (ours.ap, ours.ap50) == pytest.approx(tuple(evaluation.stats[:2]), abs=1e-9)
 
 
 def test_the_confidence_kept_is_the_lowest_with_f1_within_a_tenth_of_its_peak() -> None:
     truth = truth_of(square(5, 5), square(55, 55))
-    said = truth_of(square(5, 5), square(55, 55), square(55, 5), square(5, 55)).objects[1]
+    predicted = truth_of(square(5, 5), square(55, 55), square(55, 5), square(5, 55)).objects[1]
     assert best_confidence(truth, {}) is None
     # kept 1: F1 2/3; kept 2: 1; kept 3: 4/5, below 0.9
-    assert best_confidence(truth, {1: scored(said, 0.9, 0.4, 0.3, 0.2)}) == pytest.approx(0.4)
+    assert best_confidence(truth, {1: scored(predicted, 0.9, 0.4, 0.3, 0.2)}) == pytest.approx(0.4)
     # a false alarm between the two: kept 1: 2/3; 2: 1/2; 3: 4/5; 4: 2/3, below 0.72
-    assert best_confidence(truth, {1: scored(said, 0.9, 0.3, 0.4, 0.2)}) == pytest.approx(0.3)
+    assert best_confidence(truth, {1: scored(predicted, 0.9, 0.3, 0.4, 0.2)}) == pytest.approx(0.3)
 
 
 def test_the_same_true_box_is_not_found_twice() -> None:
     truth = truth_of(square(5, 5))
-    said = truth_of(square(5, 5), square(6, 5)).objects[1]
-    assert best_confidence(truth, {1: scored(said, 0.8, 0.9)}) == pytest.approx(0.9)
+    predicted = truth_of(square(5, 5), square(6, 5)).objects[1]
+    assert best_confidence(truth, {1: scored(predicted, 0.8, 0.9)}) == pytest.approx(0.9)
 
 
 def test_values_of_one_group_are_drawn_together() -> None:

@@ -207,7 +207,7 @@ def _as_twin(image: Path) -> str:
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [(_as_array, "no image's suffix"), (_as_link, "a link that leads out of"),
+    [(_as_array, "no suffix of an image"), (_as_link, "a link that leads out of"),
      (_as_pipe, "no such image"), (_as_twin, "has the same name as")],
 )  # fmt: skip
 def test_only_images_of_the_set_itself_are_learned_from(

@@ -227,7 +227,7 @@ def test_validate_names_hostile_values_and_mends_what_it_can(
             found = validate([path], fix=fix)
         except DataError:
             continue
-        assert all("\n" not in line and line.isprintable() for line in found["left"])
+        assert all("\n" not in line and line.isprintable() for line in found.left)
         json.loads(path.read_text())
 
 
@@ -237,7 +237,7 @@ def test_annotations_of_an_image_without_a_size_are_not_removed(tmp_path: Path) 
         return put((*RECORD, "height"), "tall")(content)
 
     path = written(tmp_path, "coco", changed)
-    assert validate([path], fix=True)["by_kind"] == {"image without size or name": 1, "iscrowd": 1}
+    assert validate([path], fix=True).by_kind == {"image without size or name": 1, "iscrowd": 1}
     assert len(json.loads(path.read_text())["annotations"]) == 1
 
 
@@ -280,5 +280,5 @@ def test_an_image_that_is_listed_as_huge_is_held_against_its_file(tmp_path: Path
         return content | {"imageHeight": 20_000, "imageWidth": 20_000}
 
     written(tmp_path, "labelme", huge)
-    with pytest.raises(DataError, match="is not 20000x20000 pixels, as its label file says"):
+    with pytest.raises(DataError, match="is not 20000x20000 pixels, the size in its label file"):
         FORMATS["labelme"].read(tmp_path, None)

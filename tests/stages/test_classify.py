@@ -32,10 +32,10 @@ def test_it_is_tested_on_the_images_that_the_split_holds_out(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
     product = make_product({"crack": 5})
-    parts = convert_masks([product], tmp_path / "out", ConvertConfig())["parts"]
+    splits = convert_masks([product], tmp_path / "out", ConvertConfig()).splits
     config = QUICK.model_copy(update={"split_file": tmp_path / "out" / "split.json"})
     found = classify(product, tmp_path / "run", config, "cpu")
-    assert found["tested_on"] == parts["test"]["images"]
+    assert found["tested_on"] == splits["test"].images
 
 
 def test_good_images_can_be_limited(make_product: MakeProduct, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import pytest
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
+from pipeline.metrics.fidelity import FormatFidelity
 from pipeline.runners.local import Runner
 from pipeline.stages.convert_masks import convert_masks
 
 MakeProduct = Callable[..., Path]
 
 
-def test_the_summary_says_what_was_lost(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_the_result_counts_what_was_lost(make_product: MakeProduct, tmp_path: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:20, 5:20] = 255
     mask[10:15, 10:15] = 0  # a hole
@@ -24,28 +25,28 @@ def test_the_summary_says_what_was_lost(make_product: MakeProduct, tmp_path: Pat
     product = make_product({"crack": 2}, mask=mask)
     config = ConvertConfig(min_area=5)
     found = convert_masks([product], tmp_path / "out", config)
-    assert found["instances"] == 2
-    assert found["specks_dropped"] == 2
-    assert (found["pixels_in_masks"], found["pixels_in_coco"]) == (402, 400)
-    assert {row["iou_min"] for row in found["fidelity"].values()} == {1.0}
+    assert found.instances == 2
+    assert found.specks_dropped == 2
+    assert (found.pixels_in_masks, found.pixels_in_coco) == (402, 400)
+    assert {row.iou_min for row in found.fidelity.values()} == {1.0}
 
 
 def test_by_default_nothing_is_lost(make_product: MakeProduct, tmp_path: Path) -> None:
     found = convert_masks([make_product()], tmp_path / "out", ConvertConfig())
-    assert found["pixels_in_masks"] == found["pixels_in_coco"] == 6 * 24
-    assert found["specks_dropped"] == 0
-    assert found["fidelity"]["coco"] == {
-        "instances": 6, "iou_mean": 1.0, "iou_min": 1.0, "changed": 0, "lost": 0,
-    }  # fmt: skip
+    assert found.pixels_in_masks == found.pixels_in_coco == 6 * 24
+    assert found.specks_dropped == 0
+    assert found.fidelity["coco"] == FormatFidelity(
+        instances=6, iou_mean=1.0, iou_min=1.0, changed=0, lost=0
+    )
 
 
-def test_an_empty_mask_is_said_and_its_image_kept(
+def test_an_empty_mask_is_reported_and_its_image_kept(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
     product = make_product({"crack": 1}, mask=np.zeros((48, 64), np.uint8))
     found = convert_masks([product], tmp_path / "out", ConvertConfig())
-    assert len(found["defect_images_without_instance"]) == 1
-    assert found["images"] == 7
+    assert len(found.defect_images_without_instance) == 1
+    assert found.images == 7
 
 
 def test_png_masks_number_the_instances(make_product: MakeProduct, tmp_path: Path) -> None:
@@ -88,12 +89,14 @@ def test_faults_are_the_same_in_one_process_and_in_two(
     product = make_product({"crack": 20})
     for number in (3, 17):
         (product / "ground_truth" / "crack" / f"{number:03d}_mask.png").write_bytes(b"broken")
-    found = convert_masks([product], tmp_path / "out", ConvertConfig(), True, workers=workers)
-    assert [Path(fault.split(":")[0]).name for fault in found["faults"]] == [
+    found = convert_masks(
+        [product], tmp_path / "out", ConvertConfig(), keep_going=True, workers=workers
+    )
+    assert [Path(fault.split(":")[0]).name for fault in found.faults] == [
         "003_mask.png",
         "017_mask.png",
     ]
-    assert found["images"] == 24
+    assert found.images == 24
 
 
 def test_masks_with_soft_edges_are_counted_and_a_threshold_hardens_them(
@@ -105,10 +108,10 @@ def test_masks_with_soft_edges_are_counted_and_a_threshold_hardens_them(
     mask[30, 40] = 3  # a speck of compression
     product = make_product({"crack": 2}, mask=mask)
     soft = convert_masks([product], tmp_path / "soft", ConvertConfig())
-    assert (soft["masks_with_grey_values"], soft["instances"]) == (2, 4)
+    assert (soft.masks_with_grey_values, soft.instances) == (2, 4)
     hard = convert_masks([product], tmp_path / "hard", ConvertConfig(mask_threshold=127))
-    assert (hard["masks_with_grey_values"], hard["instances"]) == (0, 2)
-    assert hard["pixels_in_coco"] == 48
+    assert (hard.masks_with_grey_values, hard.instances) == (0, 2)
+    assert hard.pixels_in_coco == 48
 
 
 def test_a_split_file_is_reused_for_more_pictures_or_other_formats(
@@ -125,7 +128,7 @@ def test_a_split_file_is_reused_for_more_pictures_or_other_formats(
 def test_several_products_share_one_set(make_product: MakeProduct, tmp_path: Path) -> None:
     products = [make_product({"crack": 2}), make_product({"dent": 3}, name="gadget")]
     found = convert_masks(products, tmp_path / "out", ConvertConfig())
-    assert found["categories"] == ["crack", "dent"]
+    assert found.categories == ("crack", "dent")
     raw = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
     assert {image["product"] for image in raw["images"]} == {"widget", "gadget"}
 
@@ -137,16 +140,15 @@ def test_a_fault_leaves_nothing_behind(make_product: MakeProduct, tmp_path: Path
         convert_masks([product], tmp_path / "out", ConvertConfig())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["widget"]
     found = convert_masks([product], tmp_path / "out", ConvertConfig(), keep_going=True)
-    assert len(found["faults"]) == 1
-    assert found["images"] == 11
+    assert len(found.faults) == 1
+    assert found.images == 11
 
 
 def test_coco_with_masks_does_in_place_of_a_product(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    """What was converted once is converted again to the same rows and splits;
-    without splits, images
-    are dealt anew."""
+    """A converted set is converted again to the same rows and splits; without splits, its images
+    are split again."""
     first = convert_masks([make_product()], tmp_path / "a", ConvertConfig(polygons=False))
     again = convert_masks([tmp_path / "a"], tmp_path / "b", ConvertConfig())
     names = ("instances.json", "instances_train.json", "instances_test.json")
@@ -156,9 +158,9 @@ def test_coco_with_masks_does_in_place_of_a_product(
         for folder in ("a", "b")
     ]
     assert rows[::2] == rows[1::2]
-    assert len(rows[0]) == first["instances"]
+    assert len(rows[0]) == first.instances
     same = ("images", "instances", "splits", "categories", "pixels_in_masks", "pixels_in_coco")
-    assert [again[key] for key in same] == [first[key] for key in same]
+    assert [getattr(again, key) for key in same] == [getattr(first, key) for key in same]
     raw = json.loads((tmp_path / "a" / "annotations" / "instances.json").read_text())
     for entry in raw["images"]:
         for key in ("split", "group", "defect", "source_split", "product"):
@@ -166,15 +168,15 @@ def test_coco_with_masks_does_in_place_of_a_product(
     (tmp_path / "bare.json").write_text(json.dumps(raw))
     images = tmp_path / "a" / "images"
     named = convert_masks([tmp_path / "bare.json"], tmp_path / "c", ConvertConfig(), images=images)
-    assert named["splits"] == first["splits"]  # by their folders
+    assert named.splits == first.splits  # by their folders
     for entry in raw["images"]:
         entry["file_name"] = f"images/{entry['file_name']}"
     (tmp_path / "far.json").write_text(json.dumps(raw))
     far, images = [tmp_path / "far.json"], tmp_path / "a"
     dealt = convert_masks(far, tmp_path / "d", ConvertConfig(), images=images)
-    assert dealt["instances"] == first["instances"]
-    assert set(dealt["splits"]) == {"train", "val", "test"}
-    assert dealt["splits"]["test"]["good"] < dealt["splits"]["test"]["images"]
+    assert dealt.instances == first.instances
+    assert set(dealt.splits) == {"train", "val", "test"}
+    assert dealt.splits["test"].good < dealt.splits["test"].images
 
 
 def test_images_of_one_name_in_two_splits_are_two(
@@ -190,7 +192,7 @@ def test_images_of_one_name_in_two_splits_are_two(
     other["file_name"] = f"val/{twin.name}"
     (path.parent / "twins.json").write_text(json.dumps(raw))
     found = convert_masks([path.parent / "twins.json"], tmp_path / "b", ConvertConfig())
-    assert found["images"] == len(raw["images"])
+    assert found.images == len(raw["images"])
 
 
 def test_coco_that_cannot_be_converted_is_one_line(
@@ -203,9 +205,11 @@ def test_coco_that_cannot_be_converted_is_one_line(
         convert_masks([path], tmp_path / "b", ConvertConfig(), images=tmp_path)
     raw["images"][0]["width"] += 1
     (path.parent / "wide.json").write_text(json.dumps(raw))
-    kept = convert_masks([path.parent / "wide.json"], tmp_path / "c", ConvertConfig(), True)
-    assert len(kept["faults"]) == 1
-    assert "is 64x48, but listed as 65x48" in kept["faults"][0]
+    kept = convert_masks(
+        [path.parent / "wide.json"], tmp_path / "c", ConvertConfig(), keep_going=True
+    )
+    assert len(kept.faults) == 1
+    assert "is 64x48, but listed as 65x48" in kept.faults[0]
     for row in raw["annotations"]:
         del row["segmentation"]
     path.write_text(json.dumps(raw))

@@ -12,6 +12,7 @@ from pipeline.config.schema import ConvertConfig, EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry import masks as mask_geometry
+from pipeline.metrics.evaluation import GroupMean, Precision
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
 from pipeline.types import Dataset, Detections
@@ -43,24 +44,27 @@ def predictions(truth: Path, change: Callable[[Detections], Detections]) -> Path
 
 def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -> None:
     found = evaluate(
-        truth, predictions(truth, lambda o: o), EvaluateConfig(), truth.parent.parent / "images"
+        truth,
+        predictions(truth, lambda o: o),
+        None,
+        EvaluateConfig(),
+        images=truth.parent.parent / "images",
     )
-    assert (found["matched"], found["missed"], found["extra"]) == (4, 0, 0)
-    assert found["mask_iou"] == found["boundary_iou"] == 1
-    assert found["average_precision"] == {
-        "box_ap": 1, "box_ap50": 1, "mask_ap": 1, "mask_ap50": 1,
-    }  # fmt: skip
-    assert found["mask_iou_by_size"] == {"small": {"mean": 1, "count": 4}}
-    assert found["baselines"]["box_fill"]["mask_iou"] == pytest.approx(150 / 200)
+    assert (found.matched, found.missed, found.extra) == (4, 0, 0)
+    assert found.mask_iou == found.boundary_iou == 1
+    assert found.average_precision == Precision(box_ap=1, box_ap50=1, mask_ap=1, mask_ap50=1)
+    assert found.mask_iou_by_size == {"small": GroupMean(mean=1, count=4)}
+    assert found.baselines is not None
+    assert found.baselines["box_fill"].mask_iou == pytest.approx(150 / 200)
 
 
 def test_a_missed_object_counts_0_where_it_should(truth: Path) -> None:
     nothing = predictions(truth, lambda o: o.select(np.zeros(len(o), bool)))
-    found = evaluate(truth, nothing, EvaluateConfig())
-    assert (found["matched"], found["missed"]) == (0, 4)
-    assert found["mask_iou"] is None
-    assert found["mask_iou_missed_as_0"] == 0
-    assert found["average_precision"]["box_ap"] == 0
+    found = evaluate(truth, nothing, None, EvaluateConfig())
+    assert (found.matched, found.missed) == (0, 4)
+    assert found.mask_iou is None
+    assert found.mask_iou_missed_as_0 == 0
+    assert found.average_precision.box_ap == 0
 
 
 def test_a_mask_on_the_right_box_is_judged_by_its_pixels(truth: Path) -> None:
@@ -69,17 +73,17 @@ def test_a_mask_on_the_right_box_is_judged_by_its_pixels(truth: Path) -> None:
             objects, masks=tuple(mask_geometry.from_box(b, 48, 64) for b in objects.boxes)
         )
 
-    found = evaluate(truth, predictions(truth, fill), EvaluateConfig(grabcut=False))
-    assert found["mask_iou"] == pytest.approx(0.75)
-    assert found["average_precision"]["mask_ap50"] == 1  # 0.75 is above 0.5
-    assert found["average_precision"]["mask_ap"] == pytest.approx(0.6)  # 0.50 to 0.75: 6 of 10
+    found = evaluate(truth, predictions(truth, fill), None, EvaluateConfig(grabcut=False))
+    assert found.mask_iou == pytest.approx(0.75)
+    assert found.average_precision.mask_ap50 == 1  # 0.75 is above 0.5
+    assert found.average_precision.mask_ap == pytest.approx(0.6)  # 0.50 to 0.75: 6 of 10
 
 
 def test_merged_predictions_are_held_against_the_merged_truth(truth: Path) -> None:
     path = predictions(truth, lambda o: replace(o, labels=np.zeros_like(o.labels)))
     dataset = read_coco(path)
     write_coco(path, Dataset(("defect",), dataset.records, dataset.objects))
-    assert evaluate(truth, path, EvaluateConfig())["average_precision"]["box_ap"] == 1
+    assert evaluate(truth, path, None, EvaluateConfig()).average_precision.box_ap == 1
 
 
 def test_other_categories_and_other_images_are_refused(truth: Path) -> None:
@@ -88,13 +92,13 @@ def test_other_categories_and_other_images_are_refused(truth: Path) -> None:
     other = truth.parent / "other.json"
     other.write_text(json.dumps(raw))
     with pytest.raises(ConfigError, match=r"categories differ: truth has crack, stain; .* rust"):
-        evaluate(truth, other, EvaluateConfig())
+        evaluate(truth, other, None, EvaluateConfig())
     raw["categories"][0]["name"] = "crack"
     for image in raw["images"]:
         image["file_name"] = "elsewhere_" + Path(image["file_name"]).name
     other.write_text(json.dumps(raw))
     with pytest.raises(DataError, match="no image of the predictions is in the truth"):
-        evaluate(truth, other, EvaluateConfig())
+        evaluate(truth, other, None, EvaluateConfig())
 
 
 def test_equal_names_in_different_folders_are_never_taken_for_one_image(
@@ -105,9 +109,9 @@ def test_equal_names_in_different_folders_are_never_taken_for_one_image(
         image["file_name"] = f"line{number}/000.png"
     folders, flat = tmp_path / "folders.json", tmp_path / "flat.json"
     folders.write_text(json.dumps(raw))
-    assert evaluate(folders, folders, EvaluateConfig())["matched"] == 4
+    assert evaluate(folders, folders, None, EvaluateConfig()).matched == 4
     for image in raw["images"]:
         image["file_name"] = "000.png"
     flat.write_text(json.dumps(raw))
     with pytest.raises(DataError, match="no image of the predictions is in the truth"):
-        evaluate(folders, flat, EvaluateConfig())
+        evaluate(folders, flat, None, EvaluateConfig())

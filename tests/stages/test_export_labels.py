@@ -13,6 +13,7 @@ import pytest
 from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.registry import FORMATS
+from pipeline.metrics.fidelity import FormatFidelity
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
 
@@ -31,13 +32,13 @@ def converted(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: str) -> None:
-    sent = export_labels(converted, name, tmp_path / name, ExportConfig())
-    assert sent["fidelity"][name] == {
-        "instances": 3, "iou_mean": 1.0, "iou_min": 1.0, "changed": 0, "lost": 0,
-    }  # fmt: skip
-    got = import_labels(tmp_path / name, name, tmp_path / f"{name} back", ExportConfig())
-    assert (got["images"], got["objects"]) == (sent["images"], sent["objects"]) == (9, 3)
-    assert got["categories"] == ["crack", "stain"]
+    sent = export_labels(converted, tmp_path / name, ExportConfig(), to=name)
+    assert sent.fidelity[name] == FormatFidelity(
+        instances=3, iou_mean=1.0, iou_min=1.0, changed=0, lost=0
+    )
+    got = import_labels(tmp_path / name, tmp_path / f"{name} back", ExportConfig(), origin=name)
+    assert (got.images, got.objects) == (sent.images, sent.objects) == (9, 3)
+    assert got.categories == ("crack", "stain")
     raw = json.loads((tmp_path / f"{name} back" / "annotations" / "instances.json").read_text())
     areas = [row["area"] for row in raw["annotations"]]
     assert len(areas) == 3
@@ -46,57 +47,57 @@ def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: s
         assert areas[0] < 41 * 41
 
 
-def test_only_images_with_a_doubtful_object_are_exported_on_request(
+def test_only_images_with_an_object_of_low_confidence_are_exported_on_request(
     converted: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="how far to trust"):
-        export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
+    with pytest.raises(ConfigError, match="has an expected IoU or a score"):
+        export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
     path = converted / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
-    for row, trust in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
-        row |= {"score": 0.1, "expected_iou": trust}
+    for row, expected in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
+        row |= {"score": 0.1, "expected_iou": expected}
     path.write_text(json.dumps(raw))
-    found = export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
-    assert (found["images"], found["objects"]) == (1, 1)
-    with pytest.raises(ConfigError, match="trusts every object more"):
-        export_labels(converted, "cvat", tmp_path / "none", ExportConfig(below=0.3))
+    found = export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
+    assert (found.images, found.objects) == (1, 1)
+    with pytest.raises(ConfigError, match="has a lower expected IoU or score; nothing to export"):
+        export_labels(converted, tmp_path / "none", ExportConfig(below=0.3), to="cvat")
 
 
-def test_reviewed_images_are_laid_over_the_others(converted: Path, tmp_path: Path) -> None:
+def test_reviewed_images_are_merged_with_the_others(converted: Path, tmp_path: Path) -> None:
     """Three discs; of one image nothing is left after review, another's disc is called `new`."""
     path = converted / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
-    for row, trust in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
-        row |= {"score": 0.1, "expected_iou": trust, "prompt_id": row["id"]}
+    for row, expected in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
+        row |= {"score": 0.1, "expected_iou": expected, "prompt_id": row["id"]}
     path.write_text(json.dumps(raw))
-    export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
+    export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
     xml = tmp_path / "out" / "annotations.xml"
     text = re.sub(r"<mask.*?</mask>", "", xml.read_text(), count=1, flags=re.DOTALL)
     xml.write_text(text.replace('"stain"', '"new"').replace(">stain<", ">new<"))
     found = import_labels(
-        tmp_path / "out", "cvat", tmp_path / "all", ExportConfig(), onto=converted
+        tmp_path / "out", tmp_path / "all", ExportConfig(), origin="cvat", onto=converted
     )
-    assert (found["images"], found["objects"]) == (9, 2)
-    assert found["categories"] == ["crack", "stain", "new"]
+    assert (found.images, found.objects) == (9, 2)
+    assert found.categories == ("crack", "stain", "new")
     rows = json.loads((tmp_path / "all" / "annotations" / "instances.json").read_text())
     by_name = {row["category_id"]: row for row in rows["annotations"]}
     assert by_name[1]["expected_iou"] == 0.9  # not reviewed
     assert "score" not in by_name[3]  # reviewed
-    part = converted / "annotations" / "instances_train.json"
+    train = converted / "annotations" / "instances_train.json"
     with pytest.raises(DataError, match="was reviewed, but --onto holds 0 images of that name"):
-        import_labels(converted, "coco", tmp_path / "x", ExportConfig(), onto=part)
+        import_labels(converted, tmp_path / "x", ExportConfig(), origin="coco", onto=train)
 
 
 def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
     converted: Path, tmp_path: Path
 ) -> None:
     config = ExportConfig(polygon_loss=0.1, min_iou=0.999)
-    found = export_labels(converted, "yolo-segment", tmp_path / "out", config)
-    assert found["exit_code"] == 1
-    assert found["objects_below_min_iou"] == 3
+    found = export_labels(converted, tmp_path / "out", config, to="yolo-segment")
+    assert found.exit_code == 1
+    assert found.objects_below_min_iou == 3
     report = json.loads((tmp_path / "out" / "fidelity.json").read_text())
     total = report["formats"]["yolo-segment"]
-    assert 0.9 <= total["iou_min"] == found["fidelity"]["yolo-segment"]["iou_min"] < 0.999
+    assert 0.9 <= total["iou_min"] == found.fidelity["yolo-segment"].iou_min < 0.999
     with (tmp_path / "out" / "fidelity.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3
@@ -108,10 +109,10 @@ def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
 
 def test_a_bound_that_is_kept_lets_the_command_pass(converted: Path, tmp_path: Path) -> None:
     config = ExportConfig(polygon_loss=0.02, min_iou=0.98)
-    assert "exit_code" not in export_labels(converted, "coco-polygon", tmp_path / "o", config)
+    assert export_labels(converted, tmp_path / "o", config, to="coco-polygon").exit_code == 0
     exact = ConvertConfig(min_iou=1.0)
     again = convert_masks([converted.parent / "widget"], tmp_path / "again", exact)
-    assert "exit_code" not in again
+    assert again.exit_code == 0
 
 
 def test_images_elsewhere_are_found_with_images_and_missed_in_one_line(
@@ -120,19 +121,21 @@ def test_images_elsewhere_are_found_with_images_and_missed_in_one_line(
     moved = tmp_path / "labels.json"
     moved.write_bytes((converted / "annotations" / "instances.json").read_bytes())
     with pytest.raises(DataError, match="no such image; give their folder with --images"):
-        export_labels(moved, "voc", tmp_path / "out", ExportConfig())
+        export_labels(moved, tmp_path / "out", ExportConfig(), to="voc")
     assert not (tmp_path / "out").exists()
     images = converted / "images"
-    assert export_labels(moved, "voc", tmp_path / "out", ExportConfig(), images)["images"] == 9
+    assert (
+        export_labels(moved, tmp_path / "out", ExportConfig(), to="voc", images=images).images == 9
+    )
 
 
 def test_an_unknown_format_is_answered_with_the_known(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such format; there are coco, .*voc"):
-        export_labels(converted, "xls", tmp_path / "out", ExportConfig())
+        export_labels(converted, tmp_path / "out", ExportConfig(), to="xls")
 
 
 def test_a_folder_of_the_users_own_is_not_replaced(converted: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(DataError, match="holds files that this command did not write"):
-        export_labels(converted, "png", tmp_path / "mine", ExportConfig())
+        export_labels(converted, tmp_path / "mine", ExportConfig(), to="png")

@@ -50,7 +50,7 @@ def discs(tmp_path: Path, count: int) -> Path:
         boxes = as_boxes([[38, 18, 82, 62]] * (2, 1, 0)[(number > 0) + (number == count - 1)])
         ids = np.arange(len(boxes)) + 10 * (count - number)
         labels = np.zeros(len(boxes), np.int64)
-        objects[number + 1] = Detections(boxes, labels, quality={"prompt_id": ids})
+        objects[number + 1] = Detections(boxes, labels, prompt_ids=ids)
     write_coco(tmp_path / "boxes.json", Dataset(("disc",), tuple(records), objects))
     return tmp_path / "boxes.json"
 
@@ -122,7 +122,9 @@ def test_boxes_are_replaced_by_their_masks_on_request_and_the_old_ones_kept(
     assert row["bbox"] == pytest.approx([40, 20, 41, 41], abs=5)
     assert row["bbox"] != [38, 18, 44, 44]
     read = read_coco(tmp_path / "out" / "instances.json")
-    assert read.on(read.records[0]).quality["prompt_box"].shape == (2, 4)
+    prompt_boxes = read.on(read.records[0]).prompt_boxes
+    assert prompt_boxes is not None
+    assert prompt_boxes.shape == (2, 4)
 
 
 def finished_images(log: Path) -> int:

@@ -10,25 +10,25 @@ from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.io.images import write_png
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.stats import stats
+from pipeline.stages.stats import CategoryStats, Difference, PublishedTable, Spread, stats
 from pipeline.synthesis.product import MVTEC_ZIPPER
 
 MakeProduct = Callable[..., Path]
 
 
-def test_counts_areas_and_the_long_tail_are_told(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_counts_areas_and_the_long_tail_are_reported(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
     product = make_product({"crack": 6, "stain": 2}, good_train=3, good_test=1)
     found = stats(product, tmp_path / "pictures")
-    assert found["images"] == 12
-    assert found["splits"] == {"test": 9, "train": 3}
-    assert found["good_images"] == 4
-    assert found["sizes"] == {"64x48": 12}
-    assert found["categories"]["crack"] == {
-        "images": 6,
-        "instances": 6,
-        "area_px": {"min": 24, "median": 24, "max": 24},
-    }
-    assert found["long_tail_ratio"] == 3.0
+    assert found.images == 12
+    assert found.splits == {"test": 9, "train": 3}
+    assert found.good_images == 4
+    assert found.sizes == {"64x48": 12}
+    assert found.categories["crack"] == CategoryStats(
+        images=6, instances=6, area_px=Spread(min=24, median=24, max=24)
+    )
+    assert found.long_tail_ratio == 3.0
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {
         "images_per_category.png",
         "instance_sizes.png",
@@ -71,12 +71,19 @@ def test_the_original_zippers_counts_agree_with_the_published_table(tmp_path: Pa
 
     link(240, "train/good", "{:03d}.png", "black.png")
     link(32, "test/good", "{:03d}.png", "black.png")
-    for kind, count in MVTEC_ZIPPER.items():
-        link(count, f"test/{kind}", "{:03d}.png", "black.png")
-        link(count, f"ground_truth/{kind}", "{:03d}_mask.png", "spot.png")
-    found = stats(root)
-    assert found["published_table"] == "agrees"
-    assert (found["images"], len(found["categories"])) == (391, 7)
+    for defect, count in MVTEC_ZIPPER.items():
+        link(count, f"test/{defect}", "{:03d}.png", "black.png")
+        link(count, f"ground_truth/{defect}", "{:03d}_mask.png", "spot.png")
+    found = stats(root, published="mvtec-zipper")
+    assert found.published_table == PublishedTable(name="mvtec-zipper", agrees=True, differences=())
+    assert (found.images, len(found.categories)) == (391, 7)
     (root / "test" / "rough" / "000.png").unlink()
     (root / "ground_truth" / "rough" / "000_mask.png").unlink()
-    assert "rough: 16 images, published 17" in stats(root)["published_table"]
+    compared = stats(root, published="mvtec-zipper").published_table
+    assert compared is not None
+    assert not compared.agrees
+    assert Difference(name="rough", measured="16", published="17") in compared.differences
+
+
+def test_the_name_of_a_folder_changes_nothing(make_product: MakeProduct) -> None:
+    assert stats(make_product(name="zipper")) == stats(make_product(name="widget"))

@@ -27,7 +27,7 @@ def good(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 def test_what_convert_masks_writes_has_no_fault(good: Path) -> None:
     found = validate([good / "annotations" / "instances.json", good, good / "segment"])
-    assert (found["faults"], found["left"], found.get("exit_code", 0)) == (0, [], 0)
+    assert (found.faults, found.left, found.exit_code) == (0, (), 0)
 
 
 def rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,42 +81,42 @@ COCO: list[tuple[str, str, Change, bool]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "where", "change", "mended"), COCO)
+@pytest.mark.parametrize(("kind", "where", "change", "fixed_by"), COCO)
 def test_every_fault_of_a_coco_file_is_named_with_its_id(
-    good: Path, kind: str, where: str, change: Change, mended: bool
+    good: Path, kind: str, where: str, change: Change, fixed_by: bool
 ) -> None:
     path = good / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
     change(raw)
     path.write_text(json.dumps(raw))
     found = validate([path])
-    assert kind in found["by_kind"]
-    assert found["exit_code"] == 1
-    lines = [line for line in found["left"] if f"{path}: {where}" in line]
+    assert kind in found.by_kind
+    assert found.exit_code == 1
+    lines = [line for line in found.left if f"{path}: {where}" in line]
     assert lines
-    assert any("--fix" in line for line in lines) == mended
+    assert any("--fix" in line for line in lines) == fixed_by
     before = path.read_bytes()
     fixed = validate([path], fix=True)
-    if mended:
-        assert fixed["originals"] == [f"{path}.orig"]
+    if fixed_by:
+        assert fixed.originals == (Path(f"{path}.orig"),)
         assert Path(f"{path}.orig").read_bytes() == before
-        assert kind not in validate([path])["by_kind"]
+        assert kind not in validate([path]).by_kind
     else:
-        assert kind in fixed["by_kind"]
-        assert any(f"{path}: {where}" in line for line in fixed["left"])
+        assert kind in fixed.by_kind
+        assert any(f"{path}: {where}" in line for line in fixed.left)
 
 
-def test_mending_changes_nothing_that_was_right(good: Path) -> None:
+def test_a_fix_changes_nothing_that_was_right(good: Path) -> None:
     path = good / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
     expected = deepcopy(raw)
     raw["annotations"][2]["iscrowd"] = 1
     path.write_text(json.dumps(raw))
-    assert validate([path], fix=True)["mended"] == 1
+    assert validate([path], fix=True).fixed == 1
     assert json.loads(path.read_text()) == expected
 
 
-def test_mending_twice_keeps_both_originals(good: Path) -> None:
+def test_fixing_twice_keeps_both_originals(good: Path) -> None:
     path = good / "annotations" / "instances.json"
     for _ in range(2):
         raw = json.loads(path.read_text())
@@ -137,18 +137,18 @@ def test_a_photo_with_exif_rotation_and_a_broken_one_are_named(good: Path) -> No
     broken.unlink()
     broken.write_bytes(b"no image")
     found = validate([path])
-    assert found["by_kind"] == {"EXIF rotation": 1, "broken image": 1}
-    assert "orientation 6" in found["left"][0]
+    assert found.by_kind == {"EXIF rotation": 1, "broken image": 1}
+    assert "orientation 6" in found.left[0]
 
 
 def test_files_of_one_set_that_number_categories_differently_disagree(good: Path) -> None:
-    one, two = (good / "annotations" / f"instances_{part}.json" for part in ("train", "val"))
+    one, two = (good / "annotations" / f"instances_{split}.json" for split in ("train", "val"))
     raw = json.loads(two.read_text())
     raw["categories"].reverse()
     raw["categories"][0]["name"], raw["categories"][1]["name"] = "crack", "stain"
     two.write_text(json.dumps(raw))
     found = validate([one, two])
-    assert found["by_kind"] == {"categories disagree": 1}
+    assert found.by_kind == {"categories disagree": 1}
 
 
 def first_labels(root: Path) -> Path:
@@ -175,18 +175,18 @@ YOLO: list[tuple[str, str, str, bool]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "text", "after", "mended"), YOLO)
+@pytest.mark.parametrize(("kind", "text", "after", "fixed_by"), YOLO)
 def test_every_fault_of_a_yolo_row_is_named_with_its_file(
-    good: Path, kind: str, text: str, after: str, mended: bool
+    good: Path, kind: str, text: str, after: str, fixed_by: bool
 ) -> None:
     path = first_labels(good)
     path.write_text(text)
     found = validate([good])
-    assert found["by_kind"] == {kind: 1}
-    assert str(path) in found["left"][0]
+    assert found.by_kind == {kind: 1}
+    assert str(path) in found.left[0]
     validate([good], fix=True)
     assert path.read_text() == after
-    assert (validate([good])["faults"] == 0) == mended
+    assert (validate([good]).faults == 0) == fixed_by
 
 
 def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
@@ -198,7 +198,7 @@ def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
     text = (good / "data.yaml").read_text().replace("nc: 2", "nc: 3")
     (good / "data.yaml").write_text(text)
     found = validate([good])
-    assert found["by_kind"] == {
+    assert found.by_kind == {
         "categories disagree": 1,
         "image in two splits": 1,
         "label without image": 1,

@@ -13,13 +13,13 @@ from pipeline.synthesis.product import MVTEC_ZIPPER, long_tail, write_product
 from pipeline.synthesis.zipper import draw, new_zipper
 
 
-def defective(kind: str, seed: int = 1, side: int = 512) -> tuple[np.ndarray, np.ndarray]:
+def defective(defect: str, seed: int = 1, side: int = 512) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     zipper = new_zipper(generator)
-    return photograph(zipper, DEFECTS[kind](zipper, generator, 0.4), side)
+    return photograph(zipper, DEFECTS[defect](zipper, generator, 0.4), side)
 
 
-def test_the_kinds_are_mvtecs() -> None:
+def test_the_defects_are_those_of_mvtec() -> None:
     assert DEFECTS.keys() == MVTEC_ZIPPER.keys()
     assert sum(MVTEC_ZIPPER.values()) == 119
 
@@ -31,11 +31,11 @@ def test_a_good_zipper_is_dark_cloth_on_a_white_table() -> None:
     assert 40 < np.median(image[:, 120:400]) < 90  # MVTec's zipper: 60
 
 
-@pytest.mark.parametrize("kind", sorted(DEFECTS))
-def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(kind: str) -> None:
+@pytest.mark.parametrize("defect", sorted(DEFECTS))
+def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(defect: str) -> None:
     generator = np.random.default_rng(1)
     zipper = new_zipper(generator)
-    image, mask = photograph(zipper, DEFECTS[kind](zipper, generator, 0.4), 512)
+    image, mask = photograph(zipper, DEFECTS[defect](zipper, generator, 0.4), 512)
     good = draw(zipper, 512)
     difference = np.abs(image.astype(int) - good).max(axis=2)
     assert mask.any()
@@ -47,9 +47,9 @@ def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(kind
 
 def test_a_filled_box_is_a_poor_mask() -> None:
     ious = []
-    for kind in DEFECTS:
+    for defect in DEFECTS:
         for seed in range(2):
-            _, mask = defective(kind, seed)
+            _, mask = defective(defect, seed)
             rles, _ = mask_geometry.instances(mask)
             for rle, box in zip(rles, mask_geometry.bounding_boxes(rles), strict=True):
                 ious.append(mask_geometry.paired_iou(mask_geometry.from_box(box, 512, 512), rle))
@@ -72,6 +72,7 @@ def test_a_product_is_in_mvtecs_layout(tmp_path: Path) -> None:
     assert [r.defect for r in dataset.records] == ["good", "combined", "good", "rough"]
     for record in dataset.records:
         mask = read_defect_mask(record)
+        assert (mask is None) == (record.defect == "good")
         assert mask is None or mask.any()
 
 
@@ -83,6 +84,6 @@ def test_a_long_tail_falls_from_most_to_fewest() -> None:
         long_tail(2, 5)
 
 
-def test_an_unknown_kind_lists_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_defect_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such defect: rust; known: broken_teeth"):
         write_product(tmp_path, 512, 0, 0, {"rust": 1}, seed=0)

@@ -1,4 +1,4 @@
-"""Faults of a COCO file that other tools meet in silence, and the mending of those that is safe."""
+"""Faults of a COCO file that other tools do not report, and their fixes where these are safe."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.formats.coco_schema import LISTS, open_coco
@@ -27,23 +28,24 @@ _NAMELESS = "image without size or name"
 
 @dataclass
 class CocoCheck:
-    """What was found in a file, and how it is written when all that is safe is mended.
+    """The faults of a file, and its text after all safe fixes.
 
-    categories: names by id, each as it is in the file. Only rows that are mended are held.
+    categories: name by id, both as they are in the file. fixed: the annotations that a fix changes,
+    by their place in the file; None for one that is removed.
     """
 
     raw: JsonRows
     findings: list[Finding]
     categories: Mapping[object, object]
-    mended: dict[int, Row | None] = field(default_factory=dict)  # by place; None is removed
+    fixed: dict[int, Row | None] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to mend."""
-        return any(finding.mend for finding in self.findings)
+        """Whether a fix changes the file."""
+        return any(finding.fix for finding in self.findings)
 
     def text(self) -> Iterator[str]:
-        """The mended file, in the pieces of `json_text`."""
+        """The text of the file after all safe fixes, in pieces."""
         start = "{"
         for name in sorted({*self.raw.values, *LISTS}):
             yield f"{start}\n {json.dumps(name, ensure_ascii=False)}: "
@@ -58,18 +60,18 @@ class CocoCheck:
 
     def _rows(self) -> Iterator[Row]:
         renumber = any(
-            found.kind in {"duplicate id", "id 0"} and found.mend for found in self.findings
+            finding.kind in {"duplicate id", "id 0"} and finding.fix for finding in self.findings
         )
         number = 0
-        for place, row in enumerate(self.raw.rows("annotations")):
-            kept = self.mended.get(place, row)
-            if kept is not None:
+        for place, raw in enumerate(self.raw.rows("annotations")):
+            row = self.fixed.get(place, raw)
+            if isinstance(row, dict):  # None is removed; `check_coco` refuses other values
                 number += 1
-                yield {**kept, "id": number} if renumber else kept
+                yield {**row, "id": number} if renumber else row
 
 
 class _Image(NamedTuple):
-    """An image's entry. size: (height, width), None where it has no usable one."""
+    """The entry of an image. size: (height, width); None where the entry has no usable one."""
 
     key: object
     name: str
@@ -77,25 +79,25 @@ class _Image(NamedTuple):
 
 
 def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
-    """Every fault of a COCO instances file, and its content with all that is safe mended.
+    """All faults of a COCO instances file, and its content after all safe fixes.
 
-    images: the folder of its images; without it, image files are not opened. Raises DataError
-    for a file that is not COCO at all.
+    images: the folder of its images; without it, image files are not opened. Raises DataError for
+    a file that is not COCO.
     """
     raw = open_coco(path)
     entries = list(_entries(path, raw, "categories"))
     categories = {key_of(entry.get("id")): entry.get("name") for entry in entries}
     listed = [_image(entry) for entry in _entries(path, raw, "images")]
-    found = [*_check_categories(path, entries), *_check_images(path, listed, images)]
+    findings = [*_check_categories(path, entries), *_check_images(path, listed, images)]
     sizes = {image.key: image.size for image in listed}
-    check = CocoCheck(raw, found, categories)
+    check = CocoCheck(raw, findings, categories)
     ids = _Ids(path)
     for place, row in enumerate(track(_entries(path, raw, "annotations"), "check")):
         ids.add(row.get("id"))
-        faults, kept = check_annotation(path, row, sizes, categories)
+        faults, keep = check_annotation(path, row, sizes, categories)
         check.findings += faults
-        if not kept or any(fault.mend for fault in faults):
-            check.mended[place] = row if kept else None
+        if not keep or any(fault.fix for fault in faults):
+            check.fixed[place] = row if keep else None
     check.findings += ids.faults()
     return check
 
@@ -110,13 +112,13 @@ def _entries(path: Path, raw: JsonRows, name: str) -> Iterator[Row]:
 
 def _check_categories(path: Path, categories: list[Row]) -> Iterator[Finding]:
     for number, entry in enumerate(categories, start=1):
-        name = entry.get("name")
-        if not is_whole(entry.get("id")) or not name:
+        key, name = entry.get("id"), entry.get("name")
+        if not is_whole(key) or not name:
             yield Finding("category without id or name", path, f"category {number}", "lacks a key")
         elif not isinstance(name, (str, int, float)) or unusable(str(name)):
             text = f"has the name {shown(name)}"
             yield Finding("category without id or name", path, f"category {number}", text)
-        elif entry["id"] < 1:
+        elif key < 1:
             text = "has id 0, which many tools take for background"
             yield Finding("id 0", path, f"category {name}", text)
     for value in repeated([key_of(entry.get("id")) for entry in categories]):
@@ -130,8 +132,8 @@ def _image(entry: Row) -> _Image:
     name = entry.get("file_name", "")
     if not isinstance(name, (str, int, float)):
         name = ""
-    height, width = entry.get("height"), entry.get("width")
-    sides = [side for side in (height, width) if is_whole(side) and 1 <= side <= MOST_SIDE]
+    values = entry.get("height"), entry.get("width")
+    sides = [side for side in values if is_whole(side) and 1 <= side <= MOST_SIDE]
     usable = len(sides) == 2 and sides[0] * sides[1] <= MOST_PIXELS
     return _Image(key_of(entry.get("id")), str(name), (sides[0], sides[1]) if usable else None)
 
@@ -146,12 +148,12 @@ def _check_images(path: Path, listed: list[_Image], images: Path | None) -> Iter
     for image in track(listed, "check images"):
         where = f"image {image.key}"
         if not image.name or not is_whole(image.key) or image.size is None:
-            text = "lacks file_name, id, height or width, or one is no number"
+            text = "lacks file_name, id, height or width, or one of them is not a number"
             yield Finding(_NAMELESS, path, where, text)
         elif unusable(image.name):
             yield Finding(_NAMELESS, path, where, f"no file can have the name {shown(image.name)}")
         elif PurePosixPath(image.name).is_absolute() or "\\" in image.name:
-            text = f"file_name {image.name} holds on one machine only"
+            text = f"file_name {image.name} is valid on one machine only"
             yield Finding("file_name not relative", path, where, text)
         elif ".." in PurePosixPath(image.name).parts:
             text = f"file_name {image.name} leaves its folder"
@@ -167,27 +169,27 @@ class _Ids:
         self._path = path
         self._whole = array("q")
         self._others: list[object] = []
-        self._found: list[Finding] = []
+        self._findings: list[Finding] = []
 
-    def add(self, value: Any) -> None:
-        """Note an annotation's id."""
+    def add(self, value: JsonValue) -> None:
+        """Record the id of an annotation."""
         if not is_whole(value):
             self._others.append(key_of(value))
-            self._note(f"annotation {shown(value)}", "has no whole number as id")
+            self._add_finding(f"annotation {shown(value)}", "has no whole number as id")
             return
         self._whole.append(value)
         if value == 0:
-            self._note("annotation 0", "COCOeval takes id 0 for no match")
+            self._add_finding("annotation 0", "COCOeval takes id 0 for no match")
 
     def faults(self) -> Iterator[Finding]:
-        """Ids that occur twice, and those that are none."""
+        """Ids that occur twice, and ids that are not a whole number or are 0."""
         ids = np.array(self._whole, dtype=np.int64)
         values, first, counts = np.unique(ids, return_index=True, return_counts=True)
         again = sorted(zip(first[counts > 1].tolist(), values[counts > 1].tolist(), strict=True))
         for value in [*(value for _, value in again), *repeated(self._others)]:
             text = "two annotations have this id; COCO's tools keep the last"
             yield Finding("duplicate id", self._path, f"annotation {value}", text, _NUMBERED)
-        yield from self._found
+        yield from self._findings
 
-    def _note(self, where: str, text: str) -> None:
-        self._found.append(Finding("id 0", self._path, where, text, _NUMBERED))
+    def _add_finding(self, where: str, text: str) -> None:
+        self._findings.append(Finding("id 0", self._path, where, text, _NUMBERED))

@@ -1,22 +1,29 @@
-"""The faults of one annotation of a COCO file, and their mending."""
+"""The faults of one annotation of a COCO file, and their fixes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Protocol, TypeGuard
+
+from pydantic import JsonValue
 
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.validation.findings import Finding
 from pipeline.geometry.masks import Rle, area, bounding_boxes
 from pipeline.io.read import shown_value
 
-Row = dict[str, Any]
-Note = Callable[..., None]  # kind, text, what --fix does
-_SLACK = 0.5  # pixels that a box may stand out, as rounding makes it
-_WHOLE = 2**63  # whole numbers are below
+Row = dict[str, JsonValue]
+_SLACK = 0.5  # pixels that a box may reach outside the image, by rounding
+_WHOLE = 2**63  # whole numbers are smaller
 _SHORT = 80  # characters
+
+
+class AddFinding(Protocol):
+    """Record a fault. fix: what `--fix` does to it; empty where no change is safe."""
+
+    def __call__(self, kind: str, text: str, fix: str = "") -> None: ...
 
 
 def check_annotation(
@@ -25,66 +32,67 @@ def check_annotation(
     sizes: Mapping[object, tuple[int, int] | None],
     categories: Mapping[object, object],
 ) -> tuple[list[Finding], bool]:
-    """The faults of one annotation, which is mended in place, and whether it can be kept.
+    """The faults of one annotation, which is fixed in place, and whether it can be kept.
 
-    sizes: (height, width) of each image, None where the file does not say.
+    sizes: (height, width) of each image by id; None where the file has no usable size. categories:
+    name by id.
     """
     where = f"annotation {shown(row.get('id'))}"
     findings: list[Finding] = []
 
-    def note(kind: str, text: str, mend: str = "") -> None:
-        findings.append(Finding(kind, path, where, text, mend))
+    def add(kind: str, text: str, fix: str = "") -> None:
+        findings.append(Finding(kind, path, where, text, fix))
 
-    for name, known in (("image_id", sizes), ("category_id", categories)):
-        if not is_scalar(row.get(name)) or row.get(name) not in known:
+    for name, ids in (("image_id", sizes), ("category_id", categories)):
+        if not is_scalar(row.get(name)) or row.get(name) not in ids:
             text = f"{name} {shown(row.get(name))} is not in the file"
-            note("dangling reference", text, "removed")
+            add("dangling reference", text, "removed")
             return findings, False
     if row.get("iscrowd") == 1:
-        text = "iscrowd is 1, so COCOeval ignores it and what finds it"
-        note("iscrowd", text, "set to 0")
+        text = "iscrowd is 1, so COCOeval ignores the object and each detection of it"
+        add("iscrowd", text, "set to 0")
         row["iscrowd"] = 0
     size = sizes[row["image_id"]]
-    if size is None:  # its image's own fault comes first: nothing is lost over that
+    if size is None:  # the fault of its image comes first, and removes no annotation
         return findings, True
-    rle = _check_segmentation(row, size, note)
-    return findings, _check_box(row, size, rle, note)
+    rle = _check_segmentation(row, size, add)
+    return findings, _check_box(row, size, rle, add)
 
 
-def _check_segmentation(row: Row, size: tuple[int, int], note: Note) -> Rle | None:
-    """The mask of an annotation, where it has one that can be read."""
+def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle | None:
+    """The mask of an annotation; None without one that can be read."""
     segmentation = row.get("segmentation")
     if not segmentation:
         return None
-    if isinstance(segmentation, list) and not _check_rings(row, segmentation, size, note):
+    if isinstance(segmentation, list) and not _check_rings(row, segmentation, size, add):
         return None
     try:
         rle = segmentation_rle(row["segmentation"], size)
     except ValueError as error:
-        note("unreadable mask", f"{error}")
+        add("unreadable mask", f"{error}")
         return None
     pixels = area(rle)
     if pixels == 0:
-        note("zero area", "its mask has no pixel")
+        add("zero area", "its mask has no pixel")
         return None
     stated = row.get("area", pixels)
     if not is_number(stated):
         text = f"area is {shown(stated)}, but the mask has {pixels}"
-        note("area differs", text, f"set to {pixels}")
+        add("area differs", text, f"set to {pixels}")
         row["area"] = pixels
     elif abs(stated - pixels) > max(1.0, 0.1 * pixels):
-        note("area differs", f"area {stated:g}, but the mask has {pixels}", f"set to {pixels}")
+        add("area differs", f"area {stated:g}, but the mask has {pixels}", f"set to {pixels}")
         row["area"] = pixels
     return rle
 
 
-def _check_rings(row: Row, rings: list[Any], size: tuple[int, int], note: Note) -> bool:
-    """Whether polygons are left when what is wrong with them is mended."""
+def _check_rings(row: Row, rings: list[JsonValue], size: tuple[int, int], add: AddFinding) -> bool:
+    """Fix the polygons of an annotation; returns whether any is left."""
     usable = [ring for ring in rings if _is_ring(ring)]
     if len(usable) < len(rings):
         text = "a polygon has fewer than 3 points, or no pairs of numbers"
-        note("polygon under 3 points", text, "that polygon removed")
-        row["segmentation"] = usable
+        add("polygon under 3 points", text, "that polygon removed")
+        row["segmentation"] = [[*ring] for ring in usable]
     if not usable:
         return False
     height, width = size
@@ -92,14 +100,14 @@ def _check_rings(row: Row, rings: list[Any], size: tuple[int, int], note: Note) 
         max(-min(ring), max(ring[0::2]) - width, max(ring[1::2]) - height) for ring in usable
     )
     if outside > _SLACK:
-        note("polygon outside the image", f"by {outside:g} pixels", "cut to the image")
+        add("polygon outside the image", f"by {outside:g} pixels", "clipped to the image")
         row["segmentation"] = [
             [min(max(v, 0), (width, height)[i % 2]) for i, v in enumerate(ring)] for ring in usable
         ]
     return True
 
 
-def _is_ring(ring: Any) -> bool:
+def _is_ring(ring: JsonValue) -> TypeGuard[list[float]]:
     return (
         isinstance(ring, list)
         and len(ring) >= 6
@@ -108,41 +116,50 @@ def _is_ring(ring: Any) -> bool:
     )
 
 
-def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, note: Note) -> bool:
-    """Whether an annotation can be kept once its box is mended."""
+def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding) -> bool:
+    """Fix the box of an annotation; returns whether the annotation can be kept."""
     height, width = size
-    box = row.get("bbox")
-    if not (isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)):
-        if rle is None:
-            note("no box", f"bbox is {shown(box)}, and there is no mask", "removed")
-            return False
-        note("no box", f"bbox is {shown(box)}", "taken from the mask")
-        box = row["bbox"] = _box_of(rle)
+    stated = row.get("bbox")
+    if _is_box(stated):
+        box = stated
+    elif rle is None:
+        add("no box", f"bbox is {shown(stated)}, and there is no mask", "removed")
+        return False
+    else:
+        add("no box", f"bbox is {shown(stated)}", "taken from the mask")
+        box = _box_of(rle)
+        row["bbox"] = [*box]
     x, y, w, h = box
     if w <= 0 or h <= 0:
         if rle is None:
-            note("zero area", f"bbox {box} covers nothing", "removed")
+            add("zero area", f"bbox {box} covers nothing", "removed")
             return False
-        note("zero area", f"bbox {box} covers nothing", "taken from the mask")
-        x, y, w, h = row["bbox"] = _box_of(rle)
+        add("zero area", f"bbox {box} covers nothing", "taken from the mask")
+        x, y, w, h = box = _box_of(rle)
+        row["bbox"] = [*box]
     outside = max(-x, -y, x + w - width, y + h - height)
     if outside > _SLACK:
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 <= x0 or y1 <= y0:
-            note("box outside the image", f"bbox {box} is wholly outside", "removed")
+            add("box outside the image", f"bbox {box} is wholly outside", "removed")
             return False
         text = f"bbox {box} by {float(outside):g} pixels"
-        note("box outside the image", text, "cut to the image")
+        add("box outside the image", text, "clipped to the image")
         row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
         if rle is None:
             row["area"] = (x1 - x0) * (y1 - y0)
-    elif rle is None and not (is_number(row.get("area", 1)) and row.get("area", 1) > 0):
-        note("zero area", f"area is {shown(row['area'])}", "taken from the box")
+    elif rle is None and not (is_number(pixels := row.get("area", 1)) and pixels > 0):
+        add("zero area", f"area is {shown(pixels)}", "taken from the box")
         row["area"] = w * h
     return True
 
 
+def _is_box(box: JsonValue) -> TypeGuard[list[float]]:
+    return isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)
+
+
 def _box_of(rle: Rle) -> list[float]:
+    """The box of a mask as COCO writes it: x, y, width, height."""
     x0, y0, x1, y1 = bounding_boxes([rle])[0].tolist()
     return [x0, y0, x1 - x0, y1 - y0]
 
@@ -160,16 +177,16 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_scalar(value: object) -> bool:
-    """Whether a value of JSON can be an id."""
+    """Whether a value of JSON can be an id: it is not a list or an object."""
     return value is None or isinstance(value, (str, int, float))
 
 
 def key_of(value: object) -> object:
-    """A value of JSON as one that can be compared and counted."""
+    """A value of JSON as a key of a dictionary."""
     return value if is_scalar(value) else ("no scalar", shown_value(value))
 
 
 def shown(value: object) -> str:
-    """A value for a message: as it is where that is short."""
+    """A value for a message, shortened if it is long."""
     text = str(value)
     return text if len(text) <= _SHORT else shown_value(value)

@@ -1,4 +1,4 @@
-"""What is wrong with a set of labels, in words that name the file and the entry."""
+"""The faults of a dataset, each with its file and entry."""
 
 from __future__ import annotations
 
@@ -13,45 +13,50 @@ from pipeline.io.images import read_size
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. kind: its name in a count. where: an id or a row. mend: what `--fix` does about
-    it, empty where no change is safe."""
+    """One fault.
+
+    kind: the name under which it is counted. path: the file at fault. where: the entry in it, by
+    id or row. text: the fault. fix: what `--fix` does to it; empty where no change is safe.
+    """
 
     kind: str
     path: Path
     where: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         place = f"{self.path}: {self.where}: " if self.where else f"{self.path}: "
-        line = f"{place}{self.text}" + (f" [--fix: {self.mend}]" if self.mend else "")
+        line = f"{place}{self.text}" + (f" [--fix: {self.fix}]" if self.fix else "")
         return one_line(line)
 
 
 def check_image(
     path: Path, where: str, listed: Path, size: tuple[int, int] | None
 ) -> list[Finding]:
-    """An image file that is missing, broken, EXIF-rotated, or not of the size (height, width) that
-    the set says. listed: the file that names it."""
+    """The fault of an image file: missing, broken, rotated by EXIF, or of another size than listed.
+
+    listed: the file that names the image. size: the listed (height, width); None for none.
+    """
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except OSError:  # a name that is too long
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         return [Finding("missing image", listed, where, f"no file {path}")]
     try:
-        found = read_size(path)
+        actual = read_size(path)
     except DataError as error:
         kind = "EXIF rotation" if "EXIF" in error.reason else "broken image"
         return [Finding(kind, listed, where, str(error))]
-    if size is not None and found != size:
-        text = f"is {found[1]}x{found[0]} on disk, but {size[1]}x{size[0]} here: {path}"
+    if size is not None and actual != size:
+        text = f"is {actual[1]}x{actual[0]} on disk, but {size[1]}x{size[0]} here: {path}"
         return [Finding("size differs", listed, where, text)]
     return []
 
 
 def colliding_stems(names: Iterable[str], path: Path) -> list[Finding]:
-    """Images whose names differ in the suffix alone: their label and mask files would be one."""
+    """Images whose names differ only in the suffix: their label and mask files would be one."""
     paths = map(Path, names)
     stems = Counter(str(path.with_suffix("") if path.name else path) for path in paths)
     return [

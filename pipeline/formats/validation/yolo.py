@@ -1,4 +1,5 @@
-"""Faults of a YOLO set that ultralytics meets in silence, and the mending of those that is safe."""
+"""Faults of a YOLO dataset that ultralytics does not report, and their fixes where these are
+safe."""
 
 from __future__ import annotations
 
@@ -7,14 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.formats.data_yaml import (
-    DataYaml,
-    images_of,
-    read_data_yaml,
-)
+from pipeline.formats.data_yaml import DataYaml, images_of, read_data_yaml
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.validation.findings import Finding, check_image, colliding_stems
-from pipeline.formats.values import kind_of_file
+from pipeline.formats.values import file_mode
 from pipeline.formats.yolo import label_file_of
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
@@ -24,60 +21,62 @@ _SLACK = 1e-6
 
 
 def check_yolo(source: Path, allow_outside: bool = False) -> tuple[list[Finding], dict[Path, str]]:
-    """Every fault of a set, by its data.yaml or the folder that holds it, and the label files whose
-    text changes when all that is safe is mended. Raises DataError for what is no YOLO set, and for
-    one whose files lie outside the folder of its data.yaml, links resolved, unless
-    `allow_outside`."""
+    """All faults of a dataset, and the new text of each label file that a fix changes.
+
+    source: a data.yaml, or the folder that holds it. Raises DataError for another file, and for a
+    dataset with files outside the folder of its data.yaml, after links are resolved, unless
+    `allow_outside`.
+    """
     path = source / "data.yaml" if source.is_dir() else source
-    described = read_data_yaml(path)
+    data = read_data_yaml(path)
     folders = NamedFolders([path.parent], allow_outside)
-    findings = list(_check_names(path, described))
-    seen: dict[Path, str] = {}
+    findings = list(_check_names(path, data))
+    split_of_image: dict[Path, str] = {}
     images: list[Path] = []
     for split in SPLITS:
-        for image in images_of(path, described.root(path), described.places(split), folders):
-            if image not in seen:
+        for image in images_of(path, data.root(path), data.places(split), folders):
+            if image not in split_of_image:
                 images.append(image)
-            seen.setdefault(image, split)
+            split_of_image.setdefault(image, split)
     findings += colliding_stems([str(image) for image in images], path)
-    findings += _shared_names(path, seen)
-    mended: dict[Path, str] = {}
+    findings += _shared_names(path, split_of_image)
+    fixed: dict[Path, str] = {}
     for image in track(images, "check"):
         label_file = label_file_of(image)
         findings += check_image(image, f"image {image.name}", path, None)
-        if kind_of_file(label_file):
+        if file_mode(label_file):
             folders.refuse_outside(label_file)
-            found, text = _check_labels(label_file, len(described.names))
-            findings += found
-            if any(finding.mend for finding in found):
-                mended[label_file] = text
+            faults, text = _check_labels(label_file, len(data.names))
+            findings += faults
+            if any(fault.fix for fault in faults):
+                fixed[label_file] = text
     findings += _orphans(images)
-    return findings, mended
+    return findings, fixed
 
 
-def _check_names(path: Path, described: DataYaml) -> Iterator[Finding]:
-    names = described.names
+def _check_names(path: Path, data: DataYaml) -> Iterator[Finding]:
+    names = data.names
     if sorted(names) != list(range(len(names))):
         text = f"names are numbered {sorted(names)[:20]}"
         yield Finding("categories disagree", path, "names", text)
-    if described.nc is not None and described.nc != len(names):
-        text = f"nc is {described.nc}, but there are {len(names)} names"
+    if data.nc is not None and data.nc != len(names):
+        text = f"nc is {data.nc}, but there are {len(names)} names"
         yield Finding("categories disagree", path, "nc", text)
     for name, count in Counter(names.values()).items():
         if count > 1:
             yield Finding("categories disagree", path, name, "two categories have this name")
-    if not described.train or not described.val:
+    if not data.train or not data.val:
         yield Finding("missing split", path, "", "ultralytics needs both train and val")
 
 
-def _shared_names(path: Path, seen: dict[Path, str]) -> Iterator[Finding]:
-    """Two files of one name in two splits: often the same picture, trained and tested on."""
+def _shared_names(path: Path, split_of_image: dict[Path, str]) -> Iterator[Finding]:
+    """Files with one name in two splits: often the same image in both training and test."""
     splits: dict[str, set[str]] = {}
-    for image, split in seen.items():
+    for image, split in split_of_image.items():
         splits.setdefault(image.name, set()).add(split)
-    for name, found in splits.items():
-        if len(found) > 1:
-            text = f"is in {' and '.join(sorted(found))}"
+    for name, several in splits.items():
+        if len(several) > 1:
+            text = f"is in {' and '.join(sorted(several))}"
             yield Finding("image in two splits", path, name, text)
 
 
@@ -91,29 +90,29 @@ def _orphans(images: list[Path]) -> Iterator[Finding]:
 
 def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str]:
     findings: list[Finding] = []
-    kept: dict[str, None] = {}  # in order, and quick to search
-    kinds: set[str] = set()
+    rows: dict[str, None] = {}  # in order, and quick to search
+    shapes: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        found, row = _check_row(path, f"row {number}", line, categories)
-        findings += found
-        if row in kept:
+        faults, row = _check_row(path, f"row {number}", line, categories)
+        findings += faults
+        if row in rows:
             text = "is there twice; ultralytics drops one"
             findings.append(Finding("duplicate row", path, f"row {number}", text, "removed"))
         elif row:
-            kept[row] = None
-            kinds.add("box" if len(row.split()) == 5 else "polygon")
-    if len(kinds) > 1:
+            rows[row] = None
+            shapes.add("box" if len(row.split()) == 5 else "polygon")
+    if len(shapes) > 1:
         text = "has rows of boxes and of polygons; ultralytics makes polygons of all"
         findings.append(Finding("mixed rows", path, "", text))
-    return findings, "".join(f"{row}\n" for row in kept)
+    return findings, "".join(f"{row}\n" for row in rows)
 
 
 def _check_row(  # noqa: PLR0911  # one return a fault
     path: Path, where: str, line: str, categories: int
 ) -> tuple[list[Finding], str]:
-    """The faults of a row, and its text when mended; an empty text where it is removed."""
+    """The faults of a row, and its text after the fix; an empty text for a row that is removed."""
     words = line.split()
     text = " ".join(words)
     try:
@@ -121,29 +120,29 @@ def _check_row(  # noqa: PLR0911  # one return a fault
     except ValueError:
         return [Finding("row not numbers", path, where, text[:60])], text
     if not label.is_integer() or not 0 <= label < categories:
-        found = f"names label {words[0]}, but there are {categories} categories"
-        return [Finding("categories disagree", path, where, found)], text
+        fault = f"names label {words[0]}, but there are {categories} categories"
+        return [Finding("categories disagree", path, where, fault)], text
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        found = f"has {len(values)} numbers: 4, or 6 and more, in pairs"
-        return [Finding("polygon under 3 points", path, where, found, "removed")], ""
+        fault = f"has {len(values)} numbers: 4, or 6 and more, in pairs"
+        return [Finding("polygon under 3 points", path, where, fault, "removed")], ""
     if not all(math.isfinite(value) for value in values):
         return [Finding("row not numbers", path, where, text[:60], "removed")], ""
     if len(values) == 4 and (values[2] <= 0 or values[3] <= 0):
         return [Finding("zero area", path, where, "a side of its box is 0", "removed")], ""
-    cut = _cut(values)
-    outside = max(abs(one - other) for one, other in zip(values, cut, strict=True))
+    clipped = _clipped(values)
+    outside = max(abs(one - other) for one, other in zip(values, clipped, strict=True))
     if outside > _SLACK:
         kind = "box outside the image" if len(values) == 4 else "polygon outside the image"
-        if len(values) == 4 and (cut[2] <= 0 or cut[3] <= 0):
+        if len(values) == 4 and (clipped[2] <= 0 or clipped[3] <= 0):
             return [Finding(kind, path, where, "is wholly outside", "removed")], ""
-        numbers = " ".join(f"{value:.6f}" for value in cut)
-        found = f"by {outside:.3g} of the image"
-        return [Finding(kind, path, where, found, "cut to the image")], f"{words[0]} {numbers}"
+        numbers = " ".join(f"{value:.6f}" for value in clipped)
+        fault = f"by {outside:.3g} of the image"
+        return [Finding(kind, path, where, fault, "clipped to the image")], f"{words[0]} {numbers}"
     return [], text
 
 
-def _cut(values: list[float]) -> list[float]:
-    """A box or polygon cut to [0, 1]."""
+def _clipped(values: list[float]) -> list[float]:
+    """A box or polygon clipped to [0, 1]."""
     if len(values) != 4:
         return [min(max(value, 0.0), 1.0) for value in values]
     x, y, width, height = values

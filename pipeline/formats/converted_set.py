@@ -1,0 +1,53 @@
+"""The files of a converted dataset that list its images: COCO files, data.yaml, split.json,
+folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pipeline.formats.yolo import splits_of, write_data_yaml
+from pipeline.io.names import safe_component
+from pipeline.io.write import write_text
+from pipeline.splits import folds, write_split
+from pipeline.types import Dataset, ImageRecord
+
+
+def fold_of_group(dataset: Dataset, count: int, seed: int) -> Mapping[str, int]:
+    """The fold (from 0) of each group of images outside the test split; empty for a `count` of
+    0."""
+    pool = [record for record in dataset.records if record.split != "test"]
+    return folds(pool, count, seed) if count else {}
+
+
+def coco_file_stems(record: ImageRecord, count: int, fold_of: Mapping[str, int]) -> Iterator[str]:
+    """The stems of the COCO files that list an image: of all images, of its split, and, outside the
+    test split, of its side of each of `count` folds."""
+    yield "instances"
+    yield safe_component(f"instances_{record.split}")
+    if record.split != "test":
+        for fold in range(count):
+            split = "val" if fold_of[record.group] == fold else "train"
+            yield f"instances_fold{fold}_{split}"
+
+
+def write_lists(folder: Path, dataset: Dataset, count: int, seed: int) -> None:
+    """Write data.yaml for boxes and for polygons, split.json, and the data.yaml and image lists of
+    each of `count` folds."""
+    splits = splits_of(dataset.records)
+    for root in (folder, folder / "segment"):
+        write_data_yaml(root / "data.yaml", dataset.categories, splits)
+    write_split(folder / "split.json", dataset)
+    fold_of = fold_of_group(dataset, count, seed)
+    test = {"test": splits["test"]} if "test" in splits else {}
+    for fold in range(count):
+        listings = {split: f"fold{fold}_{split}.txt" for split in ("train", "val")}
+        for split, name in listings.items():
+            chosen = [
+                record
+                for record in dataset.records
+                if record.split != "test" and (fold_of[record.group] == fold) == (split == "val")
+            ]
+            lines = "".join(f"./images/{record.file_name}\n" for record in chosen)
+            write_text(folder / name, lines)
+        write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, test | listings)
