@@ -24,7 +24,7 @@ from pipeline.io.write import write_text
 from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
-from pipeline.visualization.plots import labels_against_quality
+from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality
 
 if TYPE_CHECKING:
     from pipeline.types import Classifier, Detector
@@ -86,7 +86,8 @@ def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
     }
     with record.whole_folder(output) as folder:
         write_text(folder / "table.md", table(rows))
-        labels_against_quality(folder / "compare.png", rows)
+        plotted = {name: _plotted(row) for name, row in rows.items()}
+        labels_against_quality(folder / "compare.png", plotted)
         record.write(folder, summary)
     return summary
 
@@ -220,6 +221,18 @@ def _row(
     if entry.heat is not None:
         row |= pixel_figures(Pairs(entry.heat, truth, records)).summary()
     return row
+
+
+def _plotted(row: Mapping[str, Any]) -> LabelsAndQuality:
+    def figure(name: str) -> Figure | None:
+        if row.get(name) is None:
+            return None
+        low, high = row[f"{name}_interval"]
+        return Figure(row[name], None if low is None else (low, high))
+
+    return LabelsAndQuality(
+        labels=row["labels"], image_auroc=figure("image_auroc"), aupro=figure("aupro")
+    )
 
 
 def _name(record: ImageRecord) -> str:

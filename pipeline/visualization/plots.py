@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,25 +140,44 @@ def intervals(
     _save(figure, path)
 
 
-def labels_against_quality(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """The number of labels that each model needs, against its image AUROC and its AUPRO, both with
-    intervals. rows: by model."""
-    panels = {"which image is defective": "image_auroc", "which pixels are": "aupro"}
+@dataclass(frozen=True)
+class Figure:
+    """A figure in [0, 1], and its 95 % interval where there is one."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsAndQuality:
+    """The number of labels that a model learned from, its image AUROC, and its AUPRO."""
+
+    labels: int
+    image_auroc: Figure | None = None
+    aupro: Figure | None = None
+
+
+def labels_against_quality(path: Path, rows: Mapping[str, LabelsAndQuality]) -> None:
+    """The number of labels of each model, against its image AUROC and its AUPRO. rows: by model."""
+    panels = {
+        "which image is defective": ("IMAGE AUROC", [row.image_auroc for row in rows.values()]),
+        "which pixels are": ("AUPRO", [row.aupro for row in rows.values()]),
+    }
     figure, axes = _figure(1, 2, (9.5, 3.8))
-    for axis, (title, key) in zip(axes, panels.items(), strict=True):
-        for index, (name, row) in enumerate(rows.items()):
-            if row.get(key) is None:
+    for axis, (title, (key, values)) in zip(axes, panels.items(), strict=True):
+        for index, ((name, row), one) in enumerate(zip(rows.items(), values, strict=True)):
+            if one is None:
                 continue
-            value, (low, high) = row[key], row[f"{key}_interval"]
-            error = None if low is None else [[max(value - low, 0)], [max(high - value, 0)]]
+            low, high = one.interval or (one.value, one.value)
+            error = [[max(one.value - low, 0)], [max(high - one.value, 0)]]
             colour = (_ACCENT, "#334e68", "#829ab1", "#3fb06d", "#f0b429", "#9659c8")[index % 6]
             axis.errorbar(
-                [row["labels"] + 0.06 * index * (row["labels"] or 1)], [value], yerr=error,
-                fmt="o", color=colour, capsize=3, label=name,
+                [row.labels + 0.06 * index * (row.labels or 1)], [one.value],
+                yerr=error if one.interval else None, fmt="o", color=colour, capsize=3, label=name,
             )  # fmt: skip
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xlim(left=-0.3)
-        axis.set(title=title, xlabel="labels learned from", ylabel=key.replace("_", " ").upper())
+        axis.set(title=title, xlabel="labels learned from", ylabel=key)
     axes[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
