@@ -11,7 +11,7 @@ from pipeline.geometry.crops import DIHEDRAL_COUNT, Crop
 
 
 def test_a_window_is_centred_on_its_box_and_as_wide_as_zoom_says() -> None:
-    """Box 40 x 20 about (50, 30), zoom 2: side 80, from (50 - 40, 30 - 40)."""
+    """Box 40 x 20 about (50, 30), scale 2: side 80, from (50 - 40, 30 - 40)."""
     box = np.array([30, 20, 70, 40], np.float32)
     assert crops.square_crop(box, 2.0) == Crop(10, -10, 80)
 
@@ -27,8 +27,8 @@ def test_the_whole_image_at_its_own_size_is_cut_out_unchanged() -> None:
 
 def test_outside_the_image_a_window_is_grey_and_its_mask_empty() -> None:
     image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool)
-    shown = crops.crop_image(image, Crop(-8, 0, 16), 16)
-    assert shown[4, 3].tolist() == [124, 116, 104]
+    pixels = crops.crop_image(image, Crop(-8, 0, 16), 16)
+    assert pixels[4, 3].tolist() == [124, 116, 104]
     covered = crops.crop_mask(mask, Crop(-8, 0, 16), 16)
     assert (covered[:8, :7] == 0).all()
     assert (covered[:8, 9:] == 1).all()
@@ -38,16 +38,16 @@ def test_outside_the_image_a_window_is_grey_and_its_mask_empty() -> None:
 def test_a_mask_survives_the_way_into_a_window_and_back(scale: int) -> None:
     mask = np.zeros((60, 80), bool)
     mask[20:40, 30:52] = True
-    window = Crop(20, 10, 40)
-    logits = crops.crop_mask(mask, window, 40 * scale) - 0.5
-    x, y, values = crops.uncrop(logits, window, (60, 80))
+    crop = Crop(20, 10, 40)
+    logits = crops.crop_mask(mask, crop, 40 * scale) - 0.5
+    x, y, values = crops.uncrop(logits, crop, (60, 80))
     back = np.zeros_like(mask)
     back[y : y + values.shape[0], x : x + values.shape[1]] = values > 0
     assert (back == mask).all()
 
 
 def test_a_shrunk_mask_tells_how_much_of_a_pixel_it_covers() -> None:
-    """Every other column of 64, seen at 32: each pixel is half covered."""
+    """Every other column of 64, resized to 32: each pixel is half covered."""
     mask = np.zeros((64, 64), bool)
     mask[:, ::2] = True
     covered = crops.crop_mask(mask, Crop(0, 0, 64), 32)
@@ -55,17 +55,17 @@ def test_a_shrunk_mask_tells_how_much_of_a_pixel_it_covers() -> None:
 
 
 @given(st.integers(0, DIHEDRAL_COUNT - 1))
-def test_turning_back_undoes_turning(turn: int) -> None:
+def test_the_inverse_undoes_every_position(position: int) -> None:
     pixels = np.arange(16 * 3).reshape(4, 4, 3)
-    assert (crops.dihedral_inverse(crops.dihedral(pixels, turn), turn) == pixels).all()
+    assert (crops.dihedral_inverse(crops.dihedral(pixels, position), position) == pixels).all()
 
 
 @given(st.integers(0, DIHEDRAL_COUNT - 1), st.integers(0, 11), st.integers(0, 11))
-def test_a_box_turns_with_its_pixels(turn: int, x: int, y: int) -> None:
+def test_a_box_turns_with_its_pixels(position: int, x: int, y: int) -> None:
     pixels = np.zeros((16, 16), np.uint8)
     pixels[y : y + 3, x : x + 4] = 1
-    box = crops.dihedral_boxes(as_boxes([[x, y, x + 4, y + 3]]), turn, 16)[0]
-    ys, xs = np.nonzero(crops.dihedral(pixels, turn))
+    box = crops.dihedral_boxes(as_boxes([[x, y, x + 4, y + 3]]), position, 16)[0]
+    ys, xs = np.nonzero(crops.dihedral(pixels, position))
     assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 

@@ -24,10 +24,10 @@ from pipeline.geometry.crops import (
     crop_image,
     crop_mask,
     dihedral,
+    dihedral_boxes,
     square_crop,
     to_crop,
 )
-from pipeline.geometry.crops import dihedral_boxes as turn_boxes
 from pipeline.models.sam.encoders import ImageEncoder, normalised
 from pipeline.models.sam.lora import add_lora, lora_state_dict
 from pipeline.models.sam.network import MASK_STRIDE, Prompts, decode
@@ -68,15 +68,15 @@ def training_examples(
     longer = float(max(box[2] - box[0], box[3] - box[1]))
     first = int(generator.integers(DIHEDRAL_COUNT))
     for number in range(count):
-        zoom = float(np.exp(generator.uniform(*np.log(crop_scales))))
-        x, y, width = square_crop(box, zoom)
+        scale = float(np.exp(generator.uniform(*np.log(crop_scales))))
+        x, y, width = square_crop(box, scale)
         shift_x, shift_y = generator.uniform(-_SHIFT, _SHIFT, 2) * longer
-        window, turn = Crop(x + shift_x, y + shift_y, width), (first + number) % DIHEDRAL_COUNT
-        cover = np.round(crop_mask(mask, window, grid) * 255).astype(np.uint8)
+        crop, position = Crop(x + shift_x, y + shift_y, width), (first + number) % DIHEDRAL_COUNT
+        cover = np.round(crop_mask(mask, crop, grid) * 255).astype(np.uint8)
         yield TrainingExample(
-            np.asarray(dihedral(crop_image(image, window, side), turn), np.uint8),
-            turn_boxes(to_crop(as_boxes(box), window, side), turn, side)[0],
-            np.asarray(dihedral(cover, turn), np.uint8),
+            np.asarray(dihedral(crop_image(image, crop, side), position), np.uint8),
+            dihedral_boxes(to_crop(as_boxes(box), crop, side), position, side)[0],
+            np.asarray(dihedral(cover, position), np.uint8),
         )
 
 

@@ -12,7 +12,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 3)))
 
 
-def test_adapters_change_nothing_before_they_have_learned() -> None:
+def test_lora_changes_nothing_before_training() -> None:
     values, adapted = torch.randn(5, 4), network()
     learning = add_lora(adapted, rank=2)
     assert torch.equal(adapted(values), network()(values))
@@ -20,7 +20,7 @@ def test_adapters_change_nothing_before_they_have_learned() -> None:
     assert sum(p.requires_grad for p in adapted.parameters()) == len(learning)
 
 
-def test_what_was_learned_added_to_the_weights_answers_alike() -> None:
+def test_lora_added_to_the_weights_gives_the_same_output() -> None:
     values, adapted, plain = torch.randn(5, 4), network(), network()
     for parameter in add_lora(adapted, rank=2):
         nn.init.normal_(parameter)
@@ -28,6 +28,6 @@ def test_what_was_learned_added_to_the_weights_answers_alike() -> None:
     torch.testing.assert_close(plain(values), adapted(values))
 
 
-def test_an_adapter_for_no_linear_layer_is_refused() -> None:
+def test_lora_for_no_linear_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="is no linear layer"):
         merge_lora(network(), {"1.down": torch.zeros(1, 4), "1.up": torch.zeros(4, 1)})

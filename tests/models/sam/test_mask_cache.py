@@ -12,13 +12,13 @@ from pipeline.types import Image, Masks
 
 
 class Counting:
-    """Fills boxes, and counts how often it is asked."""
+    """Fills boxes, and counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def segment(self, image: Image, boxes: Boxes, heatmap: object = None) -> Masks:
-        self.asked += 1
+        self.calls += 1
         rles = tuple(mask_geometry.from_box(box, *image.shape[:2]) for box in boxes)
         column = np.linspace(0.1, 0.7, len(boxes)).astype(np.float32)
         return Masks(rles, np.zeros(len(boxes), bool), {"predicted_iou": column})
@@ -31,7 +31,7 @@ def test_the_same_question_is_answered_without_the_model_and_any_other_by_it(
     inner = Counting()
     first = CachedSegmenter(inner, DiskCache(tmp_path, 1 << 20), "a").segment(image, boxes)
     again = CachedSegmenter(inner, DiskCache(tmp_path, 1 << 20), "a").segment(image, boxes)
-    assert inner.asked == 1
+    assert inner.calls == 1
     assert again.masks == first.masks
     assert again.failed.tolist() == first.failed.tolist()
     assert (again.quality["predicted_iou"] == first.quality["predicted_iou"]).all()
@@ -40,7 +40,7 @@ def test_the_same_question_is_answered_without_the_model_and_any_other_by_it(
     cached.segment(image, boxes + 1)
     cached.segment(image, boxes, np.zeros((20, 30), np.float32))
     CachedSegmenter(inner, DiskCache(tmp_path, 1 << 20), "b").segment(image, boxes)
-    assert inner.asked == 5
+    assert inner.calls == 5
 
 
 def test_no_boxes_are_an_answer_too(tmp_path: Path) -> None:
@@ -48,4 +48,4 @@ def test_no_boxes_are_an_answer_too(tmp_path: Path) -> None:
     cached = CachedSegmenter(inner, DiskCache(tmp_path, 1 << 20), "a")
     assert cached.segment(image, as_boxes([])).masks == ()
     assert cached.segment(image, as_boxes([])).masks == ()
-    assert inner.asked == 1
+    assert inner.calls == 1

@@ -34,10 +34,10 @@ class Brightness:
 
     def __init__(self) -> None:
         self.card: dict[str, Any] = {"features": "brightness", "weights_sha256": ""}
-        self.seen = 0
+        self.calls = 0
 
     def patches(self, image: np.ndarray) -> torch.Tensor:
-        self.seen += 1
+        self.calls += 1
         height, width = image.shape[:2]
         cells = image[:, :, 0].reshape(height // 8, 8, width // 8, 8).mean(axis=(1, 3)) / 255
         return torch.from_numpy(cells.astype(np.float32))[..., None]
@@ -50,24 +50,24 @@ def column(*values: float) -> np.ndarray:
     return np.array(values, np.float32)[:, None]
 
 
-def memory(weight: float = 1.0) -> PatchPrior:
+def bright_prior(weight: float = 1.0) -> PatchPrior:
     """What is bright was inside of masks, what is dark outside."""
     found = PatchPrior.fit(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0, 0, 0)))
     assert found is not None
     return PatchPrior(found.features, found.patches, weight)
 
 
-def test_too_few_patches_of_a_kind_remember_nothing() -> None:
+def test_too_few_patches_inside_or_outside_give_no_prior() -> None:
     assert PatchPrior.fit(Brightness(), ForegroundBackground(column(), column(0, 0, 0))) is None
     assert PatchPrior.fit(Brightness(), ForegroundBackground(column(1, 1, 1), column(0, 0))) is None
 
 
-def test_the_ratio_is_that_of_the_distances_to_both_kinds() -> None:
+def test_the_ratio_is_that_of_the_distances_to_patches_outside_and_inside() -> None:
     """Grey 51 / 255 = 0.2 is 0.2 from what was outside and 0.8 from what was inside: the logarithm
     of 1/4, twice. Beyond the outermost cells' middles their values go on."""
     image = np.full((32, 48, 3), 51, np.uint8)
-    known = memory(2.0)
-    found = known.ratio(image, 5, 0, 48, 9)
+    prior = bright_prior(2.0)
+    found = prior.ratio(image, 5, 0, 48, 9)
     assert found.shape == (9, 43)
     np.testing.assert_allclose(found, 2 * np.log(0.25), rtol=1e-5)
 
@@ -77,12 +77,12 @@ def test_it_lies_where_the_pixels_are_and_is_the_same_for_every_part_of_an_image
     0 to above 0, and crosses 0 at 24."""
     image = np.full((32, 48, 3), 51, np.uint8)
     image[:, 24:] = 204
-    known = memory()
-    whole = known.ratio(image, 0, 0, 48, 32)
+    prior = bright_prior()
+    whole = prior.ratio(image, 0, 0, 48, 32)
     assert (whole[:, :24] < 0).all()
     assert (whole[:, 24:] > 0).all()
-    np.testing.assert_allclose(known.ratio(image, 13, 7, 41, 30), whole[7:30, 13:41], atol=1e-5)
-    assert known.features.seen == 1  # the image's patches are kept for its other boxes
+    np.testing.assert_allclose(prior.ratio(image, 13, 7, 41, 30), whole[7:30, 13:41], atol=1e-5)
+    assert prior.features.calls == 1  # the image's patches are kept for its other boxes
 
 
 def test_patches_on_the_rim_of_a_mask_are_neither_inside_nor_outside() -> None:
@@ -93,19 +93,22 @@ def test_patches_on_the_rim_of_a_mask_are_neither_inside_nor_outside() -> None:
         image[:, 8 * cell : 8 * cell + 8] = 10 * cell
     mask = np.zeros((16, 48), bool)
     mask[:, 16:32] = True
-    seen = foreground_background(Brightness(), image, mask)
-    assert sorted(set(np.round(seen.inside[:, 0] * 255).astype(int))) == [20, 30]
-    assert sorted(set(np.round(seen.outside[:, 0] * 255).astype(int))) == [0, 50]
-    both = join([seen, seen])
-    assert (len(both.inside), len(both.outside)) == (2 * len(seen.inside), 2 * len(seen.outside))
+    patches = foreground_background(Brightness(), image, mask)
+    assert sorted(set(np.round(patches.inside[:, 0] * 255).astype(int))) == [20, 30]
+    assert sorted(set(np.round(patches.outside[:, 0] * 255).astype(int))) == [0, 50]
+    both = join([patches, patches])
+    assert (len(both.inside), len(both.outside)) == (
+        2 * len(patches.inside),
+        2 * len(patches.outside),
+    )
 
 
 def test_of_a_thousand_images_fifty_patches_of_each_kind_are_kept() -> None:
     image = np.zeros((128, 128, 3), np.uint8)  # 256 cells
     mask = np.zeros((128, 128), bool)
     mask[:64] = True
-    seen = foreground_background(Brightness(), image, mask, images=1000)
-    assert (len(seen.inside), len(seen.outside)) == (50, 50)
+    patches = foreground_background(Brightness(), image, mask, images=1000)
+    assert (len(patches.inside), len(patches.outside)) == (50, 50)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +120,13 @@ def test_of_a_thousand_images_fifty_patches_of_each_kind_are_kept() -> None:
         (3, 5, [[1, 0], [1, 0]]),  # 3 wide from x 3: to before x 6
     ],
 )
-def test_what_is_remembered_is_added_where_both_are(
+def test_the_prior_is_added_where_it_overlaps_the_logits(
     x: int, y: int, expected: list[list[int]]
 ) -> None:
-    cut = MaskLogits(5, 7, np.zeros((2, 2), np.float32), 0.0, [])
-    told = PriorLogits(x, y, np.ones((4, 3), np.float32)).added_to(cut)
-    assert told.logits.tolist() == expected
-    assert not cut.logits.any()
+    mask = MaskLogits(5, 7, np.zeros((2, 2), np.float32), 0.0, [])
+    added = PriorLogits(x, y, np.ones((4, 3), np.float32)).added_to(mask)
+    assert added.logits.tolist() == expected
+    assert not mask.logits.any()
 
 
 def test_a_segmenter_leaves_out_what_was_outside_of_known_masks() -> None:
@@ -139,29 +142,29 @@ def test_a_segmenter_leaves_out_what_was_outside_of_known_masks() -> None:
     )
     boxes = as_boxes([[112, 72, 208, 168]])
     ious = []
-    for known in (None, grey):
-        made = replace(sam, patch_prior=known).segmenter(CPU, "torch", cache_gb=0)
+    for prior in (None, grey):
+        made = replace(sam, patch_prior=prior).segmenter(CPU, "torch", cache_gb=0)
         mask = mask_geometry.decode(made.segment(image, boxes).masks[0])
         ious.append((mask & disc & (y <= 120)).sum() / (mask | (disc & (y <= 120))).sum())
     assert ious[1] > max(0.8, ious[0] + 0.1)
 
 
-def test_a_memory_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+def test_a_patch_prior_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     features = prior_features(CPU)
     assert features is not None
     generator = np.random.default_rng(0)
     image = generator.integers(0, 255, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), bool)
     mask[:32] = True
-    known = PatchPrior.fit(features, foreground_background(features, image, mask))
-    assert known is not None
+    prior = PatchPrior.fit(features, foreground_background(features, image, mask))
+    assert prior is not None
     path, written = (
         tmp_path / "patch_prior.safetensors",
-        known.write(tmp_path / "patch_prior.safetensors"),
+        prior.write(tmp_path / "patch_prior.safetensors"),
     )
     card = PatchPriorCard(**written)
     again = read_patch_prior(path, card, WeightsStore())
-    expected, found = (one.ratio(image, 0, 0, 64, 64) for one in (known, again))
+    expected, found = (one.ratio(image, 0, 0, 64, 64) for one in (prior, again))
     np.testing.assert_allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
     other = PatchPriorCard(**{**written, "weights_sha256": "0" * 64})
     with pytest.raises(WeightsError, match="other weights of mobilenet_v2"):
@@ -171,7 +174,7 @@ def test_a_memory_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path)
         read_patch_prior(path, card, WeightsStore())
 
 
-def test_without_its_backbone_no_memory_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_backbone_there_is_no_patch_prior(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(self: WeightsStore, name: str) -> None:
         raise WeightsError(f"weights {name} cannot be fetched")
 

