@@ -51,9 +51,15 @@ def load_detector(
     return load.load_detector(Path(folder), device, confidence)
 
 
-def load_model(folder: str | Path, *, device: str = "auto") -> Detector | Classifier:
-    """Any trained model: the folder of finetune-yolo, anomaly or classify. Raises as
-    `load_detector`."""
+def load_model(
+    folder: str | Path, *, device: str = "auto"
+) -> Detector | Classifier | CalibratedSegmenter:
+    """The trained model of a folder, by the `kind` in its card.json: a detector of finetune-yolo or
+    anomaly, a classifier of classify, or a segmenter of finetune-sam.
+
+    Raises ConfigError for a folder without a model, DataError for a card that cannot be read,
+    WeightsError for files that were changed.
+    """
     from pipeline.models import load
 
     return load.load_model(Path(folder), device)

@@ -1,7 +1,7 @@
-"""What a model's folder says of itself, checked before anything is built from it.
+"""Cards of trained models, checked before a model is built from them.
 
-Folders of models are mailed about. A card is foreign: it names no file outside of its folder, no
-network that is not known here, and no size that would take memory without end.
+People send each other folders of models, so a card is foreign input. It may not name a file outside
+its folder, an unknown network, or a size that would exhaust memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.io.read import checked, read_json, sha256_of, shown_value
 from pipeline.models.sam.network import SAM_NAMES
 
 _AGAIN = "train the model again"
-_MOST_FINDING = 200  # characters of a library's message
+_MESSAGE_LIMIT = 200  # characters of a library's message
 
 Backbone = Literal["resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2"]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -35,16 +35,15 @@ class _Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class _KindCard(_Card):
-    """What every card has."""
+class KindCard(_Card):
+    """The key that every card.json has."""
 
     kind: Name
 
 
-class ModelCard(_Card):
-    """What every model.safetensors has beside it."""
+class ModelCard(KindCard):
+    """Card of a model.safetensors, which has this sha256."""
 
-    kind: Name
     sha256: Sha256
 
 
@@ -111,8 +110,13 @@ class ThresholdsCard(_Card):
 
 
 class DetectorCard(_Card):
-    """Of the detector that a run of finetune-yolo left."""
+    """Card of a finetune-yolo folder; version 0.7 named no kind.
 
+    checkpoint: path in the folder. image_side: of the network's input, in pixels. confidence: the
+    score below which detections are left out.
+    """
+
+    kind: Literal["yolo-world"] = "yolo-world"
     checkpoint: Name
     sha256: Sha256
     image_side: Annotated[int, Field(ge=32, le=8192)]
@@ -178,9 +182,9 @@ class SamCard(_Card):
     patch_prior: PatchPriorCard | None = None
 
 
+_KIND = TypeAdapter(KindCard)
 _MODEL = TypeAdapter(ModelCard)
-_KIND = TypeAdapter(_KindCard)
-_KINDS: dict[str, TypeAdapter[Any]] = {
+_MODEL_CARDS: dict[str, TypeAdapter[Any]] = {
     "classifier": TypeAdapter(ClassifierCard),
     "rac": TypeAdapter(RetrievalCard),
     "patchcore": TypeAdapter(PatchCoreCard),
@@ -194,24 +198,34 @@ DETECTOR, SAM, LIMITS_OF = (
 )
 
 
-def kind_of(path: Path) -> str:
-    """The kind of model that a card.json is of. Raises DataError for any other file."""
-    return checked(_KIND, read_json(path), path).kind
+KINDS = (*_MODEL_CARDS, "yolo-world", "sam")  # every `kind` of a card.json
+
+
+def read_kind(path: Path) -> str:
+    """The `kind` in a card.json. Raises DataError for another file, and for an unknown kind."""
+    kind = checked(_KIND, read_json(path), path).kind
+    if kind not in KINDS:
+        reason = f"kind is {shown_value(kind)}, not one of {', '.join(KINDS)}"
+        raise DataError(path, reason, "give the folder of a trained model")
+    return kind
 
 
 def read_model_card(path: Path) -> dict[str, Any]:
-    """A card.json with all that its kind of model has. Raises DataError for any other file."""
+    """A card.json beside a model.safetensors, with the keys of its kind. Raises DataError for any
+    other file."""
+    kind = read_kind(path)
+    if kind not in _MODEL_CARDS:
+        reason = f"kind is {kind}, not one of {', '.join(_MODEL_CARDS)}"
+        raise DataError(path, reason, "give a folder of classify or anomaly")
     raw = read_json(path)
-    kind = checked(_MODEL, raw, path).kind
-    if kind not in _KINDS:
-        raise DataError(path, f"is of a {shown_value(kind)}, no model here", "give another")
-    card: dict[str, Any] = checked(_KINDS[kind], raw, path).model_dump()
+    checked(_MODEL, raw, path)
+    card: dict[str, Any] = checked(_MODEL_CARDS[kind], raw, path).model_dump()
     return card
 
 
 def named_file(folder: Path, name: str, card: str) -> Path:
-    """The file of a name that a card gives. Raises DataError for one outside of the card's folder,
-    links resolved."""
+    """The file that a card names. Raises DataError for a file outside the card's folder, also by a
+    link."""
     path = folder / name
     if leaves_its_folder(name) or not path.resolve().is_relative_to(folder.resolve()):
         reason = f"names a file outside of its folder, {shown_value(name)}"
@@ -220,7 +234,7 @@ def named_file(folder: Path, name: str, card: str) -> Path:
 
 
 def read_tensors(path: Path, sha256: str, card: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file with that hash. Raises WeightsError for any other file."""
+    """The tensors of a safetensors file of this sha256. Raises WeightsError for another file."""
     from safetensors.torch import load_file
 
     if not path.exists() or sha256_of(path) != sha256:
@@ -231,23 +245,23 @@ def read_tensors(path: Path, sha256: str, card: str) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def fitting(path: Path, fault: str = "does not fit its card") -> Iterator[None]:
-    """Within the block, whatever is raised by what is made of a model's file is a WeightsError."""
+    """Within the block, turn any error of a library that reads a model's file into WeightsError."""
     try:
         yield
     except PipelineError:
         raise
     except Exception as error:  # torch's, safetensors' and ultralytics' share no base
-        found = " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_FINDING]
-        raise WeightsError(f"{path}: {fault} ({found}); {_AGAIN}") from error
+        detail = " ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE_LIMIT]
+        raise WeightsError(f"{path}: {fault} ({detail}); {_AGAIN}") from error
 
 
 def refuse_other_size(
     path: Path, state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int | None, ...]]
 ) -> None:
-    """Raise WeightsError unless tensors have such shapes; None is any length from 1 on."""
+    """Raise WeightsError unless the tensors have these shapes; None is any length of 1 or more."""
     for name, shape in shapes.items():
-        found = tuple(state[name].shape) if name in state else ()
-        pairs = zip(found, shape, strict=False)
+        actual = tuple(state[name].shape) if name in state else ()
+        pairs = zip(actual, shape, strict=False)
         fits = all(length == wanted or (wanted is None and length) for length, wanted in pairs)
-        if not fits or len(found) != len(shape):
-            raise WeightsError(f"{path}: {name} is of shape {found}, not {shape}; {_AGAIN}")
+        if not fits or len(actual) != len(shape):
+            raise WeightsError(f"{path}: {name} is of shape {actual}, not {shape}; {_AGAIN}")

@@ -18,13 +18,13 @@ from pipeline.errors import ConfigError
 from pipeline.models.anomaly.autoencoder import Autoencoder, Network
 from pipeline.models.anomaly.detector import load_anomaly_model
 from pipeline.models.anomaly.patchcore import PatchCore
-from pipeline.models.artifact import TENSORS, read_artifact
+from pipeline.models.artifact import TENSORS, model_kind, read_artifact
 from pipeline.models.cards import fitting
 from pipeline.models.classifier.network import ImageClassifier, restored
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
 from pipeline.models.openvino_offline import load_openvino, openvino_core
-from pipeline.models.yolo_world.detector import YoloWorldDetector, is_detector, load_finetuned
+from pipeline.models.yolo_world.detector import YoloWorldDetector, load_finetuned
 
 Format = Literal["onnx", "openvino"]
 _SQUEEZED = "RGB in [0, 255], the image squeezed to a square, area averaged"
@@ -138,8 +138,11 @@ def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
     Raises ConfigError for models that no single graph holds, DataError, WeightsError.
     """
     cpu = torch.device("cpu")
-    if is_detector(folder):
+    kind = model_kind(folder)
+    if kind == "yolo-world":
         return _detector_graph(load_finetuned(folder, device="cpu"))
+    if kind == "sam":
+        raise ConfigError(f"{folder}: SAM has no single graph; use segment --backend openvino")
     card, state = read_artifact(folder)
     if card["kind"] == "classifier":
         with fitting(folder / TENSORS):

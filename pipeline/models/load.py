@@ -1,4 +1,4 @@
-"""Any trained model by its folder."""
+"""Trained models by their folders."""
 
 from __future__ import annotations
 
@@ -9,15 +9,38 @@ import numpy as np
 import torch
 
 from pipeline.errors import ConfigError, DataError, WeightsError
-from pipeline.models.anomaly.detector import LIMITS, AnomalyDetector, load_anomaly_detector
-from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.cards import fitting, kind_of, refuse_other_size
+from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
+from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
+from pipeline.models.cards import fitting, refuse_other_size
 from pipeline.models.classifier.network import restored
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
+from pipeline.models.sam.model import CalibratedSegmenter, load_segmenter
 from pipeline.models.weights.store import WeightsStore
-from pipeline.models.yolo_world.detector import is_detector, load_finetuned
+from pipeline.models.yolo_world.detector import load_finetuned
 from pipeline.types import Classifier, Detector
+
+TrainedModel = Detector | Classifier | CalibratedSegmenter
+_CLASSIFIERS = ("classifier", "rac")
+_ANOMALY_MODELS = ("patchcore", "autoencoder", "vae")
+
+
+def load_model(folder: Path, device: str = "auto") -> TrainedModel:
+    """The trained model of a folder, by the `kind` in its card.json: yolo-world, patchcore,
+    autoencoder or vae as a detector, classifier or rac as a classifier, sam as a segmenter.
+
+    Folders of version 0.7 are loaded too. Raises ConfigError for a folder without a model,
+    DataError for a card that cannot be read, WeightsError for files that were changed.
+    """
+    kind = model_kind(folder)
+    if kind in _CLASSIFIERS:
+        return load_classifier(folder, torch_device(device))
+    if kind == "sam":
+        return load_segmenter(str(folder), {}, torch_device(device))
+    if kind is None:
+        remedy = "give a folder of finetune-yolo, finetune-sam, anomaly or classify"
+        raise ConfigError(f"{folder}: holds no trained model; {remedy}")
+    return load_detector(folder, device)
 
 
 def load_detector(
@@ -26,31 +49,26 @@ def load_detector(
     """The detector of a finetune-yolo folder, or an anomaly model as a detector.
 
     confidence: detections of a lower score are left out; None takes the model's own. Raises
-    ConfigError for a folder that holds neither, WeightsError for files that were changed.
+    ConfigError for a folder that holds neither, DataError for a card that cannot be read,
+    WeightsError for files that were changed.
     """
-    if is_detector(folder):
+    kind = model_kind(folder)
+    if kind == "yolo-world":
         return load_finetuned(folder, confidence, device, max_boxes)
-    if (folder / LIMITS).exists():
+    if kind in _ANOMALY_MODELS:
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
-    raise ConfigError(f"{folder}: holds no detector; give a folder of finetune-yolo or anomaly")
-
-
-def load_model(folder: Path, device: str = "auto") -> Detector | Classifier:
-    """Any trained model: a detector, a classifier or an anomaly model.
-
-    Raises as `load_detector`."""
-    card = folder / CARD
-    if card.exists() and kind_of(card) in ("classifier", "rac"):
-        return load_classifier(folder, torch_device(device))
-    return load_detector(folder, device)
+    reason = f", its {CARD} is of kind {kind}" if kind else ""
+    remedy = "give a folder of finetune-yolo or anomaly"
+    raise ConfigError(f"{folder}: holds no detector{reason}; {remedy}")
 
 
 def load_classifier(folder: Path, device: torch.device) -> Classifier:
-    """The classifier that `classify` wrote, with its retrieval module if it has one. Raises
+    """The classifier of a classify folder, with its retrieval module if it has one. Raises
     DataError, WeightsError."""
     card, state = read_artifact(folder)
-    if card["kind"] not in ("classifier", "rac"):
-        raise DataError(folder / CARD, f"is of a {card['kind']}, no classifier", "give another")
+    if card["kind"] not in _CLASSIFIERS:
+        reason = f"kind is {card['kind']}, not {' or '.join(_CLASSIFIERS)}"
+        raise DataError(folder / CARD, reason, "give a folder of classify")
     with fitting(folder / TENSORS):
         base = restored(card, state, device)
         if card["kind"] == "classifier":
@@ -71,6 +89,6 @@ def _refuse_other_memory(path: Path, state: Mapping[str, torch.Tensor], categori
         raise WeightsError(f"{path}: has labels that are no categories; train the model again")
 
 
-def anomaly_heatmap(model: Detector | Classifier) -> AnomalyDetector | None:
+def anomaly_heatmap(model: TrainedModel) -> AnomalyDetector | None:
     """The model as one with heat maps; None for another."""
     return model if isinstance(model, AnomalyDetector) else None

@@ -89,18 +89,16 @@ def predict(
     device: str = "auto",
     keep_going: bool = False,
 ) -> PredictResult:
-    """Run the model of a folder on image files and folders of them.
+    """Run the detector, anomaly model or classifier of a folder on image files and folders of them.
 
     Writes predictions.json, a row for each image. A detector or anomaly model also writes COCO
     instances and pictures, with masks if `config.sam` names a SAM; an anomaly model heat maps.
     Raises DataError for no image and for files that cannot be read, ConfigError, WeightsError.
     """
-    from pipeline.models.load import load_model
-
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
     files = _listed(images, config.allow_outside)
-    loaded = load_model(model, device)
+    loaded = _model(model, device)
     if config.sam and isinstance(loaded, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
     segmenter = _segmenter(config.sam, device, record) if config.sam else None
@@ -136,6 +134,17 @@ def predict(
         )
         record.write(folder, result.to_json())
     return result
+
+
+def _model(folder: Path, device: str) -> Detector | Classifier:
+    """The trained model of a folder. Raises ConfigError for a SAM, which needs boxes."""
+    from pipeline.models.load import load_model
+    from pipeline.models.sam.model import CalibratedSegmenter
+
+    model = load_model(folder, device)
+    if isinstance(model, CalibratedSegmenter):
+        raise ConfigError(f"{folder}: is a SAM, which needs boxes; use segment --sam {folder}")
+    return model
 
 
 def _segmenter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter:

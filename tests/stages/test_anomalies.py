@@ -167,7 +167,7 @@ def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) 
 def test_predict_refuses_what_is_not_there(product: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such image"):
         predict([tmp_path / "no.png"], model, tmp_path / "out", PredictConfig(), device="cpu")
-    with pytest.raises(ConfigError, match="holds no detector"):
+    with pytest.raises(ConfigError, match="holds no trained model"):
         predict([product], tmp_path, tmp_path / "out", PredictConfig(), device="cpu")
 
 

@@ -14,8 +14,8 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
-from pipeline.models.artifact import CARD
-from pipeline.models.cards import DETECTOR, fitting, kind_of, named_file
+from pipeline.models.artifact import CARD, model_kind
+from pipeline.models.cards import DETECTOR, fitting, named_file
 from pipeline.models.devices import choose_device
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
@@ -126,24 +126,16 @@ def write_card(
     write_json(run / CARD, card)
 
 
-def is_detector(folder: Path) -> bool:
-    """Whether a folder is one of finetune-yolo, of this version or an earlier one."""
-    path = folder / CARD
-    if not path.exists():
-        return (folder / _CARD_OF_0_7).exists()
-    return kind_of(path) == _KIND
-
-
 def load_finetuned(
     run: Path, confidence: float | None = None, device: str = "auto", max_boxes: int = 300
 ) -> YoloWorldDetector:
-    """The detector of a finetune-yolo folder, by default at the confidence that it chose. A folder
-    of version 0.7, whose card is detector.json, is read too.
+    """The detector of a finetune-yolo folder, by default at the confidence that training chose.
+    A folder of version 0.7, whose card is detector.json, is read too.
 
     Raises ConfigError for another folder, WeightsError for a checkpoint that was changed.
     """
-    if not is_detector(run):
-        raise ConfigError(f"{run}: holds no detector; give the folder finetune-yolo wrote")
+    if model_kind(run) != _KIND:
+        raise ConfigError(f"{run}: holds no detector; give the folder of finetune-yolo")
     path = run / CARD if (run / CARD).exists() else run / _CARD_OF_0_7
     card = checked(DETECTOR, read_json(path), path)
     checkpoint = named_file(run, card.checkpoint, path.name)
