@@ -2,7 +2,7 @@
 
 python benchmarks/conversion_scale.py memory 2 1000 10000 100000     peak memory with two processes
 python benchmarks/conversion_scale.py speed 2000                     one process and two, in turn
-python benchmarks/conversion_scale.py engines 2000                   two processes, here and by Ray
+python benchmarks/conversion_scale.py runners 2000                   two processes, here and by Ray
 
 Masks are 1024x1024; beyond 400 they are hard links to the first ones. All that the command does is
 in the figures: listing, splitting, converting, writing four formats, reading them back, the report.
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     set_quiet(True)
     start = time.perf_counter()
     convert_masks([Path(sys.argv[1])], Path(sys.argv[2]), ConvertConfig(),
-                  engine=sys.argv[4], workers=int(sys.argv[3]))
+                  runner=sys.argv[4], workers=int(sys.argv[3]))
     print(time.perf_counter() - start)
 """
 
@@ -73,7 +73,7 @@ def memory(workers: int, counts: list[int]) -> None:
 
 
 def compare(count: int, ways: list[tuple[int, str]], rounds: int = 3) -> None:
-    """Print the medians of two ways (processes, engine), run in turn, and their ratio."""
+    """Print the medians of two ways (processes, runner), run in turn, and their ratio."""
     times: dict[tuple[int, str], list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:
         product = write_product(Path(name) / "blobs", count)

@@ -13,8 +13,7 @@ import pipeline
 from pipeline.cli import anomalies, jobs, labels, models
 from pipeline.cli.weights import weights
 from pipeline.errors import PipelineError
-from pipeline.runtime import progress
-from pipeline.runtime import signals as stopping
+from pipeline.runtime import progress, signals
 
 _STOPPED = "stopped; call the same command again to go on"
 _READER_GONE = 141  # as the shell has it for SIGPIPE
@@ -24,14 +23,14 @@ def main() -> NoReturn:
     """Run the command. Exit code 0: done; 1: weights did not verify, or a fault of the program;
     2: the user must mend something; 129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM;
     141: whoever read the summary has gone (`| head`)."""
-    stopping.install()
+    signals.install()
     text = ""
     try:
         try:
             code = _int(command.main(standalone_mode=False, prog_name="pipeline"))
             sys.stdout.flush()
         finally:
-            stopping.finish()
+            signals.finish()
     except BaseException as error:
         if isinstance(error, Exception) and os.environ.get("PIPELINE_DEBUG"):
             raise
@@ -46,7 +45,7 @@ def main() -> NoReturn:
 def _outcome(error: BaseException) -> tuple[str, int]:
     """The line and the exit code for what ended a command. A signal counts before the errors that
     it may have caused."""
-    if stopped := stopping.exit_code():
+    if stopped := signals.exit_code():
         return _STOPPED, stopped
     if isinstance(error, (BrokenPipeError, SystemExit)):  # click makes the one the other
         return "", _READER_GONE

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Never, Self, TypeVar
 
-from pipeline.runtime import signals as stopping
+from pipeline.runtime import signals
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -105,7 +105,7 @@ class Bar:
 
     def update(self, n: int = 1) -> None:
         """`n` more are done. Raises Stopped where a signal was swallowed."""
-        stopping.check()
+        signals.check()
         self._done += n
         if self._drawn is not None:
             self._drawn.update(n)

@@ -117,8 +117,8 @@ def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
 
 ORPHANS = """
 import os, time
-from pipeline.runners.local import Engine, run_over
-for number in run_over(time.sleep, [0] * 16 + [600] * 16, "local", 2):
+from pipeline.runners.local import Runner, map_items
+for number in map_items(time.sleep, [0] * 16 + [600] * 16, "local", 2):
     print(number, flush=True)
 """
 

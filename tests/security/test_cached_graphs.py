@@ -204,8 +204,8 @@ AFTER_ALL_GRAPHS = """
 import gc, signal, sys, tempfile
 from pathlib import Path
 from test_cached_graphs import PICTURE, Exports, encoder
-from pipeline.runtime import signals as stopping
-stopping.install()
+from pipeline.runtime import signals
+signals.install()
 made = [encoder(Path(tempfile.mkdtemp()), Exports()) for _ in range(2)]
 for each in made:
     each.encode([PICTURE])
@@ -215,7 +215,7 @@ while made:
     gc.collect()
 try:
     signal.raise_signal(signal.SIGINT)
-except stopping.Stopped:
+except signals.Stopped:
     print("stopped")
 """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime import signals as stopping
+from pipeline.runtime import signals
 from pipeline.runtime.signals import SIGNALS, Stopped
 
 STOPPED = "pipeline: stopped; call the same command again to go on\n"
@@ -190,9 +190,9 @@ def installed() -> Iterator[None]:
     """The handlers of a command, in this process for a while."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     hook = sys.unraisablehook
-    stopping.install()
+    signals.install()
     yield
-    stopping.install()  # forgets what was received
+    signals.install()  # forgets what was received
     for number, handler in before.items():
         signal.signal(number, handler)
     sys.unraisablehook = hook
@@ -205,7 +205,7 @@ def test_a_signal_raises_what_no_except_exception_swallows(installed: None, numb
             signal.raise_signal(number)
         except Exception:
             pytest.fail("swallowed")
-    assert stopping.exit_code() == 128 + number
+    assert signals.exit_code() == 128 + number
 
 
 def test_a_second_signal_leaves_the_clean_up_alone_and_a_third_does_not(installed: None) -> None:
@@ -219,23 +219,23 @@ def test_a_second_signal_leaves_the_clean_up_alone_and_a_third_does_not(installe
             signal.raise_signal(signal.SIGINT)
             done.append("too much")
     assert done == ["cleaned"]
-    assert stopping.exit_code() == 143
+    assert signals.exit_code() == 143
 
 
 def test_steps_that_belong_together_are_finished_first(installed: None) -> None:
     done = []
-    with pytest.raises(Stopped), stopping.undivided():
-        with stopping.undivided():
+    with pytest.raises(Stopped), signals.undivided():
+        with signals.undivided():
             signal.raise_signal(signal.SIGTERM)
         done.append("both")
     assert done == ["both"]
 
 
 def test_an_error_in_such_steps_is_not_covered_and_nothing_is_raised_twice(installed: None) -> None:
-    with pytest.raises(ValueError, match="mine"), stopping.undivided():
+    with pytest.raises(ValueError, match="mine"), signals.undivided():
         signal.raise_signal(signal.SIGTERM)
         raise ValueError("mine")
-    with stopping.undivided():
+    with signals.undivided():
         pass
 
 
@@ -249,24 +249,24 @@ def test_what_a_destructor_swallows_is_raised_at_the_next_step(
     del [Closes()][0]
     assert capsys.readouterr().err == ""
     with pytest.raises(Stopped):
-        stopping.check()
+        signals.check()
 
 
 def test_after_its_outcome_a_command_is_not_stopped_any_more(installed: None) -> None:
-    stopping.finish()
+    signals.finish()
     signal.raise_signal(signal.SIGTERM)
-    stopping.check()
+    signals.check()
 
 
 TEARDOWN = """
 import os
-from pipeline.runtime import signals as stopping
+from pipeline.runtime import signals
 class Late:
     def __del__(self, kill=os.kill, process=os.getpid()):
         kill(process, 15)
 late = Late()
-stopping.install()
-stopping.finish()
+signals.install()
+signals.finish()
 """
 
 

@@ -25,7 +25,7 @@ from pipeline.models.yolo_world.training_state import (
     restore,
     save_state,
 )
-from pipeline.runtime import signals as stopping
+from pipeline.runtime import signals
 from pipeline.runtime.progress import Bar, set_quiet
 from pipeline.runtime.threads import available_cpus
 
@@ -199,7 +199,7 @@ def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
-    stopping.check()  # foreign code may have swallowed a signal, and left half of what it wrote
+    signals.check()  # foreign code may have swallowed a signal, and left half of what it wrote
     _finish(trainer.last, trainer.best)
     return Path(trainer.save_dir)
 
