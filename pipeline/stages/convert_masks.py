@@ -30,7 +30,7 @@ from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
-from pipeline.runners.local import Runner, map_items
+from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, folds, read_split, write_split
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
-from pipeline.runners.local import Runner
+from pipeline.runners import Runner
 from pipeline.stages.convert_masks import convert_masks
 
 MakeProduct = Callable[..., Path]
