@@ -11,7 +11,7 @@ from pipeline.cli.options import FILE, KEEP, OUTPUT, OUTSIDE, configured, option
 
 if TYPE_CHECKING:
     from pipeline.config.schema import ConvertConfig, ExportConfig, SynthesizeConfig
-    from pipeline.runners.local import Runner
+    from pipeline.runners import Runner
     from pipeline.stages.stats import PublishedName
 
 

@@ -31,7 +31,7 @@ from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import Comparison, FormatFidelity, compare
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
 from pipeline.results import StageResult
-from pipeline.runners.local import Runner, map_items
+from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, read_split
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.io.write import write_text, writing_below
-from pipeline.runners.local import Runner, map_items
+from pipeline.runners import Runner, map_items
 
 
 def double(number: int) -> int:
@@ -117,7 +117,7 @@ def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
 
 ORPHANS = """
 import os, time
-from pipeline.runners.local import Runner, map_items
+from pipeline.runners import map_items
 for number in map_items(time.sleep, [0] * 16 + [600] * 16, "local", 2):
     print(number, flush=True)
 """

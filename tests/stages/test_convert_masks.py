@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.metrics.fidelity import FormatFidelity
-from pipeline.runners.local import Runner
+from pipeline.runners import Runner
 from pipeline.stages.convert_masks import convert_masks
 
 MakeProduct = Callable[..., Path]
