@@ -10,13 +10,13 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.crops import DIHEDRAL_COUNT, Crop
 
 
-def test_a_window_is_centred_on_its_box_and_as_wide_as_zoom_says() -> None:
+def test_a_crop_is_centred_on_its_box_and_scale_times_as_wide() -> None:
     """Box 40 x 20 about (50, 30), scale 2: side 80, from (50 - 40, 30 - 40)."""
     box = np.array([30, 20, 70, 40], np.float32)
     assert crops.square_crop(box, 2.0) == Crop(10, -10, 80)
 
 
-def test_a_window_about_one_pixel_still_shows_something() -> None:
+def test_a_crop_around_one_pixel_has_32_pixels() -> None:
     assert crops.square_crop(np.array([5, 5, 6, 6], np.float32), 2.0).side == 32
 
 
@@ -25,7 +25,7 @@ def test_the_whole_image_at_its_own_size_is_cut_out_unchanged() -> None:
     assert (crops.crop_image(image, Crop(0, 0, 64), 64) == image).all()
 
 
-def test_outside_the_image_a_window_is_grey_and_its_mask_empty() -> None:
+def test_outside_the_image_a_crop_is_grey_and_its_mask_empty() -> None:
     image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool)
     pixels = crops.crop_image(image, Crop(-8, 0, 16), 16)
     assert pixels[4, 3].tolist() == [124, 116, 104]
@@ -35,7 +35,7 @@ def test_outside_the_image_a_window_is_grey_and_its_mask_empty() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_a_mask_survives_the_way_into_a_window_and_back(scale: int) -> None:
+def test_a_mask_survives_the_way_into_a_crop_and_back(scale: int) -> None:
     mask = np.zeros((60, 80), bool)
     mask[20:40, 30:52] = True
     crop = Crop(20, 10, 40)
@@ -46,7 +46,7 @@ def test_a_mask_survives_the_way_into_a_window_and_back(scale: int) -> None:
     assert (back == mask).all()
 
 
-def test_a_shrunk_mask_tells_how_much_of_a_pixel_it_covers() -> None:
+def test_a_shrunk_mask_is_the_share_of_each_pixel_that_it_covers() -> None:
     """Every other column of 64, resized to 32: each pixel is half covered."""
     mask = np.zeros((64, 64), bool)
     mask[:, ::2] = True
@@ -69,12 +69,12 @@ def test_a_box_turns_with_its_pixels(position: int, x: int, y: int) -> None:
     assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
-def test_boxes_come_into_a_window_by_its_scale() -> None:
+def test_boxes_are_scaled_into_a_crop() -> None:
     """(20 - 10) * 4 = 40."""
     found = crops.to_crop(as_boxes([[20, 15, 30, 25]]), Crop(10, 5, 16), 64)
     assert found.tolist() == [[40, 40, 80, 80]]
 
 
-def test_a_window_beside_the_image_gives_nothing_back() -> None:
+def test_a_crop_beside_the_image_gives_no_pixels_back() -> None:
     x, y, values = crops.uncrop(np.ones((8, 8), np.float32), Crop(100, 0, 8), (20, 20))
     assert (x, y, values.size) == (0, 0, 0)

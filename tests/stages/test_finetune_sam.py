@@ -17,12 +17,16 @@ from safetensors.numpy import load_file
 from pipeline.config.schema import ConvertConfig, SegmentConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry import masks as mask_geometry
+from pipeline.io.read import RUN_FILE
+from pipeline.io.run_record import read_run_file
 from pipeline.models.sam import cross_validation
 from pipeline.models.sam.evaluation import Instance
+from pipeline.models.sam.model import PRIOR
 from pipeline.models.sam.tuning import SamTuner
 from pipeline.models.sam.views import ViewOptions
+from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.finetune_sam import PatchPriorUse, finetune_sam
+from pipeline.stages.finetune_sam import FinetuneSamResult, PatchPriorUse, finetune_sam
 from pipeline.stages.segment import segment
 from pipeline.types import ImageRecord
 
@@ -59,13 +63,21 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert found.out_of_fold.masks == 6
     assert found.out_of_fold.mask_iou[0] > 0
     assert found.unseen.masks == 6 + 2
+    total = 6 * found.out_of_fold.mask_iou[0] + 2 * found.test.segmenters["tuned"].mask_iou[0]
+    assert found.unseen.mask_iou[0] == pytest.approx(total / 8, abs=1e-4)
     assert found.unseen.rank_of_expected_iou
-    low, high = found.unseen.rank_of_expected_iou[1:]
-    assert -1 <= low <= high <= 1
-    assert isinstance(found.patch_prior.gain_out_of_fold, float)  # tried, used where it gains
+    rank, low, high = found.unseen.rank_of_expected_iou
+    assert low < high
+    assert low <= rank <= high
+    assert found.patch_prior.gain_out_of_fold is not None
+    if found.patch_prior.used:
+        assert found.patch_prior.gain_out_of_fold > 0
+    assert (tmp_path / "sam" / PRIOR).exists() is found.patch_prior.used
     assert found.robustness
     assert found.robustness["shift"]["box-fill"][0] == 1.0
     assert found.robustness["shift"]["box-fill"][-1] < 0.8
+    summary = read_run_file(tmp_path / "sam").summary
+    assert from_json(FinetuneSamResult, summary, tmp_path / "sam" / RUN_FILE) == found
     for picture in ("mask_iou.png", "reliability.png", "robustness.png"):
         assert (tmp_path / "sam" / picture).is_file()
     card = json.loads((tmp_path / "sam" / "card.json").read_text())
@@ -103,7 +115,7 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
 
 
-def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Path) -> None:
+def test_a_tuned_sam_is_a_start_and_its_delta_is_kept(data: Path, tmp_path: Path) -> None:
     """At next to no learning rate the second tuning leaves the first as it was."""
     brief = {"folds": 0, "robustness": False}
     first = small.SAM.model_copy(update=brief)
@@ -120,7 +132,7 @@ def test_a_tuned_sam_is_a_start_whose_teaching_is_kept(data: Path, tmp_path: Pat
     assert all(np.allclose(one[key], two[key], atol=1e-6) for key in one)
 
 
-def test_a_sam_with_adapters_is_no_start(data: Path, tmp_path: Path) -> None:
+def test_a_sam_with_a_tuned_encoder_is_no_start(data: Path, tmp_path: Path) -> None:
     brief = {"folds": 0, "robustness": False, "compare": False}
     first = small.SAM.model_copy(update={**brief, "tune": "encoder", "steps": 1})
     finetune_sam(data, tmp_path / "first", first, device="cpu")
@@ -142,6 +154,8 @@ def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: 
     assert found.calibrated_on == 0
     assert found.patch_prior == PatchPriorUse(used=False, gain_out_of_fold=None)
     assert found.test and "expected_iou" not in found.test.rank_correlation
+    summary = read_run_file(tmp_path / "sam").summary
+    assert from_json(FinetuneSamResult, summary, tmp_path / "sam" / RUN_FILE) == found
 
 
 def test_a_folder_without_masks_is_one_line(tmp_path: Path) -> None:
