@@ -123,7 +123,7 @@ def export_labels(
     from pipeline.stages.export_labels import export_labels as stage
 
     chosen = build("ExportConfig", config, settings, **said)
-    return stage(source, output, chosen, to=to, images=images, allow_outside=allow_outside)
+    return stage(source, to, output, chosen, images=images, allow_outside=allow_outside)
 
 
 @click.command("import")
@@ -144,8 +144,7 @@ def import_labels(
 
     chosen = build("ExportConfig", config, settings, **said)
     return stage(
-        source, output, chosen, origin=origin, images=images, onto=onto,
-        allow_outside=allow_outside,
+        source, origin, output, chosen, images=images, onto=onto, allow_outside=allow_outside
     )  # fmt: skip
 
 
