@@ -15,7 +15,7 @@ To add a format:
            "what it is", without_polygons(write_simple), without_image_check(read_simple)
        ),
 
-   Code outside this package calls `registry.register_format("simple", Format(...))` instead.
+   Code outside this package calls `registry.register("simple", Format(...))` instead.
 
 The line gives the format to `pipeline export --to simple`, `pipeline import --from simple`, the
 list of `--formats`, the fidelity report (each export is read back and compared), and to the tests

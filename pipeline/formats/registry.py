@@ -38,7 +38,7 @@ class Format:
 
 
 def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) -> None:
-    _place_images(root, dataset, copy)
+    place_images(root, dataset, copy)
     coco.write_coco(root / "annotations" / "instances.json", dataset, loss)
 
 
@@ -49,7 +49,7 @@ def _read_coco(source: Path, images: Path | None) -> Dataset:
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
-    _place_images(root, dataset, copy)
+    place_images(root, dataset, copy)
     coco.write_coco(root / "images.json", replace(dataset, objects={}))
     coco.write_coco_results(root / "results.json", dataset)
 
@@ -61,7 +61,7 @@ def _read_results(source: Path, images: Path | None) -> Dataset:
 
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
-    _place_images(root, dataset, copy)
+    place_images(root, dataset, copy)
     png_masks.write_png_masks(root / "masks", dataset)
 
 
@@ -69,7 +69,9 @@ def _read_png(source: Path, images: Path | None) -> Dataset:
     return png_masks.read_png_masks(source / "masks", images or source / "images")
 
 
-def _place_images(root: Path, dataset: Dataset, copy: bool) -> None:
+def place_images(root: Path, dataset: Dataset, copy: bool) -> None:
+    """Link or copy the images of a dataset below `root`/images. Raises DataError where two images
+    have one name."""
     written: dict[str, Path] = {}
     for record in dataset.records:
         if written.setdefault(record.file_name, record.path) != record.path:
@@ -186,7 +188,7 @@ _FORMATS: dict[str, Format] = {
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 
 
-def register_format(name: str, form: Format) -> None:
+def register(name: str, form: Format) -> None:
     """Add a format to `FORMATS` for this process, as a plugin or a script does.
 
     Raises ConfigError for a name that is taken.

@@ -36,6 +36,8 @@ from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, read_split
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
+_DEFAULT = ConvertConfig()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCounts:
@@ -134,7 +136,7 @@ class Counts:
 def convert_masks(
     products: Sequence[Path],
     output: Path,
-    config: ConvertConfig,
+    config: ConvertConfig = _DEFAULT,
     *,
     images: Path | None = None,
     keep_going: bool = False,

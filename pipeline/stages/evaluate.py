@@ -34,6 +34,7 @@ from pipeline.types import Dataset, Segmenter
 from pipeline.visualization.overlays import close_up
 from pipeline.visualization.plots import grouped_bars
 
+_DEFAULT = EvaluateConfig()
 _GALLERY = 6  # pictures of each rank
 
 
@@ -68,8 +69,8 @@ class EvaluateResult(MaskFigures, StageResult):
 def evaluate(
     truth: Path,
     predictions: Path,
-    output: Path | None,
-    config: EvaluateConfig,
+    output: Path | None = None,
+    config: EvaluateConfig = _DEFAULT,
     *,
     images: Path | None = None,
 ) -> EvaluateResult:

@@ -26,6 +26,7 @@ from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord
 
+_DEFAULT = ExportConfig()
 _LOST = -1  # an id that no image has
 
 
@@ -63,10 +64,10 @@ R = TypeVar("R", bound=_LabelsResult)
 
 def export_labels(
     source: Path,
-    output: Path,
-    config: ExportConfig,
-    *,
     to: str,
+    output: Path,
+    config: ExportConfig = _DEFAULT,
+    *,
     images: Path | None = None,
     allow_outside: bool = False,
 ) -> ExportLabelsResult:
@@ -87,10 +88,10 @@ def export_labels(
 
 def import_labels(
     source: Path,
-    output: Path,
-    config: ExportConfig,
-    *,
     origin: str,
+    output: Path,
+    config: ExportConfig = _DEFAULT,
+    *,
     images: Path | None = None,
     onto: Path | None = None,
     allow_outside: bool = False,

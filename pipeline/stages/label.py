@@ -16,13 +16,15 @@ from pipeline.results import StageResult
 from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.segment import SegmentResult, segment
 
+_DEFAULT = SegmentConfig(tighten=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelResult(StageResult):
-    """labels: the result of `segment`. localization: whether labels and defects overlap.
+    """segment: the result of that stage. localization: whether labels and defects overlap.
     evaluation: the result of `evaluate`. Both are None without a truth."""
 
-    labels: SegmentResult
+    segment: SegmentResult
     localization: Localization | None = None
     evaluation: EvaluateResult | None = None
 
@@ -31,7 +33,7 @@ def label(
     model: Path,
     images: Path,
     output: Path,
-    config: SegmentConfig,
+    config: SegmentConfig = _DEFAULT,
     *,
     device: str = "auto",
     truth: Path | None = None,
@@ -40,15 +42,15 @@ def label(
     """Label a folder of images, or the images that `truth` lists, with a model of `pipeline
     anomaly`.
 
-    The box of an object is the box of its mask, unless `config.tighten` is off. Writes what
+    The box of an object is the box of its mask, with `config.tighten`. Writes what
     `segment` writes into `output`. truth: a COCO file with masks; with it, what `evaluate` writes
     goes into `output`/evaluation. Raises what `segment` and `evaluate` raise.
     """
-    labels = segment(
+    masks = segment(
         images, output, config, device=device, boxes=truth, detector=model, keep_going=keep_going
     )
     if truth is None:
-        return LabelResult(labels=labels)
+        return LabelResult(segment=masks)
     predictions = output / "instances.json"
     evaluation = evaluate(
         truth,
@@ -58,4 +60,4 @@ def label(
         images=images,
     )
     overlaps = localization(read_coco(truth, images), read_coco(predictions, images), config.split)
-    return LabelResult(labels=labels, localization=overlaps, evaluation=evaluation)
+    return LabelResult(segment=masks, localization=overlaps, evaluation=evaluation)

@@ -12,6 +12,8 @@ from pipeline.results import StageResult
 from pipeline.synthesis.defects import DEFECTS
 from pipeline.synthesis.product import MVTEC_ZIPPER, long_tail, write_product
 
+_DEFAULT = SynthesizeConfig()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeResult(StageResult):
@@ -24,7 +26,7 @@ class SynthesizeResult(StageResult):
     defects: Mapping[str, int]
 
 
-def synthesize(output: Path, config: SynthesizeConfig) -> SynthesizeResult:
+def synthesize(output: Path, config: SynthesizeConfig = _DEFAULT) -> SynthesizeResult:
     """Draw a zipper product in MVTec's layout into `output`.
 
     Raises ConfigError for an impossible long tail, DataError when a file cannot be written.

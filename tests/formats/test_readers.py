@@ -145,7 +145,7 @@ HOLED_PIXELS = 12 * 16 - 4 * 6 + 16 + 35 + 1
 
 def exported(holed: Path, name: str) -> Path:
     target = holed.parent / name
-    found = export_labels(holed, target, ExportConfig(), to=name)
+    found = export_labels(holed, name, target, ExportConfig())
     assert found.fidelity[name].instances == 2
     return target
 

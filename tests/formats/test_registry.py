@@ -10,7 +10,7 @@ from pipeline.formats import registry
 from pipeline.formats.registry import (
     FORMATS,
     Format,
-    register_format,
+    register,
     without_image_check,
     without_polygons,
 )
@@ -32,8 +32,8 @@ def test_a_registered_format_is_one_of_the_formats(
     form = Format("names", without_polygons(write_names), without_image_check(read_names))
     monkeypatch.setitem(registry._FORMATS, "names", form)  # to be removed after the test
     del registry._FORMATS["names"]
-    register_format("names", form)
+    register("names", form)
     FORMATS["names"].write(tmp_path / "out", Dataset(("crack",), ()), False, 0.0)
     assert FORMATS["names"].read(tmp_path / "out", None).categories == ("crack",)
     with pytest.raises(ConfigError, match="there is a format names; choose another name"):
-        register_format("names", form)
+        register("names", form)

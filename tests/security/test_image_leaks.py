@@ -56,9 +56,9 @@ def test_a_link_that_leads_outside_is_refused_unless_it_is_allowed(
     link = source.parent / "images" / name.split("/")[0]
     link.symlink_to((private, private.parent)[parts])
     with pytest.raises(DataError, match=r"outside .*--images, or give --allow-outside"):
-        export_labels(source, tmp_path / "out", ExportConfig(), to="voc")
+        export_labels(source, "voc", tmp_path / "out", ExportConfig())
     assert not (tmp_path / "out").exists()
-    found = export_labels(source, tmp_path / "out", ExportConfig(), to="voc", allow_outside=True)
+    found = export_labels(source, "voc", tmp_path / "out", ExportConfig(), allow_outside=True)
     assert found.images == 1
 
 
@@ -76,9 +76,9 @@ def test_labelmes_image_path_outside_its_folder_needs_images_or_leave(
 ) -> None:
     root = labelme(tmp_path / "labels", str(private) if absolute else "../home/photo.png")
     with pytest.raises(DataError, match="--images"):
-        import_labels(root, tmp_path / "out", ExportConfig(), origin="labelme")
-    import_labels(root, tmp_path / "out", ExportConfig(), origin="labelme", images=private.parent)
-    import_labels(root, tmp_path / "two", ExportConfig(), origin="labelme", allow_outside=True)
+        import_labels(root, "labelme", tmp_path / "out", ExportConfig())
+    import_labels(root, "labelme", tmp_path / "out", ExportConfig(), images=private.parent)
+    import_labels(root, "labelme", tmp_path / "two", ExportConfig(), allow_outside=True)
     assert (tmp_path / "two" / "images" / "photo.png").is_file()
 
 
@@ -116,7 +116,7 @@ def test_only_images_are_taken(tmp_path: Path, make: Callable[[Path], None], mes
     source = coco(tmp_path / "set")
     make(source.parent / "images" / "a.png")
     with pytest.raises(DataError, match=message):
-        export_labels(source, tmp_path / "out", ExportConfig(), to="coco", allow_outside=True)
+        export_labels(source, "coco", tmp_path / "out", ExportConfig(), allow_outside=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -107,7 +107,7 @@ def test_no_name_in_a_coco_file_leads_out_of_what_is_exported(
     more = {} if key == "category" else {key: name}
     source = coco_set(tmp_path / "set", name if key == "category" else "scratch", **more)
     try:
-        export_labels(source, tmp_path / "out", ExportConfig(), to=form)
+        export_labels(source, form, tmp_path / "out", ExportConfig())
     except DataError as error:  # a format that cannot hold the name says so
         assert "\n" not in str(error)
     assert everything(canary) == before
@@ -136,10 +136,10 @@ def test_mvtec_keeps_two_unsafe_kinds_apart(tmp_path: Path) -> None:
 
 def test_the_category_keeps_its_name_in_coco_while_mvtecs_folder_is_escaped(tmp_path: Path) -> None:
     source = coco_set(tmp_path / "set", "/etc/cron.d")
-    export_labels(source, tmp_path / "out", ExportConfig(), to="mvtec")
+    export_labels(source, "mvtec", tmp_path / "out", ExportConfig())
     assert (tmp_path / "out" / "test" / safe_component("/etc/cron.d") / "a.png").is_file()
     assert (tmp_path / "out" / "ground_truth" / safe_component("/etc/cron.d")).is_dir()
-    import_labels(source.parent.parent, tmp_path / "again", ExportConfig(), origin="coco")
+    import_labels(source.parent.parent, "coco", tmp_path / "again", ExportConfig())
     assert read_coco(tmp_path / "again" / "annotations" / "instances.json").categories == (
         "/etc/cron.d",
     )
@@ -157,9 +157,9 @@ def test_cvats_subset_leads_nowhere_through_import_and_export(
     box = {"label": "scratch", "xtl": "1", "ytl": "1", "xbr": "5", "ybr": "6"}
     ElementTree.SubElement(image, "box", box)
     (tmp_path / "in" / "annotations.xml").write_bytes(ElementTree.tostring(tree))
-    import_labels(tmp_path / "in", tmp_path / "set", ExportConfig(), origin="cvat")
+    import_labels(tmp_path / "in", "cvat", tmp_path / "set", ExportConfig())
     for form in ("cvat-coco", "voc", "yolo"):
-        export_labels(tmp_path / "set", tmp_path / "out" / form, ExportConfig(), to=form)
+        export_labels(tmp_path / "set", form, tmp_path / "out" / form, ExportConfig())
     assert everything(canary) == before
     assert not outside(tmp_path)
 
@@ -194,13 +194,13 @@ def test_two_images_that_cvats_coco_would_make_one_file_are_refused(tmp_path: Pa
     content["images"].append({**content["images"][0], "id": 2, "file_name": "train/a.png"})
     source.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"has the same name as .*; rename one"):
-        export_labels(source, tmp_path / "out", ExportConfig(), to="cvat-coco")
+        export_labels(source, "cvat-coco", tmp_path / "out", ExportConfig())
 
 
 def test_defects_called_good_are_refused_by_mvtec(tmp_path: Path) -> None:
     source = coco_set(tmp_path / "set", "good")
     with pytest.raises(DataError, match="has defects called good"):
-        export_labels(source, tmp_path / "out", ExportConfig(), to="mvtec")
+        export_labels(source, "mvtec", tmp_path / "out", ExportConfig())
 
 
 @pytest.mark.parametrize("what", ["image", "mask", "folder"])

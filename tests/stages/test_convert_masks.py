@@ -11,8 +11,9 @@ import pytest
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.metrics.fidelity import FormatFidelity
+from pipeline.results import from_json
 from pipeline.runners import Runner
-from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.convert_masks import ConvertMasksResult, convert_masks
 
 MakeProduct = Callable[..., Path]
 
@@ -34,6 +35,7 @@ def test_the_result_counts_what_was_lost(make_product: MakeProduct, tmp_path: Pa
 def test_by_default_nothing_is_lost(make_product: MakeProduct, tmp_path: Path) -> None:
     found = convert_masks([make_product()], tmp_path / "out", ConvertConfig())
     assert found.pixels_in_masks == found.pixels_in_coco == 6 * 24
+    assert from_json(ConvertMasksResult, found.to_json(), tmp_path) == found
     assert found.specks_dropped == 0
     assert found.fidelity["coco"] == FormatFidelity(
         instances=6, iou_mean=1.0, iou_min=1.0, changed=0, lost=0

@@ -13,8 +13,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.metrics.evaluation import GroupMean, Precision
+from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.evaluate import evaluate
+from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.types import Dataset, Detections
 
 MakeProduct = Callable[..., Path]
@@ -56,6 +57,7 @@ def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -
     assert found.mask_iou_by_size == {"small": GroupMean(mean=1, count=4)}
     assert found.baselines is not None
     assert found.baselines["box_fill"].mask_iou == pytest.approx(150 / 200)
+    assert from_json(EvaluateResult, found.to_json(), truth) == found
 
 
 def test_a_missed_object_counts_0_where_it_should(truth: Path) -> None:

@@ -32,11 +32,11 @@ def converted(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: str) -> None:
-    sent = export_labels(converted, tmp_path / name, ExportConfig(), to=name)
+    sent = export_labels(converted, name, tmp_path / name, ExportConfig())
     assert sent.fidelity[name] == FormatFidelity(
         instances=3, iou_mean=1.0, iou_min=1.0, changed=0, lost=0
     )
-    got = import_labels(tmp_path / name, tmp_path / f"{name} back", ExportConfig(), origin=name)
+    got = import_labels(tmp_path / name, name, tmp_path / f"{name} back", ExportConfig())
     assert (got.images, got.objects) == (sent.images, sent.objects) == (9, 3)
     assert got.categories == ("crack", "stain")
     raw = json.loads((tmp_path / f"{name} back" / "annotations" / "instances.json").read_text())
@@ -51,16 +51,16 @@ def test_only_images_with_an_object_of_low_confidence_are_exported_on_request(
     converted: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="has an expected IoU or a score"):
-        export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
+        export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
     path = converted / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
     for row, expected in zip(raw["annotations"], (0.9, 0.4, 0.5), strict=True):
         row |= {"score": 0.1, "expected_iou": expected}
     path.write_text(json.dumps(raw))
-    found = export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
+    found = export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
     assert (found.images, found.objects) == (1, 1)
     with pytest.raises(ConfigError, match="has a lower expected IoU or score; nothing to export"):
-        export_labels(converted, tmp_path / "none", ExportConfig(below=0.3), to="cvat")
+        export_labels(converted, "cvat", tmp_path / "none", ExportConfig(below=0.3))
 
 
 def test_reviewed_images_are_merged_with_the_others(converted: Path, tmp_path: Path) -> None:
@@ -70,12 +70,12 @@ def test_reviewed_images_are_merged_with_the_others(converted: Path, tmp_path: P
     for row, expected in zip(raw["annotations"], (0.4, 0.9, 0.4), strict=True):
         row |= {"score": 0.1, "expected_iou": expected, "prompt_id": row["id"]}
     path.write_text(json.dumps(raw))
-    export_labels(converted, tmp_path / "out", ExportConfig(below=0.5), to="cvat")
+    export_labels(converted, "cvat", tmp_path / "out", ExportConfig(below=0.5))
     xml = tmp_path / "out" / "annotations.xml"
     text = re.sub(r"<mask.*?</mask>", "", xml.read_text(), count=1, flags=re.DOTALL)
     xml.write_text(text.replace('"stain"', '"new"').replace(">stain<", ">new<"))
     found = import_labels(
-        tmp_path / "out", tmp_path / "all", ExportConfig(), origin="cvat", onto=converted
+        tmp_path / "out", "cvat", tmp_path / "all", ExportConfig(), onto=converted
     )
     assert (found.images, found.objects) == (9, 2)
     assert found.categories == ("crack", "stain", "new")
@@ -85,14 +85,14 @@ def test_reviewed_images_are_merged_with_the_others(converted: Path, tmp_path: P
     assert "score" not in by_name[3]  # reviewed
     train = converted / "annotations" / "instances_train.json"
     with pytest.raises(DataError, match="was reviewed, but --onto holds 0 images of that name"):
-        import_labels(converted, tmp_path / "x", ExportConfig(), origin="coco", onto=train)
+        import_labels(converted, "coco", tmp_path / "x", ExportConfig(), onto=train)
 
 
 def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
     converted: Path, tmp_path: Path
 ) -> None:
     config = ExportConfig(polygon_loss=0.1, min_iou=0.999)
-    found = export_labels(converted, tmp_path / "out", config, to="yolo-segment")
+    found = export_labels(converted, "yolo-segment", tmp_path / "out", config)
     assert found.exit_code == 1
     assert found.objects_below_min_iou == 3
     report = json.loads((tmp_path / "out" / "fidelity.json").read_text())
@@ -109,7 +109,7 @@ def test_the_report_has_totals_a_row_for_each_object_and_pictures_of_the_worst(
 
 def test_a_bound_that_is_kept_lets_the_command_pass(converted: Path, tmp_path: Path) -> None:
     config = ExportConfig(polygon_loss=0.02, min_iou=0.98)
-    assert export_labels(converted, tmp_path / "o", config, to="coco-polygon").exit_code == 0
+    assert export_labels(converted, "coco-polygon", tmp_path / "o", config).exit_code == 0
     exact = ConvertConfig(min_iou=1.0)
     again = convert_masks([converted.parent / "widget"], tmp_path / "again", exact)
     assert again.exit_code == 0
@@ -121,21 +121,19 @@ def test_images_elsewhere_are_found_with_images_and_missed_in_one_line(
     moved = tmp_path / "labels.json"
     moved.write_bytes((converted / "annotations" / "instances.json").read_bytes())
     with pytest.raises(DataError, match="no such image; give their folder with --images"):
-        export_labels(moved, tmp_path / "out", ExportConfig(), to="voc")
+        export_labels(moved, "voc", tmp_path / "out", ExportConfig())
     assert not (tmp_path / "out").exists()
     images = converted / "images"
-    assert (
-        export_labels(moved, tmp_path / "out", ExportConfig(), to="voc", images=images).images == 9
-    )
+    assert export_labels(moved, "voc", tmp_path / "out", ExportConfig(), images=images).images == 9
 
 
 def test_an_unknown_format_is_answered_with_the_known(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such format; there are coco, .*voc"):
-        export_labels(converted, tmp_path / "out", ExportConfig(), to="xls")
+        export_labels(converted, "xls", tmp_path / "out", ExportConfig())
 
 
 def test_a_folder_of_the_users_own_is_not_replaced(converted: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(DataError, match="holds files that this command did not write"):
-        export_labels(converted, tmp_path / "mine", ExportConfig(), to="png")
+        export_labels(converted, "png", tmp_path / "mine", ExportConfig())

@@ -9,8 +9,16 @@ import pytest
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.io.images import write_png
+from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.stats import CategoryStats, Difference, PublishedTable, Spread, stats
+from pipeline.stages.stats import (
+    CategoryStats,
+    Difference,
+    PublishedTable,
+    Spread,
+    StatsResult,
+    stats,
+)
 from pipeline.synthesis.product import MVTEC_ZIPPER
 
 MakeProduct = Callable[..., Path]
@@ -29,6 +37,7 @@ def test_counts_areas_and_the_long_tail_are_reported(
         images=6, instances=6, area_px=Spread(min=24, median=24, max=24)
     )
     assert found.long_tail_ratio == 3.0
+    assert from_json(StatsResult, found.to_json(), tmp_path) == found
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {
         "images_per_category.png",
         "instance_sizes.png",
