@@ -163,7 +163,7 @@ class _Bar:
         self.best = 0.0
 
     def on_train_start(self, trainer: Any) -> None:
-        if trainer.device.type == "cpu":  # ultralytics leaves one core idle: 1.8x slower on two
+        if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
             torch.set_num_threads(os.cpu_count() or 1)
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
