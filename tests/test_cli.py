@@ -65,7 +65,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["segment", "--images", ".", "-o", "out"], "needs --boxes COCO.json or --detector RUN"),
         (["finetune-yolo", "--data", ".", "-o", "out"], "give the folder that convert-masks wrote"),
         (["evaluate", "--truth", "a.json", "--predictions", "b"], "a.json: no such file"),
-        (["weights", "fetch", "resnet99"], "no weights are called 'resnet99'; known: "),
+        (["weights", "fetch", "resnet99"], "no weights have the name 'resnet99'; the names are "),
         (["report", "."], "holds no finished step"),
         (["export", "no.json", "--to", "voc", "-o", "out"], "no.json: no such file"),
         (["export", "no.json", "--to", "xls", "-o", "out"], "no such format; there are coco,"),

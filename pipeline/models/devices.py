@@ -1,4 +1,4 @@
-"""Which device computes."""
+"""The device for torch, and the seeds of all random numbers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from pipeline.errors import ConfigError
 
 
 def choose_device(name: str) -> str:
-    """`auto` is CUDA where there is one, else the CPU; `cpu`, `cuda`, `0`, `0,1` are as said.
+    """`auto` is the first GPU, or the CPU if torch finds no GPU; `cuda` is the first GPU; `cpu` and
+    numbers of GPUs such as `0` or `0,1` stay as they are.
 
-    Raises ConfigError when a GPU is asked for and there is none.
+    Raises ConfigError for a GPU if torch finds none.
     """
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {name}: torch sees no GPU here; use --device cpu or auto")
+        raise ConfigError(f"--device {name}: torch finds no GPU; use --device cpu or auto")
     return "cuda:0" if name == "cuda" else name
 
 
 def torch_device(name: str) -> torch.device:
-    """One torch device for `auto`, `cpu`, `cuda`, or the first of `0,1`."""
+    """The torch device for `auto`, `cpu` or `cuda`, and the first one for `0,1`."""
     chosen = choose_device(name).split(",")[0]
     return torch.device(f"cuda:{chosen}" if chosen.isdigit() else chosen)
 
 
 def seed_all(seed: int) -> None:
-    """Seed python, numpy and torch."""
+    """Seed the random numbers of Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

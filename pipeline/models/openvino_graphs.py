@@ -1,8 +1,8 @@
-"""Networks as OpenVINO's graphs: exported once, kept in the cache, and never run unchecked.
+"""Networks as OpenVINO graphs: exported once, stored in the cache, and checked before they run.
 
-A graph's sha256 is over its structure (xml) and weights (bin) together. It is part of the key of
-whatever the graph answers, and the bytes that it is checked on are those that are compiled. The
-same network gives the same bytes at every export, so that an export again costs no answer.
+A graph's sha256 is over its structure (xml) and weights (bin) together. The checked bytes are those
+that are compiled. The sha256 is part of the cache key of each of the graph's results. The same
+network gives the same bytes at every export, so results stay valid after another export.
 """
 
 from __future__ import annotations
@@ -29,72 +29,73 @@ from pipeline.models.openvino_offline import load_openvino, openvino_core
 from pipeline.runtime.progress import say
 
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
-_MOST = 16 << 30  # bytes of a graph's weights
+_WEIGHTS_LIMIT = 16 << 30  # bytes of a graph's weights
 
 
-class Parts(NamedTuple):
-    """A graph in OpenVINO's own two files."""
+class GraphFiles(NamedTuple):
+    """The bytes of OpenVINO's two files of a graph."""
 
     xml: bytes
     weights: bytes
 
     @property
     def sha256(self) -> str:
-        """Of both together."""
+        """The sha256 of both together."""
         return key_of(self.xml, self.weights)
 
 
-class Store(Protocol):
-    """Where one graph is kept."""
+class GraphStore(Protocol):
+    """Storage of one graph."""
 
     folder: Path
 
     def sha256(self) -> str:
-        """Of the graph that should be there, without reading it; "" where there is none."""
+        """The sha256 that the stored graph should have, without reading it; "" without a graph."""
         ...
 
-    def read(self) -> Parts | None:
-        """What is there, right or not; None for what cannot be a graph."""
+    def read(self) -> GraphFiles | None:
+        """The stored bytes, unchecked; None if they cannot be a graph."""
         ...
 
-    def write(self, parts: Parts) -> None:
-        """Keep a graph. Raises DataError, OSError where the disk refuses."""
+    def write(self, files: GraphFiles) -> None:
+        """Store a graph. Raises DataError, OSError if the disk refuses."""
         ...
 
 
 class FolderStore:
-    """A graph as two files named by its sha256, and last a file that names that. A `Store`.
+    """A graph as two files that are named by its sha256, and a third with that sha256, which is
+    written last. A `GraphStore`.
 
-    Two processes that export at once write the same, or each its own two files.
+    Two processes that export at the same time write equal files or files of different names.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
-        self._named = folder / f"{name}.sha256"
+        self._sha256_file = folder / f"{name}.sha256"
 
     def sha256(self) -> str:
-        """See `Store`."""
+        """See `GraphStore`."""
         try:
-            text = read_bytes(self._named, 100).strip()
+            text = read_bytes(self._sha256_file, 100).strip()
         except DataError:
             return ""
         return text.decode() if _SHA256.fullmatch(text) else ""
 
-    def read(self) -> Parts | None:
-        """See `Store`."""
+    def read(self) -> GraphFiles | None:
+        """See `GraphStore`."""
         xml = self._xml(self.sha256())
         try:
-            return Parts(read_bytes(xml), read_bytes(xml.with_suffix(".bin"), _MOST))
+            return GraphFiles(read_bytes(xml), read_bytes(xml.with_suffix(".bin"), _WEIGHTS_LIMIT))
         except DataError:
             return None
 
-    def write(self, parts: Parts) -> None:
-        """See `Store`."""
-        xml = self._xml(parts.sha256)
+    def write(self, files: GraphFiles) -> None:
+        """See `GraphStore`."""
+        xml = self._xml(files.sha256)
         for path, data in (
-            (xml.with_suffix(".bin"), parts.weights),
-            (xml, parts.xml),
-            (self._named, parts.sha256.encode()),
+            (xml.with_suffix(".bin"), files.weights),
+            (xml, files.xml),
+            (self._sha256_file, files.sha256.encode()),
         ):
             write_bytes(path, data, root=self.folder, durable=True)
 
@@ -103,42 +104,44 @@ class FolderStore:
 
 
 class EntryStore:
-    """A graph as one entry of a cache, which may let it go. A `Store`."""
+    """A graph as one entry of a cache, which may delete it. A `GraphStore`."""
 
     def __init__(self, cache: DiskCache, key: str) -> None:
         self.folder = cache.folder
         self._cache, self._key = cache, key
 
     def sha256(self) -> str:
-        """See `Store`."""
+        """See `GraphStore`."""
         head = (self._cache.get(self._key) or b"")[:64]
         return head.decode() if _SHA256.fullmatch(head) else ""
 
-    def read(self) -> Parts | None:
-        """See `Store`."""
+    def read(self) -> GraphFiles | None:
+        """See `GraphStore`."""
         data = self._cache.get(self._key) or b""
         length = int.from_bytes(data[64:72], "little")
         body = data[72:]
-        return Parts(body[:length], body[length:]) if 0 < length < len(body) else None
+        return GraphFiles(body[:length], body[length:]) if 0 < length < len(body) else None
 
-    def write(self, parts: Parts) -> None:
-        """See `Store`."""
-        length = len(parts.xml).to_bytes(8, "little")
-        self._cache.put(self._key, parts.sha256.encode() + length + parts.xml + parts.weights)
+    def write(self, files: GraphFiles) -> None:
+        """See `GraphStore`."""
+        length = len(files.xml).to_bytes(8, "little")
+        self._cache.put(self._key, files.sha256.encode() + length + files.xml + files.weights)
 
 
 class Graph:
-    """One network's graph, exported when it is first needed and not kept, or not as it was kept."""
+    """The graph of one network. It is exported at its first use, if the store has none or has other
+    bytes than it should."""
 
-    def __init__(self, store: Store, trace: Callable[[Any], Any], precision: str) -> None:
-        """trace: makes the graph with the package openvino. precision: as OpenVINO names it."""
+    def __init__(self, store: GraphStore, trace: Callable[[Any], Any], precision: str) -> None:
+        """trace: makes the graph, given the package openvino. precision: OpenVINO's name of it."""
         self._store, self._trace, self._precision = store, trace, precision
-        self._made: Any = None
+        self._exported: Any = None
         self._sha256 = ""
 
     @property
     def sha256(self) -> str:
-        """Of the graph that answers; of one that was kept and not run yet, as it should be."""
+        """The sha256 of the graph that runs; of a stored graph before its first run, the sha256
+        that it should have."""
         if not self._sha256:
             self._sha256 = self._store.sha256()
             if not self._sha256:
@@ -149,31 +152,32 @@ class Graph:
     def compiled(self) -> Any:
         """The graph, checked and ready to run on this CPU."""
         wanted = self.sha256
-        if self._made is None:
-            kept = self._from_store(wanted)
-            if kept is not None:
-                return kept
+        if self._exported is None:
+            stored = self._from_store(wanted)
+            if stored is not None:
+                return stored
             self._export()
-        made, self._made = self._made, None
-        return self._compile(made)
+        exported, self._exported = self._exported, None
+        return self._compile(exported)
 
     def _from_store(self, wanted: str) -> Any:
-        """The kept graph, compiled; None where it is not what was exported."""
-        parts = self._store.read()
-        if parts is not None and parts.sha256 == wanted:
-            with suppress(Exception):  # whatever a library makes of somebody's own file
-                return self._compile(_read(parts))
-        say(f"{self._store.folder}: a kept graph is not as it was exported; exporting it again")
+        """The stored graph, compiled; None if it has other bytes than it should."""
+        files = self._store.read()
+        if files is not None and files.sha256 == wanted:
+            with suppress(Exception):  # OpenVINO can raise anything for a foreign file
+                return self._compile(_read(files))
+        say(f"{self._store.folder}: a stored graph was changed; exporting it again")
         return None
 
     def _export(self) -> None:
-        """Trace the network and keep its graph; where that cannot be, it is this process's own."""
-        self._made = _with_plain_names(self._trace(load_openvino()))
+        """Trace the network and store its graph. If it cannot be stored, only this process uses it,
+        with a sha256 that no other has."""
+        self._exported = _with_plain_names(self._trace(load_openvino()))
         self._sha256 = f"of one process {secrets.token_hex(16)}"
         try:
-            parts, self._made = _serialised(self._made, self._store.folder)
-            self._sha256 = parts.sha256
-            self._store.write(parts)
+            files, self._exported = _serialised(self._exported, self._store.folder)
+            self._sha256 = files.sha256
+            self._store.write(files)
         except (OSError, DataError, RuntimeError) as error:  # RuntimeError: OpenVINO's own
             go_without(self._store.folder, error)
 
@@ -184,22 +188,22 @@ class Graph:
 
 
 def _with_plain_names(graph: Any) -> Any:
-    """The same with names that do not depend on what the process traced before."""
+    """The graph with names that do not depend on what the process traced before."""
     for number, operation in enumerate(graph.get_ordered_ops()):
         operation.set_friendly_name(f"op{number}")
     graph.set_friendly_name("graph")
     return graph
 
 
-def _read(parts: Parts) -> Any:
+def _read(files: GraphFiles) -> Any:
     openvino = load_openvino()
-    weights = openvino.Tensor(np.frombuffer(parts.weights, np.uint8))
-    return openvino_core().read_model(parts.xml, weights)
+    weights = openvino.Tensor(np.frombuffer(files.weights, np.uint8))
+    return openvino_core().read_model(files.xml, weights)
 
 
-def _serialised(graph: Any, folder: Path) -> tuple[Parts, Any]:
-    """A graph's files, written beside where they are to lie or to a temporary folder, and the graph
-    that they give. Raises OSError, DataError, RuntimeError where the disk refuses."""
+def _serialised(graph: Any, folder: Path) -> tuple[GraphFiles, Any]:
+    """A graph's files, and the graph that is read from them. They are written to a temporary folder
+    in `folder`, or elsewhere if that fails. Raises OSError, DataError, RuntimeError."""
     remove_abandoned(folder, ".*.part")
     try:
         make_folder(folder, root=folder)
@@ -208,9 +212,9 @@ def _serialised(graph: Any, folder: Path) -> tuple[Parts, Any]:
         return _saved(graph, None)
 
 
-def _saved(graph: Any, folder: Path | None) -> tuple[Parts, Any]:
+def _saved(graph: Any, folder: Path | None) -> tuple[GraphFiles, Any]:
     with tempfile.TemporaryDirectory(".part", ".", folder, ignore_cleanup_errors=True) as scratch:
         path = Path(scratch) / "graph.xml"
         load_openvino().save_model(graph, os.fspath(path), compress_to_fp16=False)
-        parts = Parts(path.read_bytes(), path.with_suffix(".bin").read_bytes())
-    return parts, _read(parts)  # fails where the disk took a part alone: OpenVINO writes on
+        files = GraphFiles(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    return files, _read(files)  # OpenVINO ignores a full disk; then this fails

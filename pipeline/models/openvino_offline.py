@@ -1,4 +1,4 @@
-"""OpenVINO, without its calls home."""
+"""OpenVINO, without its telemetry."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pipeline.errors import ConfigError
 
 
 def load_openvino() -> Any:
-    """The package. Raises ConfigError where it is not installed."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # no calls home
+    """The package openvino. Raises ConfigError if it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
         raise ConfigError(
-            "OpenVINO is not installed; pip install openvino, or choose --set engine=torch"
+            "OpenVINO is not installed; pip install openvino, or use --backend torch"
         ) from error
     return openvino
 
 
 @cache
 def openvino_core() -> Any:
-    """The one Core of this process. Raises ConfigError where OpenVINO is not installed.
+    """The only Core of this process. Raises ConfigError if OpenVINO is not installed.
 
-    One, and never let go: each brings a stack on which the system delivers signals. Of two, the one
-    that goes last hands the system back the freed stack of the other, and a later Ctrl-C would end
-    in a segmentation fault.
+    Only one, and it is never deleted. Each Core registers a stack on which the system delivers
+    signals. If there are two, the one that is deleted last registers the freed stack of the other
+    again, and a later Ctrl-C ends in a segmentation fault.
     """
     return load_openvino().Core()

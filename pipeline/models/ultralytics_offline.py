@@ -1,4 +1,4 @@
-"""ultralytics, kept from calling home and from running what it finds: import it only through
+"""ultralytics without network access and without running code from files: import it only through
 `load`."""
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")  # the second for names that are not
 
 
 def load() -> Any:
-    """Import ultralytics so that it neither installs, downloads, unpickles code, prints, nor calls
-    the trackers (MLflow, Comet, ...) that its settings or the environment name.
+    """Import ultralytics so that it does not install, download, unpickle code, print, or call the
+    trackers (MLflow, Comet, ...) in its settings or the environment.
 
-    Its settings go to a folder of our own, with a font that matplotlib ships where it would
-    otherwise fetch Arial.
+    Its settings go to a folder of our own. A font of matplotlib is there in place of Arial, which
+    ultralytics would download.
     """
     os.environ.update(_FORCED)
     os.environ.setdefault("YOLO_VERBOSE", "False")
     folder = Path(os.environ.get("YOLO_CONFIG_DIR") or cache_root() / "ultralytics")
-    os.environ["YOLO_CONFIG_DIR"] = str(prepared_folder(folder, _furnish))
+    os.environ["YOLO_CONFIG_DIR"] = str(prepared_folder(folder, _add_fonts))
     import ultralytics
 
-    _close_doors()
+    _patch()
     return ultralytics
 
 
-def _furnish(folder: Path) -> None:
-    """Put the fonts where ultralytics expects them."""
+def _add_fonts(folder: Path) -> None:
+    """Write the fonts to where ultralytics expects them."""
     home = make_folder(folder / "Ultralytics", root=folder)
     for font in _FONTS:
         if not (home / font).exists():
-            _place_font(home / font)
+            _write_font(home / font)
 
 
-def _place_font(path: Path) -> None:
+def _write_font(path: Path) -> None:
     import matplotlib
 
     shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -54,23 +54,26 @@ def _place_font(path: Path) -> None:
         shutil.copyfile(shipped, temporary)
 
 
-def _close_doors() -> None:
-    """Shut what no setting shuts."""
+def _patch() -> None:
+    """Replace what no setting turns off."""
     from ultralytics.utils import TryExcept, callbacks, torch_utils
 
-    for name in ("ultralytics.utils", "ultralytics.nn.tasks"):  # read once, at their import
+    for name in (
+        "ultralytics.utils",
+        "ultralytics.nn.tasks",
+    ):  # read only at import
         if name in sys.modules:
             sys.modules[name].SAFE_LOAD = True  # type: ignore[attr-defined]
     callbacks.add_integration_callbacks = _ignore
     torch_utils.torch_load = _load_checkpoint  # type: ignore[attr-defined]
-    TryExcept.__exit__ = _pass_over_errors  # type: ignore[method-assign]
+    TryExcept.__exit__ = _swallow_errors  # type: ignore[method-assign]
 
 
-def _pass_over_errors(
+def _swallow_errors(
     self: Any, kind: type[BaseException] | None, error: BaseException | None, trace: object
 ) -> bool:
-    """In place of TryExcept's own, which also passes over the wish to stop: a picture that was cut
-    off in the middle would count as drawn."""
+    """In place of TryExcept's own, which also swallows a signal to stop: half a picture would then
+    count as complete."""
     from ultralytics.utils import LOGGER
 
     del trace
@@ -86,7 +89,7 @@ def _ignore(*_: object, **__: object) -> None:
 
 
 def _load_checkpoint(path: Any, **_: object) -> Any:
-    """In place of the plain torch.load by which ultralytics strips a checkpoint."""
+    """In place of the plain torch.load with which ultralytics strips a checkpoint."""
     from ultralytics.nn.tasks import torch_safe_load
 
     return torch_safe_load(path, safe_only=True)[0]

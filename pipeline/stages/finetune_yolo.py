@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -27,6 +27,7 @@ from pipeline.types import Dataset, Detections, Detector
 
 if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings
+    from pipeline.models.yolo_world.options import TrainingOptions
 
 _DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
@@ -114,7 +115,7 @@ def finetune_yolo(
     embeddings = embed(truth.categories, reference, config.text, WeightsStore())
     if embeddings.kind == "fixed":
         say("CLIP's text encoder is not installed: category names have fixed random embeddings.")
-        say("The zero-shot figures are those of a blind search; training is not affected.")
+        say("Zero-shot figures are then of no use; training is not affected.")
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
             return from_json(FinetuneYoloResult, done, folder)
@@ -235,8 +236,7 @@ def _train(
     last, best = (folder / "train" / "weights" / f"{name}.pt" for name in ("last", "best"))
     if not _is_trained(folder, config.epochs, overwrite):
         yaml = write_training_set(folder / _DATASET, splits)
-        settings = _settings(folder, yaml, base, config, device)
-        train(settings, [entry.model_dump() for entry in config.augmentations])
+        train(folder, yaml, base.path, _options(config), device)
     return best if best.is_file() else last
 
 
@@ -260,47 +260,12 @@ def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
     return done is None
 
 
-def _settings(
-    folder: Path, yaml: Path, base: Weights, config: FinetuneConfig, device: str
-) -> dict[str, Any]:
-    """ultralytics' settings for one training."""
-    cuda = device != "cpu"
-    return {
-        "model": str(base.path),
-        "data": str(yaml.resolve()),
-        "project": str(folder.resolve()),
-        "name": "train",
-        "exist_ok": True,
-        "epochs": config.epochs,
-        "imgsz": config.image_side,
-        "batch": config.batch,
-        "nbs": config.batch,
-        "optimizer": "AdamW",
-        "lr0": config.learning_rate,
-        "lrf": 0.05,
-        "cos_lr": True,
-        "warmup_epochs": 2,
-        "warmup_bias_lr": config.learning_rate,
-        "freeze": config.freeze or None,
-        "patience": config.patience,
-        "amp": "bf16" if config.amp and cuda else False,
-        "workers": config.workers,
-        "single_cls": config.merge_classes,
-        "mosaic": config.mosaic,
-        "close_mosaic": min(config.close_mosaic, config.epochs // 2),
-        "degrees": config.degrees,
-        "translate": config.translate,
-        "scale": config.scale,
-        "flipud": config.flip_vertical,
-        "fliplr": config.flip_horizontal,
-        "hsv_h": 0.0,
-        "hsv_s": 0.2,
-        "hsv_v": 0.2,
-        "seed": config.seed,
-        "device": device.removeprefix("cuda:"),
-        "verbose": False,
-        "plots": True,
-    }
+def _options(config: FinetuneConfig) -> TrainingOptions:
+    """The settings of the configuration that a training needs, which have the same names there."""
+    from pipeline.models.yolo_world.options import TrainingOptions
+
+    names = {field.name for field in fields(TrainingOptions)}
+    return TrainingOptions(**config.model_dump(include=names))
 
 
 def _results(folder: Path) -> list[dict[str, str]]:

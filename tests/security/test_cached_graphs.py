@@ -15,7 +15,7 @@ import torch
 
 from pipeline.io.disk_cache import DiskCache, key_of
 from pipeline.models import openvino_graphs as graphs
-from pipeline.models.openvino_graphs import EntryStore, FolderStore, Graph, Parts
+from pipeline.models.openvino_graphs import EntryStore, FolderStore, Graph, GraphFiles
 from pipeline.models.sam.encoders import OpenVinoEncoder
 
 BIG = 1 << 30
@@ -118,7 +118,7 @@ def test_a_graph_swapped_with_its_sha256_answers_under_a_key_of_its_own(tmp_path
     there = parts.read()
     assert there is not None
     weights = np.full(len(there.weights) // 4, 7, np.float32).tobytes()
-    parts.write(Parts(there.xml, weights))
+    parts.write(GraphFiles(there.xml, weights))
     forged = encoder(tmp_path, Exports())
     assert (forged.encode([PICTURE])[0] != embedding).any()
     assert forged.key != key

@@ -24,7 +24,7 @@ from pipeline.models.classifier.linear_probe import Epoch, Lesson, fit_head
 from pipeline.models.classifier.network import ImageClassifier, cached_features
 from pipeline.models.features.backbones import normalised, split_backbone
 from pipeline.models.features.memory_bank import MemoryBank
-from pipeline.models.text.embeddings import spoken
+from pipeline.models.text.embeddings import readable_name
 from pipeline.models.text.encoders import TextEncoder, load_text_encoder
 from pipeline.models.weights.store import WeightsStore
 from pipeline.types import Image
@@ -144,7 +144,7 @@ class RetrievalClassifier:
     def _told(self, vectors: NDArray[np.float32], skip_itself: bool = False) -> NDArray[np.float32]:
         """(N, D): the texts of what was found, one after another, as the text encoder reads."""
         texts = [
-            "; ".join(spoken(self.categories[label]) for label in labels)
+            "; ".join(readable_name(self.categories[label]) for label in labels)
             for labels in self.retrieved(vectors, skip_itself)
         ]
         for text in set(texts) - self._read.keys():

@@ -1,1 +1,1 @@
-"""Category names as vectors."""
+"""Text encoders, and the embeddings of category names."""

@@ -1,8 +1,8 @@
-"""Category names as YOLO-World hears them: one unit vector of 512 numbers per category.
+"""Text embeddings of category names for YOLO-World: a unit vector of 512 numbers per category.
 
-Cheng et al., "YOLO-World", CVPR 2024: a frozen CLIP text encoder gives the vectors. Where CLIP's
-file cannot be had, fixed vectors stand in: they carry no meaning of the name, so zero-shot search
-with them is blind, but fine-tuning can learn what each of them is to stand for.
+Cheng et al., "YOLO-World", CVPR 2024: the vectors come from a frozen CLIP text encoder. Without
+CLIP's file, each name has a fixed random vector. It has no meaning, so zero-shot detection does not
+work with it, but fine-tuning learns what each vector means.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class TextEmbeddings:
     kind: str
 
     def save(self, path: Path) -> None:
-        """Write to a safetensors file with the names in its header."""
+        """Write a safetensors file with the names in its header."""
         from safetensors.numpy import save
 
         header = {"kind": self.kind, "categories": "\n".join(self.categories)}
-        text = json.dumps(header, sort_keys=True)  # one key: safetensors keeps no order of several
+        text = json.dumps(header, sort_keys=True)  # one key: safetensors does not keep their order
         write_bytes(path, save({"vectors": self.vectors}, metadata={_HEADER: text}))
 
     @classmethod
@@ -49,30 +49,30 @@ class TextEmbeddings:
         """Read what `save` wrote. Raises WeightsError for another file."""
         from safetensors import safe_open
 
-        open_regular(path).close()  # a pipe would block
+        open_regular(path).close()  # reading a pipe would block
         try:
             with safe_open(path, framework="numpy") as stream:
                 header, vectors = stream.metadata() or {}, stream.get_tensor("vectors")
-            header = json.loads(header[_HEADER]) if _HEADER in header else header  # else of 0.7
+            header = json.loads(header[_HEADER]) if _HEADER in header else header  # 0.7: keys
             names = tuple(header["categories"].split("\n"))
             fits = vectors.shape == (len(names), _SIZE) and vectors.dtype == np.float32
             if not fits or not np.isfinite(vectors).all():
                 raise ValueError(f"{len(names)} names and vectors of shape {vectors.shape}")
             return cls(names, vectors.astype(np.float32), header["kind"])
         except Exception as error:  # safetensors' errors and numpy's share no base
-            found = " ".join(str(error).split())
-            raise WeightsError(f"{path}: is not a file of text embeddings ({found})") from error
+            detail = " ".join(str(error).split())
+            raise WeightsError(f"{path}: is not a file of text embeddings ({detail})") from error
 
 
 def embed(
     categories: Sequence[str], reference: NDArray[np.float32], source: str, store: WeightsStore
 ) -> TextEmbeddings:
-    """Vectors for category names.
+    """Text embeddings of category names.
 
-    `source` is `clip` (fetched if need be), `fixed`, or `auto`: CLIP where its file and the package
-    open_clip are already there, else fixed. `reference` (M, 512) are CLIP vectors that the detector
-    was trained with; fixed ones lie among them. Raises ConfigError when CLIP was asked for and
-    open_clip is not installed, WeightsError when its file cannot be had.
+    source: `clip` (downloaded if its file is not here), `fixed`, or `auto`: CLIP if its file and
+    the package open_clip are here, else fixed. reference: (M, 512) CLIP vectors that the detector
+    was trained with; fixed vectors are on average as similar as these. Raises ConfigError for
+    `clip` without open_clip, WeightsError if CLIP's file cannot be downloaded.
     """
     if source == "clip" or (source == "auto" and store.verify(_CLIP)):
         try:
@@ -82,31 +82,33 @@ def embed(
                 raise ConfigError(
                     "--text clip needs: pip install 'defect-pipeline[clip]'"
                 ) from error
-            say("CLIP's file is there, but open_clip is not installed: fixed vectors are used")
+            say("CLIP's file is here, but open_clip is not installed: fixed embeddings are used")
     vectors = np.stack([_fixed(name, reference) for name in categories])
     return TextEmbeddings(tuple(categories), vectors, "fixed")
 
 
 def _fixed(name: str, reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same vector for the same name everywhere, as far from others as CLIP's are on average."""
+    """The vector of a name, the same on every machine. Two of them are as similar as two of CLIP's
+    are on average."""
     unit = reference / np.linalg.norm(reference, axis=1, keepdims=True)
-    closeness = float((unit @ unit.T).mean())
+    similarity = float((unit @ unit.T).mean())
     centre = unit.mean(axis=0) / np.linalg.norm(unit.mean(axis=0))
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    aside = np.random.default_rng(seed).standard_normal(unit.shape[1])
-    aside -= (aside @ centre) * centre
-    aside /= np.linalg.norm(aside)
-    vector = np.sqrt(closeness) * centre + np.sqrt(1 - closeness) * aside
+    offset = np.random.default_rng(seed).standard_normal(unit.shape[1])
+    offset -= (offset @ centre) * centre
+    offset /= np.linalg.norm(offset)
+    vector = np.sqrt(similarity) * centre + np.sqrt(1 - similarity) * offset
     return np.asarray(vector, dtype=np.float32)
 
 
 def _clip(categories: Sequence[str], store: WeightsStore) -> TextEmbeddings:
-    vectors = clip_vectors([spoken(name) for name in categories], store)
+    vectors = clip_vectors([readable_name(name) for name in categories], store)
     return TextEmbeddings(tuple(categories), vectors, "clip")
 
 
 def clip_vectors(texts: Sequence[str], store: WeightsStore) -> NDArray[np.float32]:
-    """(N, 512) of length 1, by CLIP's text encoder. Raises ImportError without open_clip."""
+    """(N, 512) vectors of length 1 from CLIP's text encoder. Raises ImportError without open_clip,
+    WeightsError if CLIP's file cannot be downloaded."""
     import open_clip
     import torch
 
@@ -118,13 +120,14 @@ def clip_vectors(texts: Sequence[str], store: WeightsStore) -> NDArray[np.float3
     return np.asarray(vectors, np.float32)
 
 
-def spoken(name: str) -> str:
-    """`zipper/broken_teeth` as a person would say it."""
+def readable_name(name: str) -> str:
+    """A category name as words: `zipper/broken_teeth` is `zipper broken teeth`."""
     return name.replace("/", " ").replace("_", " ")
 
 
 def _clip_state(path: Path) -> dict[str, Any]:
-    """OpenAI publishes TorchScript, which runs no Python when it is loaded; others a plain dict."""
+    """The weights of CLIP's file. OpenAI's file is TorchScript, which runs no Python when it is
+    loaded; other files are a plain dict."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""Texts to unit vectors: by CLIP where its file is there, else by a small sentence encoder."""
+"""Text encoders: CLIP if its file is here, else WordLlama, a small sentence encoder."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _CLIP, _WORDLLAMA, _TOKENIZER = "clip_vit_b_32", "wordllama_256", "wordllama_tok
 
 
 class TextEncoder(Protocol):
-    """`name` says which; `encode` gives (N, D) float32 of length 1, the same for the same text."""
+    """Turns texts into vectors. name: of its weights."""
 
     name: str
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, in order."""
+        """(N, D) vectors of length 1, in the order of the texts; equal for equal texts."""
         ...
 
 
-class WordLlama:
-    """The mean of a text's token vectors, which were distilled from a large language model's
-    (Miller, "WordLlama: recycled token embeddings from large language models", 2024)."""
+class WordLlamaEncoder:
+    """The mean of a text's token vectors, distilled from a large language model (Miller,
+    "WordLlama: recycled token embeddings from large language models", 2024). A `TextEncoder`."""
 
     name = _WORDLLAMA
 
@@ -47,13 +47,13 @@ class WordLlama:
         for text in texts:
             tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
             rows.append(self._vectors[tokens].mean(axis=0) if tokens else self._vectors[0])
-        found = np.stack(rows) if rows else np.zeros((0, self._vectors.shape[1]), np.float32)
-        length = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.asarray(found / np.maximum(length, 1e-12), np.float32)
+        means = np.stack(rows) if rows else np.zeros((0, self._vectors.shape[1]), np.float32)
+        length = np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(means / np.maximum(length, 1e-12), np.float32)
 
 
-class Clip:
-    """CLIP's text encoder."""
+class ClipEncoder:
+    """CLIP's text encoder. A `TextEncoder`."""
 
     name = _CLIP
 
@@ -66,12 +66,12 @@ class Clip:
 
 
 def load_text_encoder(store: WeightsStore | None = None, name: str | None = None) -> TextEncoder:
-    """The encoder of a name; without one CLIP where its file and open_clip are there, else
-    WordLlama. Raises WeightsError, ConfigError where CLIP is named and open_clip is missing."""
+    """The encoder with this name. Without a name, CLIP if its file and open_clip are here, else
+    WordLlama. Raises WeightsError, ConfigError for CLIP without open_clip."""
     weights = store or WeightsStore()
-    able = find_spec("open_clip") is not None
-    if name == _CLIP and not able:
-        raise ConfigError("this model reads by CLIP: pip install 'defect-pipeline[clip]'")
-    if name == _CLIP or (name is None and able and weights.verify(_CLIP)):
-        return Clip(weights)
-    return WordLlama(weights.fetch(_WORDLLAMA).path, weights.fetch(_TOKENIZER).path)
+    installed = find_spec("open_clip") is not None
+    if name == _CLIP and not installed:
+        raise ConfigError("this model needs CLIP: pip install 'defect-pipeline[clip]'")
+    if name == _CLIP or (name is None and installed and weights.verify(_CLIP)):
+        return ClipEncoder(weights)
+    return WordLlamaEncoder(weights.fetch(_WORDLLAMA).path, weights.fetch(_TOKENIZER).path)

@@ -1,5 +1,5 @@
-"""Downloads that no server can crash, stall, or fill the disk with: whatever it sends, there are
-the right bytes in the end, or a WeightsError."""
+"""Downloads that a bad server cannot crash, stall, or use to fill the disk: they end with the right
+bytes or with a WeightsError."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from pipeline.io.write import whole_file
 from pipeline.models.weights.paced_http import Clock, Pace, TooMuchError, opener
 from pipeline.runtime.progress import track
 
-LIMIT = 4 << 30  # bytes of a file whose size nobody knows
+LIMIT = 4 << 30  # bytes of a file of unknown size
 _CHUNK = 1 << 20
-_FRAMES = 1.25  # what an answer in chunks may have over its content
+_CHUNKED_OVERHEAD = 1.25  # most bytes of a chunked response, per byte of content
 _TIMEOUT_S = 15.0  # of one wait for the network
-_PIN = 8  # hexadecimal digits of a sha256, at least
+_PIN_DIGITS = 8  # fewest hexadecimal digits of a sha256 that are a check
 
 
-class _WrongError(WeightsError):
-    """What came, or what an earlier try left, cannot be a part of the right file."""
+class _WrongBytesError(WeightsError):
+    """The bytes of this or an earlier try are not of the right file."""
 
 
 def download(
     url: str, target: Path, sha256: str, size: int = 0, clock: Clock = time.monotonic
 ) -> None:
-    """Download `url` to `target`, taking up a part that an earlier try left.
+    """Download `url` to `target`, from where an earlier try stopped.
 
-    The file appears at `target` only when its sha256 begins with the given one. size: of the right
-    file in bytes, 0 where nobody knows. Raises WeightsError when the server cannot be reached, is
-    too slow, sends something else or too much, and when the disk refuses.
+    The file is at `target` only once its sha256 begins with the given one. size: of the right file
+    in bytes, 0 if unknown. Raises WeightsError if the server cannot be reached, is too slow, sends
+    other bytes or too many, and if the disk refuses to write.
     """
     try:
         with _part(target) as (stream, path):
@@ -51,25 +51,27 @@ def download(
         raise cannot_keep(target, error) from error
 
 
-def check_pin(found: str, pin: str) -> None:
-    """Raise WeightsError for a sha256 that does not begin with `pin`, or a pin that is too short to
-    mean anything."""
-    if len(pin) < _PIN:
-        raise WeightsError(f"sha256 {pin!r} is too short to check: name {_PIN} digits at least")
-    if not found.startswith(pin):
-        raise _WrongError(f"sha256 is {found[:16]}..., not {pin[:16]}...")
+def check_pin(sha256: str, pin: str) -> None:
+    """Raise WeightsError for a sha256 that does not begin with `pin`, and for a pin that is too
+    short to be a check."""
+    if len(pin) < _PIN_DIGITS:
+        raise WeightsError(
+            f"sha256 {pin!r} is too short to check; give at least {_PIN_DIGITS} digits"
+        )
+    if not sha256.startswith(pin):
+        raise _WrongBytesError(f"sha256 is {sha256[:16]}..., not {pin[:16]}...")
 
 
 def cannot_keep(target: Path, error: OSError | DataError) -> WeightsError:
-    """The one line for weights that the disk does not take."""
+    """The error for weights that the disk refuses to store."""
     reason = error.reason if isinstance(error, DataError) else error.strerror or str(error)
     remedy = "free space, or set PIPELINE_WEIGHTS to a folder that can be written"
-    return WeightsError(f"{target}: cannot be kept ({reason}); {remedy}")
+    return WeightsError(f"{target}: cannot be written ({reason}); {remedy}")
 
 
 def _fill(stream: IO[bytes], url: str, sha256: str, limit: int, clock: Clock) -> None:
-    """Download to an open part until it is the right file. What an earlier try left may be wrong:
-    then once more from the start."""
+    """Download to an open partial file until it is the right file. If the bytes of an earlier try
+    are wrong, download once more from the start."""
     have = stream.seek(0, os.SEEK_END)
     if have > limit:
         have = _emptied(stream)
@@ -78,28 +80,28 @@ def _fill(stream: IO[bytes], url: str, sha256: str, limit: int, clock: Clock) ->
             _receive(stream, url, limit, clock)
             check_pin(_sha256(stream), sha256)
             return
-        except (_WrongError, TooMuchError):
+        except (_WrongBytesError, TooMuchError):
             _emptied(stream)
             if not again:
                 raise
 
 
 def _receive(stream: IO[bytes], url: str, limit: int, clock: Clock) -> None:
-    """Bring a part to its end, as far as the server has it."""
+    """Download the rest of a partial file."""
     have = stream.seek(0, os.SEEK_END)
     pace = Pace(clock)
-    answer = _asked(url, have, pace)
-    if answer is None:
+    response = _response(url, have, pace)
+    if response is None:
         return
-    with answer:
-        if answer.status != 206:
+    with response:
+        if response.status != 206:
             have = _emptied(stream)
-        pace.allow(int((limit - have) * _FRAMES))
-        _save(answer, stream, limit - have, url)
+        pace.allow(int((limit - have) * _CHUNKED_OVERHEAD))
+        _save(response, stream, limit - have, url)
 
 
-def _asked(url: str, have: int, pace: Pace) -> Any:
-    """A server's answer to what is missing after `have` bytes; None when nothing is."""
+def _response(url: str, have: int, pace: Pace) -> Any:
+    """The server's response with the bytes after the first `have`; None if there are no more."""
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         if urlsplit(url).scheme not in {"http", "https"}:
@@ -107,7 +109,7 @@ def _asked(url: str, have: int, pace: Pace) -> Any:
         return opener(pace).open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # the part already holds everything
+        if error.code == 416 and have:  # the partial file is complete
             return None
         raise WeightsError(f"the server answers {error.code} {_shown(error.reason)}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -115,18 +117,18 @@ def _asked(url: str, have: int, pace: Pace) -> Any:
         raise WeightsError(f"not reachable ({reason})") from error
 
 
-def _save(answer: Any, stream: IO[bytes], room: int, url: str) -> None:
-    """Write what the server sends, `room` bytes at most."""
-    promised = answer.length
+def _save(response: Any, stream: IO[bytes], room: int, url: str) -> None:
+    """Write the response's content. Raises WeightsError for more than `room` bytes."""
+    promised = response.length
     if promised is not None and promised > room:
-        raise _WrongError(f"the server promises {promised} bytes, {promised - room} too many")
+        raise _WrongBytesError(f"the server promises {promised} bytes, {promised - room} too many")
     title = f"fetch {_shown(urlsplit(url).path.rpartition('/')[2])}, MB"
     received = 0
     total = None if promised is None else promised // _CHUNK + 1
-    for block in track(_blocks(answer), title, total=total):
+    for block in track(_blocks(response), title, total=total):
         received += len(block)
         if received > room:
-            raise _WrongError(f"the server sends more than the {room} bytes that there can be")
+            raise _WrongBytesError(f"the server sends more than the {room} bytes of the file")
         stream.write(block)
     stream.flush()
     if promised is not None and received < promised:
@@ -134,16 +136,16 @@ def _save(answer: Any, stream: IO[bytes], room: int, url: str) -> None:
         raise WeightsError(f"the connection broke {missing} bytes before the end; call again")
 
 
-def _blocks(answer: Any) -> Iterator[memoryview]:
-    """What the server sends, in blocks of one buffer. Not `read`: it takes a chunk of length -1 for
-    all that ever comes."""
+def _blocks(response: Any) -> Iterator[memoryview]:
+    """The response's content in blocks, all in one buffer. Without `read`, which takes a chunk of
+    length -1 as a request for everything."""
     buffer = memoryview(bytearray(_CHUNK))
     try:
-        while count := answer.readinto(buffer):
+        while count := response.readinto(buffer):
             yield buffer[:count]
     except http.client.IncompleteRead as error:
         yield memoryview(error.partial)
-        if answer.length is None:
+        if response.length is None:
             raise WeightsError("the connection broke before the end; call again") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = _shown(error) or type(error).__name__
@@ -152,8 +154,8 @@ def _blocks(answer: Any) -> Iterator[memoryview]:
 
 @contextmanager
 def _part(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A file for what comes, for this process alone: the part that an earlier try left, or one that
-    goes in the end where another process is at that. An empty one goes, too."""
+    """A partial file for this process alone: that of an earlier try or, if another process writes
+    that one, a temporary file. An empty file is deleted in the end."""
     path, stays = target.with_name(f"{target.name}.part"), True
     target.parent.mkdir(parents=True, exist_ok=True)
     stream = _locked(path)
@@ -175,8 +177,8 @@ def _part(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _locked(path: Path) -> IO[bytes] | None:
-    """A part, open and locked; None where another process has it, or where there are no locks. A
-    link or a pipe in its place is nothing of ours, and goes."""
+    """The partial file, open and locked; None if another process has the lock, or on a system
+    without locks. A link or a pipe with its name is deleted: this module writes neither."""
     try:
         import fcntl
     except ImportError:
@@ -195,7 +197,7 @@ def _locked(path: Path) -> IO[bytes] | None:
         with suppress(FileNotFoundError):
             if stat.S_ISREG(state.st_mode) and state.st_ino == path.stat().st_ino:
                 return stream
-        stream.close()  # the other process has just finished with it
+        stream.close()  # another process has just moved or deleted it
 
 
 def _emptied(stream: IO[bytes]) -> int:
@@ -210,6 +212,6 @@ def _sha256(stream: IO[bytes]) -> str:
 
 
 def _shown(text: object) -> str:
-    """A server's words in a message: short, on one line, printable."""
+    """A server's text for a message: short, on one line, printable."""
     plain = "".join(c if c.isprintable() else " " for c in str(text))
     return " ".join(plain.split())[:200]

@@ -1,5 +1,5 @@
-"""HTTP that counts what a server sends, from the first byte of its answer: urllib has no limit on
-that, and its timeout begins again with every byte."""
+"""HTTP with limits on the size and speed of a response, headers included. urllib has no limit on
+the size, and its timeout starts again with every byte."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import WeightsError
 
-_HEAD_LIMIT = 1 << 20  # bytes of an answer before its content
-_LEAST, _WINDOW_S = 1000, 60.0  # bytes a second, over so many seconds of waiting
+_HEAD_LIMIT = 1 << 20  # bytes of a response before its content
+_LEAST, _WINDOW_S = 1000, 60.0  # fewest bytes a second, over so many seconds of waiting
 
 Clock = Callable[[], float]
 
 
 class TooMuchError(WeightsError):
-    """A server sends more than there can be."""
+    """A server sends more bytes than the file has."""
 
 
 def opener(pace: Pace) -> urllib.request.OpenerDirector:
-    """As urllib's own, for http and https, counted by `pace`, whose breaks are WeightsErrors."""
+    """urllib's opener for http and https, with the limits of `pace`, which raise WeightsError."""
     return urllib.request.build_opener(_Http(pace), _Https(pace), _Redirects())
 
 
 class Pace:
-    """Counts what a server sends, and breaks off where that is too much or too slow."""
+    """Counts the bytes of a response. Raises WeightsError if they are too many or too slow."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -39,14 +39,14 @@ class Pace:
         self._bytes, self._waited = 0, 0.0
 
     def allow(self, count: int) -> None:
-        """So many more bytes may come."""
+        """Allow `count` more bytes."""
         self._left = _HEAD_LIMIT + count
 
     def count(self, received: int, seconds: float) -> None:
-        """So many bytes came after so long a wait."""
+        """Record bytes that came after a wait of `seconds`. Raises TooMuchError, WeightsError."""
         self._left -= received
         if self._left < 0:
-            raise TooMuchError("the server sends more than there can be")
+            raise TooMuchError("the server sends more bytes than the file has")
         self._bytes += received
         self._waited += seconds
         if self._waited >= _WINDOW_S:
@@ -56,7 +56,7 @@ class Pace:
 
 
 class _Counted(io.RawIOBase):
-    """A connection whose every read is counted: what it brings, and how long that took."""
+    """A connection that records the bytes and the time of each read in a `Pace`."""
 
     def __init__(self, inner: io.RawIOBase, pace: Pace) -> None:
         self._inner, self._pace = inner, pace
@@ -75,8 +75,8 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
-    """A server's answer, from its first byte by a `Pace`."""
+class _Response(http.client.HTTPResponse):
+    """A response that a `Pace` counts from its first byte."""
 
     def __init__(self, pace: Pace, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
@@ -84,20 +84,20 @@ class _Answer(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Counted(plain.detach(), pace))
 
     def read(self, amt: int | None = None) -> bytes:  # noqa: ARG002
-        """Nothing: urllib would read all that comes with a redirect."""
+        """Nothing: urllib would read the whole content of a redirect."""
         return b""
 
 
 class _Http(urllib.request.HTTPHandler):
     def __init__(self, pace: Pace) -> None:
         super().__init__()
-        self._answer = functools.partial(_Answer, pace)
+        self._response = functools.partial(_Response, pace)
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         def connection(host: str, **options: Any) -> http.client.HTTPConnection:
-            made = http.client.HTTPConnection(host, **options)
-            made.response_class = self._answer  # type: ignore[assignment]
-            return made
+            result = http.client.HTTPConnection(host, **options)
+            result.response_class = self._response  # type: ignore[assignment]
+            return result
 
         return self.do_open(connection, req)
 
@@ -105,19 +105,19 @@ class _Http(urllib.request.HTTPHandler):
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, pace: Pace) -> None:
         super().__init__()
-        self._answer = functools.partial(_Answer, pace)
+        self._response = functools.partial(_Response, pace)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         def connection(host: str, **options: Any) -> http.client.HTTPSConnection:
-            made = http.client.HTTPSConnection(host, **options)  # checks certificates
-            made.response_class = self._answer  # type: ignore[assignment]
-            return made
+            result = http.client.HTTPSConnection(host, **options)  # checks certificates
+            result.response_class = self._response  # type: ignore[assignment]
+            return result
 
         return self.do_open(connection, req)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to https, and from http to http; to no file, and to no open line from a closed."""
+    """Follows redirects to https, and from http to http; none to a file or from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str

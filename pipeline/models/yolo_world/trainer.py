@@ -1,24 +1,26 @@
-"""Fine-tuning of YOLO-World: ultralytics' trainer, with text embeddings of our own.
+"""Fine-tuning of YOLO-World: ultralytics' trainer, with our own text embeddings.
 
-Stock training asks CLIP for embeddings in two places, and CLIP asks the network. Both are replaced
-here: each category keeps the vector from the run's file. Label caches, which ultralytics unpickles,
-are neither read nor written. Importing this module imports ultralytics.
+The stock trainer runs CLIP in two places, and downloads it for that. Both are replaced here: each
+category keeps its vector from the run's file. Label caches are neither read nor written, because
+ultralytics unpickles them. Importing this module imports ultralytics.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.models.yolo_world.detector import embeddings_file, set_categories
+from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
 from pipeline.models.yolo_world.training_state import (
     load_state,
     repeat_reading,
@@ -57,19 +59,19 @@ def _keep(*_: object, **__: object) -> dict[str, Any]:
 
 stock_data.load_dataset_cache_file = _no_cache  # type: ignore[attr-defined, assignment]
 stock_data.save_dataset_cache_file = _not_saved  # type: ignore[attr-defined]
-# Not by threads of their own: two that draw one picture come in any order, and one that is late
-# writes what the manifest has listed already.
+# Without threads: two that draw the same picture finish in any order, and a late one changes a file
+# that the manifest has already listed.
 _draw = partial(plot_images, threaded=False)
 stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
-# `_finish` strips, when nothing is left to do
+# `_finish` strips the checkpoints, after everything else
 stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
 
 
 class DefectTrainer(stock.WorldTrainer):
     """WorldTrainer that reads its embeddings from `save_dir/../text_embeddings.safetensors`.
 
-    A file and not an argument, because ultralytics starts one process per GPU and hands each only
-    its own settings.
+    From a file, because ultralytics starts a process for each GPU and passes it only ultralytics'
+    own settings. The other methods override ultralytics' and so keep their names.
     """
 
     def embeddings(self) -> TextEmbeddings:
@@ -77,15 +79,15 @@ class DefectTrainer(stock.WorldTrainer):
         return TextEmbeddings.load(embeddings_file(Path(self.save_dir).parent))
 
     def get_dataset(self) -> Any:
-        """ultralytics' description of the data set; merged classes go by the run's one name."""
+        """ultralytics' description of the data set, with the run's one name for merged classes."""
         data: Any = super().get_dataset()  # type: ignore[no-untyped-call]
         if self.args.single_cls:
             data["names"] = dict(enumerate(self.embeddings().categories))
         return data
 
     def check_resume(self, overrides: Mapping[str, Any]) -> None:
-        """Never as the stock method does, which takes its settings, and paths to write to among
-        them, from a checkpoint."""
+        """Never resume the stock way: it takes settings, also the paths to write to, from a
+        checkpoint."""
         del overrides
         self.resume = False
 
@@ -130,27 +132,27 @@ class DefectTrainer(stock.WorldTrainer):
     ) -> dict[str, torch.Tensor]:
         """{category name: (512,) vector} on the trainer's device."""
         del texts, batch, cache_dir
-        known = self.embeddings()
-        vectors = torch.from_numpy(known.vectors).to(self.device)
+        embeddings = self.embeddings()
+        vectors = torch.from_numpy(embeddings.vectors).to(self.device)
         return {
             name.split("/", 1)[0]: vector
-            for name, vector in zip(known.categories, vectors, strict=True)
-        } | dict(zip(known.categories, vectors, strict=True))
+            for name, vector in zip(embeddings.categories, vectors, strict=True)
+        } | dict(zip(embeddings.categories, vectors, strict=True))
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """The network, without the stock callback that would ask CLIP."""
+        """The network, without the stock callback that would run CLIP."""
         model = super().get_model(cfg, weights, verbose)
-        kept = self.callbacks["on_pretrain_routine_end"]
+        callbacks = self.callbacks["on_pretrain_routine_end"]
         self.callbacks["on_pretrain_routine_end"] = [
-            call for call in kept if call is not stock.on_pretrain_routine_end
+            call for call in callbacks if call is not stock.on_pretrain_routine_end
         ]
-        if _speak_to_ema not in self.callbacks["on_pretrain_routine_end"]:
-            self.add_callback("on_pretrain_routine_end", _speak_to_ema)
+        if _set_ema_categories not in self.callbacks["on_pretrain_routine_end"]:
+            self.add_callback("on_pretrain_routine_end", _set_ema_categories)
         return model
 
 
-def _speak_to_ema(trainer: Any) -> None:
-    """The averaged weights are what is validated and saved: they must know the categories."""
+def _set_ema_categories(trainer: Any) -> None:
+    """Set the categories of the averaged network, which is the one that is validated and saved."""
     set_categories(trainer.ema.ema, trainer.embeddings())
 
 
@@ -187,26 +189,25 @@ class _Bar:
         return {name: getattr(self, name) for name in names}
 
 
-def train(settings: Mapping[str, Any], augmentations: Sequence[Mapping[str, Any]]) -> Path:
-    """Train with ultralytics' settings and albumentations' transforms; returns its folder.
+def train(run: Path, data: Path, weights: Path, options: TrainingOptions, device: str) -> None:
+    """Train in `run/train`, or go on with the training there. See `ultralytics_settings`.
 
-    augmentations: a mapping each, `name` and the transform's arguments. Raises ConfigError for a
-    transform that albumentations does not have.
+    Raises ConfigError for a transform that albumentations does not have, WeightsError for a damaged
+    checkpoint.
     """
-    overrides = dict(settings)
-    overrides["augmentations"] = [_transform(entry) for entry in augmentations]
+    overrides = ultralytics_settings(options, run, data, weights, device)
+    overrides["augmentations"] = [_transform(entry) for entry in options.augmentations]
     trainer = DefectTrainer(overrides=overrides)
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
-    signals.check()  # foreign code may have swallowed a signal, and left half of what it wrote
+    signals.check()  # other libraries may swallow a signal and leave half a file
     _finish(trainer.last, trainer.best)
-    return Path(trainer.save_dir)
 
 
 def _finish(last: Path, best: Path) -> None:
-    """Strip both checkpoints to what a detector needs. A stripped `last` says that the training
-    came to its end, so it appears after all else. Raises WeightsError for a damaged one."""
+    """Strip both checkpoints to what a detector needs. A stripped `last` marks a finished training,
+    so it is written last. Raises WeightsError for a damaged checkpoint."""
     part, rows = _stripped(last)
     if best.is_file():
         _stripped(best, {"train_results": rows})[0].replace(best)
@@ -214,23 +215,23 @@ def _finish(last: Path, best: Path) -> None:
 
 
 def _stripped(checkpoint: Path, updates: Mapping[str, Any] | None = None) -> tuple[Path, Any]:
-    """A stripped copy of a checkpoint, and the log of the training that it holds."""
+    """A stripped copy of a checkpoint, and the training log in it."""
     part = checkpoint.with_suffix(".part")
     part.unlink(missing_ok=True)
     try:
-        kept = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
-    except Exception as error:  # whatever strange content leads to
+        stripped = strip_optimizer(checkpoint, s=str(part), updates=dict(updates or {}))
+    except Exception as error:  # strange content can raise anything
         raise _damaged(checkpoint) from error
     if not part.is_file():
         raise _damaged(checkpoint)
-    return part, kept.get("train_results")
+    return part, stripped.get("train_results")
 
 
 def epochs_done(run: Path) -> int | None:
-    """How many epochs the training in a run's folder has behind it; None when it came to its end,
-    which a stripped `last.pt` says.
+    """Finished epochs of the training in a run's folder; None for a finished training, whose
+    `last.pt` is stripped.
 
-    Raises WeightsError for a file that is damaged, or that no such training wrote.
+    Raises WeightsError for a damaged file, and for one that no such training wrote.
     """
     from ultralytics.nn.tasks import torch_safe_load
 
@@ -241,7 +242,7 @@ def epochs_done(run: Path) -> int | None:
         checkpoint, _ = torch_safe_load(str(last), safe_only=True)
         epoch = int(checkpoint["epoch"])
         whole = hasattr(checkpoint["model" if epoch == -1 else "ema"], "state_dict")
-    except Exception as error:  # whatever a damaged pickle leads to
+    except Exception as error:  # a damaged pickle can raise anything
         raise _damaged(last) from error
     if not whole or epoch < -1:
         raise _damaged(last)
@@ -258,12 +259,12 @@ def _damaged(last: Path) -> WeightsError:
     )
 
 
-def _transform(entry: Mapping[str, Any]) -> Any:
-    """A transform by its name, and by nothing else that albumentations' module happens to hold:
-    it has loaders of files and of code beside them."""
+def _transform(entry: Mapping[str, JsonValue]) -> Any:
+    """The transform with a name and arguments. Other names of albumentations' module, such as its
+    loaders of files and code, are refused."""
     import albumentations
 
-    arguments = dict(entry)
+    arguments: dict[str, Any] = dict(entry)
     name = arguments.pop("name")
     kind = getattr(albumentations, str(name), None)
     if not isinstance(kind, type) or not issubclass(kind, albumentations.BasicTransform):

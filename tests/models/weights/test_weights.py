@@ -18,12 +18,12 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    asked: list[str | None] = []  # noqa: RUF012 - shared by the requests of one test
+    ranges: list[str | None] = []  # noqa: RUF012 - shared by the requests of one test
     cut_at: int | None = None
 
     def do_GET(self) -> None:
         start = self.headers.get("Range")
-        Handler.asked.append(start)
+        Handler.ranges.append(start)
         first = int(start.removeprefix("bytes=").rstrip("-")) if start else 0
         body = CONTENT[first:]
         if not body:
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Handler.asked, Handler.cut_at = [], None
+    Handler.ranges, Handler.cut_at = [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/x.pt"
@@ -51,22 +51,22 @@ def url() -> Iterator[str]:
 def store(folder: Path, url: str, sha256: str = SHA, fallback: str = "") -> WeightsStore:
     sources = (Source(url=url),)
     entries = {"x": Entry("x", "x.pt", "", "MIT", sha256, sources, fallback)}
-    entries["y"] = Entry("y", "y.pt", "a stand-in", "MIT", SHA, ())
+    entries["y"] = Entry("y", "y.pt", "a fallback", "MIT", SHA, ())
     return WeightsStore(folder, entries)
 
 
-def test_a_file_is_fetched_once_and_then_found(tmp_path: Path, url: str) -> None:
+def test_a_file_is_downloaded_once(tmp_path: Path, url: str) -> None:
     for _ in range(2):
-        found = store(tmp_path, url).get("x")
-        assert found.path.read_bytes() == CONTENT
-        assert found.sha256 == SHA
-    assert Handler.asked == [None]
+        weights = store(tmp_path, url).get("x")
+        assert weights.path.read_bytes() == CONTENT
+        assert weights.sha256 == SHA
+    assert Handler.ranges == [None]
 
 
 def test_a_broken_download_is_taken_up_where_it_ended(tmp_path: Path, url: str) -> None:
     (tmp_path / "x.pt.part").write_bytes(CONTENT[:1000])
     download(url, tmp_path / "x.pt", SHA)
-    assert Handler.asked == ["bytes=1000-"]
+    assert Handler.ranges == ["bytes=1000-"]
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
 
 
@@ -79,7 +79,7 @@ def test_a_cut_connection_keeps_what_came_and_the_next_call_goes_on(
     assert not (tmp_path / "x.pt").exists()
     Handler.cut_at = None
     download(url, tmp_path / "x.pt", SHA)
-    assert Handler.asked == [None, "bytes=5000-"]
+    assert Handler.ranges == [None, "bytes=5000-"]
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
 
 
@@ -108,13 +108,13 @@ def test_an_unreachable_server_is_one_line_that_says_where_to_put_the_file(
         store(tmp_path, "http://127.0.0.1:9/x.pt").fetch("x")
 
 
-def test_a_stand_in_is_used_under_its_own_name(tmp_path: Path) -> None:
+def test_a_fallback_is_used_under_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "y.pt").write_bytes(CONTENT)
     assert store(tmp_path, "http://127.0.0.1:9/x.pt", fallback="y").get("x").name == "y"
 
 
-def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"'z'; known: x, y"):
+def test_an_unknown_name_is_refused_with_the_list_of_names(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"'z'; the names are x, y"):
         store(tmp_path, "").get("z")
 
 

@@ -38,7 +38,9 @@ def reference(weights: Path) -> np.ndarray:
     return saved_text_embeddings(weights)
 
 
-def test_the_checkpoint_knows_coco_by_80_unit_vectors(reference: np.ndarray) -> None:
+def test_the_checkpoint_has_80_unit_vectors_for_coco(
+    reference: np.ndarray,
+) -> None:
     assert reference.shape == (80, 512)
     assert np.allclose(np.linalg.norm(reference, axis=1), 1, atol=1e-3)
 
@@ -67,10 +69,10 @@ def test_embeddings_survive_their_file(tmp_path: Path) -> None:
         TextEmbeddings.load(tmp_path / "bad")
 
 
-def test_clip_speaks_when_its_file_is_there(
+def test_clip_gives_the_embeddings_when_its_file_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CLIP's architecture with random weights: the official file cannot be had on every machine."""
+    """CLIP's architecture with random weights: the official file is not on every machine."""
     open_clip = pytest.importorskip("open_clip")
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None)
@@ -85,17 +87,17 @@ def test_clip_speaks_when_its_file_is_there(
     assert np.allclose(found.vectors, expected, atol=1e-5)
 
 
-def test_the_detector_names_what_it_was_told_to_look_for(
+def test_the_detector_has_the_labels_of_its_embeddings_and_sorted_scores(
     weights: Path, reference: np.ndarray
 ) -> None:
     chosen = TextEmbeddings(("person", "car"), reference[[0, 2]], "clip")
     detector = YoloWorldDetector(weights, chosen, image_side=320, confidence=0.001, device="cpu")
-    found = detector.detect(np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8))
-    assert set(found.labels.tolist()) <= {0, 1}
-    assert found.scores is not None
-    assert (np.diff(found.scores) <= 0).all()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= [160, 90, 160, 90]).all()
+    detections = detector.detect(np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8))
+    assert set(detections.labels.tolist()) <= {0, 1}
+    assert detections.scores is not None
+    assert (np.diff(detections.scores) <= 0).all()
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes <= [160, 90, 160, 90]).all()
 
 
 def test_coco_photos_content_is_found_with_coco_names(weights: Path, reference: np.ndarray) -> None:
@@ -104,8 +106,8 @@ def test_coco_photos_content_is_found_with_coco_names(weights: Path, reference: 
 
     chosen = TextEmbeddings(("person", "bus"), reference[[0, 5]], "clip")
     detector = YoloWorldDetector(weights, chosen, image_side=640, device="cpu")
-    found = detector.detect(read_image(ASSETS / "bus.jpg"))
-    names = [chosen.categories[label] for label in found.labels]
+    detections = detector.detect(read_image(ASSETS / "bus.jpg"))
+    names = [chosen.categories[label] for label in detections.labels]
     assert names.count("person") >= 3
     assert "bus" in names
 

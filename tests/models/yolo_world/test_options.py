@@ -1,0 +1,48 @@
+"""What ultralytics is given for a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.schema import FinetuneConfig
+from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
+from pipeline.stages.finetune_yolo import _options
+
+
+def settings(config: FinetuneConfig, device: str = "cpu") -> dict[str, object]:
+    folder = Path("run")
+    return ultralytics_settings(_options(config), folder, folder / "d.yaml", Path("w.pt"), device)
+
+
+def test_every_option_has_the_value_of_the_configuration() -> None:
+    config = FinetuneConfig(epochs=7, degrees=1.5, merge_classes=True)
+    options = _options(config)
+    assert isinstance(options, TrainingOptions)
+    for name in vars(options):
+        if name != "augmentations":
+            assert getattr(options, name) == getattr(config, name), name
+    assert [entry["name"] for entry in options.augmentations] == [
+        entry.name for entry in config.augmentations
+    ]
+    assert isinstance(options.augmentations, tuple)
+
+
+def test_mosaics_end_at_the_latest_after_half_of_the_epochs() -> None:
+    assert settings(FinetuneConfig(epochs=60, close_mosaic=10))["close_mosaic"] == 10
+    assert settings(FinetuneConfig(epochs=9, close_mosaic=10))["close_mosaic"] == 4  # 9 // 2
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "amp"),
+    [("cpu", "cpu", False), ("cuda:0", "0", "bf16"), ("0,1", "0,1", "bf16")],
+)
+def test_mixed_precision_is_for_gpus_alone(device: str, given: str, amp: bool | str) -> None:
+    written = settings(FinetuneConfig(), device)
+    assert (written["device"], written["amp"]) == (given, amp)
+
+
+def test_no_frozen_layer_is_none_and_not_zero() -> None:
+    assert settings(FinetuneConfig(freeze=0))["freeze"] is None
+    assert settings(FinetuneConfig(freeze=3))["freeze"] == 3
