@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
-from conftest import MakeProduct
 
 import pipeline
 from pipeline.io.images import write_png
 from pipeline.io.write import write_json
 
 ROOT = Path(__file__).parent.parent
+MakeProduct = Callable[..., Path]
 
 
 def example(name: str) -> ModuleType:
