@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.geometry.boxes import Boxes, as_boxes
-from pipeline.geometry.masks import Rle, bounding_boxes
+from pipeline.geometry.masks import Rle, bounding_boxes, decode
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.images import Image, Mask
 from pipeline.io.names import leaves_its_folder
@@ -219,6 +219,12 @@ class Masks:
     masks: tuple[Rle, ...]
     failed: NDArray[np.bool_]
     quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def to_array(self) -> NDArray[np.bool_]:
+        """(N, H, W) bool: the pixels of each mask. (0, 0, 0) without masks."""
+        if not self.masks:
+            return np.zeros((0, 0, 0), dtype=bool)
+        return np.stack([decode(rle) for rle in self.masks])
 
 
 @dataclass(frozen=True)

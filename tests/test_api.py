@@ -54,3 +54,13 @@ def test_a_mask_image_has_an_instance_for_each_component(tmp_path: Path) -> None
     from pipeline.geometry.masks import area
 
     assert [area(rle) for rle in pipeline.mask_instances(tmp_path / "mask.png")] == [1, 2]
+
+
+def test_masks_become_arrays() -> None:
+    from pipeline.geometry.masks import encode
+
+    none = pipeline.Masks((), np.zeros(0, dtype=bool))
+    assert none.to_array().shape == (0, 0, 0)
+    mask = np.eye(3, 4, dtype=bool)
+    two = pipeline.Masks((encode(mask), encode(~mask)), np.zeros(2, dtype=bool))
+    assert np.array_equal(two.to_array(), [mask, ~mask])

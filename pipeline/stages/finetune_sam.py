@@ -55,6 +55,8 @@ from pipeline.runtime.progress import say
 from pipeline.types import EXPECTED_IOU
 from pipeline.visualization.plots import reliability
 
+_DEFAULT = FinetuneSamConfig()
+
 
 @dataclass(frozen=True)
 class MaskCount:
@@ -102,7 +104,7 @@ class FinetuneSamResult(StageResult):
 def finetune_sam(
     data: Path,
     output: Path,
-    config: FinetuneSamConfig,
+    config: FinetuneSamConfig = _DEFAULT,
     *,
     device: str = "auto",
     overwrite: bool = False,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings
     from pipeline.models.yolo_world.options import TrainingOptions
 
+_DEFAULT = FinetuneConfig()
+
 _DEFAULT_CONFIDENCE = 0.25
 _CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 _DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
@@ -83,7 +85,7 @@ _SCORES = TypeAdapter(BoxScores)
 def finetune_yolo(
     data: Path,
     output: Path,
-    config: FinetuneConfig,
+    config: FinetuneConfig = _DEFAULT,
     *,
     device: str = "auto",
     overwrite: bool = False,

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pipeline.models.anomaly.detector import AnomalyDetector
     from pipeline.models.sam.model import CalibratedSegmenter
 
+_DEFAULT = PredictConfig()
+
 PREDICTIONS = "predictions.json"
 
 
@@ -84,7 +86,7 @@ def predict(
     images: Sequence[Path],
     model: Path,
     output: Path,
-    config: PredictConfig,
+    config: PredictConfig = _DEFAULT,
     *,
     device: str = "auto",
     keep_going: bool = False,

@@ -39,6 +39,8 @@ from pipeline.visualization.overlays import overlay
 if TYPE_CHECKING:
     from pipeline.models.sam.model import CalibratedSegmenter
 
+_DEFAULT = SegmentConfig()
+
 _AHEAD = 3  # images read before they are needed, and written after
 _QUALITY = (EXPECTED_IOU, "predicted_iou", "stability")  # the first that a mask has is its trust
 
@@ -89,7 +91,7 @@ class Job:
 def segment(
     images: Path,
     output: Path,
-    config: SegmentConfig,
+    config: SegmentConfig = _DEFAULT,
     *,
     device: str = "auto",
     boxes: Path | None = None,
