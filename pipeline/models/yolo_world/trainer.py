@@ -200,7 +200,7 @@ def train(run: Path, data: Path, weights: Path, options: TrainingOptions, device
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
-    stopping.check()  # other libraries may swallow a signal and leave half a file
+    stopping.check()  # foreign code may have swallowed a signal, and left half of what it wrote
     _finish(trainer.last, trainer.best)
 
 
