@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import ConfigError, DataError, WeightsError
-from pipeline.models.anomaly.detector import LIMITS, AnomalyDetector, load_anomaly_detector
+from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
+from pipeline.models.anomaly.thresholds import has_thresholds
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
 from pipeline.models.cards import fitting, read_model_card, refuse_other_size
 from pipeline.models.classifier.network import restored
@@ -23,14 +24,14 @@ from pipeline.types import Classifier, Detector
 def load_detector(
     folder: Path, device: str = "auto", confidence: float | None = None, max_boxes: int = 300
 ) -> Detector:
-    """What finds boxes: the detector of finetune-yolo, or an anomaly model with its limits.
+    """What finds boxes: the detector of finetune-yolo, or an anomaly model with its thresholds.
 
     confidence: boxes with a lower score are left out; None leaves it to the model. Raises
     ConfigError for a folder that holds neither, WeightsError for files that were changed.
     """
     if (folder / RUN_CARD).exists():
         return load_run(folder, confidence, device, max_boxes)
-    if (folder / LIMITS).exists():
+    if has_thresholds(folder):
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
     raise ConfigError(f"{folder}: holds no detector; give a folder of finetune-yolo or anomaly")
 

@@ -172,12 +172,14 @@ def _told(
 
 
 def _heat(model: AnomalyDetector, image: Image, folder: Path, name: str) -> dict[str, Any]:
-    found, limits = model.anomaly_map(image), model.limits
+    found, thresholds = model.anomaly_map(image), model.thresholds
     write_heatmap(folder / "heatmaps", name, found.heatmap)
     target = folder / "heatmaps" / Path(name).with_suffix(".heat.png")
-    write_png(target, heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed))
+    write_png(
+        target, heat_overlay(image, found.heatmap, thresholds.pixel_low, 2 * thresholds.pixel_high)
+    )
     return {
         "anomaly_score": round(found.score, 6),
-        "limit": round(limits.score, 6),
-        "defective": found.score >= limits.score,
+        "limit": round(thresholds.image, 6),
+        "defective": found.score >= thresholds.image,
     }
