@@ -124,7 +124,7 @@ def test_anomaly_models_learn_and_predict(
     product: Path, tmp_path: Path, chosen: dict[str, object]
 ) -> None:
     config = AnomalyConfig.model_validate(chosen)
-    anomaly(product, tmp_path / "model", config, "cuda")
+    anomaly(product, tmp_path / "model", config, device="cuda")
     photo = product / "test" / "crack" / "000.png"
     made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), device="cuda")
     assert made.images == 1
@@ -135,7 +135,7 @@ def test_classifiers_learn_and_predict(
     product: Path, tmp_path: Path, chosen: dict[str, object]
 ) -> None:
     quick = {"backbone": "mobilenet_v2", "image_side": 64, "epochs": 2, **chosen}
-    classify(product, tmp_path / "model", ClassifyConfig.model_validate(quick), "cuda")
+    classify(product, tmp_path / "model", ClassifyConfig.model_validate(quick), device="cuda")
     photo = product / "test" / "crack" / "000.png"
     made = predict([photo], tmp_path / "model", tmp_path / "seen", PredictConfig(), device="cuda")
     assert made.images == 1

@@ -1,4 +1,4 @@
-"""One MVTec product as stages that judge whole images take it."""
+"""One MVTec product, for the stages that classify whole images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ def read_product(
     split: Path | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """A product's images. `group_by` as in convert-masks; of the good ones at most `good_limit`,
-    evenly taken; each one's `split` from a split file where there is one. `allow_outside` as in
-    `read_mvtec`. Raises DataError."""
+    """The images of a product.
+
+    group_by: as in convert-masks. good_limit: at most so many good images, evenly spaced. split:
+    a split file, which gives each image's `split`. allow_outside: as in `read_mvtec`. Raises
+    DataError.
+    """
     listed = read_mvtec([data], faults, allow_outside=allow_outside)
     if group_by:
         listed = grouped(listed, group_by)
@@ -31,17 +34,17 @@ def read_product(
 
 
 def image_categories(dataset: Dataset) -> tuple[str, ...]:
-    """What a whole image can be: `good`, where any is, and the kinds of defect."""
+    """Categories of whole images: `good`, where an image is, and those of defects."""
     present = {record.defect for record in dataset.records}
     return ((GOOD,) if GOOD in present else ()) + dataset.categories
 
 
 def train_and_test(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """The records to learn from, and those of split `test`, or of `val` where there is no test."""
+    """The training records, and those of split `test`, or of `val` where there is no test."""
     splits = {record.split for record in dataset.records}
-    held_part = "test" if "test" in splits else "val"
-    held = [record for record in dataset.records if record.split == held_part]
-    return [record for record in dataset.records if record.split != held_part], held
+    name = "test" if "test" in splits else "val"
+    test = [record for record in dataset.records if record.split == name]
+    return [record for record in dataset.records if record.split != name], test
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:

@@ -1,14 +1,14 @@
 """Anomaly scores and heat maps against the truth: AUROC, AP, F1-max, and AUPRO.
 
-One pass counts pixels by value into bins that lie close where values do, so that a thousand
-full-size maps cost the memory of one; `tests` hold the figures against scikit-learn's and a
-threshold-by-threshold AUPRO, to 1e-6.
+One pass counts pixels by value in bins, which are narrow where values are dense. So a thousand
+full-size maps need the memory of one. The tests compare the figures with scikit-learn's and with an
+AUPRO that goes threshold by threshold, to 1e-6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -22,8 +22,8 @@ Interval = tuple[float, float]
 Pair = tuple[NDArray[np.floating[Any]], NDArray[np.bool_] | None]
 _FPR_LIMIT = 0.3  # Bergmann et al., "MVTec AD", IJCV 2021, section 5.1
 _COARSE, _FINE = 1 << 14, 1 << 19  # bins
-_BUCKETS = 1024  # bins of each image that is drawn again
-_ASKED = 1 << 21  # pixels that say where values lie close
+_BUCKETS = 1024  # bins of each image in the bootstrap
+_SAMPLED = 1 << 21  # pixels that show where values are dense
 _LEAST = 16  # fine bins to a coarse one
 _CHUNK = 1 << 22  # indices counted at once
 _NAN = float("nan")
@@ -31,9 +31,10 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a score tells defective from good, each in [0, 1], NaN where only one kind is there.
+    """How well scores separate defective images from good ones. Each in [0, 1]; NaN where all
+    images are of one class.
 
-    threshold: the score at and above which to say "defective" for the best F1.
+    threshold: the score from which an image is defective, for the best F1.
     """
 
     auroc: float
@@ -42,21 +43,15 @@ class Ranking:
     threshold: float
     auroc_interval: Interval
 
-    def summary(self) -> dict[str, Any]:
-        """As a run tells it: rounded, None for what is not known."""
-        return {
-            "image_auroc": _rounded(self.auroc),
-            "image_auroc_interval": [_rounded(value) for value in self.auroc_interval],
-            "image_ap": _rounded(self.average_precision),
-            "image_f1_max": _rounded(self.f1_max),
-        }
-
 
 @dataclass(frozen=True)
 class PixelFigures:
-    """The same of pixels; aupro: the mean share of each connected defect that is found, over
-    thresholds at which up to 30 % of the good pixels of ALL images are wrongly marked, divided by
-    0.3 (Bergmann et al. 2021). Intervals draw whole images anew."""
+    """The same of pixels. Intervals are bootstrapped over whole images.
+
+    aupro: the mean share of each connected defect that is marked, integrated over the thresholds at
+    which up to 30 % of the good pixels of ALL images are marked, divided by 0.3 (Bergmann et al.
+    2021).
+    """
 
     auroc: float
     average_precision: float
@@ -66,20 +61,46 @@ class PixelFigures:
     auroc_interval: Interval
     aupro_interval: Interval
 
-    def summary(self) -> dict[str, Any]:
-        """As a run tells it: rounded, None for what is not known."""
-        return {
-            "pixel_auroc": _rounded(self.auroc),
-            "aupro": _rounded(self.aupro),
-            "aupro_interval": [_rounded(value) for value in self.aupro_interval],
-            "pixel_ap": _rounded(self.average_precision),
-            "pixel_f1_max": _rounded(self.f1_max),
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class AnomalyScores:
+    """Figures of images and of pixels, rounded to four digits. None for a figure that is not
+    defined."""
+
+    image_auroc: float | None = None
+    image_auroc_interval: Interval | None = None
+    image_ap: float | None = None
+    image_f1_max: float | None = None
+    pixel_auroc: float | None = None
+    aupro: float | None = None
+    aupro_interval: Interval | None = None
+    pixel_ap: float | None = None
+    pixel_f1_max: float | None = None
+
+
+def anomaly_scores(images: Ranking, pixels: PixelFigures | None) -> AnomalyScores:
+    """The figures of a model; `pixels` is None for one without maps."""
+    scores = AnomalyScores(
+        image_auroc=_rounded(images.auroc),
+        image_auroc_interval=_rounded_interval(images.auroc_interval),
+        image_ap=_rounded(images.average_precision),
+        image_f1_max=_rounded(images.f1_max),
+    )
+    if pixels is None:
+        return scores
+    return replace(
+        scores,
+        pixel_auroc=_rounded(pixels.auroc),
+        aupro=_rounded(pixels.aupro),
+        aupro_interval=_rounded_interval(pixels.aupro_interval),
+        pixel_ap=_rounded(pixels.average_precision),
+        pixel_f1_max=_rounded(pixels.f1_max),
+    )
 
 
 class Counts(NamedTuple):
-    """Weights by bin, from the highest value to the lowest: defective and good pixels, and the
-    shares of regions."""
+    """Weights by bin, from the highest value to the lowest: defective pixels, good pixels, and
+    shares of defect regions."""
 
     positive: Curve
     negative: Curve
@@ -115,11 +136,11 @@ def ranking(scores: Sequence[float], defective: Sequence[bool], seed: int = 0) -
 def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
     """Figures of heat maps (H, W), higher where defective, against masks (H, W); None is all good.
 
-    `pairs` is gone through three times, so it may not be a generator. Raises ValueError for that,
-    for a mask of another size and for values that are not finite.
+    `pairs` is iterated three times. Raises ValueError for a generator, for a mask of another size
+    and for values that are not finite.
     """
     if iter(pairs) is pairs:
-        raise ValueError("pairs must be a list, or another thing that can be gone through again")
+        raise ValueError("pairs must be a list, or another iterable that is no generator")
     scale = _Scale(pairs)
     total, by_image = _count(pairs, scale)
     positive, negative, region = total
@@ -138,7 +159,7 @@ def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
 
 
 class _Scale:
-    """Values to bins, the highest first; where many values lie, bins are narrow."""
+    """Values to bins, the highest first; bins are narrow where values are dense."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         lows, highs, pixels = [], [], 0
@@ -152,12 +173,12 @@ class _Scale:
         if not np.isfinite([self.high, low]).all():
             raise ValueError("a heat map holds a value that is not finite")
         self._coarse = (_COARSE - 1) / (self.high - low) if self.high > low else 0.0
-        seen = np.zeros(_COARSE, np.int64)
+        counts = np.zeros(_COARSE, np.int64)
         for heatmap, _ in pairs:
-            at = self._place(heatmap.ravel()[:: max(1, pixels // _ASKED)]).astype(np.int64)
-            seen += np.bincount(at, minlength=_COARSE)
-        share = seen / max(seen.sum(), 1)
-        least = np.where(seen > 0, _FINE // max(int(np.count_nonzero(seen)), 1), _LEAST)
+            at = self._place(heatmap.ravel()[:: max(1, pixels // _SAMPLED)]).astype(np.int64)
+            counts += np.bincount(at, minlength=_COARSE)
+        share = counts / max(counts.sum(), 1)
+        least = np.where(counts > 0, _FINE // max(int(np.count_nonzero(counts)), 1), _LEAST)
         self._width = least + np.floor(share * _FINE)
         self._start = np.concatenate([[0], np.cumsum(self._width)[:-1]])
         self.bins = int(self._width.sum())
@@ -186,7 +207,7 @@ class _Scale:
 
 
 def _count(pairs: Iterable[Pair], scale: _Scale) -> tuple[Counts, Counts]:
-    """What lies in each bin, of all images; and in each bucket, of each image (N, _BUCKETS)."""
+    """Counts by bin (K,) of all images; and by bucket (N, _BUCKETS) of each image."""
     positive, negative, region = (np.zeros(scale.bins) for _ in range(3))
     by_image: list[list[NDArray[np.float32]]] = [[], [], []]
     waiting: list[NDArray[np.int32]] = []
@@ -194,18 +215,18 @@ def _count(pairs: Iterable[Pair], scale: _Scale) -> tuple[Counts, Counts]:
         at = scale.bin(heatmap)
         inside, weights = _regions(mask)
         if len(inside):
-            found = at[inside]
-            np.add.at(positive, found, 1)
-            np.add.at(region, found, weights)
+            defective = at[inside]
+            np.add.at(positive, defective, 1)
+            np.add.at(region, defective, weights)
         else:
-            found = at[:0]
-        buckets = scale.bucket[found]
+            defective = at[:0]
+        buckets = scale.bucket[defective]
         by_image[0].append(np.bincount(buckets, minlength=_BUCKETS).astype(np.float32))
         by_image[2].append(np.bincount(buckets, weights, _BUCKETS).astype(np.float32))
         everything = np.bincount(scale.bucket[at], minlength=_BUCKETS).astype(np.float32)
         by_image[1].append(everything - by_image[0][-1])
         waiting.append(at)
-        if sum(len(some) for some in waiting) > _CHUNK:
+        if sum(len(part) for part in waiting) > _CHUNK:
             negative += np.bincount(np.concatenate(waiting), minlength=scale.bins)
             waiting = []
     if waiting:
@@ -216,8 +237,8 @@ def _count(pairs: Iterable[Pair], scale: _Scale) -> tuple[Counts, Counts]:
 
 
 def _regions(mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The defective pixels, and for each one over the area of the region it touches its fellows
-    in, at sides or corners."""
+    """Flat indices of the defective pixels, and for each the inverse of the area of its 8-connected
+    region."""
     if mask is None or not mask.any():
         return np.zeros(0, np.int64), np.zeros(0)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -226,7 +247,7 @@ def _regions(mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray
 
 
 def _auroc(positive: Curve, negative: Curve) -> NDArray[np.float64]:
-    """Of counts (..., K), highest value first; equal values count half."""
+    """AUROC of counts (..., K), highest value first; equal values count half."""
     wrong = negative.sum(axis=-1) * positive.sum(axis=-1)
     below = negative.sum(axis=-1, keepdims=True) - np.cumsum(negative, axis=-1) + negative / 2
     won = (positive * below).sum(axis=-1)
@@ -243,7 +264,7 @@ def _average_precision(positive: Curve, negative: Curve) -> float:
 
 
 def _best(positive: Curve, negative: Curve) -> tuple[float, int]:
-    """The best F1 and the bin down to which it is reached."""
+    """The best F1, and the lowest bin that it marks."""
     if not positive.sum():
         return _NAN, 0
     right = np.cumsum(positive)
@@ -252,7 +273,7 @@ def _best(positive: Curve, negative: Curve) -> tuple[float, int]:
 
 
 def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
-    """The area below the mean share of regions (..., K) over the false positive rate, to 0.3."""
+    """Area under the mean share of regions (..., K) over the false positive rate, to 0.3."""
     good = negative.sum(axis=-1, keepdims=True)
     regions = region.sum(axis=-1, keepdims=True)
     wanted = negative.shape[-1]
@@ -270,17 +291,23 @@ def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
     part = np.divide(width, step, out=np.ones_like(step), where=step > width)
     taken = step * part
     area = taken * (before_share + (share - before_share) * part / 2)
-    found = area.sum(axis=-1) / _FPR_LIMIT
-    return np.where((good[..., 0] > 0) & (regions[..., 0] > 0), found, _NAN)
+    aupro = area.sum(axis=-1) / _FPR_LIMIT
+    return np.where((good[..., 0] > 0) & (regions[..., 0] > 0), aupro, _NAN)
 
 
 def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 4)
 
 
+def _rounded_interval(interval: Interval) -> Interval | None:
+    if np.isnan(interval).any():
+        return None
+    return round(interval[0], 4), round(interval[1], 4)
+
+
 def _percentiles(values: NDArray[np.float64]) -> Interval:
-    known = values[~np.isnan(values)]
-    if not len(known):
+    defined = values[~np.isnan(values)]
+    if not len(defined):
         return _NAN, _NAN
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)

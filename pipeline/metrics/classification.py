@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Classification:
-    """accuracy and macro_f1 in [0, 1]; f1: (C,), NaN where a category neither is nor was said;
-    confusion: (C, C) counts, rows the truth, columns what was said."""
+    """accuracy and macro_f1 in [0, 1]; f1: (C,), NaN for a category that is neither true nor
+    predicted; confusion: (C, C) counts, rows true, columns predicted."""
 
     accuracy: float
     macro_f1: float
@@ -20,11 +20,11 @@ class Classification:
 
 
 def classification(
-    truth: NDArray[np.int64], said: NDArray[np.int64], categories: int
+    truth: NDArray[np.int64], predictions: NDArray[np.int64], categories: int
 ) -> Classification:
     """Figures for (N,) true and predicted labels. Macro F1 is over the categories that occur."""
     confusion = np.zeros((categories, categories), dtype=np.int64)
-    np.add.at(confusion, (truth, said), 1)
+    np.add.at(confusion, (truth, predictions), 1)
     hits = np.diag(confusion).astype(np.float64)
     occurs = confusion.sum(axis=0) + confusion.sum(axis=1)
     f1 = np.divide(2 * hits, occurs, out=np.full(categories, np.nan), where=occurs > 0)

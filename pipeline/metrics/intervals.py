@@ -1,4 +1,4 @@
-"""How far a figure from few images can be trusted: 95 % confidence intervals."""
+"""95 % confidence intervals of figures from few images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bootstrap_mean(
 ) -> tuple[float, float]:
     """Percentile bootstrap of a mean (Efron 1979); NaN for no values.
 
-    groups: values that share a name are drawn together, for objects of one photo err together
+    groups: values of one name are drawn together, because errors on one photo are correlated
     (Field and Welsh 2007, the cluster bootstrap).
     """
     if not len(values):
@@ -40,7 +40,7 @@ def bootstrap_mean(
 
 
 def bootstrap_draws(count: int, seed: int = 0, rounds: int = 500) -> NDArray[np.float64]:
-    """(rounds, count): how often each of `count` things is in each draw of as many (Efron 1979)."""
+    """(rounds, count): how often each of `count` items is in each draw of `count` (Efron 1979)."""
     if count == 0:
         return np.zeros((rounds, 0))
     generator = np.random.default_rng(seed)
@@ -55,18 +55,18 @@ def bootstrap_rank_correlation(
     seed: int = 0,
     rounds: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of Spearman's rho over groups, as of `bootstrap_mean`; draws that have
-    no rho are left out, and NaN is what is left of none."""
+    """Percentile bootstrap of Spearman's rho over groups, as in `bootstrap_mean`. Draws without a
+    rho are left out; NaN where no draw has one."""
     pairs = np.stack([np.asarray(first, np.float64), np.asarray(second, np.float64)])
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(names == name) for name in range(names.max(initial=-1) + 1)]
     generator = np.random.default_rng(seed)
-    found = []
+    correlations = []
     for _ in range(rounds if members else 0):
         drawn = generator.integers(0, len(members), len(members))
-        some = pairs[:, np.concatenate([members[group] for group in drawn])]
-        found.append(rank_correlation(some[0].tolist(), some[1].tolist()))
-    kept = np.array(found)[~np.isnan(found)] if found else np.zeros(0)
+        sample = pairs[:, np.concatenate([members[group] for group in drawn])]
+        correlations.append(rank_correlation(sample[0].tolist(), sample[1].tolist()))
+    kept = np.array(correlations)[~np.isnan(correlations)] if correlations else np.zeros(0)
     if not len(kept):
         return float("nan"), float("nan")
     low, high = np.percentile(kept, [2.5, 97.5])

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    model_validator,
+)
 
 from pipeline.errors import DataError, PipelineError, WeightsError
 from pipeline.io.names import leaves_its_folder
@@ -80,9 +88,11 @@ class FeaturesCard(_Card):
 
 
 class PatchCoreCard(ModelCard, FeaturesCard):
-    """Of a bank of good patches."""
+    """Of a memory bank of good patches; version 0.7 called the ratio `share`."""
 
-    share: FiniteFloat
+    coreset_ratio: Annotated[
+        FiniteFloat, Field(validation_alias=AliasChoices("coreset_ratio", "share"))
+    ]
     neighbours: Count
     seed: int
 
@@ -101,10 +111,19 @@ class AutoencoderCard(ModelCard):
 
 
 class ThresholdsCard(_Card):
-    """What good images say of a model's figures; see `anomaly.Thresholds`."""
+    """Thresholds of an anomaly model; see `thresholds.Thresholds`."""
+
+    image: FiniteFloat
+    pixel_high: Annotated[float, Field(gt=0, lt=1e38)]  # maps are in single precision
+    pixel_low: FiniteFloat
+    pixel_median: FiniteFloat
+
+
+class OldThresholdsCard(_Card):
+    """The same in the words of version 0.7."""
 
     score: FiniteFloat
-    seed: Annotated[float, Field(gt=0, lt=1e38)]  # heat is in single precision
+    seed: Annotated[float, Field(gt=0, lt=1e38)]
     edge: FiniteFloat
     usual: FiniteFloat
 
@@ -191,10 +210,11 @@ _MODEL_CARDS: dict[str, TypeAdapter[Any]] = {
     "autoencoder": TypeAdapter(AutoencoderCard),
     "vae": TypeAdapter(AutoencoderCard),
 }
-DETECTOR, SAM, LIMITS_OF = (
+DETECTOR, SAM, THRESHOLDS, OLD_THRESHOLDS = (
     TypeAdapter(DetectorCard),
     TypeAdapter(SamCard),
     TypeAdapter(ThresholdsCard),
+    TypeAdapter(OldThresholdsCard),
 )
 
 

@@ -1,13 +1,12 @@
-"""`pipeline anomaly`: a model learns good images alone, and is tried on all kinds of defects."""
+"""`pipeline anomaly`: a model learns from good images alone, and is tested on all images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
@@ -16,239 +15,226 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.formats.products import read_product, train_and_test
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import Image, read_heatmap, read_image, write_heatmap, write_png
+from pipeline.io.images import Image, read_image, write_heatmap, write_png
 from pipeline.io.manifest import WORK
-from pipeline.io.read import read_json
+from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import RunRecord
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.io.write import write_json
-from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
+from pipeline.metrics.anomaly import AnomalyScores
+from pipeline.reports.anomaly import CategoryScores, TestedImages, ThresholdCounts
+from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits, folds
 from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
 from pipeline.visualization.overlays import heat_overlay
-from pipeline.visualization.plots import score_strips
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.models.anomaly.detector import Thresholds
+    from pipeline.models.anomaly.thresholds import GoodImage, Thresholds
 
-_COMMON = 0.99  # of a good image's pixels: the rest may be what a defect's rim looks like
 _SCORES = "scores.json"
 _CHECKPOINT = f"{WORK}/checkpoint.pt"
 
 
-class Normal(TypedDict):
-    """What a good image looks like to a model that did not learn from it: its score, and of its
-    heat map the highest value, the one that most pixels stay below, and the median."""
-
-    score: FiniteFloat
-    highest: FiniteFloat
-    common: FiniteFloat
-    middle: FiniteFloat
-
-
-class Scored(TypedDict):
-    """Value of a tested image in the work log."""
+class ImageScore(TypedDict):
+    """Row of the work log for a test image."""
 
     file_name: str
     score: FiniteFloat
 
 
-_NORMAL, _SCORED = TypeAdapter(list[Normal]), TypeAdapter(Scored)
+_IMAGE_SCORE = TypeAdapter(ImageScore)
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Heat maps of records with their true masks, read anew each time they are gone through."""
+@dataclass(frozen=True, kw_only=True)
+class AnomalyResult(AnomalyScores, StageResult):
+    """What was fitted on how many images, and figures of the test images.
 
-    folder: Path
-    records: Sequence[ImageRecord]
-    threshold: int
+    features: backbone of PatchCore, None for the autoencoders. tested_on: images. by_category:
+    figures of each category of defects. at_threshold: None without test images. faults: errors of
+    images that were left out.
+    """
 
-    def __iter__(self) -> Iterator[Pair]:
-        for record in self.records:
-            heatmap = read_heatmap(self.folder, record.file_name, record.size)
-            yield heatmap, read_defect_mask(record, self.threshold)
+    output: Path
+    model: str
+    features: str | None
+    learned_from_good_images: int
+    tested_on: int
+    by_category: dict[str, CategoryScores] = field(default_factory=dict)
+    at_threshold: ThresholdCounts | None = None
+    faults: tuple[str, ...] = ()
 
 
 def anomaly(
     data: Path,
     output: Path,
     config: AnomalyConfig,
-    device: str,
+    *,
+    device: str = "auto",
     keep_going: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Fit a model on a product's good images, say from them what is normal, and test it.
+) -> AnomalyResult:
+    """Fit a model on a product's good images, choose its thresholds on them, and test it.
 
-    Writes the model, its limits, heat maps of the tested images, pictures and figures. A call that
-    was stopped is taken up by the same call. Raises DataError for too few images, WeightsError.
+    Writes the model, its thresholds, heat maps of the test images, pictures and figures. The same
+    call goes on with a run that was stopped. Raises DataError for too few images, WeightsError.
     """
     from pipeline.models.devices import seed_all, torch_device
 
     faults = Faults(keep_going)
-    settings = config.model_dump(mode="json")
-    record = RunRecord("anomaly", settings, [data, config.split_file])
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
-                          config.allow_outside)  # fmt: skip
-    learned, held = _parts(listed, config)
-    if not learned:
+    record = RunRecord("anomaly", config.model_dump(mode="json"), [data, config.split_file])
+    dataset = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
+                           config.allow_outside)  # fmt: skip
+    train, test = _split(dataset, config)
+    if not train:
         raise DataError(data, "has no good image to learn from", "fill train/good")
     seed_all(config.seed)
-    chosen = torch_device(device)
+    fit = _Fit(config, torch_device(device), train, faults)
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return done
-        limits = _limits(learned, config, chosen, folder, faults)
-        model = _fitted(learned, config, chosen, folder, faults)
-        limits.save(folder)
-        card = read_json(folder / "card.json")
-        if card.get("weights_sha256"):
-            record.used_weights(card["features"], card["weights_sha256"])
-        scores = _score(model, limits, held, config, folder, faults)
-        tested = [entry for entry in held if entry.file_name in scores]
-        summary = {
-            "output": str(output),
-            "model": config.model,
-            "features": config.backbone if config.model == "patchcore" else None,
-            "learned_from_good_images": len(learned),
-            "tested_on": len(tested),
-            **_figures(tested, scores, limits, config, folder),
-            "faults": [str(error) for error in faults.found],
-        }
-        record.write(folder, summary)
-    return summary
+        if finished := record.finished(folder):
+            return from_json(AnomalyResult, finished, folder / RUN_FILE)
+        thresholds = _thresholds(fit, folder)
+        model = _fitted(fit, folder)
+        thresholds.save(folder)
+        _note_weights(record, folder)
+        scores = _score(model, thresholds, test, config, folder, faults)
+        tested = [entry for entry in test if entry.file_name in scores]
+        images = TestedImages(tested, scores, folder / "heatmaps", config.mask_threshold)
+        result = _result(fit, images, thresholds, output, folder)
+        record.write(folder, result.to_json())
+    return result
 
 
-def _parts(listed: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Good images to learn from, and images to test on."""
+def _split(dataset: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The good images to train on, and the images to test on."""
     if config.split_file:
-        learned, held = train_and_test(listed)
-        return [record for record in learned if record.defect == GOOD], held
-    good = [r for r in listed.records if r.source_split == "train" and r.defect == GOOD]
-    held = [r for r in listed.records if r.source_split == "test"]
-    if any(record.defect == GOOD for record in held) or len(good) < 2:
-        return good, held
-    splits = {"learn": 1 - config.val, "hold": config.val}
-    parted = assign_splits(listed.subset(good), splits, config.seed).records
-    extra = [record for record in parted if record.split == "hold"]
+        train, test = train_and_test(dataset)
+        return [record for record in train if record.defect == GOOD], test
+    good = [r for r in dataset.records if r.source_split == "train" and r.defect == GOOD]
+    test = [r for r in dataset.records if r.source_split == "test"]
+    if any(record.defect == GOOD for record in test) or len(good) < 2:
+        return good, test
+    shares = {"learn": 1 - config.val, "hold": config.val}
+    records = assign_splits(dataset.subset(good), shares, config.seed).records
+    extra = [record for record in records if record.split == "hold"]
     say(f"test/good is empty: {len(extra)} images of train/good are held out for the test")
-    return [record for record in parted if record.split == "learn"], [*held, *extra]
+    return [record for record in records if record.split == "learn"], [*test, *extra]
 
 
-def _images(records: Sequence[ImageRecord], faults: Faults, title: str) -> Iterator[Image]:
-    for record in track(records, title):
-        try:
-            image = read_image(record.path)
-        except DataError as error:
-            faults.add(error)
-            continue
-        yield image
+@dataclass(frozen=True)
+class _Fit:
+    """What a model is fitted with: its settings, device and good images."""
 
+    config: AnomalyConfig
+    device: torch.device
+    train: Sequence[ImageRecord]
+    faults: Faults
 
-def _new_model(config: AnomalyConfig, device: torch.device, folder: Path) -> AnomalyModel:
-    from pipeline.models.anomaly.detector import build_anomaly_model
+    def images(self, records: Sequence[ImageRecord], title: str) -> Iterator[Image]:
+        """Images as they are read; one that cannot be read is a fault."""
+        for record in track(records, title):
+            try:
+                image = read_image(record.path)
+            except DataError as error:
+                self.faults.add(error)
+                continue
+            yield image
 
-    features = {
-        "name": config.backbone,
-        "side": config.image_side,
-        "pretrained": config.pretrained,
-    }
-    if config.model == "patchcore":
-        options: dict[str, Any] = {"share": config.coreset_ratio, "neighbours": config.neighbours}
-    else:
-        options = {"error": config.error, "side": config.picture_side}
-        options |= {
-            "latent": config.latent,
-            "steps": config.steps,
-            "checkpoint": folder / _CHECKPOINT,
-        }
-    return build_anomaly_model(config.model, device, features, {**options, "seed": config.seed})
+    def new_model(self, folder: Path) -> AnomalyModel:
+        """A model that has not learned yet."""
+        from pipeline.models.anomaly.autoencoder import Autoencoder
+        from pipeline.models.anomaly.detector import image_features
+        from pipeline.models.anomaly.patchcore import PatchCore
 
-
-def _limits(
-    learned: Sequence[ImageRecord],
-    config: AnomalyConfig,
-    device: torch.device,
-    folder: Path,
-    faults: Faults,
-) -> Thresholds:
-    """What good images look like to a model that did not learn from them."""
-    from pipeline.models.anomaly.detector import Thresholds
-
-    groups = {record.group for record in learned}
-    count = min(config.folds, len(groups))
-    rows: list[Normal] = []
-    if count >= 2:
-        fold_of = folds(learned, count, config.seed)
-        with WorkLog(folder / LOG, "folds", _NORMAL) as log:
-            for fold in range(count):
-                if (kept := log.get(fold)) is None:
-                    rest = [r for r in learned if fold_of[r.group] != fold]
-                    left = [r for r in learned if fold_of[r.group] == fold]
-                    model = _new_model(config, device, folder)
-                    title = f"left out {fold + 1} of {count}"
-                    model.fit(_images(rest, faults, f"learn, {title}"))
-                    kept = list(_normal(model, _images(left, faults, title)))
-                    log.add(fold, kept)
-                    (folder / _CHECKPOINT).unlink(missing_ok=True)
-                rows += kept
-    if not rows:
-        say("too few good images to leave any out: limits are those of images it has learned from")
-        model = _fitted(learned, config, device, folder, faults)
-        rows = list(_normal(model, _images(learned, faults, "limits")))
-    return Thresholds.of(
-        [row["score"] for row in rows],
-        [row["highest"] for row in rows],
-        [row["common"] for row in rows],
-        [row["middle"] for row in rows],
-        config.max_false_positive_rate,
-    )
-
-
-def _normal(model: AnomalyModel, images: Iterator[Image]) -> Iterator[Normal]:
-    for image in images:
-        found = model.score(image)
-        yield Normal(
-            score=found.score,
-            highest=float(found.heatmap.max()),
-            common=float(np.quantile(found.heatmap, _COMMON)),
-            middle=float(np.median(found.heatmap)),
+        config = self.config
+        if config.model == "patchcore":
+            features = image_features(
+                config.backbone, config.image_side, self.device, config.pretrained
+            )
+            return PatchCore(features, config.coreset_ratio, config.neighbours, config.seed)
+        return Autoencoder(
+            config.model == "vae",
+            error=config.error,
+            side=config.picture_side,
+            latent=config.latent,
+            steps=config.steps,
+            seed=config.seed,
+            device=self.device,
+            checkpoint=folder / _CHECKPOINT,
         )
 
 
-def _fitted(
-    learned: Sequence[ImageRecord],
-    config: AnomalyConfig,
-    device: torch.device,
-    folder: Path,
-    faults: Faults,
-) -> AnomalyModel:
+def _thresholds(fit: _Fit, folder: Path) -> Thresholds:
+    """Thresholds from good images, by cross-validation where there are enough groups of them."""
+    from pipeline.models.anomaly.thresholds import Thresholds, good_image
+
+    count = min(fit.config.folds, len({record.group for record in fit.train}))
+    rows: list[GoodImage] = []
+    for fold in range(count) if count >= 2 else ():
+        rows += _fold(fit, fold, count, folder)
+    if not rows:
+        say("too few good images for folds: thresholds come from the training images")
+        model = _fitted(fit, folder)
+        rows = [good_image(model.score(image)) for image in fit.images(fit.train, "thresholds")]
+    return Thresholds.of(rows, fit.config.max_false_positive_rate)
+
+
+def _fold(fit: _Fit, fold: int, count: int, folder: Path) -> list[GoodImage]:
+    """Good images of one fold, by a model of the others; read back where an earlier call wrote
+    them."""
+    from pipeline.models.anomaly.thresholds import GoodImage, good_image
+
+    with WorkLog(folder / LOG, "folds", TypeAdapter(list[GoodImage])) as log:
+        if (finished := log.get(fold)) is not None:
+            return finished
+        fold_of = folds(fit.train, count, fit.config.seed)
+        train = [r for r in fit.train if fold_of[r.group] != fold]
+        test = [r for r in fit.train if fold_of[r.group] == fold]
+        model = fit.new_model(folder)
+        title = f"fold {fold + 1} of {count}"
+        model.fit(fit.images(train, f"learn, {title}"))
+        rows = [good_image(model.score(image)) for image in fit.images(test, title)]
+        log.add(fold, rows)
+        (folder / _CHECKPOINT).unlink(missing_ok=True)
+    return rows
+
+
+def _fitted(fit: _Fit, folder: Path) -> AnomalyModel:
     """The model of all good images; read back where an earlier call wrote it."""
     from pipeline.models.anomaly.detector import load_anomaly_model
     from pipeline.models.artifact import CARD
 
     if not (folder / CARD).is_file():
-        model = _new_model(config, device, folder)
-        model.fit(_images(learned, faults, "learn from good images"))
+        model = fit.new_model(folder)
+        model.fit(fit.images(fit.train, "learn from good images"))
         model.save(folder)
         (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return load_anomaly_model(folder, device)
+    return load_anomaly_model(folder, fit.device)
+
+
+def _note_weights(record: RunRecord, folder: Path) -> None:
+    """Note the weights that the card of a model names."""
+    from pipeline.models.artifact import CARD
+    from pipeline.models.cards import read_model_card
+
+    card = read_model_card(folder / CARD)
+    if card.get("weights_sha256"):
+        record.used_weights(card["features"], card["weights_sha256"])
 
 
 def _score(
     model: AnomalyModel,
-    limits: Thresholds,
-    held: Sequence[ImageRecord],
+    thresholds: Thresholds,
+    test: Sequence[ImageRecord],
     config: AnomalyConfig,
     folder: Path,
     faults: Faults,
 ) -> dict[str, float]:
-    """The score of each image by file name, with its heat map and picture beside."""
-    with WorkLog(folder / LOG, "images", _SCORED) as log:
-        for number, record in enumerate(track(held, "test")):
+    """The score of each image by file name. Writes heat maps and overlays."""
+    with WorkLog(folder / LOG, "images", _IMAGE_SCORE) as log:
+        for number, record in enumerate(track(test, "test")):
             if number in log:
                 continue
             try:
@@ -257,63 +243,40 @@ def _score(
             except DataError as error:
                 faults.add(error)
                 continue
-            found = model.score(image)
-            write_heatmap(folder / "heatmaps", record.file_name, found.heatmap)
+            result = model.score(image)
+            write_heatmap(folder / "heatmaps", record.file_name, result.heatmap)
             if config.overlays:
                 truth = None if mask is None else mask_geometry.encode(mask)
-                drawn = heat_overlay(image, found.heatmap, limits.edge, 2 * limits.seed, truth)
-                write_png(folder / "overlays" / Path(record.file_name).with_suffix(".png"), drawn)
-            log.add(number, Scored(file_name=record.file_name, score=found.score))
+                low, high = thresholds.pixel_low, 2 * thresholds.pixel_high
+                overlay = heat_overlay(image, result.heatmap, low, high, truth)
+                path = folder / "overlays" / Path(record.file_name).with_suffix(".png")
+                write_png(path, overlay)
+            log.add(number, ImageScore(file_name=record.file_name, score=result.score))
         scores = {row["file_name"]: row["score"] for row in log.values()}
     write_json(folder / _SCORES, scores)
     return scores
 
 
-def _figures(
-    tested: Sequence[ImageRecord],
-    scores: dict[str, float],
-    limits: Thresholds,
-    config: AnomalyConfig,
-    folder: Path,
-) -> dict[str, Any]:
-    if not tested:
-        return {}
-    kinds = sorted({record.defect for record in tested} - {GOOD})
-    by_kind = {}
-    for kind in kinds:
-        some = [record for record in tested if record.defect in (GOOD, kind)]
-        of_images, of_pixels = _judged(some, scores, config, folder)
-        by_kind[kind] = {
-            name: {**of_images, **of_pixels}[name]
-            for name in ("image_auroc", "pixel_auroc", "aupro")
-        }
-    rows: dict[str, list[float]] = {}
-    for entry in sorted(tested, key=lambda r: (r.defect != GOOD, r.defect)):
-        rows.setdefault(entry.defect, []).append(scores[entry.file_name])
-    score_strips(folder / "scores.png", rows, limits.score, f"score of {config.model}")
-    said = np.array([scores[record.file_name] for record in tested]) >= limits.score
-    bad = np.array([record.defect != GOOD for record in tested])
-    of_images, of_pixels = _judged(tested, scores, config, folder)
-    return {
-        **of_images,
-        **of_pixels,
-        "by_kind": by_kind,
-        "at_the_limit": {
-            "good_marked": int(said[~bad].sum()),
-            "good": int((~bad).sum()),
-            "defective_marked": int(said[bad].sum()),
-            "defective": int(bad.sum()),
-        },
-    }
-
-
-def _judged(
-    records: Sequence[ImageRecord],
-    scores: dict[str, float],
-    config: AnomalyConfig,
-    folder: Path,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures of images, and of pixels."""
-    of_images = ranking([scores[r.file_name] for r in records], [r.defect != GOOD for r in records])
-    of_pixels = pixel_figures(Maps(folder / "heatmaps", records, config.mask_threshold))
-    return of_images.summary(), of_pixels.summary()
+def _result(
+    fit: _Fit, images: TestedImages, thresholds: Thresholds, output: Path, folder: Path
+) -> AnomalyResult:
+    """The result, with the plot of scores in `folder`."""
+    config = fit.config
+    result = AnomalyResult(
+        output=output,
+        model=config.model,
+        features=config.backbone if config.model == "patchcore" else None,
+        learned_from_good_images=len(fit.train),
+        tested_on=len(images.records),
+        faults=tuple(str(error) for error in fit.faults.found),
+    )
+    if not images.records:
+        return result
+    by_category = images.by_category()
+    images.plot(folder / "scores.png", thresholds.image, f"score of {config.model}")
+    return replace(
+        result,
+        **vars(images.figures()),
+        by_category=by_category,
+        at_threshold=images.at_threshold(thresholds.image),
+    )

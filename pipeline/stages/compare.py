@@ -1,7 +1,7 @@
-"""`pipeline compare`: every model of a run on the same held images, as one question.
+"""`pipeline compare`: all models of a run on the same test images.
 
-Which image is defective, and which pixels are? A detector, SAM's masks, a classifier and models
-that saw no label answer it with scores and heat maps; beside each, what labels it cost.
+Which image is defective, and which pixels are? The detector, SAM's masks, the classifier and the
+anomaly models give scores and heat maps. Each is shown with the number of labels that it needs.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.images import read_heatmap, read_image
-from pipeline.io.read import RUN_FILE, read_json
+from pipeline.io.read import RUN_FILE, checked, read_json
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
-from pipeline.metrics.anomaly import Pair, pixel_figures, ranking
+from pipeline.metrics.anomaly import AnomalyScores, Pair, anomaly_scores, pixel_figures, ranking
+from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality
@@ -30,14 +32,15 @@ if TYPE_CHECKING:
     from pipeline.types import Classifier, Detector
 
 Heat = Callable[[ImageRecord], NDArray[np.float32]]
-_FAINT = 0.001  # the detector's least score here: all that it suspects ranks
+_MIN_CONFIDENCE = 0.001  # of the detector, so that faint detections rank images too
+_SCORES = TypeAdapter(dict[str, FiniteFloat])
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One model's answers: a score for each image by name, and heat maps if it makes any.
+class ScoredModel:
+    """One model's score of each image by name, and its heat maps; None without maps.
 
-    labels: how many marks by hand it learned from; drawn: what these were.
+    labels: number of labels it learned from; drawn: what a label is.
     """
 
     name: str
@@ -49,7 +52,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A contender's heat maps with the true masks, made anew each time they are gone through."""
+    """A model's heat maps with the true masks, made at each iteration."""
 
     heat: Heat
     truth: Dataset
@@ -61,50 +64,63 @@ class Pairs:
             yield self.heat(record), mask_geometry.union(masks, *record.size) if masks else None
 
 
-def compare(run: Path, output: Path, device: str) -> dict[str, Any]:
-    """Compare what the folder of `pipeline run` holds, on its held images.
+@dataclass(frozen=True, kw_only=True)
+class ModelScores(AnomalyScores):
+    """Figures of one model. labels: number of labels it learned from; drawn: what a label is."""
 
-    Writes figures, a Markdown table and a plot. Raises DataError where there is nothing to compare
-    or no held image.
+    labels: int
+    drawn: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareResult(StageResult):
+    """Figures of each model by name, on the same test images. defective: images with a defect."""
+
+    output: Path
+    images: int
+    defective: int
+    models: dict[str, ModelScores]
+
+
+def compare(run: Path, output: Path, *, device: str = "auto") -> CompareResult:
+    """Compare the models in a folder of `pipeline run` on its test images.
+
+    Writes figures, a Markdown table and a plot. Raises DataError where there is no model or no test
+    image.
     """
     record = RunRecord("compare", {"run": str(run)}, [run / "data"])
     truth = _truth(run)
-    contenders = list(_contenders(run, truth, device))
-    if not contenders:
+    models = list(_models(run, truth, device))
+    if not models:
         raise DataError(run, "holds no model to compare", "give the folder of `pipeline run`")
-    shared = set.intersection(*(set(entry.scores) for entry in contenders))
+    shared = set.intersection(*(set(model.scores) for model in models))
     records = [r for r in truth.records if _name(r) in shared]
     bad = [len(truth.on(r)) > 0 for r in records]
     if not records:
-        raise DataError(run, "has no image that all models judged", "run it anew")
-    rows = {entry.name: _row(entry, truth, records, bad) for entry in track(contenders, "compare")}
-    summary = {
-        "output": str(output),
-        "images": len(records),
-        "defective": sum(bad),
-        "models": rows,
-    }
+        raise DataError(run, "has no image that all models scored", "run it again with --overwrite")
+    rows = {model.name: _row(model, truth, records, bad) for model in track(models, "compare")}
+    result = CompareResult(output=output, images=len(records), defective=sum(bad), models=rows)
     with record.whole_folder(output) as folder:
         write_text(folder / "table.md", table(rows))
         plotted = {name: _plotted(row) for name, row in rows.items()}
         labels_against_quality(folder / "compare.png", plotted)
-        record.write(folder, summary)
-    return summary
+        record.write(folder, result.to_json())
+    return result
 
 
-def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def table(rows: Mapping[str, ModelScores]) -> str:
     """A Markdown table, a row for each model."""
     head = "| model | labels | image AUROC | image AP | pixel AUROC | AUPRO | pixel AP |"
     lines = [head, "|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
         cells = [
-            _cell(row["image_auroc"], row["image_auroc_interval"]),
-            _cell(row["image_ap"]),
-            _cell(row.get("pixel_auroc")),
-            _cell(row.get("aupro"), row.get("aupro_interval")),
-            _cell(row.get("pixel_ap")),
+            _cell(row.image_auroc, row.image_auroc_interval),
+            _cell(row.image_ap),
+            _cell(row.pixel_auroc),
+            _cell(row.aupro, row.aupro_interval),
+            _cell(row.pixel_ap),
         ]
-        lines.append(f"| {name} | {row['labels']} {row['drawn']} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {row.labels} {row.drawn} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -116,67 +132,65 @@ def _cell(value: float | None, interval: Sequence[float] | None = None) -> str:
 
 def _truth(run: Path) -> Dataset:
     folder = run / "data" / "annotations"
-    held = next(
-        (
-            path
-            for split in ("test", "val")
-            if (path := folder / f"instances_{split}.json").is_file()
-        ),
-        None,
-    )
-    if held is None:
+    paths = [folder / f"instances_{split}.json" for split in ("test", "val")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         raise DataError(folder, "holds no test or val split", "give the folder of `pipeline run`")
-    return read_coco(held, run / "data" / "images")
+    return read_coco(path, run / "data" / "images")
 
 
-def _known(run: Path, held: Dataset) -> tuple[int, int]:
-    """How many objects and images the models learned from."""
-    names = {record.file_name for record in held.records}
+def _train_counts(run: Path, test: Dataset) -> tuple[int, int]:
+    """Numbers of objects and of images that the models learned from."""
+    names = {record.file_name for record in test.records}
     objects = images = 0
     for split in ("train", "val"):
         path = run / "data" / "annotations" / f"instances_{split}.json"
         if path.is_file():
-            some = read_coco(path, run / "data" / "images")
-            fresh = [r for r in some.records if r.file_name not in names]
-            objects += sum(len(some.on(r)) for r in fresh)
-            images += len(fresh)
+            dataset = read_coco(path, run / "data" / "images")
+            records = [r for r in dataset.records if r.file_name not in names]
+            objects += sum(len(dataset.on(r)) for r in records)
+            images += len(records)
     return objects, images
 
 
-def _contenders(run: Path, truth: Dataset, device: str) -> Iterator[Contender]:
+def _models(run: Path, truth: Dataset, device: str) -> Iterator[ScoredModel]:
+    """The models that the run holds, with their scores of the test images."""
     from pipeline.models.devices import torch_device
     from pipeline.models.load import load_classifier, load_detector
 
-    objects, images = _known(run, truth)
+    objects, images = _train_counts(run, truth)
     if (run / "detector").is_dir():
-        found = _searched(load_detector(run / "detector", device, _FAINT), truth)
-        scores = {name: _highest(rows) for name, rows in found.items()}
-        yield Contender("detector", objects, "boxes", scores, _painted(found, masks=False))
+        detections = _detect(load_detector(run / "detector", device, _MIN_CONFIDENCE), truth)
+        scores = {name: _highest(rows) for name, rows in detections.items()}
+        heat = _heat_of(detections, masks=False)
+        yield ScoredModel("detector", objects, "boxes", scores, heat)
     masks = run / "masks_from_detector" / "instances.json"
     if masks.is_file():
-        cut = read_coco(masks, run / "data" / "images")
-        by_name = {_name(r): cut.on(r) for r in cut.records}
+        dataset = read_coco(masks, run / "data" / "images")
+        by_name = {_name(r): dataset.on(r) for r in dataset.records}
         scores = {name: _highest(rows) for name, rows in by_name.items()}
-        yield Contender(
-            "detector, SAM masks", objects, "masks", scores, _painted(by_name, masks=True)
-        )
+        heat = _heat_of(by_name, masks=True)
+        yield ScoredModel("detector, SAM masks", objects, "masks", scores, heat)
     if (run / "classifier").is_dir():
         classifier = load_classifier(run / "classifier", torch_device(device))
         if GOOD in classifier.categories:
-            yield Contender("classifier", images, "image kinds", _judged(classifier, truth))
+            yield ScoredModel(
+                "classifier", images, "image categories", _classify(classifier, truth)
+            )
     for folder in sorted(run.glob("anomaly_*")):
         if (folder / RUN_FILE).is_file():
             name = folder.name.removeprefix("anomaly_").replace("_", " ")
-            scores = read_json(folder / "scores.json")
-            yield Contender(name, 0, "(good images)", scores, _stored_heat(folder / "heatmaps"))
+            path = folder / "scores.json"
+            scores = checked(_SCORES, read_json(path), path)
+            yield ScoredModel(name, 0, "(good images)", scores, _stored_heat(folder / "heatmaps"))
 
 
-def _searched(detector: Detector, truth: Dataset) -> dict[str, Detections]:
+def _detect(detector: Detector, truth: Dataset) -> dict[str, Detections]:
     return {_name(r): detector.detect(read_image(r.path)) for r in track(truth.records, "detect")}
 
 
-def _judged(classifier: Classifier, truth: Dataset) -> dict[str, float]:
-    """1 less the probability of good."""
+def _classify(classifier: Classifier, truth: Dataset) -> dict[str, float]:
+    """Scores of images: 1 minus the probability of good."""
     good = classifier.categories.index(GOOD)
     return {
         _name(r): 1 - float(classifier.classify([read_image(r.path)])[0, good])
@@ -184,19 +198,20 @@ def _judged(classifier: Classifier, truth: Dataset) -> dict[str, float]:
     }
 
 
-def _highest(found: Detections) -> float:
-    """An image's score is that of its surest object, 0 without one."""
-    if found.scores is None or not len(found):
+def _highest(detections: Detections) -> float:
+    """Score of an image: the highest of its objects, 0 without any."""
+    if detections.scores is None or not len(detections):
         return 0.0
-    return float(found.scores.max())
+    return float(detections.scores.max())
 
 
-def _painted(found: Mapping[str, Detections], masks: bool) -> Heat:
-    """Each object's score on the pixels of its mask, or its box; the surest lies on top."""
+def _heat_of(detections: Mapping[str, Detections], masks: bool) -> Heat:
+    """Heat maps with each object's score on the pixels of its mask, or of its box; the highest
+    score counts."""
 
     def heat(record: ImageRecord) -> NDArray[np.float32]:
         drawn = np.zeros(record.size, np.float32)
-        objects = found.get(_name(record), Detections.none())
+        objects = detections.get(_name(record), Detections.none())
         scores = np.zeros(len(objects)) if objects.scores is None else objects.scores
         for row in np.argsort(scores, kind="stable"):
             if masks and objects.masks is not None:
@@ -214,27 +229,27 @@ def _stored_heat(folder: Path) -> Heat:
 
 
 def _row(
-    entry: Contender, truth: Dataset, records: Sequence[ImageRecord], bad: Sequence[bool]
-) -> dict[str, Any]:
-    of_images = ranking([entry.scores[_name(r)] for r in records], bad)
-    row = {"labels": entry.labels, "drawn": entry.drawn, **of_images.summary()}
-    if entry.heat is not None:
-        row |= pixel_figures(Pairs(entry.heat, truth, records)).summary()
-    return row
+    model: ScoredModel, truth: Dataset, records: Sequence[ImageRecord], bad: Sequence[bool]
+) -> ModelScores:
+    images = ranking([model.scores[_name(r)] for r in records], bad)
+    pixels = None if model.heat is None else pixel_figures(Pairs(model.heat, truth, records))
+    scores = anomaly_scores(images, pixels)
+    return ModelScores(labels=model.labels, drawn=model.drawn, **vars(scores))
 
 
-def _plotted(row: Mapping[str, Any]) -> LabelsAndQuality:
-    def figure(name: str) -> Figure | None:
-        if row.get(name) is None:
-            return None
-        low, high = row[f"{name}_interval"]
-        return Figure(row[name], None if low is None else (low, high))
+def _plotted(row: ModelScores) -> LabelsAndQuality:
+    """The figures that the plot shows."""
+
+    def figure(value: float | None, interval: tuple[float, float] | None) -> Figure | None:
+        return None if value is None else Figure(value, interval)
 
     return LabelsAndQuality(
-        labels=row["labels"], image_auroc=figure("image_auroc"), aupro=figure("aupro")
+        labels=row.labels,
+        image_auroc=figure(row.image_auroc, row.image_auroc_interval),
+        aupro=figure(row.aupro, row.aupro_interval),
     )
 
 
 def _name(record: ImageRecord) -> str:
-    """The image's name in its product, which convert-masks puts below the split's."""
+    """The image's name in its product; convert-masks puts it in a folder of its split."""
     return Path(record.file_name).name

@@ -246,13 +246,14 @@ def _with_heatmap(
     row: Prediction, model: AnomalyDetector, image: Image, folder: Path
 ) -> Prediction:
     """The row with the anomaly score; writes the heat map and its overlay."""
-    anomaly, limits = model.anomaly_map(image), model.limits
+    anomaly, thresholds = model.anomaly_map(image), model.thresholds
     write_heatmap(folder / "heatmaps", row.file_name, anomaly.heatmap)
     target = folder / "heatmaps" / Path(row.file_name).with_suffix(".heat.png")
-    write_png(target, heat_overlay(image, anomaly.heatmap, limits.edge, 2 * limits.seed))
+    low, high = thresholds.pixel_low, 2 * thresholds.pixel_high
+    write_png(target, heat_overlay(image, anomaly.heatmap, low, high))
     return replace(
         row,
         anomaly_score=round(anomaly.score, 6),
-        threshold=round(limits.score, 6),
-        defective=anomaly.score >= limits.score,
+        threshold=round(thresholds.image, 6),
+        defective=anomaly.score >= thresholds.image,
     )

@@ -86,7 +86,7 @@ def _summary(folder: Path) -> Summary | None:
 def _anomalies(run: Path) -> dict[str, Summary]:
     """The summary of each model of good images that was tested, by its name."""
     rows = {path.name.removeprefix("anomaly_"): _summary(path) for path in run.glob("anomaly_*")}
-    return {name: row for name, row in sorted(rows.items()) if row and row.get("at_the_limit")}
+    return {name: row for name, row in sorted(rows.items()) if row and row.get("at_threshold")}
 
 
 def _heatmaps(run: Path) -> list[str]:

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from pipeline.errors import DataError, PipelineError, WeightsError
 from pipeline.io.read import sha256_of
 from pipeline.models.anomaly.autoencoder import Autoencoder
-from pipeline.models.anomaly.detector import LIMITS, load_anomaly_detector, load_anomaly_model
+from pipeline.models.anomaly.detector import load_anomaly_detector, load_anomaly_model
+from pipeline.models.anomaly.thresholds import THRESHOLDS_FILE
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
 from pipeline.models.classifier.network import ImageClassifier
 from pipeline.models.export import build_graph
@@ -82,8 +83,8 @@ def autoencoder(folder: Path) -> None:
     model = Autoencoder(steps=1, batch=1, side=32, latent=4)
     model.fit([np.zeros((32, 32, 3), np.uint8)])
     model.save(folder)
-    limits = {"score": 1.0, "seed": 1.0, "edge": 0.5, "usual": 0.1}
-    (folder / LIMITS).write_text(json.dumps(limits))
+    thresholds = {"image": 1.0, "pixel_high": 1.0, "pixel_low": 0.5, "pixel_median": 0.1}
+    (folder / THRESHOLDS_FILE).write_text(json.dumps(thresholds))
 
 
 def classifier(folder: Path) -> None:
@@ -95,8 +96,9 @@ def classifier(folder: Path) -> None:
 def patchcore(folder: Path) -> None:
     save_file({"bank": torch.zeros(3, 384)}, folder / TENSORS)
     card = {
-        "kind": "patchcore", "share": 0.1, "neighbours": 2, "seed": 0, "features": "resnet18",
-        "weights_sha256": "", "image_side": 64, "sha256": sha256_of(folder / TENSORS),
+        "kind": "patchcore", "coreset_ratio": 0.1, "neighbours": 2, "seed": 0,
+        "features": "resnet18", "weights_sha256": "", "image_side": 64,
+        "sha256": sha256_of(folder / TENSORS),
     }  # fmt: skip
     (folder / CARD).write_text(json.dumps(card))
 
@@ -134,7 +136,7 @@ def by_anomaly(folder: Path) -> object:
     return load_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
 
 
-def by_limits(folder: Path) -> object:
+def by_thresholds(folder: Path) -> object:
     return load_anomaly_detector(folder, CPU).detect(np.zeros((40, 40, 3), np.uint8))
 
 
@@ -152,7 +154,7 @@ def by_sam(folder: Path) -> object:
 
 SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "autoencoder": (autoencoder, CARD, by_anomaly),
-    "limits": (autoencoder, LIMITS, by_limits),
+    "thresholds": (autoencoder, THRESHOLDS_FILE, by_thresholds),
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
     "detector": (detector, CARD, by_detector),

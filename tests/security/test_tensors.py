@@ -16,7 +16,8 @@ from safetensors.torch import save, save_file
 from pipeline.errors import PipelineError, WeightsError
 from pipeline.io.read import sha256_of
 from pipeline.models.anomaly.autoencoder import Autoencoder
-from pipeline.models.anomaly.detector import LIMITS, load_anomaly_model
+from pipeline.models.anomaly.detector import load_anomaly_model
+from pipeline.models.anomaly.thresholds import THRESHOLDS_FILE
 from pipeline.models.artifact import CARD, TENSORS
 from pipeline.models.cards import PatchPriorCard
 from pipeline.models.classifier.network import ImageClassifier
@@ -51,8 +52,8 @@ def autoencoder(folder: Path) -> None:
     model = Autoencoder(steps=1, batch=1, side=32, latent=4)
     model.fit([np.zeros((32, 32, 3), np.uint8)])
     model.save(folder)
-    limits = {"score": 1.0, "seed": 1.0, "edge": 0.5, "usual": 0.1}
-    (folder / LIMITS).write_text(json.dumps(limits))
+    thresholds = {"image": 1.0, "pixel_high": 1.0, "pixel_low": 0.5, "pixel_median": 0.1}
+    (folder / THRESHOLDS_FILE).write_text(json.dumps(thresholds))
 
 
 def classifier(folder: Path) -> None:
@@ -64,8 +65,9 @@ def classifier(folder: Path) -> None:
 def patchcore(folder: Path) -> None:
     save_file({"bank": torch.zeros(3, 384)}, folder / TENSORS)
     card = {
-        "kind": "patchcore", "share": 0.1, "neighbours": 2, "seed": 0, "features": "resnet18",
-        "weights_sha256": "", "image_side": 64, "sha256": sha256_of(folder / TENSORS),
+        "kind": "patchcore", "coreset_ratio": 0.1, "neighbours": 2, "seed": 0,
+        "features": "resnet18", "weights_sha256": "", "image_side": 64,
+        "sha256": sha256_of(folder / TENSORS),
     }  # fmt: skip
     (folder / CARD).write_text(json.dumps(card))
 

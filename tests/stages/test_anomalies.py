@@ -49,7 +49,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "patchcore"
-    anomaly(product, folder, QUICK, "cpu")
+    anomaly(product, folder, QUICK, device="cpu")
     return folder
 
 
@@ -58,10 +58,10 @@ def test_the_hole_is_found_and_what_was_measured_is_told(model: Path) -> None:
     assert (summary["learned_from_good_images"], summary["tested_on"]) == (8, 5)
     assert (summary["image_auroc"], summary["image_f1_max"]) == (1.0, 1.0)
     assert summary["aupro"] > 0.7
-    assert summary["by_kind"]["hole"]["pixel_auroc"] == summary["pixel_auroc"]
-    assert summary["at_the_limit"]["defective_marked"] == 3
+    assert summary["by_category"]["hole"]["pixel_auroc"] == summary["pixel_auroc"]
+    assert summary["at_threshold"]["defective_marked"] == 3
     names = {path.name for path in model.iterdir()}
-    assert {"card.json", "limits.json", "model.safetensors", "scores.png"} <= names
+    assert {"card.json", "thresholds.json", "model.safetensors", "scores.png"} <= names
     assert len(list((model / "heatmaps").iterdir())) == 5
 
 
@@ -76,11 +76,11 @@ def test_a_stopped_fit_is_taken_up_where_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(stage, "_fitted", stopped)
         with pytest.raises(KeyboardInterrupt):
-            anomaly(product, tmp_path / "out", QUICK, "cpu")
+            anomaly(product, tmp_path / "out", QUICK, device="cpu")
     assert not (tmp_path / "out").exists()
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "_normal", stopped)  # no fold is left
-        anomaly(product, tmp_path / "out", QUICK, "cpu")
+        patched.setattr("pipeline.models.anomaly.thresholds.good_image", stopped)  # no fold is left
+        anomaly(product, tmp_path / "out", QUICK, device="cpu")
     again = (tmp_path / "out" / "scores.json").read_bytes()
     assert again == (model / "scores.json").read_bytes()
 
@@ -94,12 +94,12 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "_figures", stopped)
+        patched.setattr(stage, "_result", stopped)
         with pytest.raises(KeyboardInterrupt):
-            anomaly(product, tmp_path / "out", QUICK, "cpu")
+            anomaly(product, tmp_path / "out", QUICK, device="cpu")
     with monkeypatch.context() as patched:
         patched.setattr(stage, "write_heatmap", stopped)  # nothing is left to be scored
-        anomaly(product, tmp_path / "out", QUICK, "cpu")
+        anomaly(product, tmp_path / "out", QUICK, device="cpu")
     scores = (tmp_path / "out" / "scores.json").read_bytes()
     assert scores == (model / "scores.json").read_bytes()
     assert not (tmp_path / "out" / ".work").exists()
@@ -115,8 +115,8 @@ def test_without_good_images_in_test_some_of_train_are_held_out(
         for path in (product / part).iterdir():
             (root / part / path.name).write_bytes(path.read_bytes())
     chosen = QUICK.model_copy(update={"val": 0.25, "folds": 0})
-    summary = anomaly(root, tmp_path / "out", chosen, "cpu")
-    assert (summary["learned_from_good_images"], summary["tested_on"]) == (6, 5)
+    result = anomaly(root, tmp_path / "out", chosen, device="cpu")
+    assert (result.learned_from_good_images, result.tested_on) == (6, 5)
 
 
 def test_a_product_without_good_images_is_refused(product: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_product_without_good_images_is_refused(product: Path, tmp_path: Path)
     mask = (product / "ground_truth/hole/0_mask.png").read_bytes()
     (root / "ground_truth" / "hole" / "0_mask.png").write_bytes(mask)
     with pytest.raises(DataError, match="no good image to learn from; fill train/good"):
-        anomaly(root, tmp_path / "out", QUICK, "cpu")
+        anomaly(root, tmp_path / "out", QUICK, device="cpu")
 
 
 def test_labels_without_any_label_lie_on_the_holes(

@@ -1,4 +1,4 @@
-"""An autoencoder of good images, and a variational one: what comes out wrong is strange.
+"""An autoencoder of good images, and a variational one: a defect is reconstructed badly.
 
 Bergmann et al., "Improving Unsupervised Defect Segmentation by Applying Structural Similarity to
 Autoencoders", VISAPP 2019 (the network of table 1, at the same side); Kingma and Welling,
@@ -28,17 +28,17 @@ Error = Literal["ssim", "l2"]
 _WIDTHS = (32, 32, 64, 64, 128)
 _WINDOW = 11  # pixels, of SSIM
 _SMOOTH = 2.0  # pixels at the network's side
-_TOP = 0.002  # share of the pixels, the strangest, whose mean is the image's score
+_TOP = 0.002  # share of the pixels, the highest, whose mean is the image's score
 _SIZE_DIVISOR = 32
 
 
 def flat_size(side: int) -> int:
-    """How many numbers the encoder makes of a picture of a side."""
+    """Number of the encoder's features of a picture of a side."""
     return int(_WIDTHS[-1] * (side // _SIZE_DIVISOR) ** 2)
 
 
 class Network(nn.Module):
-    """Pictures (N, 3, S, S) in [0, 1] to their like, through `latent` numbers."""
+    """Pictures (N, 3, S, S) in [0, 1] to their reconstructions, through `latent` numbers."""
 
     def __init__(self, side: int, latent: int, variational: bool) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class Network(nn.Module):
         self.decoder = nn.Sequential(*up[:-1], nn.Sigmoid())
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pictures made again, and how far the latent numbers are from a standard normal
-        distribution (N,): 0 of a plain autoencoder."""
-        seen = self.encoder(pictures)
-        latent = self.mean(seen)
+        """The reconstructions (N, 3, S, S), and the divergence (N,) of the latent numbers from a
+        standard normal distribution: 0 of a plain autoencoder."""
+        features = self.encoder(pictures)
+        latent = self.mean(features)
         divergence = torch.zeros(len(pictures), device=pictures.device)
         if self.log_variance is not None:
-            log_variance = self.log_variance(seen).clamp(-10, 10)
+            log_variance = self.log_variance(features).clamp(-10, 10)
             spread = latent.square() + log_variance.exp() - log_variance - 1
             divergence = spread.sum(dim=1) / 2
             if self.training:
@@ -76,8 +76,8 @@ class Network(nn.Module):
 
 
 def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Structural similarity (N, H, W) in [-1, 1] of pictures (N, C, H, W) in [0, 1], over even
-    windows of 11 pixels, beyond the border of which the last ones go on (Wang et al. 2004)."""
+    """Structural similarity (N, H, W) in [-1, 1] of pictures (N, C, H, W) in [0, 1], over uniform
+    windows of 11 pixels; pixels of the border are repeated beyond it (Wang et al. 2004)."""
     channels = first.shape[1]
     products = (first * first, second * second, first * second)
     means = _local(torch.cat([first, second, *products], dim=1)).split(channels, dim=1)
@@ -87,12 +87,12 @@ def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     both = product - mean1 * mean2
     c1, c2 = 0.01**2, 0.03**2
     like = (2 * mean1 * mean2 + c1) * (2 * both + c2)
-    found: torch.Tensor = like / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))
-    return found.mean(dim=1)
+    similarity: torch.Tensor = like / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))
+    return similarity.mean(dim=1)
 
 
 def _local(values: torch.Tensor) -> torch.Tensor:
-    """The mean over a window about each pixel, by running sums along rows and columns."""
+    """The mean over a window around each pixel, by running sums along rows and columns."""
     reach = _WINDOW // 2
     for axis in (2, 3):
         sides = (reach + 1, reach) if axis == 3 else (0, 0, reach + 1, reach)
@@ -120,9 +120,9 @@ class Autoencoder:
         device: torch.device | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """Images are squeezed to a square of `side` pixels. `error` is what training lowers and
-        what the heat map shows; `divergence` weighs the VAE's other term, per picture. A `fit` that
-        was stopped goes on from the file `checkpoint`."""
+        """side: images are resized to a square of so many pixels. error: minimised by training,
+        and shown by the map. divergence: weight of the VAE's other term, for each picture. A `fit`
+        that was stopped goes on from the file `checkpoint`."""
         if side % _SIZE_DIVISOR:
             raise ConfigError(f"an autoencoder's side is a multiple of {_SIZE_DIVISOR}, not {side}")
         self.kind = "vae" if variational else "autoencoder"
@@ -136,10 +136,10 @@ class Autoencoder:
     def fit(self, images: Iterable[Image]) -> None:
         """See `AnomalyModel`."""
         keep_freed_memory()
-        shown = [self._picture(image) for image in images]
-        if not shown:
+        resized = [self._picture(image) for image in images]
+        if not resized:
             raise ConfigError(f"the {self.kind} needs good images to learn from: there are none")
-        pictures = torch.stack(shown)
+        pictures = torch.stack(resized)
         torch.manual_seed(self.seed)
         network = Network(self.side, self.latent, self.kind == "vae").to(self.device).train()
         optimizer = torch.optim.AdamW(network.parameters(), self.learning_rate, weight_decay=1e-5)
@@ -154,8 +154,8 @@ class Autoencoder:
         for step in track(range(done, self.steps), f"train {self.kind}, steps"):
             rows = torch.randint(len(pictures), (self.batch,), generator=generator)
             wanted = pictures[rows].to(self.device)
-            made, divergence = network(wanted)
-            loss = self.error_map(made, wanted).mean() + self.divergence * divergence.mean()
+            rebuilt, divergence = network(wanted)
+            loss = self.error_map(rebuilt, wanted).mean() + self.divergence * divergence.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -171,10 +171,10 @@ class Autoencoder:
         wanted = self._picture(image)[None].to(self.device)
         error = self.error_map(self.network(wanted)[0], wanted)[0].cpu().numpy()
         heat = cv2.GaussianBlur(np.maximum(error, 0).astype(np.float32), (0, 0), _SMOOTH)
-        strangest = np.sort(heat, axis=None)[-max(1, round(heat.size * _TOP)) :]
+        highest = np.sort(heat, axis=None)[-max(1, round(heat.size * _TOP)) :]
         height, width = image.shape[:2]
         full = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-        return AnomalyMap(float(strangest.mean()), np.asarray(full, np.float32))
+        return AnomalyMap(float(highest.mean()), np.asarray(full, np.float32))
 
     def save(self, folder: Path) -> None:
         """See `AnomalyModel`."""
@@ -188,21 +188,20 @@ class Autoencoder:
         small = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small.astype(np.float32) / 255).permute(2, 0, 1)
 
-    def error_map(self, made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """(N, S, S) of pictures (N, 3, S, S) in [0, 1], 0 where both are the same."""
+    def error_map(self, rebuilt: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Error (N, S, S) of reconstructions (N, 3, S, S) in [0, 1]; 0 where both are equal."""
         if self.error == "l2":
-            return (made - wanted).square().mean(dim=1)
-        return (1 - ssim(made, wanted)) / 2
+            return (rebuilt - wanted).square().mean(dim=1)
+        return (1 - ssim(rebuilt, wanted)) / 2
 
 
 def restored(
     card: dict[str, Any], state: dict[str, torch.Tensor], device: torch.device
 ) -> Autoencoder:
-    """The model that `save` wrote."""
-    chosen = {key: value for key, value in card.items() if key not in ("kind", "sha256")}
-    known = {key: chosen[key] for key in ("error", "side", "latent", "steps", "batch")}
-    known |= {key: chosen[key] for key in ("learning_rate", "divergence", "seed")}
-    model = Autoencoder(card["kind"] == "vae", device=device, **known)
+    """The model that `save` wrote, from its card and tensors."""
+    names = ("error", "side", "latent", "steps", "batch", "learning_rate", "divergence", "seed")
+    options = {name: card[name] for name in names}
+    model = Autoencoder(card["kind"] == "vae", device=device, **options)
     network = Network(model.side, model.latent, model.kind == "vae")
     network.load_state_dict(state)
     model.network = network.to(device).eval()

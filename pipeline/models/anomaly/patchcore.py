@@ -1,4 +1,4 @@
-"""PatchCore: a patch is as strange as it is far from the nearest patch of the good images.
+"""PatchCore: the anomaly score of a patch is its distance to the nearest patch of good images.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 """
@@ -22,33 +22,33 @@ from pipeline.models.features.patches import PatchFeatures
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import AnomalyMap, Image
 
-_SMOOTH = 4.0  # pixels at the side at which images are seen: deviation of the blur, section 3.3
-_MOST_PATCHES = 2_000_000
+_SMOOTH = 4.0  # standard deviation of the blur at the features' side, in pixels; section 3.3
+_MAX_PATCHES = 2_000_000
 
 
 class PatchCore:
-    """An `AnomalyModel`."""
+    """An `AnomalyModel` of patch features and a memory bank."""
 
     kind = "patchcore"
 
     def __init__(
         self,
         features: PatchFeatures,
-        share: float = 0.1,
+        coreset_ratio: float = 0.1,
         neighbours: int = 9,
         seed: int = 0,
         bank: NDArray[np.float32] | None = None,
     ) -> None:
-        """`share` of all patches are kept as the coreset; `neighbours` weigh an image's score.
-        `bank` (N, D) is an earlier fit's."""
+        """coreset_ratio: share of the patches that the memory bank keeps. neighbours: patches of
+        the bank that weigh an image's score. bank: (N, D) of an earlier fit."""
         keep_freed_memory()
         self.features = features
-        self.share, self.neighbours, self.seed = share, neighbours, seed
+        self.coreset_ratio, self.neighbours, self.seed = coreset_ratio, neighbours, seed
         self.bank = None if bank is None else MemoryBank(bank)
 
     def fit(self, images: Iterable[Image]) -> None:
-        """See `AnomalyModel`. Patches are held in half precision until the coreset is chosen; of
-        more than two million, that many are drawn."""
+        """See `AnomalyModel`. Patches stay in half precision until the coreset is chosen. Of more
+        than two million patches, two million are drawn at random."""
         parts = []
         for image in images:
             grid = self.features.patches(image)
@@ -57,20 +57,20 @@ class PatchCore:
             raise ConfigError("PatchCore needs good images to learn from: there are none")
         total = sum(len(part) for part in parts)
         small = torch.cat([projected(part, self.seed) for part in parts])
-        count = max(self.neighbours, round(total * self.share))
-        asked = torch.arange(total)
-        if total > _MOST_PATCHES:
+        count = max(self.neighbours, round(total * self.coreset_ratio))
+        drawn = torch.arange(total)
+        if total > _MAX_PATCHES:
             generator = torch.Generator().manual_seed(self.seed)
-            asked = torch.randperm(total, generator=generator)[:_MOST_PATCHES].sort().values
-            small = small[asked]
-        chosen = asked[greedy_coreset(small, count, self.seed)].sort().values
+            drawn = torch.randperm(total, generator=generator)[:_MAX_PATCHES].sort().values
+            small = small[drawn]
+        chosen = drawn[greedy_coreset(small, count, self.seed)].sort().values
         kept = torch.split(chosen, _counts(chosen, [len(part) for part in parts]))
         start = 0
-        found = []
+        vectors = []
         for part, rows in zip(parts, kept, strict=True):  # together they would take twice as much
-            found.append(part[rows - start].float())
+            vectors.append(part[rows - start].float())
             start += len(part)
-        self.bank = MemoryBank(torch.cat(found).numpy())
+        self.bank = MemoryBank(torch.cat(vectors).numpy())
 
     def score(self, image: Image) -> AnomalyMap:
         """See `AnomalyModel`."""
@@ -79,7 +79,9 @@ class PatchCore:
         grid = self.features.patches(image)
         rows, columns, size = grid.shape
         if size != self.bank.vectors.shape[1]:
-            raise ConfigError(f"PatchCore's bank is not of patches of {size} numbers; fit it again")
+            raise ConfigError(
+                f"PatchCore's memory bank does not hold patches of {size} numbers; fit it again"
+            )
         patches = grid.reshape(-1, size).numpy()
         distances, nearest = self.bank.search(patches)
         heat = distances[:, 0].reshape(rows, columns)
@@ -88,7 +90,7 @@ class PatchCore:
         return AnomalyMap(score, smooth(heat, self.features.side, image.shape[:2]))
 
     def _weight(self, patch: NDArray[np.float32], nearest: int) -> float:
-        """Equation 7: less where good patches lie close together about the nearest one."""
+        """Equation 7: lower where the nearest patch has close neighbours in the bank."""
         bank = self.bank
         if bank is None or self.neighbours < 2 or len(bank) < 2:
             return 1.0
@@ -101,31 +103,37 @@ class PatchCore:
         """See `AnomalyModel`."""
         if self.bank is None:
             raise ConfigError("PatchCore was not fitted")
-        card = {"kind": self.kind, "share": self.share, "neighbours": self.neighbours}
+        card = {
+            "kind": self.kind,
+            "coreset_ratio": self.coreset_ratio,
+            "neighbours": self.neighbours,
+        }
         card |= {"seed": self.seed, **self.features.card}
         save_artifact(folder, {"bank": torch.from_numpy(self.bank.vectors)}, card)
 
 
 def _counts(rows: torch.Tensor, sizes: Sequence[int]) -> list[int]:
-    """How many of the sorted rows fall into each of consecutive parts."""
+    """Number of the sorted rows in each of consecutive parts of these sizes."""
     ends = torch.searchsorted(rows, torch.tensor(sizes).cumsum(0))
     return torch.diff(ends, prepend=torch.zeros(1, dtype=ends.dtype)).tolist()
 
 
 def smooth(heat: NDArray[np.float32], side: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """A map (h, w) of what was seen at a longer side of `side` pixels, blurred there, at an image's
-    own (height, width)."""
+    """A map (h, w) of an image with a longer side of `side` pixels, blurred at that side and
+    resized to the image's own `size` (height, width)."""
     scale = side / max(heat.shape)
     width, height = round(heat.shape[1] * scale), round(heat.shape[0] * scale)
-    seen = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    blurred = cv2.GaussianBlur(seen, (0, 0), _SMOOTH)
+    resized = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    blurred = cv2.GaussianBlur(resized, (0, 0), _SMOOTH)
     return np.asarray(
         cv2.resize(blurred, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32
     )
 
 
-def restored(card: dict[str, Any], state: dict[str, torch.Tensor], features: PatchFeatures) -> Any:
-    """The model that `save` wrote."""
+def restored(
+    card: dict[str, Any], state: dict[str, torch.Tensor], features: PatchFeatures
+) -> PatchCore:
+    """The model that `save` wrote, from its card and tensors."""
     return PatchCore(
-        features, card["share"], card["neighbours"], card["seed"], state["bank"].numpy()
+        features, card["coreset_ratio"], card["neighbours"], card["seed"], state["bank"].numpy()
     )

