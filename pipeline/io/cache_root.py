@@ -20,6 +20,7 @@ from pipeline.runtime.progress import say
 
 NOWHERE = Path(os.devnull) / "defect-pipeline"  # nothing can be kept below a device
 _ENVIRONMENT = "PIPELINE_CACHE"
+_MATPLOTLIB = "MPLCONFIGDIR"  # in the environment, its folder for settings and fonts
 _NAME = "defect-pipeline"
 _ABANDONED_S = 3600  # after which a part that a killed process left is swept up
 
@@ -66,6 +67,15 @@ def prepared_folder(folder: Path, prepare: Callable[[Path], object]) -> Path:
         reason = "cannot be written, and no temporary folder can be made"
         raise DataError(folder, reason, f"set {_ENVIRONMENT} to a folder that can be") from error
     return own
+
+
+def use_for_matplotlib() -> None:
+    """Let matplotlib keep its list of fonts below the cache root, unless the user has set
+    $MPLCONFIGDIR. Call it before the first import of matplotlib. Raises DataError as
+    `prepared_folder`."""
+    if not os.environ.get(_MATPLOTLIB):
+        folder = prepared_folder(cache_root() / "matplotlib", lambda _: None)
+        os.environ[_MATPLOTLIB] = str(folder.absolute())
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:

@@ -257,10 +257,13 @@ def _drop_unsynced(database: sqlite3.Connection, path: Path) -> None:
 
 
 def _delete(database: sqlite3.Connection, condition: str, *values: Key) -> None:
-    """Delete the items of a condition and their rows."""
+    """Delete the items of a condition and their rows. sqlite gives the highest numbers again, so
+    they no longer count as synced."""
     items = f"SELECT id FROM items WHERE {condition}"
     database.execute(f"DELETE FROM rows WHERE item IN ({items})", values)
     database.execute(f"DELETE FROM items WHERE {condition}", values)
+    if int(_state(database, "synced") or 0) > (last := _last_item(database)):
+        _set_state(database, "synced", last)
 
 
 def _last_item(database: sqlite3.Connection) -> int:

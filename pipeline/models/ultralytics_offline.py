@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.cache_root import cache_root, prepared_folder
+from pipeline.io.cache_root import cache_root, prepared_folder, use_for_matplotlib
 from pipeline.io.write import make_folder, whole_file
 
 _FORCED = {
@@ -30,6 +30,7 @@ def load() -> Any:
     """
     os.environ.update(_FORCED)
     os.environ.setdefault("YOLO_VERBOSE", "False")
+    use_for_matplotlib()  # ultralytics imports it
     folder = Path(os.environ.get("YOLO_CONFIG_DIR") or cache_root() / "ultralytics")
     os.environ["YOLO_CONFIG_DIR"] = str(prepared_folder(folder, _add_fonts))
     import ultralytics

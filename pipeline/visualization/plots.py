@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.io.cache_root import use_for_matplotlib
 from pipeline.io.write import write_bytes
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#d64545", "#7b8794"
@@ -213,6 +214,7 @@ def size_scatter(path: Path, sizes: Mapping[str, NDArray[np.float64]]) -> None:
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    use_for_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")

@@ -172,6 +172,25 @@ def test_after_a_power_cut_only_what_was_on_the_disk_counts(
         assert list(again.values()) == [0, 1]
 
 
+@pytest.mark.parametrize("change", [None, "UPDATE items SET value = '7' WHERE key = '2'"])
+def test_an_item_that_was_done_again_counts_as_new_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str | None
+) -> None:
+    """Items 0 to 2 are on the disk; then the last is done again, replaced or after damage."""
+    filled(tmp_path / "w")
+    if change:
+        database = sqlite3.connect(tmp_path / "w")
+        database.execute(change)
+        database.commit()
+        database.close()
+    with pytest.raises(RuntimeError), opened(tmp_path / "w") as log:
+        log.add(2, 99)
+        raise RuntimeError
+    monkeypatch.setattr(work_log, "_boot_id", lambda: "another boot")
+    with opened(tmp_path / "w") as log:
+        assert list(log.values()) == [0, 10]
+
+
 def test_a_log_that_was_closed_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.io import cache_root as root_module
-from pipeline.io.cache_root import NOWHERE, cache_root, prepared_folder
+from pipeline.io.cache_root import NOWHERE, cache_root, prepared_folder, use_for_matplotlib
 from pipeline.io.disk_cache import DiskCache, key_of
 from pipeline.io.write import writing_below
 from pipeline.models import ultralytics_offline
@@ -32,6 +32,18 @@ def test_there_is_one_root_for_all_that_is_kept(
     assert weights_folder() == tmp_path / "x" / "defect-pipeline" / "weights"
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "y"))
     assert cache_root() == tmp_path / "y"
+
+
+def test_matplotlib_keeps_its_fonts_below_the_root_unless_the_user_chose_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "own"))
+    use_for_matplotlib()
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "own")
+    monkeypatch.delenv("MPLCONFIGDIR")
+    use_for_matplotlib()
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "cache" / "matplotlib")
 
 
 @pytest.fixture
