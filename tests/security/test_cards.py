@@ -92,7 +92,8 @@ def patchcore(folder: Path) -> None:
     save_file({"bank": torch.zeros(3, 384)}, folder / TENSORS)
     card = {
         "kind": "patchcore", "coreset_ratio": 0.1, "neighbours": 2, "seed": 0,
-        "features": "resnet18", "weights_sha256": "", "image_side": 64, "sha256": sha256_of(folder / TENSORS),
+        "features": "resnet18", "weights_sha256": "", "image_side": 64,
+        "sha256": sha256_of(folder / TENSORS),
     }  # fmt: skip
     (folder / CARD).write_text(json.dumps(card))
 

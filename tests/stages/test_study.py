@@ -46,14 +46,15 @@ def test_every_image_is_tested_once_a_repeat_and_colours_are_told_apart(
         folds=2,
         repeats=2,
     )
-    summary = study(product, tmp_path / "out", config, "cpu")
+    result = study(product, tmp_path / "out", config, device="cpu")
     folder = tmp_path / "out" / "plain"
     for repeat in range(2):
-        said = [json.loads((folder / f"{repeat}_{n}.json").read_text())["said"] for n in range(2)]
-        assert sum(len(rows) for rows in said) == 20
-    assert summary["experiments"]["plain"]["accuracy"] > 0.8
-    assert summary["experiments"]["RAC"]["accuracy"] > 0.8
-    assert set(summary["differences"]) == {"RAC - plain"}
+        paths = [folder / f"{repeat}_{fold}.json" for fold in range(2)]
+        rows = [json.loads(path.read_text())["predictions"] for path in paths]
+        assert sum(map(len, rows)) == 20
+    assert result.experiments["plain"].accuracy > 0.8
+    assert result.experiments["RAC"].accuracy > 0.8
+    assert set(result.differences) == {"RAC - plain"}
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| plain | ImageNet | 0.5000 |" in text
 
@@ -63,7 +64,7 @@ def test_a_long_tail_is_learned_from_and_told_by_shots(product: Path, tmp_path: 
     config = StudyConfig(
         experiments={"plain": experiment()}, folds=2, repeats=1, long_tail=(4, 1), shots=(1, 4)
     )
-    summary = study(product, tmp_path / "out", config, "cpu")
-    assert sorted(summary["learned_from"].values()) == [1, 2, 4]
-    assert set(summary["experiments"]["plain"]["by_shots"]) == {"many", "medium", "few"}
+    result = study(product, tmp_path / "out", config, device="cpu")
+    assert sorted(result.learned_from.values()) == [1, 2, 4]
+    assert set(result.experiments["plain"].by_shots or {}) == {"many", "medium", "few"}
     assert "many / medium / few-shot" in (tmp_path / "out" / "table.md").read_text()
