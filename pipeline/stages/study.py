@@ -114,7 +114,7 @@ class ExperimentScores:
 
     backbone: str
     weights: str
-    published: float | None
+    published: float | None = None
     accuracy: float
     accuracy_interval: Interval
     accuracy_bootstrap: Interval
