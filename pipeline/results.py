@@ -7,9 +7,10 @@ run.json keeps; `from_json` reads it back, as a finished run that is called agai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -38,8 +39,28 @@ class StageResult:
 def from_json(kind: type[R], summary: Mapping[str, JsonValue], path: Path) -> R:
     """The result that `to_json` dumped into the file `path`. Raises DataError for another's."""
     try:
-        result: R = TypeAdapter(kind).validate_python(dict(summary))
+        result: R = TypeAdapter(kind).validate_python(_completed(kind, dict(summary)))
     except ValidationError as error:
         reason = f"its summary is not one of {kind.__name__}"
         raise DataError(path, reason, "run the command again with --overwrite") from error
     return result
+
+
+def _completed(kind: Any, value: JsonValue) -> JsonValue:
+    """A dumped value with the fields that `to_json` left out, as None, in all dataclasses of it."""
+    arguments = [one for one in get_args(kind) if one not in (NoneType, Ellipsis)]
+    if isinstance(value, list) and arguments:
+        item = [*arguments, *arguments[-1:] * len(value)]
+        return [_completed(one, inner) for one, inner in zip(item, value, strict=False)]
+    if not isinstance(value, dict):
+        return value
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        absent = {field.name: None for field in fields(kind) if field.name not in value}
+        return {
+            **{name: inner for name, inner in absent.items() if NoneType in get_args(hints[name])},
+            **{name: _completed(hints.get(name), inner) for name, inner in value.items()},
+        }
+    if get_origin(kind) is dict:
+        return {name: _completed(arguments[-1], inner) for name, inner in value.items()}
+    return _completed(arguments[0], value) if len(arguments) == 1 else value

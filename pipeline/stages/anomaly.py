@@ -59,7 +59,7 @@ class AnomalyResult(AnomalyScores, StageResult):
 
     output: Path
     model: str
-    features: str | None
+    features: str | None = None
     learned_from_good_images: int
     tested_on: int
     by_category: dict[str, CategoryScores] = field(default_factory=dict)

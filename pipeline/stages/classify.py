@@ -1,115 +1,164 @@
-"""`pipeline classify`: is a whole image good, and if not, what is wrong with it?"""
+"""`pipeline classify`: the category of a whole image, good or one of the defects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config.schema import ClassifyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.products import image_categories, read_product, train_and_test
 from pipeline.io.images import Image, read_image
 from pipeline.io.manifest import WORK
+from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.classification import Classification, classification
 from pipeline.metrics.intervals import wilson
+from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
 from pipeline.types import GOOD, ImageRecord
 from pipeline.visualization.plots import confusion
 
 _CHECKPOINT = f"{WORK}/checkpoint.pt"
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class BinaryAccuracy:
+    """Accuracy of good against defective, and its 95 % interval."""
+
+    accuracy: float
+    accuracy_interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyResult(StageResult):
+    """What was trained on how many images, and how it does on test images.
+
+    weights: that the backbone starts from. right: test images of which the category is correct.
+    accuracy_of_commonest: of always predicting the commonest category. good_or_defective: None
+    without good test images. f1: by category, None for one that is neither true nor predicted.
+    training_loss: mean of each epoch. faults: errors of images that were left out.
+    """
+
+    output: Path
+    backbone: str
+    weights: str
+    retrieval: bool
+    trained_on: int
+    tested_on: int
+    right: int
+    accuracy: float
+    accuracy_interval: Interval
+    accuracy_of_commonest: float
+    macro_f1: float
+    good_or_defective: BinaryAccuracy | None = None
+    f1: dict[str, float | None]
+    training_loss: tuple[float, ...]
+    faults: tuple[str, ...] = ()
 
 
 def classify(
     data: Path,
     output: Path,
     config: ClassifyConfig,
-    device: str,
+    *,
+    device: str = "auto",
     keep_going: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train the classifier on an MVTec product and test it on images it has not seen.
+) -> ClassifyResult:
+    """Train a classifier on an MVTec product and test it on other images.
 
-    With a split file, it learns on train and val and is tested on test; otherwise on a seeded
-    stratified share `val`. A call that was stopped is taken up by the same call. Returns accuracy
-    with its Wilson interval and macro F1. Raises DataError when no image is left to train or to
-    test on.
+    With a split file, it learns from train and val and is tested on test; otherwise on a seeded
+    stratified share `val`. The same call goes on with a run that was stopped. Raises DataError
+    where no image is left to train or to test on, WeightsError.
     """
-    from pipeline.models.classifier.cross_validation import recipe_of
+    from pipeline.models.classifier.cross_validation import build_trainer
     from pipeline.models.devices import torch_device
 
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
     record = RunRecord("classify", settings, [data, config.split_file])
-    categories, train, held = _parts(data, config, faults)
-    recipe = recipe_of(categories, torch_device(device), **settings)
-    if recipe.weights:
-        record.used_weights(recipe.weights.name, recipe.weights.sha256)
-    if recipe.text:
-        say(f"the retrieval module reads by {recipe.text.name}")
-    listed = len(faults.found)
+    categories, train, test = _split(data, config, faults)
+    trainer = build_trainer(categories, settings, torch_device(device))
+    if trainer.weights:
+        record.used_weights(trainer.weights.name, trainer.weights.sha256)
+    if trainer.text:
+        say(f"the text encoder of retrieval is {trainer.text.name}")
+    before = len(faults.found)
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return done
-        recipe.lesson = replace(recipe.lesson, checkpoint=folder / _CHECKPOINT)
-        judge, history = recipe.trained(_examples(train, categories, faults, "features"))
-        trained_on = len(train) - (len(faults.found) - listed)
-        answers = [
-            (label, int(judge.classify([image])[0].argmax()))
-            for image, label in _examples(held, categories, faults, "test")
+        if finished := record.finished(folder):
+            return from_json(ClassifyResult, finished, folder / RUN_FILE)
+        trainer.training = replace(trainer.training, checkpoint=folder / _CHECKPOINT)
+        classifier, history = trainer.fit(_examples(train, categories, faults, "features"))
+        trained_on = len(train) - (len(faults.found) - before)
+        pairs = [
+            (label, int(classifier.classify([image])[0].argmax()))
+            for image, label in _examples(test, categories, faults, "test")
         ]
-        if not history or not answers:
+        if not history or not pairs:
             raise DataError(data, "has too few images to train and test on", "add images")
-        truth, said = np.array(answers, dtype=np.int64).T
-        figures = classification(truth, said, len(categories))
+        truth, predictions = np.array(pairs, dtype=np.int64).T
+        figures = classification(truth, predictions, len(categories))
         confusion(folder / "confusion.png", figures.confusion, categories)
-        judge.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
-        summary = {
-            "output": str(output),
-            "backbone": config.backbone,
-            "weights": recipe.origin,
-            "retrieval": config.retrieval,
-            "trained_on": trained_on,
-            **_figures(figures, categories),
-            "training_loss": [round(epoch.loss, 4) for epoch in history],
-            "faults": [str(error) for error in faults.found],
-        }
-        record.write(folder, summary)
-    return summary
+        classifier.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
+        result = replace(
+            _scores(figures, categories, config, output),
+            weights=trainer.origin,
+            trained_on=trained_on,
+            training_loss=tuple(round(epoch.loss, 4) for epoch in history),
+            faults=tuple(str(error) for error in faults.found),
+        )
+        record.write(folder, result.to_json())
+    return result
 
 
-def _figures(figures: Classification, categories: Sequence[str]) -> dict[str, Any]:
-    """Accuracy beside that of always naming the commonest, each with what bounds it."""
+def _scores(
+    figures: Classification, categories: Sequence[str], config: ClassifyConfig, output: Path
+) -> ClassifyResult:
+    """The result with the figures of the test; the training's are still empty."""
     tested, right = int(figures.confusion.sum()), int(np.trace(figures.confusion))
-    return {
-        "tested_on": tested,
-        "right": right,
-        "accuracy": round(figures.accuracy, 4),
-        "accuracy_interval": [round(value, 4) for value in wilson(right, tested)],
-        "accuracy_of_commonest": round(int(figures.confusion.sum(axis=1).max()) / tested, 4),
-        "macro_f1": round(figures.macro_f1, 4),
-        "good_or_defective": _binary(figures.confusion, categories),
-        "f1": {
+    return ClassifyResult(
+        output=output,
+        backbone=config.backbone,
+        weights="",
+        retrieval=config.retrieval,
+        trained_on=0,
+        tested_on=tested,
+        right=right,
+        accuracy=round(figures.accuracy, 4),
+        accuracy_interval=_wilson(right, tested),
+        accuracy_of_commonest=round(int(figures.confusion.sum(axis=1).max()) / tested, 4),
+        macro_f1=round(figures.macro_f1, 4),
+        good_or_defective=_binary(figures.confusion, categories),
+        f1={
             name: None if np.isnan(value) else round(float(value), 4)
             for name, value in zip(categories, figures.f1, strict=True)
         },
-    }
+        training_loss=(),
+    )
 
 
-def _parts(
+def _wilson(right: int, total: int) -> Interval:
+    low, high = wilson(right, total)
+    return round(low, 4), round(high, 4)
+
+
+def _split(
     data: Path, config: ClassifyConfig, faults: Faults
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
-    listed = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
-                          config.allow_outside)  # fmt: skip
+    dataset = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
+                           config.allow_outside)  # fmt: skip
     if not config.split_file:
-        listed = assign_splits(listed, {"train": 1 - config.val, "test": config.val}, config.seed)
-    train, held = train_and_test(listed)
-    return image_categories(listed), train, held
+        shares = {"train": 1 - config.val, "test": config.val}
+        dataset = assign_splits(dataset, shares, config.seed)
+    train, test = train_and_test(dataset)
+    return image_categories(dataset), train, test
 
 
 def _examples(
@@ -125,11 +174,10 @@ def _examples(
         yield image, categories.index(record.defect)
 
 
-def _binary(matrix: Any, categories: Sequence[str]) -> dict[str, Any] | None:
-    """The same answers read as "is anything wrong at all", for sets that hold good images."""
+def _binary(matrix: NDArray[np.int64], categories: Sequence[str]) -> BinaryAccuracy | None:
+    """The same predictions as good or defective; None without good test images."""
     if categories[0] != GOOD or not matrix[0].sum():
         return None
     right = int(matrix[0, 0] + matrix[1:, 1:].sum())
     total = int(matrix.sum())
-    interval = [round(value, 4) for value in wilson(right, total)]
-    return {"accuracy": round(right / total, 4), "accuracy_interval": interval}
+    return BinaryAccuracy(round(right / total, 4), _wilson(right, total))

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.models import checkpoint
 from pipeline.models.anomaly.autoencoder import Autoencoder
-from pipeline.models.classifier.linear_probe import Lesson, fit_head
+from pipeline.models.classifier.linear_probe import TrainingOptions, fit_head
 
 
 def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -29,8 +29,8 @@ def learned(path: Path | None, stop_at: int = -1) -> tuple[list[float], dict[str
         return logits
 
     labels = torch.arange(20) % 3
-    lesson = Lesson(epochs=6, batch=4, learning_rate=0.01, bar=False, checkpoint=path)
-    history = fit_head(head, forward, labels, 3, 2, lesson)
+    options = TrainingOptions(epochs=6, batch=4, learning_rate=0.01, bar=False, checkpoint=path)
+    history = fit_head(head, forward, labels, 3, 2, options)
     return [epoch.loss for epoch in history], head.state_dict()
 
 

@@ -17,12 +17,12 @@ QUICK = ClassifyConfig(backbone="mobilenet_v2", image_side=32, epochs=1)
 def test_every_accuracy_has_its_interval_and_the_commonest_beside_it(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
-    found = classify(make_product({"crack": 5}, 5, 5), tmp_path / "run", QUICK, "cpu")
-    assert found["trained_on"] + found["tested_on"] == 15
-    assert found["tested_on"] == 3  # a fifth of 10 good and of 5 cracked
-    low, high = found["accuracy_interval"]
-    assert low <= found["accuracy"] <= high
-    assert found["accuracy_of_commonest"] == pytest.approx(2 / 3, abs=1e-4)
+    result = classify(make_product({"crack": 5}, 5, 5), tmp_path / "run", QUICK, device="cpu")
+    assert result.trained_on + result.tested_on == 15
+    assert result.tested_on == 3  # a fifth of 10 good and of 5 cracked
+    low, high = result.accuracy_interval
+    assert low <= result.accuracy <= high
+    assert result.accuracy_of_commonest == pytest.approx(2 / 3, abs=1e-4)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "card.json", "confusion.png", "manifest.jsonl", "model.safetensors", "run.json",
     }  # fmt: skip
@@ -34,14 +34,14 @@ def test_it_is_tested_on_the_images_that_the_split_holds_out(
     product = make_product({"crack": 5})
     splits = convert_masks([product], tmp_path / "out", ConvertConfig()).splits
     config = QUICK.model_copy(update={"split_file": tmp_path / "out" / "split.json"})
-    found = classify(product, tmp_path / "run", config, "cpu")
-    assert found["tested_on"] == splits["test"].images
+    result = classify(product, tmp_path / "run", config, device="cpu")
+    assert result.tested_on == splits["test"].images
 
 
 def test_good_images_can_be_limited(make_product: MakeProduct, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"good_limit": 2})
-    found = classify(make_product({"crack": 4}, 8, 4), tmp_path / "run", config, "cpu")
-    assert found["trained_on"] + found["tested_on"] == 6
+    result = classify(make_product({"crack": 4}, 8, 4), tmp_path / "run", config, device="cpu")
+    assert result.trained_on + result.tested_on == 6
 
 
 def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
@@ -54,10 +54,12 @@ def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
 
     monkeypatch.setattr(WeightsStore, "get", unreachable)
     product = make_product()
-    found = classify(product, tmp_path / "run", QUICK, "cpu")
-    assert found["weights"] == "random (ImageNet's could not be had)"
+    result = classify(product, tmp_path / "run", QUICK, device="cpu")
+    assert result.weights == "random (ImageNet's are not available)"
     with pytest.raises(WeightsError, match="cannot be fetched"):
-        classify(product, tmp_path / "no", QUICK.model_copy(update={"pretrained": "yes"}), "cpu")
+        classify(
+            product, tmp_path / "no", QUICK.model_copy(update={"pretrained": "yes"}), device="cpu"
+        )
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_or_passed_over(
@@ -69,11 +71,11 @@ def test_a_picture_that_cannot_be_decoded_is_named_or_passed_over(
     content[60:200] = bytes(140)  # its header and its end are whole
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"000\.png"):
-        classify(product, tmp_path / "run", QUICK, "cpu")
+        classify(product, tmp_path / "run", QUICK, device="cpu")
     assert not (tmp_path / "run").exists()
-    found = classify(product, tmp_path / "run", QUICK, "cpu", keep_going=True)
-    assert len(found["faults"]) == 1
-    assert found["trained_on"] + found["tested_on"] == 10  # of 6 good and 5 cracked
+    result = classify(product, tmp_path / "run", QUICK, device="cpu", keep_going=True)
+    assert len(result.faults) == 1
+    assert result.trained_on + result.tested_on == 10  # of 6 good and 5 cracked
 
 
 def test_a_call_that_was_stopped_is_taken_up_and_ends_alike(
@@ -88,12 +90,12 @@ def test_a_call_that_was_stopped_is_taken_up_and_ends_alike(
     with monkeypatch.context() as patched:
         patched.setattr(stage, "classification", stopped)  # after the training and the test
         with pytest.raises(KeyboardInterrupt):
-            classify(product, tmp_path / "run", QUICK, "cpu")
+            classify(product, tmp_path / "run", QUICK, device="cpu")
     assert not (tmp_path / "run").exists()
     assert (tmp_path / ".run.unfinished" / ".work" / "checkpoint.pt").is_file()
-    again = classify(product, tmp_path / "run", QUICK, "cpu")
-    straight = classify(product, tmp_path / "straight", QUICK, "cpu")
-    assert again["training_loss"] == straight["training_loss"]
+    again = classify(product, tmp_path / "run", QUICK, device="cpu")
+    straight = classify(product, tmp_path / "straight", QUICK, device="cpu")
+    assert again.training_loss == straight.training_loss
     kept = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "straight")]
     assert kept[0] == kept[1]
     assert not (tmp_path / "run" / ".work").exists()

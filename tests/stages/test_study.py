@@ -46,13 +46,13 @@ def test_every_image_is_tested_once_a_repeat_and_colours_are_told_apart(
         folds=2,
         repeats=2,
     )
-    summary = study(product, tmp_path / "out", config, "cpu")
-    answers = json.loads((tmp_path / "out" / "answers.json").read_text())
+    result = study(product, tmp_path / "out", config, device="cpu")
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
     for repeat in range(2):
-        assert sum(len(answers["plain"][f"{repeat}_{fold}"]) for fold in range(2)) == 20
-    assert summary["experiments"]["plain"]["accuracy"] > 0.8
-    assert summary["experiments"]["RAC"]["accuracy"] > 0.8
-    assert set(summary["differences"]) == {"RAC - plain"}
+        assert sum(len(predictions["plain"][f"{repeat}_{fold}"]) for fold in range(2)) == 20
+    assert result.experiments["plain"].accuracy > 0.8
+    assert result.experiments["RAC"].accuracy > 0.8
+    assert set(result.differences) == {"RAC - plain"}
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| plain | ImageNet | 0.5000 |" in text
 
@@ -62,7 +62,7 @@ def test_a_long_tail_is_learned_from_and_told_by_shots(product: Path, tmp_path: 
     config = StudyConfig(
         experiments={"plain": experiment()}, folds=2, repeats=1, long_tail=(4, 1), shots=(1, 4)
     )
-    summary = study(product, tmp_path / "out", config, "cpu")
-    assert sorted(summary["learned_from"].values()) == [1, 2, 4]
-    assert set(summary["experiments"]["plain"]["by_shots"]) == {"many", "medium", "few"}
+    result = study(product, tmp_path / "out", config, device="cpu")
+    assert sorted(result.learned_from.values()) == [1, 2, 4]
+    assert set(result.experiments["plain"].by_shots or {}) == {"many", "medium", "few"}
     assert "many / medium / few-shot" in (tmp_path / "out" / "table.md").read_text()

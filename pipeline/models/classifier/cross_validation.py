@@ -1,18 +1,19 @@
-"""One kind of classifier, trained anew on many parts of the same images.
+"""One classifier, trained once or on the folds of a cross-validation.
 
-What never changes, the trunk's features and the memory's vectors, is computed once.
+The trunk's features and the memory's vectors do not change, so folds share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue, TypeAdapter
 
-from pipeline.models.classifier.linear_probe import Epoch, Lesson
+from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions
 from pipeline.models.classifier.network import ImageClassifier, cached_features, train_head, views
 from pipeline.models.classifier.rac import ImageVectors, RetrievalClassifier
 from pipeline.models.devices import seed_all
@@ -21,103 +22,115 @@ from pipeline.models.text.encoders import TextEncoder, load_text_encoder
 from pipeline.models.weights.store import WeightsStore
 from pipeline.types import Classifier, Image
 
-Shown = Iterable[tuple[Image, int]]
+Labelled = Iterable[tuple[Image, int]]
 
 
-class Recipe:
-    """How a classifier is made: its backbone, what of it learns, how, and with what beside it."""
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """Options of the network. pretrained: as in `pretrained_weights`. unfreeze: as in
+    `split_backbone`. retrieval: add RAC's module, which reads the categories of `neighbours`
+    images."""
+
+    backbone: str = "resnet18"
+    pretrained: str = "auto"
+    unfreeze: str = "layer4"
+    image_side: int = 128
+    augment: bool = True
+    retrieval: bool = False
+    neighbours: int = 5
+
+
+class ClassifierTrainer:
+    """Builds and trains classifiers of the same options."""
 
     def __init__(
         self,
         categories: Sequence[str],
-        lesson: Lesson,
+        options: ClassifierOptions,
+        training: TrainingOptions,
         device: torch.device,
-        backbone: str = "resnet18",
-        pretrained: str = "auto",
-        unfreeze: str = "layer4",
-        image_side: int = 128,
-        augment: bool = True,
-        retrieval: bool = False,
-        neighbours: int = 5,
     ) -> None:
-        """`retrieval` adds RAC's module, which reads the names of `neighbours` images. Raises
-        WeightsError for weights that are asked for and cannot be had."""
-        self.categories, self.lesson, self.device = tuple(categories), lesson, device
-        self.backbone, self.unfreeze, self.image_side = backbone, unfreeze, image_side
-        self.augment, self.neighbours = augment, neighbours
-        self._pretrained = pretrained
-        self.weights = pretrained_weights(backbone, pretrained)
+        """Raises WeightsError for weights that are required and not available."""
+        self.categories, self.options = tuple(categories), options
+        self.training, self.device = training, device
+        self.weights = pretrained_weights(options.backbone, options.pretrained)
         self.vectors: ImageVectors | None = None
         self.text: TextEncoder | None = None
-        if retrieval:
+        if options.retrieval:
             store = WeightsStore()
-            self.vectors = ImageVectors(backbone, image_side, device, store)
+            self.vectors = ImageVectors(options.backbone, options.image_side, device, store)
             self.text = load_text_encoder(store)
 
     @property
     def origin(self) -> str:
-        """What the backbone starts from."""
+        """The weights that the backbone starts from."""
         if self.weights:
             return "ImageNet"
-        return "random" if self._pretrained == "no" else "random (ImageNet's could not be had)"
+        no = self.options.pretrained == "no"
+        return "random" if no else "random (ImageNet's are not available)"
 
     def base(self) -> ImageClassifier:
-        """A classifier that has learned nothing yet, the same for the same seed."""
-        seed_all(self.lesson.seed)
+        """An untrained classifier, the same for the same seed."""
+        seed_all(self.training.seed)
         path = self.weights.path if self.weights else None
-        backbone = split_backbone(self.backbone, path, len(self.categories), self.unfreeze)
-        return ImageClassifier(backbone, self.categories, self.image_side, self.device)
+        name, unfreeze = self.options.backbone, self.options.unfreeze
+        backbone = split_backbone(name, path, len(self.categories), unfreeze)
+        return ImageClassifier(backbone, self.categories, self.options.image_side, self.device)
 
     def augmented(self, base: ImageClassifier) -> RetrievalClassifier | None:
-        """The same with a retrieval module, if the recipe has one."""
+        """The base with a retrieval module; None without `retrieval`."""
         if self.vectors is None or self.text is None:
             return None
-        return RetrievalClassifier(base, self.vectors, self.text, self.neighbours)
+        return RetrievalClassifier(base, self.vectors, self.text, self.options.neighbours)
 
-    def trained(self, shown: Shown) -> tuple[Classifier, list[Epoch]]:
-        """One that learned from images with their labels, and its history."""
+    def fit(self, examples: Labelled) -> tuple[Classifier, list[EpochMetrics]]:
+        """A classifier trained on images with their labels, and its epochs."""
         base = self.base()
         augmented = self.augmented(base)
+        count = views(self.options.augment)
         if augmented is not None:
-            return augmented, augmented.fit(shown, views(self.augment), self.lesson)
-        cached, labels = cached_features(base, shown, views(self.augment))
-        return base, train_head(base, cached, labels, self.lesson)
+            return augmented, augmented.fit(examples, count, self.training)
+        cached, labels = cached_features(base, examples, count)
+        return base, train_head(base, cached, labels, self.training)
 
 
-class HeadTrials:
-    """A recipe over a fixed list of images, which are read once (twice with retrieval)."""
+def build_trainer(
+    categories: Sequence[str], settings: Mapping[str, JsonValue], device: torch.device
+) -> ClassifierTrainer:
+    """A trainer from the settings of a configuration: those of `ClassifierOptions` and of
+    `TrainingOptions`; others have no effect. Raises WeightsError."""
+    options = TypeAdapter(ClassifierOptions).validate_python(settings)
+    training = TypeAdapter(TrainingOptions).validate_python(settings)
+    return ClassifierTrainer(categories, options, training, device)
 
-    def __init__(self, recipe: Recipe, images: Callable[[], Iterable[Image]]) -> None:
-        self.recipe = recipe
-        self._lesson = replace(recipe.lesson, bar=False)  # the caller has one over all of them
-        shown = ((image, 0) for image in images())
-        self._features, _ = cached_features(recipe.base(), shown, views(recipe.augment))
+
+class FoldTrainer:
+    """Trains on folds of a fixed list of images. It reads each image once, twice with retrieval."""
+
+    def __init__(self, trainer: ClassifierTrainer, images: Callable[[], Iterable[Image]]) -> None:
+        self.trainer = trainer
+        self._training = replace(trainer.training, bar=False)  # the caller shows one for all folds
+        examples = ((image, 0) for image in images())
+        count = views(trainer.options.augment)
+        self._features, _ = cached_features(trainer.base(), examples, count)
         self._vectors: NDArray[np.float32] | None = None
-        if recipe.vectors is not None:
-            self._vectors = np.stack([recipe.vectors.of(image) for image in images()])
+        if trainer.vectors is not None:
+            self._vectors = np.stack([trainer.vectors.of(image) for image in images()])
 
-    def answers(
-        self, learned: NDArray[np.int64], labels: NDArray[np.int64], held: NDArray[np.int64]
+    def predict(
+        self, train: NDArray[np.int64], labels: NDArray[np.int64], test: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """What is said of images `held`, by row, after learning from those `learned` with their
-        labels."""
-        base = self.recipe.base()
-        known = torch.from_numpy(labels)
-        augmented = self.recipe.augmented(base)
-        own = self._features[held][:, 0]
+        """Predicted labels of the images `test`, after training on the images `train` with their
+        `labels`; images are given by row."""
+        base = self.trainer.base()
+        truth = torch.from_numpy(labels)
+        augmented = self.trainer.augmented(base)
+        features = self._features[test][:, 0]
         if augmented is None or self._vectors is None:
-            train_head(base, self._features[learned], known, self._lesson)
-            said = base.judge(own)
+            train_head(base, self._features[train], truth, self._training)
+            probabilities = base.classify_features(features)
         else:
-            seen = self._vectors[learned]
-            augmented.fit_cached(self._features[learned], known, seen, self._lesson)
-            said = augmented.judge(own, self._vectors[held])
-        return np.asarray(said.argmax(axis=1), np.int64)
-
-
-def recipe_of(categories: Sequence[str], device: torch.device, **said: object) -> Recipe:
-    """A recipe from the plain values of a configuration: those of `Lesson` and of `Recipe`."""
-    names = ("epochs", "batch", "learning_rate", "loss", "sampling", "seed")
-    lesson = Lesson(**{name: said[name] for name in names})  # type: ignore[arg-type]
-    own = ("backbone", "pretrained", "unfreeze", "image_side", "augment", "retrieval", "neighbours")
-    return Recipe(categories, lesson, device, **{n: said[n] for n in own})  # type: ignore[arg-type]
+            vectors = self._vectors[train]
+            augmented.fit_cached(self._features[train], truth, vectors, self._training)
+            probabilities = augmented.classify_features(features, self._vectors[test])
+        return np.asarray(probabilities.argmax(axis=1), np.int64)

@@ -1,4 +1,4 @@
-"""How a classifier's head learns from cached features, and from categories of unequal size."""
+"""Training of a classifier's head on cached features, with categories of unequal size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BETA = 0.999  # Cui et al. 2019, section 4.2
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """Mean loss and accuracy in [0, 1] on the training images in one epoch."""
 
     loss: float
@@ -29,10 +29,9 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """How long and how fast to learn, by Adam; `views` are kept of each image, of which a step
-    draws one. `loss` and `sampling` make up for categories of unequal size; `bar` draws one. A
-    training that was stopped goes on from the file `checkpoint`."""
+class TrainingOptions:
+    """Options of the training with Adam. loss, sampling: for categories of unequal size. bar: show
+    progress. checkpoint: file from which a stopped training goes on."""
 
     epochs: int = 50
     batch: int = 16
@@ -50,24 +49,27 @@ def fit_head(
     labels: torch.Tensor,
     categories: int,
     views: int,
-    lesson: Lesson,
-) -> list[Epoch]:
-    """Train a module so that `forward(rows, views)` gives the logits (B, C) of images (B,) by
-    index, each in one of its views. labels: (N,). Returns one entry per epoch."""
-    generator = torch.Generator().manual_seed(lesson.seed)
-    optimizer = torch.optim.Adam(learning.parameters(), lr=lesson.learning_rate)
-    weights, shift = balance(labels, categories, lesson.loss)
+    options: TrainingOptions,
+) -> list[EpochMetrics]:
+    """Train the module `learning`. Returns one entry per epoch.
+
+    forward: logits (B, C) of images (B,) by index, each in the view (B,) that is drawn for it.
+    labels: (N,).
+    """
+    generator = torch.Generator().manual_seed(options.seed)
+    optimizer = torch.optim.Adam(learning.parameters(), lr=options.learning_rate)
+    weights, shift = balance(labels, categories, options.loss)
     checkpoint = TrainingCheckpoint(
-        lesson.checkpoint, generator, learning=learning, optimizer=optimizer
+        options.checkpoint, generator, learning=learning, optimizer=optimizer
     )
     done, rows_before = checkpoint.restore()
-    history = [Epoch(*row) for row in rows_before]
-    epochs = range(done, lesson.epochs)
-    for epoch in track(epochs, "train classifier, epochs") if lesson.bar else epochs:
-        order = _order(labels, categories, lesson.sampling, generator)
+    history = [EpochMetrics(*row) for row in rows_before]
+    epochs = range(done, options.epochs)
+    for epoch in track(epochs, "train classifier, epochs") if options.bar else epochs:
+        order = _order(labels, categories, options.sampling, generator)
         view = torch.randint(views, (len(labels),), generator=generator)
         total, right = 0.0, 0
-        for rows in torch.split(order, lesson.batch):
+        for rows in torch.split(order, options.batch):
             if len(rows) == 1 and len(labels) > 1:
                 continue  # batch norm cannot learn from one image
             logits = forward(rows, view[rows])
@@ -80,13 +82,13 @@ def fit_head(
             optimizer.step()
             total += float(loss.detach()) * len(rows)
             right += int((logits.argmax(dim=1) == wanted).sum())
-        history.append(Epoch(total / len(labels), right / len(labels)))
-        checkpoint.save(epoch + 1, lesson.epochs, [astuple(row) for row in history])
+        history.append(EpochMetrics(total / len(labels), right / len(labels)))
+        checkpoint.save(epoch + 1, options.epochs, [astuple(row) for row in history])
     return history
 
 
 def balance(labels: torch.Tensor, categories: int, loss: Loss) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each category weighs, and what is added to its logits while learning, each (C,).
+    """Weights of the categories, and shifts of their logits in training, each (C,).
 
     class-balanced: (1 - b) / (1 - b^n) for n images, of mean 1 over those that occur (Cui et al.,
     CVPR 2019). logit-adjusted: log of the share of images (Menon et al., ICLR 2021, tau 1).
@@ -104,7 +106,7 @@ def balance(labels: torch.Tensor, categories: int, loss: Loss) -> tuple[torch.Te
 def _order(
     labels: torch.Tensor, categories: int, sampling: Sampling, generator: torch.Generator
 ) -> torch.Tensor:
-    """As many rows as there are: each once, or each category as often."""
+    """Order of N rows: each once, or drawn so that all categories are equally frequent."""
     if sampling == "plain":
         return torch.randperm(len(labels), generator=generator)
     counts = torch.bincount(labels, minlength=categories).clamp(min=1)

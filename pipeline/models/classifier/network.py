@@ -1,7 +1,7 @@
 """The image-level baseline: a frozen trunk, and a head that learns on the trunk's features.
 
-The trunk never changes, so each image passes it once for each of its four mirror images; an epoch
-then trains the head alone.
+The trunk does not change, so its features are computed once for each image and each of its mirror
+images. An epoch then trains the head alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.models.artifact import save_artifact
-from pipeline.models.classifier.linear_probe import Epoch, Lesson, fit_head
+from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions, fit_head
 from pipeline.models.features.backbones import SplitBackbone, normalised, split_backbone
 from pipeline.types import Image
 
@@ -32,7 +32,7 @@ class ImageClassifier:
         image_side: int,
         device: torch.device,
     ) -> None:
-        """Images are squeezed to `image_side` x `image_side` pixels, as the study did."""
+        """Images are resized to `image_side` x `image_side` pixels."""
         self.backbone = backbone
         self.categories = tuple(categories)
         self.image_side = image_side
@@ -45,28 +45,30 @@ class ImageClassifier:
         """(N, C) probabilities that sum to 1 in each row."""
         if not images:
             return np.zeros((0, len(self.categories)), dtype=np.float32)
-        return np.concatenate([self.judge(self.features([image])[:, 0]) for image in images])
+        return np.concatenate(
+            [self.classify_features(self.features([image])[:, 0]) for image in images]
+        )
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image], mirrors: int = 1) -> torch.Tensor:
         """The trunk's features (N, mirrors, ...), half precision; mirror 0 is the image itself."""
-        found = []
+        features = []
         for image in images:
             tensor = self._tensor(image)
             views = [tensor.flip(axes) if axes else tensor for axes in _MIRRORS[:mirrors]]
-            found.append(torch.stack([self.backbone.trunk(view)[0].half() for view in views]))
-        return torch.stack(found)
+            features.append(torch.stack([self.backbone.trunk(view)[0].half() for view in views]))
+        return torch.stack(features)
 
     def _tensor(self, image: Image) -> torch.Tensor:
         return normalised(image, self.image_side).to(self.device)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every parameter, by name."""
-        found = {f"trunk.{k}": v for k, v in self.backbone.trunk.state_dict().items()}
-        return found | {f"head.{k}": v for k, v in self.backbone.head.state_dict().items()}
+        trunk = {f"trunk.{k}": v for k, v in self.backbone.trunk.state_dict().items()}
+        return trunk | {f"head.{k}": v for k, v in self.backbone.head.state_dict().items()}
 
     @torch.inference_mode()
-    def judge(self, features: torch.Tensor) -> NDArray[np.float32]:
+    def classify_features(self, features: torch.Tensor) -> NDArray[np.float32]:
         """(N, C) probabilities from the trunk's features (N, ...)."""
         logits = self.backbone.head.eval()(features.to(self.device).float())
         return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
@@ -80,7 +82,7 @@ class ImageClassifier:
 def restored(
     card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device
 ) -> ImageClassifier:
-    """What `save` wrote; the card must name `backbone` and `unfreeze`."""
+    """The classifier that `save` wrote. The card has the keys `backbone` and `unfreeze`."""
     categories = card["categories"]
     backbone = split_backbone(card["backbone"], None, len(categories), card["unfreeze"])
     for part, module in (("trunk.", backbone.trunk), ("head.", backbone.head)):
@@ -100,24 +102,14 @@ def cached_features(
     return cached, torch.tensor(labels, dtype=torch.long)
 
 
-def train_classifier(
-    classifier: ImageClassifier,
-    examples: Iterable[tuple[Image, int]],
-    augment: bool,
-    lesson: Lesson,
-) -> list[Epoch]:
-    """Train the head with cross entropy; `augment` shows mirror images, one at random.
-
-    `examples`, images with their labels, are read once. Returns one entry per epoch, and none
-    where there was no example.
-    """
-    return train_head(classifier, *cached_features(classifier, examples, views(augment)), lesson)
-
-
 def train_head(
-    classifier: ImageClassifier, cached: torch.Tensor, labels: torch.Tensor, lesson: Lesson
-) -> list[Epoch]:
-    """The same from what `cached_features` gave."""
+    classifier: ImageClassifier,
+    cached: torch.Tensor,
+    labels: torch.Tensor,
+    options: TrainingOptions,
+) -> list[EpochMetrics]:
+    """Train the head on what `cached_features` returned, with cross entropy. Returns one entry per
+    epoch, none without images."""
     if not len(labels):
         return []
     head = classifier.backbone.head.train()
@@ -127,11 +119,11 @@ def train_head(
         return logits
 
     categories = len(classifier.categories)
-    history = fit_head(head, forward, labels, categories, cached.shape[1], lesson)
+    history = fit_head(head, forward, labels, categories, cached.shape[1], options)
     head.eval()
     return history
 
 
 def views(augment: bool) -> int:
-    """How many mirror images of each are kept."""
+    """Number of views of each image: with `augment`, its mirror images too."""
     return len(_MIRRORS) if augment else 1

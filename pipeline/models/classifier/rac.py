@@ -1,8 +1,8 @@
-"""RAC: a classifier that also reads what its nearest training images were called.
+"""RAC: a classifier that also reads the categories of the nearest training images.
 
 Long et al., "Retrieval Augmented Classification for Long-Tail Visual Recognition", CVPR 2022: a
-base encoder learns; beside it a retrieval module looks an image up in a memory, encodes the texts
-of what it finds, and learns what they say. Their logits, each scaled to length 1, are summed
+base encoder learns; beside it a retrieval module retrieves the nearest images from a memory,
+encodes their texts, and learns from these. Their logits, each scaled to length 1, are summed
 (section 3.3).
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from pipeline.errors import ConfigError
 from pipeline.models.artifact import save_artifact
-from pipeline.models.classifier.linear_probe import Epoch, Lesson, fit_head
+from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions, fit_head
 from pipeline.models.classifier.network import ImageClassifier, cached_features
 from pipeline.models.features.backbones import normalised, split_backbone
 from pipeline.models.features.memory_bank import MemoryBank
@@ -33,10 +33,10 @@ _SHARPNESS = 10.0  # of the sum of two unit vectors, which alone would leave sof
 
 
 class ImageVectors:
-    """A whole image to one unit vector: the frozen backbone's last features, averaged."""
+    """A whole image as one unit vector: the mean of the frozen backbone's last features."""
 
     def __init__(self, name: str, side: int, device: torch.device, store: WeightsStore) -> None:
-        """Raises WeightsError where ImageNet's weights of `name` cannot be had."""
+        """Raises WeightsError where the ImageNet weights of `name` are not available."""
         weights = store.get(name)
         self.card = {"memory_backbone": name, "memory_weights_sha256": weights.sha256}
         self.side, self.device = side, device
@@ -44,9 +44,9 @@ class ImageVectors:
 
     @torch.inference_mode()
     def of(self, image: Image) -> NDArray[np.float32]:
-        """(F,)"""
-        seen = self._trunk(normalised(image, self.side).to(self.device)).mean(dim=(2, 3))[0]
-        return np.asarray(functional.normalize(seen, dim=0).cpu().numpy(), np.float32)
+        """Unit vector (F,) of an image."""
+        features = self._trunk(normalised(image, self.side).to(self.device)).mean(dim=(2, 3))[0]
+        return np.asarray(functional.normalize(features, dim=0).cpu().numpy(), np.float32)
 
 
 class RetrievalClassifier:
@@ -76,40 +76,40 @@ class RetrievalClassifier:
         self._bank, self._labels = MemoryBank(vectors), labels
 
     def fit(
-        self, examples: Iterable[tuple[Image, int]], mirrors: int, lesson: Lesson
-    ) -> list[Epoch]:
-        """Remember the images, and learn both heads; an image does not find itself."""
-        seen: list[NDArray[np.float32]] = []
+        self, examples: Iterable[tuple[Image, int]], mirrors: int, options: TrainingOptions
+    ) -> list[EpochMetrics]:
+        """Store the images, and train both heads; an image does not retrieve itself."""
+        vectors: list[NDArray[np.float32]] = []
 
-        def noted() -> Iterable[tuple[Image, int]]:
+        def stored() -> Iterable[tuple[Image, int]]:
             for image, label in examples:
-                seen.append(self.vectors.of(image))
+                vectors.append(self.vectors.of(image))
                 yield image, label
 
-        cached, labels = cached_features(self.base, noted(), mirrors)
+        cached, labels = cached_features(self.base, stored(), mirrors)
         if not len(labels):
             return []
-        return self.fit_cached(cached, labels, np.stack(seen), lesson)
+        return self.fit_cached(cached, labels, np.stack(vectors), options)
 
     def fit_cached(
         self,
         cached: torch.Tensor,
         labels: torch.Tensor,
         vectors: NDArray[np.float32],
-        lesson: Lesson,
-    ) -> list[Epoch]:
-        """The same from what `cached_features` and `ImageVectors` gave."""
+        options: TrainingOptions,
+    ) -> list[EpochMetrics]:
+        """The same from what `cached_features` and `ImageVectors` returned."""
         self._remember(vectors, labels.numpy())
-        told = torch.from_numpy(self._told(vectors, skip_itself=True)).to(self.base.device)
+        texts = torch.from_numpy(self._encoded(vectors, skip_itself=True)).to(self.base.device)
         head = self.base.backbone.head.train()
 
         def forward(rows: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
             inputs = cached[rows, view].to(self.base.device).float()
-            return _fused(head(inputs), self.head(told[rows]))
+            return _fused(head(inputs), self.head(texts[rows]))
 
         learning = nn.ModuleList([head, self.head])
         count = len(self.categories)
-        history = fit_head(learning, forward, labels, count, cached.shape[1], lesson)
+        history = fit_head(learning, forward, labels, count, cached.shape[1], options)
         head.eval()
         return history
 
@@ -117,32 +117,36 @@ class RetrievalClassifier:
     def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """(N, C) probabilities. Raises ConfigError before `fit`."""
         rows = [
-            self.judge(self.base.features([image])[:, 0], self.vectors.of(image)[None])
+            self.classify_features(self.base.features([image])[:, 0], self.vectors.of(image)[None])
             for image in images
         ]
         return np.concatenate(rows) if rows else np.zeros((0, len(self.categories)), np.float32)
 
     @torch.inference_mode()
-    def judge(self, features: torch.Tensor, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def classify_features(
+        self, features: torch.Tensor, vectors: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """The same from the base's features (N, ...) and the memory's vectors (N, F)."""
         head = self.base.backbone.head.eval()
-        told = torch.from_numpy(self._told(vectors)).to(self.base.device)
-        logits = _fused(head(features.to(self.base.device).float()), self.head(told))
+        texts = torch.from_numpy(self._encoded(vectors)).to(self.base.device)
+        logits = _fused(head(features.to(self.base.device).float()), self.head(texts))
         return np.asarray(logits.softmax(dim=1).cpu().numpy(), np.float32)
 
     def retrieved(self, vectors: NDArray[np.float32], skip_itself: bool = False) -> list[list[int]]:
         """The labels of the nearest images in memory, the nearest first."""
         if self._bank is None:
             raise ConfigError("the retrieval module was not fitted")
-        _, found = self._bank.search(vectors, self.neighbours + skip_itself)
+        _, nearest = self._bank.search(vectors, self.neighbours + skip_itself)
         rows = []
-        for own, near in enumerate(found):
+        for own, near in enumerate(nearest):
             others = [int(i) for i in near if not (skip_itself and i == own)]
             rows.append([int(self._labels[i]) for i in others[: self.neighbours]])
         return rows
 
-    def _told(self, vectors: NDArray[np.float32], skip_itself: bool = False) -> NDArray[np.float32]:
-        """(N, D): the texts of what was found, one after another, as the text encoder reads."""
+    def _encoded(
+        self, vectors: NDArray[np.float32], skip_itself: bool = False
+    ) -> NDArray[np.float32]:
+        """Text vectors (N, D) of the categories that are retrieved."""
         texts = [
             "; ".join(readable_name(self.categories[label]) for label in labels)
             for labels in self.retrieved(vectors, skip_itself)
@@ -177,10 +181,12 @@ def load_retrieval(
     base: ImageClassifier,
     store: WeightsStore,
 ) -> RetrievalClassifier:
-    """What `save` wrote, about its base. Raises WeightsError."""
+    """The classifier that `save` wrote, around its base. Raises ConfigError, WeightsError."""
     vectors = ImageVectors(card["memory_backbone"], base.image_side, base.device, store)
     if vectors.card["memory_weights_sha256"] != card["memory_weights_sha256"]:
-        raise ConfigError(f"the memory was made with other weights of {card['memory_backbone']}")
+        raise ConfigError(
+            f"the memory was made with other weights of {card['memory_backbone']}; train it again"
+        )
     head = nn.Linear(state["retrieval.weight"].shape[1], len(base.categories))
     head.load_state_dict({"weight": state["retrieval.weight"], "bias": state["retrieval.bias"]})
     memory = state["memory.vectors"].numpy(), state["memory.labels"].numpy()

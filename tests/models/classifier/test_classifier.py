@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.classifier.linear_probe import Lesson
-from pipeline.models.classifier.network import ImageClassifier, train_classifier
+from pipeline.models.classifier.linear_probe import TrainingOptions
+from pipeline.models.classifier.network import ImageClassifier, cached_features, train_head
 from pipeline.models.features.backbones import split_backbone
 from pipeline.models.load import load_classifier
 from pipeline.models.weights.store import WeightsStore
@@ -37,9 +37,8 @@ def test_no_images_give_no_rows() -> None:
 def test_it_learns_to_tell_dark_from_bright() -> None:
     classifier = classifier_of(unfreeze="head")
     shown, labels = images(12)
-    history = train_classifier(
-        classifier, zip(shown, labels, strict=True), True, Lesson(20, 4, 1e-2)
-    )
+    cached = cached_features(classifier, zip(shown, labels, strict=True), 4)
+    history = train_head(classifier, *cached, TrainingOptions(20, 4, 1e-2))
     said = classifier.classify(shown)
     assert np.allclose(said.sum(axis=1), 1, atol=1e-5)
     assert (said.argmax(axis=1) == labels).all()
@@ -52,7 +51,8 @@ def test_only_the_head_learns(name: str, unfreeze: str) -> None:
     classifier = classifier_of(name, unfreeze)
     before = {k: v.clone() for k, v in classifier.backbone.trunk.state_dict().items()}
     shown, labels = images(4)
-    train_classifier(classifier, zip(shown, labels, strict=True), False, Lesson(1, 4, 1e-2))
+    cached = cached_features(classifier, zip(shown, labels, strict=True), 1)
+    train_head(classifier, *cached, TrainingOptions(1, 4, 1e-2))
     after = classifier.backbone.trunk.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert bool(before) == (unfreeze != "all")

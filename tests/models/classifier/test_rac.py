@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.models.classifier.linear_probe import Lesson, balance
+from pipeline.models.classifier.linear_probe import TrainingOptions, balance
 from pipeline.models.classifier.network import ImageClassifier
 from pipeline.models.classifier.rac import ImageVectors, RetrievalClassifier
 from pipeline.models.features.backbones import split_backbone
@@ -41,7 +41,7 @@ def unfitted() -> RetrievalClassifier:
 @pytest.fixture(scope="module")
 def fitted() -> RetrievalClassifier:
     model = unfitted()
-    model.fit(shown(6, 0), 1, Lesson(epochs=8, batch=6, learning_rate=0.01))
+    model.fit(shown(6, 0), 1, TrainingOptions(epochs=8, batch=6, learning_rate=0.01))
     return model
 
 
@@ -76,7 +76,7 @@ def test_it_says_nothing_before_it_has_learned(tmp_path: Path) -> None:
         unfitted().classify([shown(1, 0)[0][0]])
     with pytest.raises(ConfigError, match="not fitted"):
         unfitted().save(tmp_path, {})
-    assert unfitted().fit([], 1, Lesson()) == []
+    assert unfitted().fit([], 1, TrainingOptions()) == []
 
 
 def test_texts_that_mean_alike_lie_closer() -> None:
