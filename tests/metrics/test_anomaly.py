@@ -10,13 +10,13 @@ from sklearn import metrics
 from pipeline.metrics.anomaly import pixel_figures, ranking
 
 
-def test_nothing_ranks_as_nothing() -> None:
-    found = ranking([], [])
-    assert np.isnan([found.auroc, found.average_precision, found.f1_max]).all()
+def test_no_images_have_no_figures() -> None:
+    figures = ranking([], [])
+    assert np.isnan([figures.auroc, figures.average_precision, figures.f1_max]).all()
     assert np.isnan(pixel_figures([]).aupro)
 
 
-def test_one_kind_alone_has_no_auroc() -> None:
+def test_images_of_one_class_have_no_auroc() -> None:
     assert np.isnan(ranking([1.0, 2.0], [False, False]).auroc)
     assert np.isnan(pixel_figures([(np.ones((2, 2)), None)]).auroc)
 
@@ -38,23 +38,23 @@ def test_a_mask_of_another_size_and_a_generator_are_refused() -> None:
 def test_four_images_by_hand() -> None:
     """Defective 0.9 and 0.4, good 0.5 and 0.1: of four pairs three are in order. F1: at 0.4 two
     of three are right and none is missed: 2*2 / (2*2 + 1) = 0.8."""
-    found = ranking([0.9, 0.5, 0.4, 0.1], [True, False, True, False])
-    assert (found.auroc, found.f1_max, found.threshold) == (0.75, 0.8, 0.4)
-    assert found.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert found.auroc_interval[0] <= 0.75 <= found.auroc_interval[1]
+    figures = ranking([0.9, 0.5, 0.4, 0.1], [True, False, True, False])
+    assert (figures.auroc, figures.f1_max, figures.threshold) == (0.75, 0.8, 0.4)
+    assert figures.average_precision == pytest.approx((1 + 2 / 3) / 2)
+    assert figures.auroc_interval[0] <= 0.75 <= figures.auroc_interval[1]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40))
-def test_images_rank_as_scikit_learn_says_with_ties_too(rows: list[tuple[int, bool]]) -> None:
+def test_figures_of_images_are_scikit_learns_with_ties_too(rows: list[tuple[int, bool]]) -> None:
     scores, truth = [float(score) for score, _ in rows], [bad for _, bad in rows]
-    found = ranking(scores, truth)
+    figures = ranking(scores, truth)
     if any(truth):
-        assert found.average_precision == pytest.approx(
+        assert figures.average_precision == pytest.approx(
             metrics.average_precision_score(truth, scores), abs=1e-9
         )
     if any(truth) and not all(truth):
-        assert found.auroc == pytest.approx(metrics.roc_auc_score(truth, scores), abs=1e-9)
+        assert figures.auroc == pytest.approx(metrics.roc_auc_score(truth, scores), abs=1e-9)
 
 
 def aupro_by_thresholds(maps: list[np.ndarray], masks: list[np.ndarray]) -> float:
@@ -97,31 +97,31 @@ def scene(seed: int, sharp: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 @pytest.mark.parametrize(("seed", "sharp"), [(0, 0.0), (1, 1.0), (2, 3.0), (3, -1.0)])
-def test_pixels_rank_as_scikit_learn_and_the_published_definition_say(
+def test_figures_of_pixels_are_scikit_learns_and_aupro_is_its_definition(
     seed: int, sharp: float
 ) -> None:
     maps, masks = scene(seed, sharp)
     pairs = [(m, k if k.any() else None) for m, k in zip(maps, masks, strict=True)]
-    found = pixel_figures(pairs)
+    figures = pixel_figures(pairs)
     truth = np.concatenate([mask.ravel() for mask in masks])
     values = np.concatenate([m.ravel() for m in maps])
     precision, recall, levels = metrics.precision_recall_curve(truth, values)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    assert found.auroc == pytest.approx(metrics.roc_auc_score(truth, values), abs=1e-6)
-    assert found.average_precision == pytest.approx(
+    assert figures.auroc == pytest.approx(metrics.roc_auc_score(truth, values), abs=1e-6)
+    assert figures.average_precision == pytest.approx(
         metrics.average_precision_score(truth, values), abs=1e-6
     )
-    assert found.f1_max == pytest.approx(f1.max(), abs=1e-6)
-    assert found.threshold == pytest.approx(levels[f1.argmax()], abs=1e-3)
-    assert found.aupro == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-6)
-    low, high = found.auroc_interval
-    assert low <= found.auroc <= high
+    assert figures.f1_max == pytest.approx(f1.max(), abs=1e-6)
+    assert figures.threshold == pytest.approx(levels[f1.argmax()], abs=1e-3)
+    assert figures.aupro == pytest.approx(aupro_by_thresholds(maps, masks), abs=1e-6)
+    low, high = figures.auroc_interval
+    assert low <= figures.auroc <= high
 
 
-def test_a_map_of_one_value_knows_nothing() -> None:
+def test_a_constant_map_ranks_at_random() -> None:
     """Every threshold marks all or nothing: AUROC 0.5, and the straight line to (0.3, 0.3) has an
     area of 0.045, 0.15 of 0.3."""
     mask = np.zeros((4, 4), bool)
     mask[0, 0] = True
-    found = pixel_figures([(np.ones((4, 4)), mask)])
-    assert (found.auroc, found.aupro) == (0.5, pytest.approx(0.15))
+    figures = pixel_figures([(np.ones((4, 4)), mask)])
+    assert (figures.auroc, figures.aupro) == (0.5, pytest.approx(0.15))

@@ -169,9 +169,7 @@ def test_the_same_true_box_is_not_found_twice() -> None:
 
 
 def test_values_of_one_group_are_drawn_together() -> None:
-    """Two groups, of values all 0 and all 1: a round draws 0, 1/2 or 1, whatever their size."""
-    from pipeline.metrics.intervals import bootstrap_mean
-
+    """Two groups, with values all 0 and all 1: the mean of a sample is 0, 1/2 or 1."""
     values, groups = [0.0] * 50 + [1.0] * 50, ["a"] * 50 + ["b"] * 50
     assert bootstrap_mean(values, groups=groups) == (0.0, 1.0)
     low, high = bootstrap_mean(values)
@@ -194,7 +192,7 @@ def test_the_interval_of_a_rank_correlation_draws_whole_photos() -> None:
 
     assert np.isnan(bootstrap_rank_correlation([], [], [])).all()
     one = bootstrap_rank_correlation([1, 2, 3], [10, 30, 20], ["a"] * 3)
-    assert one == (pytest.approx(0.5), pytest.approx(0.5))  # one photo is drawn always
+    assert one == (pytest.approx(0.5), pytest.approx(0.5))  # every sample is the one photo
     generator = np.random.default_rng(0)
     first = generator.normal(size=60)
     second = first + generator.normal(size=60)
@@ -202,5 +200,5 @@ def test_the_interval_of_a_rank_correlation_draws_whole_photos() -> None:
     low, high = bootstrap_rank_correlation(first.tolist(), second.tolist(), each)
     assert 0.4 < low < high < 0.9  # rho is near 0.7
     twice = np.tile(first, 2).tolist(), np.tile(second, 2).tolist()
-    again = bootstrap_rank_correlation(*twice, each + each)  # two of the same say no more
+    again = bootstrap_rank_correlation(*twice, each + each)  # copies in the same group add nothing
     assert again == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))

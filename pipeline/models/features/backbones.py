@@ -1,4 +1,4 @@
-"""torchvision's ImageNet backbones, cut in two: a trunk that stays, and a head that learns."""
+"""torchvision's ImageNet backbones, split into a frozen trunk and a trainable head."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from pipeline.runtime.progress import say
 from pipeline.types import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
-_MOBILENET_CUT = {"all": 0, "layer3": 7, "layer4": 14, "head": 19}
+# Blocks in the frozen trunk, by the first part that is trained.
+_RESNET_FROZEN = {"all": 0, "layer3": 3, "layer4": 4, "head": 5}
+_MOBILENET_FROZEN = {"all": 0, "layer3": 7, "layer4": 14, "head": 19}  # the same strides
 
 
 def normalised(image: Image, side: int) -> torch.Tensor:
-    """(1, 3, side, side) float32 as the backbones were trained on: the image squeezed to a square,
-    less ImageNet's mean, over its deviation."""
+    """The input of a backbone: (1, 3, side, side) float32.
+
+    image: (H, W, 3) uint8 RGB. It is resized to a square, whatever its aspect ratio, and
+    standardised with ImageNet's mean and standard deviation.
+    """
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     pixels = small.astype(np.float32) / 255
     pixels -= np.array(MEAN, np.float32)
@@ -32,7 +37,7 @@ def normalised(image: Image, side: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class SplitBackbone:
-    """trunk: frozen, in evaluation mode. head: learns; its last layer gives C logits."""
+    """trunk: frozen, in evaluation mode. head: trainable; its last layer returns C logits."""
 
     trunk: nn.Sequential
     head: nn.Sequential
@@ -41,29 +46,29 @@ class SplitBackbone:
 def split_backbone(
     name: str, weights: Path | None, categories: int, unfreeze: str
 ) -> SplitBackbone:
-    """A backbone whose blocks from `unfreeze` on learn, with a new last layer.
+    """A backbone with a new last layer, whose blocks from `unfreeze` on are trainable.
 
     name: `resnet18`, `resnet50`, `wide_resnet50_2` or `mobilenet_v2`. weights: torchvision's file,
-    or None for random ones. unfreeze: `all`, `layer3`, `layer4` or `head`. MobileNetV2's blocks
-    14-18 stand for layer4, 7-13 for layer3: the same strides.
+    or None for random weights. unfreeze: `all`, `layer3`, `layer4` or `head`. In MobileNetV2,
+    blocks 7-13 count as layer3 and 14-18 as layer4: they have the same strides.
     """
     from torchvision import models
 
     network: Any = getattr(models, name)(weights=None)
     if weights is not None:
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    blocks, cut, features = _parts(name, network, unfreeze)
-    trunk, rest = nn.Sequential(*blocks[:cut]), blocks[cut:]
-    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(features, categories)]
+    blocks, frozen, width = _blocks(name, network, unfreeze)
+    trunk = nn.Sequential(*blocks[:frozen])
+    last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(width, categories)]
     trunk.requires_grad_(False).eval()
-    return SplitBackbone(trunk, nn.Sequential(*rest, *tail))
+    return SplitBackbone(trunk, nn.Sequential(*blocks[frozen:], *last))
 
 
 def pretrained_weights(name: str, pretrained: str) -> Weights | None:
-    """ImageNet's weights of a backbone, checked; None for random ones.
+    """ImageNet weights of a backbone, checked against their sha256; None for random weights.
 
-    pretrained: `yes`, `no`, or `auto`, which tells where they cannot be had and goes on at random.
-    Raises WeightsError for `yes` where they cannot be had.
+    pretrained: `yes`, `no` or `auto`. With `auto`, weights that are not available are reported,
+    and random ones are used. Raises WeightsError for `yes` if they are not available.
     """
     if pretrained == "no":
         return None
@@ -77,12 +82,11 @@ def pretrained_weights(name: str, pretrained: str) -> Weights | None:
         return None
 
 
-def _parts(name: str, network: Any, unfreeze: str) -> tuple[list[nn.Module], int, int]:
-    """The blocks in order, how many of them stay frozen, and how many features come out."""
+def _blocks(name: str, network: Any, unfreeze: str) -> tuple[list[nn.Module], int, int]:
+    """The blocks in order, the number of frozen blocks, and the number of output channels."""
     if name.startswith("mobilenet"):
         blocks = list(network.features)
-        return blocks, _MOBILENET_CUT[unfreeze], network.last_channel
+        return blocks, _MOBILENET_FROZEN[unfreeze], network.last_channel
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     blocks = [stem, network.layer1, network.layer2, network.layer3, network.layer4]
-    cut = {"all": 0, "layer3": 3, "layer4": 4, "head": 5}[unfreeze]
-    return blocks, cut, network.fc.in_features
+    return blocks, _RESNET_FROZEN[unfreeze], network.fc.in_features

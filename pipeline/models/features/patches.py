@@ -1,11 +1,11 @@
-"""Patches of an image as vectors: of an ImageNet backbone, or of SAM's own encoder."""
+"""Patch features of an image: from an ImageNet backbone, or from SAM's encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import nn
@@ -20,48 +20,62 @@ from pipeline.types import Image
 _MOBILENET_LAYERS = (7, 14)  # blocks after which strides are 8 and 16, as of layer2 and layer3
 
 
-class PatchFeatures(Protocol):
-    """An image to vectors (rows, columns, D) of its patches, float32. `card` says what made them;
-    `side` is about how many pixels the image was seen at."""
+class FeaturesSource(TypedDict):
+    """What a model's card keeps of its features.
 
-    card: dict[str, Any]
+    features: name of the backbone or SAM. weights_sha256: "" for random weights. image_side: pixels
+    of the network's input.
+    """
+
+    features: str
+    weights_sha256: str
+    image_side: int
+
+
+class PatchFeatures(Protocol):
+    """One feature vector for each patch of an image.
+
+    card: the source of the features. side: pixels of the network's input, along the longer side.
+    """
+
+    card: FeaturesSource
     side: int
 
     def patches(self, image: Image) -> torch.Tensor:
-        """The patches of one image (HWC uint8 RGB)."""
+        """(rows, columns, D) float32, on the CPU, of an image (H, W, 3) uint8 RGB."""
         ...
 
     def on(self, device: torch.device) -> None:
-        """See images by a device from now on."""
+        """Move the network to a device."""
         ...
 
 
 class BackboneFeatures(nn.Module):
-    """layer2 and layer3 of a ResNet, or MobileNetV2's blocks of the same strides, each averaged
-    over 3 x 3 neighbours and brought to layer2's grid (Roth et al. 2022, section 3.1).
-    `PatchFeatures`."""
+    """`PatchFeatures` of layer2 and layer3 of a ResNet, or of MobileNetV2's blocks with the same
+    strides. Both are averaged over 3 x 3 neighbours, and layer3 is resized to layer2's grid
+    (Roth et al. 2022, section 3.1)."""
 
     def __init__(
         self, name: str, weights: Path | None, sha256: str, side: int, device: torch.device
     ) -> None:
-        """`weights` is torchvision's file, or None for random ones; images are squeezed to a square
-        of `side` pixels."""
+        """weights: torchvision's file, or None for random weights. Images are resized to a square
+        of `side` pixels, whatever their aspect ratio."""
         from torchvision import models
 
         super().__init__()
         network: Any = getattr(models, name)(weights=None)
         if weights is not None:
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        near, far = _cut(name, network.eval())
-        self.near, self.far = _quick(near), _quick(far)
+        near, far = _blocks(name, network.eval())
+        self.near, self.far = _fused(near), _fused(far)
         self.side = side
         self.device = device
-        self.card = _card(name, sha256, side)
+        self.card = FeaturesSource(features=name, weights_sha256=sha256, image_side=side)
         self.requires_grad_(False).eval()
         self.on(device)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, S, S) normalised pixels to (N, D, S/8, S/8)."""
+        """Features (N, D, S/8, S/8) of normalised pixels (N, 3, S, S)."""
         near = self.near(pixels)
         far = functional.avg_pool2d(self.far(near), 3, 1, 1)
         far = functional.interpolate(far, size=near.shape[2:], mode="bilinear")
@@ -70,8 +84,8 @@ class BackboneFeatures(nn.Module):
     @torch.inference_mode()
     def patches(self, image: Image) -> torch.Tensor:
         """See `PatchFeatures`."""
-        found: torch.Tensor = self(normalised(image, self.side).to(self.device))
-        return found[0].permute(1, 2, 0).cpu()
+        features: torch.Tensor = self(normalised(image, self.side).to(self.device))
+        return features[0].permute(1, 2, 0).cpu()
 
     def on(self, device: torch.device) -> None:
         """See `PatchFeatures`."""
@@ -80,19 +94,19 @@ class BackboneFeatures(nn.Module):
 
 
 class DeferredFeatures:
-    """`BackboneFeatures` that are made at their first use. `PatchFeatures`."""
+    """`BackboneFeatures` whose network is loaded at first use."""
 
     def __init__(self, name: str, weights: Path, sha256: str, side: int) -> None:
-        """As `BackboneFeatures`; images are seen by the CPU until told otherwise."""
+        """As `BackboneFeatures`, on the CPU until `on` moves it."""
         self.side = side
-        self.card = _card(name, sha256, side)
+        self.card = FeaturesSource(features=name, weights_sha256=sha256, image_side=side)
         self._weights = weights
         self._device = torch.device("cpu")
 
     @cached_property
     def _features(self) -> BackboneFeatures:
-        named = (self.card["features"], self._weights, self.card["weights_sha256"])
-        return BackboneFeatures(*named, self.side, self._device)
+        name, sha256 = self.card["features"], self.card["weights_sha256"]
+        return BackboneFeatures(name, self._weights, sha256, self.side, self._device)
 
     def patches(self, image: Image) -> torch.Tensor:
         """See `PatchFeatures`."""
@@ -106,37 +120,33 @@ class DeferredFeatures:
 
 
 class SamFeatures:
-    """What SAM's encoder makes of a whole image, which `segment` has in its cache too.
-    `PatchFeatures`."""
+    """`PatchFeatures` of SAM's encoder on a whole image."""
 
     def __init__(self, encoder: ImageEncoder, name: str, sha256: str) -> None:
         self.encoder = encoder
         self.side = encoder.side
-        self.card = _card(name, sha256, encoder.side)
+        self.card = FeaturesSource(features=name, weights_sha256=sha256, image_side=encoder.side)
 
     def patches(self, image: Image) -> torch.Tensor:
-        """See `PatchFeatures`; the square's empty rest is left out."""
-        picture = resize_longest(image, self.side)
-        rows, columns = (-(-extent // STRIDE) for extent in picture.shape[:2])
-        embedding = torch.from_numpy(self.encoder.encode([picture])[0].astype("float32"))
-        seen = functional.avg_pool2d(embedding[None, :, :rows, :columns], 3, 1, 1)
-        return seen[0].permute(1, 2, 0)
+        """See `PatchFeatures`; without the patches of the square's padding."""
+        resized = resize_longest(image, self.side)
+        rows, columns = (-(-extent // STRIDE) for extent in resized.shape[:2])
+        embedding = torch.from_numpy(self.encoder.encode([resized])[0].astype("float32"))
+        averaged = functional.avg_pool2d(embedding[None, :, :rows, :columns], 3, 1, 1)
+        return averaged[0].permute(1, 2, 0)
 
     def on(self, device: torch.device) -> None:
-        """See `PatchFeatures`: an encoder stays where it was made."""
+        """No effect: an encoder stays on its device."""
 
 
-def _card(name: str, sha256: str, side: int) -> dict[str, Any]:
-    return {"features": name, "weights_sha256": sha256, "image_side": side}
-
-
-def _quick(blocks: nn.Module) -> nn.Module:
-    """The same answer, MobileNetV2's in half the time on a CPU: each batch norm is folded into
-    the convolution before it, and channels lie side by side."""
+def _fused(blocks: nn.Module) -> nn.Module:
+    """The same blocks, faster: each batch norm is folded into the convolution before it, and
+    channels come last in memory. MobileNetV2 needs half the time on a CPU."""
     return fuse(blocks).to(memory_format=torch.channels_last)
 
 
-def _cut(name: str, network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+def _blocks(name: str, network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+    """The blocks to a stride of 8, and those from there to a stride of 16."""
     if name.startswith("mobilenet"):
         blocks: Sequence[nn.Module] = list(network.features)
         first, second = _MOBILENET_LAYERS

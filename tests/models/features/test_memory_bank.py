@@ -7,8 +7,9 @@ from pipeline.models.features.memory_bank import MemoryBank
 
 
 def vectors(kind: str, count: int, seed: int) -> np.ndarray:
-    """(count, 512). flat: nearly all in 20 directions; crowded: the same, but many lie as close
-    together as their noise; round: alike in all directions, where no shortcut is to be had."""
+    """(count, 512). flat: most variance is in 20 directions. crowded: the same, but a quarter are
+    as close to each other as the noise. round: equal variance in all directions, where candidates
+    settle nothing."""
     generator = np.random.default_rng(seed)
     if kind == "round":
         return generator.normal(size=(count, 512)).astype(np.float32)
@@ -21,31 +22,31 @@ def vectors(kind: str, count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("kind", "count", "narrowed"),
+    ("kind", "count", "two_steps"),
     [("flat", 100, False), ("flat", 9000, True), ("crowded", 9000, True), ("round", 9000, False)],
 )
-def test_the_nearest_are_those_of_brute_force(kind: str, count: int, narrowed: bool) -> None:
-    bank, asked = vectors(kind, count, 1), vectors(kind, 40, 2)
+def test_the_nearest_are_those_of_brute_force(kind: str, count: int, two_steps: bool) -> None:
+    bank, queries = vectors(kind, count, 1), vectors(kind, 40, 2)
     memory = MemoryBank(bank)
-    distances, found = memory.search(asked, 2)
-    assert (memory._narrow is not None) is narrowed
-    for row, query in enumerate(asked.astype(np.float64)):
+    distances, nearest = memory.search(queries, 2)
+    assert (memory._principal is not None) is two_steps
+    for row, query in enumerate(queries.astype(np.float64)):
         apart = np.linalg.norm(bank - query, axis=1)
         np.testing.assert_allclose(distances[row], np.sort(apart)[:2], rtol=1e-5)
-        np.testing.assert_allclose(apart[found[row]], np.sort(apart)[:2], rtol=1e-5)
+        np.testing.assert_allclose(apart[nearest[row]], np.sort(apart)[:2], rtol=1e-5)
 
 
-def test_what_the_shortcut_leaves_open_is_searched_in_full() -> None:
-    """Of a hundred equal vectors no more than 32 are candidates: that none beyond these is nearer
-    is not known."""
+def test_a_query_that_candidates_do_not_settle_is_searched_in_full() -> None:
+    """Of a hundred equal vectors 32 are candidates: the bounds do not prove that the rest is not
+    nearer."""
     bank = vectors("flat", 9000, 1)
     bank[4000:4100] = bank[0]
     memory = MemoryBank(bank)
-    narrow = memory._narrow
-    assert narrow is not None
-    asked = np.stack([bank[0] + np.float32(0.01), bank[7]])
-    assert memory._narrowed(narrow, asked, 1)[1].tolist() == [False, True]
-    distances, found = memory.search(asked)
-    assert int(found[0, 0]) in {0, *range(4000, 4100)}
+    principal = memory._principal
+    assert principal is not None
+    queries = np.stack([bank[0] + np.float32(0.01), bank[7]])
+    assert memory._search_candidates(principal, queries, 1)[1].tolist() == [False, True]
+    distances, nearest = memory.search(queries)
+    assert int(nearest[0, 0]) in {0, *range(4000, 4100)}
     assert distances[0, 0] == pytest.approx(0.01 * 512**0.5, rel=1e-4)
-    assert (distances[1, 0], int(found[1, 0])) == (0, 7)
+    assert (distances[1, 0], int(nearest[1, 0])) == (0, 7)
