@@ -1,6 +1,6 @@
-"""Where what can be fetched or computed again is kept, and what happens where that cannot be.
+"""The folder of all caches, and what happens if it cannot be used.
 
-Nothing here ever ends a command: a cache that cannot be used costs one notice, and time.
+A cache that cannot be used never ends a command: it costs one notice, and time.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from pathlib import Path
 from pipeline.errors import DataError
 from pipeline.runtime.progress import say
 
-NOWHERE = Path(os.devnull) / "defect-pipeline"  # nothing can be kept below a device
+NOWHERE = Path(os.devnull) / "defect-pipeline"  # no file can be written below a device
 _ENVIRONMENT = "PIPELINE_CACHE"
 _MATPLOTLIB = "MPLCONFIGDIR"  # in the environment, its folder for settings and fonts
 _NAME = "defect-pipeline"
-_ABANDONED_S = 3600  # after which a part that a killed process left is swept up
+_ABANDONED_S = 3600  # age at which an unfinished file of a killed process is removed
 
 _noticed = False
 
 
 def cache_root() -> Path:
-    """$PIPELINE_CACHE, else a folder in $XDG_CACHE_HOME or ~/.cache; for a user without a home, one
-    of the folder for temporary files that is this user's alone, or NOWHERE. It need not exist."""
+    """$PIPELINE_CACHE, else a folder in $XDG_CACHE_HOME or ~/.cache. A user without a home gets a
+    private folder for temporary files, or NOWHERE. The folder need not exist."""
     if chosen := os.environ.get(_ENVIRONMENT):
         return Path(chosen)
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared) / _NAME
     try:
         return Path.home() / ".cache" / _NAME
-    except RuntimeError:  # a container's random user: no $HOME, and no line in passwd
+    except RuntimeError:  # a random user in a container: no $HOME, and no line in passwd
         return _of_this_user()
 
 
 def go_without(folder: Path, error: Exception) -> None:
-    """Say, once a process, that nothing is kept."""
+    """Print, once in each process, that nothing is cached."""
     global _noticed
     if not _noticed:
         _noticed = True
@@ -49,8 +49,8 @@ def go_without(folder: Path, error: Exception) -> None:
 
 
 def prepared_folder(folder: Path, prepare: Callable[[Path], object]) -> Path:
-    """A folder of the cache after `prepare` filled it; where it cannot be written, one for this
-    process alone, which goes when the process ends. Raises DataError where neither can be."""
+    """A folder of the cache after `prepare` filled it. If it cannot be written, a temporary folder
+    that is removed when the process ends. Raises DataError if that cannot be written either."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         prepare(folder)
@@ -79,8 +79,8 @@ def use_for_matplotlib() -> None:
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
-    """Sweep up what killed processes left unfinished in a folder: files and folders by a pattern,
-    once they are an hour old."""
+    """Remove unfinished files and folders of killed processes, by a pattern, when they are an hour
+    old."""
     with suppress(OSError):
         for part in folder.glob(pattern):
             with suppress(OSError):
@@ -92,7 +92,7 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
 
 
 def _of_this_user() -> Path:
-    """A folder that nobody else could have put anything into."""
+    """A temporary folder that only this user can write to; NOWHERE if there is none."""
     folder = Path(f"{_NAME}-{_user()}")
     try:
         folder = Path(tempfile.gettempdir()) / folder
@@ -114,7 +114,7 @@ def _user() -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why, without the path, and without the remedy, which would blame an option."""
+    """The reason of an error, without its path and its remedy, which names an option."""
     if isinstance(error, DataError):
         return error.reason
     return f"cannot be used ({getattr(error, 'strerror', None) or error})"

@@ -1,4 +1,4 @@
-"""What was computed once, on disk: bounded, and safe where several processes share it."""
+"""A cache on disk with a size limit, safe for several processes at once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pipeline.io.write import write_bytes
 
 _MAGIC = b"DPC2"
 _HEAD = len(_MAGIC) + hashlib.sha256().digest_size
-_SHARE = 0.9  # of the limit, that is left after old entries went
+_SHARE = 0.9  # of the limit, the size after old entries are removed
 
 
 class DiskCache:
-    """Bytes by key, of at most `limit` in all; the longest unused go first. A limit of 0 keeps
-    nothing, and finds nothing that others kept.
+    """Bytes by key, `limit` bytes in all. The entries that were not used for the longest time are
+    removed first. A limit of 0 turns the cache off.
 
-    Entries appear whole or not at all, and one that is damaged or lies under another's key counts
-    as absent, so that processes may share a folder and be killed at any time. Where the disk
-    refuses, work goes on without. The sha256 in each entry guards against damage, not against
-    somebody who can write to the folder: whoever decodes an entry checks what it says.
+    An entry appears whole or not at all. A damaged entry, or one under a wrong key, counts as
+    absent. So processes may share a folder and be killed at any time. If the disk refuses, work
+    goes on without the cache. The sha256 in each entry protects against damage, not against a
+    person who can write to the folder: the decoder of an entry must check its content.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -53,7 +53,7 @@ class DiskCache:
         return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep an entry, and let the longest unused ones go where the limit is passed."""
+        """Write an entry, and remove old ones if the limit is exceeded."""
         if self._refused or self.limit <= 0:
             return
         if self._size is None:
@@ -77,13 +77,13 @@ class DiskCache:
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, path) of every entry."""
-        found = []
+        entries = []
         with suppress(OSError):
             for path in self.folder.glob("*/*.kept"):
-                with suppress(OSError):  # another process let it go
+                with suppress(OSError):  # another process removed it
                     state = path.stat()
-                    found.append((state.st_mtime, state.st_size, path))
-        return found
+                    entries.append((state.st_mtime, state.st_size, path))
+        return entries
 
     def _shrink(self) -> None:
         entries = sorted(self._entries())
@@ -98,7 +98,7 @@ class DiskCache:
 
 
 def key_of(*parts: str | bytes | memoryview) -> str:
-    """One key for all that an entry depends on."""
+    """One key from everything that an entry depends on."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -108,5 +108,5 @@ def key_of(*parts: str | bytes | memoryview) -> str:
 
 
 def _head(key: str, body: bytes | memoryview) -> bytes:
-    """What an entry begins with."""
+    """The first bytes of an entry."""
     return _MAGIC + bytes.fromhex(key_of(key, body))

@@ -1,5 +1,5 @@
-"""Output folders: each appears whole or not at all, by one process at a time, and takes the place
-of nothing but what an earlier run of the same command wrote."""
+"""Output folders. Each appears whole or not at all, is written by one process at a time, and
+replaces only the output of an earlier run of the same command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 @contextmanager
 def whole_folder(path: Path, command: str, reads: Sequence[Path] = ()) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it takes the place of `path` only on success.
+    """Yield a temporary folder beside `path`; it replaces `path` only on success.
 
     Raises DataError as `refuse_to_replace`, and when another process is at it.
     """
@@ -58,12 +58,11 @@ def whole_folder(path: Path, command: str, reads: Sequence[Path] = ()) -> Iterat
 def resumable_folder(
     path: Path, command: str, key: str, reads: Sequence[Path] = (), overwrite: bool = False
 ) -> Iterator[Path]:
-    """As `whole_folder`, but what is written stays when the block fails or the process dies, and
-    is there again for the next call with the same `key`, which names all that it came from.
+    """As `whole_folder`, but the files stay when the block fails or the process dies. The next call
+    with the same `key` gets them again; the key stands for all inputs and settings.
 
-    What is only of use to go on from lies in the folder `WORK` inside, and goes in the end.
-    overwrite: unfinished work of another key is removed; without it DataError says that it is
-    there.
+    Files that only a stopped run needs lie in the folder `WORK` inside, which is removed at the
+    end. overwrite: unfinished work of another key is removed; without it such work is a DataError.
     """
     path = checked_output(path, command, reads)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -85,14 +84,14 @@ def resumable_folder(
                             remove_tree(unfinished)
                     raise
             _take_place(unfinished, path, checked_at)
-            remove_tree(path / WORK)  # not before: what lacks it there is an old output, see below
+            remove_tree(path / WORK)  # not earlier: `_refuse_to_drop` tells old outputs by it
         except OSError as error:
             raise write_error(path, error) from error
 
 
 def has_key(unfinished: Path, key: str) -> bool:
-    """Whether a folder holds work of the call that `key` names: unfinished, or finished and not
-    yet in its place."""
+    """Whether a folder holds work with this key: unfinished, or finished but not yet moved to the
+    output."""
     if (own := read_key(unfinished)) is not None:
         return own == key
     try:
@@ -103,8 +102,8 @@ def has_key(unfinished: Path, key: str) -> bool:
 
 
 def clear_work(path: Path, command: str) -> None:
-    """Remove from a finished folder what a run that was killed in its last moment left there.
-    Raises DataError when another process is at it."""
+    """Remove the work folder that a run left in its finished output when it was killed at the very
+    end. Raises DataError when another process is writing the output."""
     with folder_lock(path, command):
         remove_tree(path / WORK)
 
@@ -145,8 +144,8 @@ def refuse_to_replace(path: Path, command: str, reads: Sequence[Path] = ()) -> N
 
 
 def _prepared(path: Path, command: str, reads: Sequence[Path]) -> int:
-    """Put back what a killed run moved away, clear what it left, and check what is there. Returns
-    the system's time of the check in ns, for `_take_place`."""
+    """Move back the output that a killed run moved away, remove its temporary files, and check the
+    output. Returns the system's time of the check in ns, for `_take_place`."""
     retired = _retired(path)
     if retired.is_dir() and not retired.is_symlink() and not path.exists():
         retired.rename(path)
@@ -174,7 +173,7 @@ def _refuse_to_drop(unfinished: Path, path: Path, overwrite: bool) -> None:
 
 
 def _is_bare(unfinished: Path) -> bool:
-    """Whether a folder holds no finished item and at most empty files: nothing to go on from."""
+    """Whether a folder holds no finished item and no file with content: there is no work in it."""
     if unfinished.is_symlink():
         return False
     own = log_files(unfinished)
@@ -185,8 +184,8 @@ def _is_bare(unfinished: Path) -> bool:
 
 
 def _take_place(finished: Path, path: Path, checked_at: int) -> None:
-    """Bring a finished folder to the disk and swap it in; the old one goes if it is still as it was
-    when it was checked, and stays under another name if it is not."""
+    """Sync a finished folder to the disk and put it in the place of `path`. The old folder is
+    removed if it has not changed since the check; otherwise it is kept under another name."""
     sync_file_system(finished)
     if not path.exists():
         finished.rename(path)
@@ -204,7 +203,7 @@ def _take_place(finished: Path, path: Path, checked_at: int) -> None:
 
 
 def _swapped(finished: Path, path: Path) -> Path:
-    """Put `finished` in the place of `path`; returns where the old folder is now."""
+    """Put `finished` in the place of `path`; returns the new path of the old folder."""
     old = _retired(path)
     if _exchange(finished, path):
         finished.rename(old)
@@ -216,8 +215,8 @@ def _swapped(finished: Path, path: Path) -> Path:
 
 
 def _is_unchanged(path: Path, since: int) -> bool:
-    """Whether nothing below a folder came or changed since a time, by the system's own records; if
-    something did, whether it still is exactly what its run wrote."""
+    """Whether no file below a folder was added or changed since a time, by the times of the file
+    system; if one was, whether the folder still holds exactly the files of its run."""
     slack = 2 * 10**9  # a disk's clock and grain
     for place, _, names in os.walk(path):
         inner = Path(place)

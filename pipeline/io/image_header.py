@@ -1,7 +1,7 @@
-"""What an image file says of itself before a pixel is decoded: kind, size and orientation.
+"""Format, size and orientation of an image file, without decoding a pixel.
 
-Decoders trust what a file claims. These few numbers are read by hand, so that a file is refused
-before any decoder sees it. PNG: ISO/IEC 15948; JPEG: ITU-T T.81, annex B; TIFF 6.0 and Exif 3.0;
+Decoders trust the numbers in a file. This module reads them first, so that a bad file is refused
+before it reaches a decoder. PNG: ISO/IEC 15948; JPEG: ITU-T T.81, annex B; TIFF 6.0 and Exif 3.0;
 BMP: Windows' BITMAPINFOHEADER; WebP: RFC 9649.
 """
 
@@ -37,7 +37,7 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a body
 
 @dataclass(frozen=True)
 class Header:
-    """A file's kind and the size of its picture in pixels."""
+    """Format of an image file and its size in pixels."""
 
     kind: Kind
     height: int
@@ -46,7 +46,7 @@ class Header:
 
 def read_header(stream: IO[bytes], path: Path) -> Header:
     """The header of an image file. Raises DataError for more pixels than `PIXEL_LIMIT` or a side of
-    more than `SIDE_LIMIT`, another exception for a file that is of another kind or broken."""
+    more than `SIDE_LIMIT`, another exception for another format or a broken file."""
     kind = _kind_of(stream.read(16))
     height, width = _SIZES[kind](stream)
     if height < 1 or width < 1:
@@ -65,19 +65,19 @@ def read_header(stream: IO[bytes], path: Path) -> Header:
 
 
 def orientation(stream: IO[bytes], kind: Kind) -> int:
-    """The EXIF orientation of an image, 1 for none; where EXIF has none, that of its XMP. Raises
-    ValueError or struct.error for EXIF that is none."""
+    """The EXIF orientation of an image in [1, 8], or else that of its XMP; 1 if it has neither.
+    Raises ValueError or struct.error for broken EXIF."""
     if kind == "TIFF":
         tags = _directory(stream)
-        found, xmp = tags.number(_ORIENTATION), tags.text(_XMP_TAG)
+        value, xmp = tags.number(_ORIENTATION), tags.text(_XMP_TAG)
     else:
         exif, xmp = _NOTES[kind](stream)
         while exif.startswith(_EXIF):
             exif = exif[len(_EXIF) :]
-        found = _directory(io.BytesIO(exif)).number(_ORIENTATION) if exif else None
-    if found is None and (named := _XMP_ORIENTATION.search(xmp)):
-        found = int(named[2])
-    return 1 if found is None else found
+        value = _directory(io.BytesIO(exif)).number(_ORIENTATION) if exif else None
+    if value is None and (match := _XMP_ORIENTATION.search(xmp)):
+        value = int(match[2])
+    return 1 if value is None else value
 
 
 def _kind_of(start: bytes) -> Kind:
@@ -208,8 +208,8 @@ _NOTES: dict[Kind, Callable[[IO[bytes]], tuple[bytes, bytes]]] = {
 
 
 def _chunks(stream: IO[bytes], at: int, form: str, after: int) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of each chunk of a PNG or RIFF file, from `at` on; the stream is at the
-    chunk's body then, which `after` bytes follow."""
+    """Type and length of each chunk of a PNG or RIFF file, from `at` on. The stream is then at the
+    body of the chunk; `after` bytes follow the body."""
     for _ in range(_PARTS):
         stream.seek(at)
         head = stream.read(8)
@@ -222,15 +222,15 @@ def _chunks(stream: IO[bytes], at: int, form: str, after: int) -> Iterator[tuple
 
 
 def _segments(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Marker and length of each segment of a JPEG before its first scan; the stream is at the
-    segment's body then."""
+    """Marker and length of each segment of a JPEG before its first scan. The stream is then at the
+    body of the segment."""
     stream.seek(2)
     before = 0
     for _ in range(_PARTS):
         byte = stream.read(1)
         if not byte:
             return
-        if before != 0xFF or byte[0] in {0x00, 0xFF}:  # junk, or what fills up
+        if before != 0xFF or byte[0] in {0x00, 0xFF}:  # junk or padding
             before = byte[0]
             continue
         before = 0
@@ -247,8 +247,8 @@ def _segments(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _Directory:
-    """A TIFF's first directory: of each tag its type, count and where its value begins. `claimed`:
-    bytes of all values that lie outside of the directory."""
+    """First directory of a TIFF. tags: type, count and position of the value of each tag. claimed:
+    bytes of all values that lie outside the directory."""
 
     stream: IO[bytes]
     order: str
@@ -266,7 +266,7 @@ class _Directory:
         return value
 
     def text(self, tag: int) -> bytes:
-        """The bytes of a tag, of which no more than a note has."""
+        """The bytes of a tag, at most `_NOTE` of them."""
         kind, count, place = self.tags.get(tag, (0, 0, 0))
         self.stream.seek(place)
         return self.stream.read(min(count * _UNITS.get(kind, 0), _NOTE))

@@ -41,12 +41,12 @@ _NPY_HEADERS: dict[tuple[int, int], Any] = {
 
 
 def read_image(path: Path) -> Image:
-    """Read an image as (H, W, 3) uint8 RGB in [0, 255], as it lies on disk.
+    """Read an image as (H, W, 3) uint8 RGB in [0, 255], in the order of its stored pixels.
 
     EXIF rotation is NOT applied: masks and boxes belong to the stored pixels, and COCO and YOLO
     readers disagree about it. A rotated file is refused by `read_size`. 16-bit images are scaled
     from [0, 65535] to [0, 255]; grey is repeated in three channels; alpha is dropped. Raises
-    DataError for what is no PNG, JPEG, BMP, TIFF or WebP, is broken, or has too many pixels.
+    DataError for other formats than PNG, JPEG, BMP, TIFF and WebP, and broken or too large files.
     """
     header, data = _file(path)
     raw = _decode(path, header, data)
@@ -102,31 +102,30 @@ def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:
-    """The indices of a picture with a palette, by Pillow: OpenCV gives colours. Its classes are
-    used by name, since ultralytics makes PIL's `open` ask for plugins, and so that no other format
-    is tried."""
+    """The indices of an image with a palette, by Pillow: OpenCV gives colours. Pillow's classes are
+    called directly, because ultralytics changes PIL's `open`, and no other format may be tried."""
     from PIL.BmpImagePlugin import BmpImageFile
     from PIL.PngImagePlugin import PngImageFile
     from PIL.TiffImagePlugin import TiffImageFile
 
-    kinds = {"PNG": PngImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
-    if header.kind not in kinds or (header.kind == "PNG" and data[25] != _PNG_PALETTE):
+    readers = {"PNG": PngImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
+    if header.kind not in readers or (header.kind == "PNG" and data[25] != _PNG_PALETTE):
         return None
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            kinds[header.kind](io.BytesIO(data)) as image,
+            readers[header.kind](io.BytesIO(data)) as image,
         ):
             if image.mode == "P" and image.size == (header.width, header.height):
                 return np.asarray(image, dtype=np.uint8)
-    except Exception:  # whatever a decoder comes upon: OpenCV tries next, and its fault is shown
+    except Exception:  # any error of a decoder: OpenCV tries next and reports its own
         return None
     return None
 
 
 def read_heatmap(folder: Path, name: str, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The heat map (H, W) of an image in a folder of such: `<name>.npy` or a grey `<name>.png`,
-    brought to the image's (height, width). Raises DataError, also for values that are not
+    """The heat map (H, W) of an image, from `<name>.npy` or a grey `<name>.png` in a folder. It is
+    resized to the image's (height, width). Raises DataError, also for values that are not
     finite."""
     import cv2
 
@@ -149,8 +148,8 @@ def read_heatmap(folder: Path, name: str, size: tuple[int, int]) -> NDArray[np.f
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """The numbers (H, W) of a .npy file. Raises DataError for what its own header says is another
-    thing, before any memory is taken for it."""
+    """The numbers (H, W) of a .npy file. Raises DataError for another shape or type in its header,
+    before memory is taken for it."""
     remedy = "write one number a pixel with numpy.save"
     with open_regular(path) as stream:
         start = io.BytesIO(stream.read(_NPY_START))
@@ -173,8 +172,8 @@ def _read_array(path: Path) -> NDArray[Any]:
 
 
 def write_heatmap(folder: Path, name: str, heatmap: NDArray[np.float32]) -> None:
-    """Write a heat map (H, W) as `read_heatmap` finds it, at most 512 pixels on its longer side:
-    no model here sees finer."""
+    """Write a heat map (H, W) for `read_heatmap`, at most 512 pixels on its longer side: no model
+    here has a finer map."""
     import cv2
 
     scale = _HEATMAP_SIDE / max(heatmap.shape)
@@ -187,8 +186,8 @@ def write_heatmap(folder: Path, name: str, heatmap: NDArray[np.float32]) -> None
 
 
 def _file(path: Path) -> tuple[Header, bytes]:
-    """An image file's header and all its bytes. Raises DataError, also for a file that is far
-    longer than its picture."""
+    """Header and bytes of an image file. Raises DataError, also for far more bytes than its pixels
+    need."""
     with open_regular(path) as stream, _decoding(path):
         header = read_header(stream, path)
         size = os.fstat(stream.fileno()).st_size
@@ -203,7 +202,7 @@ def _file(path: Path) -> tuple[Header, bytes]:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Within the block, whatever a decoder raises becomes a DataError about the file."""
+    """Turn every exception of a decoder within the block into a DataError about the file."""
     import cv2
 
     try:
@@ -231,7 +230,7 @@ def _decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
 
 
 def _refuse_truncated(path: Path, head: bytes, tail: bytes) -> None:
-    """Decoders fill what is missing with grey and say nothing: the end mark shows it."""
+    """Decoders fill missing pixels with grey without an error, so look for the end mark."""
     end = _END_MARKS.get(head)
     if end is not None and end not in tail:
         raise DataError(path, "is truncated: its end is missing", _BROKEN)
@@ -242,15 +241,15 @@ def read_size(path: Path) -> tuple[int, int]:
     files."""
     with open_regular(path) as stream, _decoding(path):
         header = read_header(stream, path)
-        turned = orientation(stream, header.kind)
+        rotation = orientation(stream, header.kind)
         stream.seek(0)
         head = stream.read(2)
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
         _refuse_truncated(path, head, stream.read(_TAIL))
-    if turned != 1:
+    if rotation != 1:
         raise DataError(
             path,
-            f"carries EXIF orientation {turned}: tools disagree which way its pixels lie",
+            f"carries EXIF orientation {rotation}: tools disagree which way its pixels lie",
             "rotate its pixels and save it without EXIF, or leave it out with --keep-going",
         )
     return header.height, header.width
@@ -281,17 +280,17 @@ def write_indexed_png(
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, sorted by name. Hidden files are passed over. Raises
+    """The image files directly in `folder`, sorted by name. Hidden files are left out. Raises
     DataError for a folder that cannot be read."""
     try:
-        found = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(folder, f"cannot be read ({error.strerror})", "check it") from error
-    return [p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
 
 
 def images_below(folder: Path) -> list[Path]:
     """The image files in `folder` and the folders in it, sorted; as `files_below`, without
-    what a command of this pipeline wrote there."""
-    found = (Path(path) for path in files_below(folder))
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    folders that a command of this pipeline wrote."""
+    paths = (Path(path) for path in files_below(folder))
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)

@@ -16,14 +16,15 @@ from pipeline.errors import DataError
 from pipeline.io.write import open_own, write_error
 from pipeline.runtime.signals import undivided
 
-_held: dict[Path, str] = {}  # locks of this process: the system's are not between its threads
+_held: dict[Path, str] = {}  # locks of this process: those of the system ignore its threads
 _guard = threading.Lock()
 
 
 @contextmanager
 def folder_lock(path: Path, command: str) -> Iterator[None]:
     """Hold the lock of the output folder `path`: the file `.NAME.lock` beside it, which names this
-    process. It ends with the process, however that ends, and its children do not inherit it.
+    process. The lock ends with the process, also if that is killed. Child processes do not inherit
+    it.
 
     Raises DataError naming the process that holds it.
     """
@@ -45,13 +46,13 @@ def folder_lock(path: Path, command: str) -> Iterator[None]:
         if stream is not None:
             with undivided(), _guard:
                 with suppress(OSError):
-                    file.unlink()  # while it is still held: whoever waits sees that it is gone
+                    file.unlink()  # before the lock ends: the next process sees that it is gone
                 stream.close()
                 del _held[file]
 
 
 def _locked(file: Path, path: Path) -> IO[bytes]:
-    """The open lock file. A file that its holder removed meanwhile is no lock any more."""
+    """The open lock file. A file that its holder has just removed is not a lock: try again."""
     while True:
         try:
             stream = open_own(file)

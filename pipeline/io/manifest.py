@@ -1,8 +1,8 @@
-"""What a run wrote: `manifest.jsonl` lists every file of its folder with size and sha256.
+"""`manifest.jsonl` lists every file that a run wrote, with size and sha256.
 
-A folder is replaced only if it holds exactly that, so that nobody's own file is ever lost. Contents
-count, not times. A file that is a hard link (a photo) is listed without a hash: removing one of
-several names loses nothing, and reading every photo would cost more than a conversion.
+A folder is replaced only if it holds exactly these files, so that a user's own file is never lost.
+Contents count, not times. A hard link (a photo) is listed without a hash: removing one of several
+names loses nothing, and reading every photo takes longer than a conversion.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
 from pipeline.io.write import json_text, whole_file, write_json
 
 MANIFEST = "manifest.jsonl"
-WORK = ".work"  # in a folder that is not finished: what a stopped run goes on from
-_LIST, _OWN = "manifest_sha256", "sha256"  # in run.json: of the list, and of all the rest
+WORK = ".work"  # in an unfinished folder: the work log and checkpoints of a stopped run
+_LIST, _OWN = "manifest_sha256", "sha256"  # in run.json: hash of the list, and of the rest
 _CHANGED = "was changed after the run that wrote its folder"
-_BESIDE = frozenset({"evaluate"})  # commands whose folder may lie in another's, and goes with it
+_BESIDE = frozenset(
+    {"evaluate"}
+)  # commands whose folder may lie in another, and is removed with it
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})  # file managers' own
 
 
@@ -42,8 +44,8 @@ def write_manifest(folder: Path, run: Mapping[str, Any]) -> None:
 
 
 def refuse_changed(folder: Path) -> None:
-    """Raise DataError for a file that the run of `folder` did not write, or that is not as it wrote
-    it, or that is the only copy left of a photo that it linked. What is missing is no loss."""
+    """Raise DataError for a file that the run of `folder` did not write, or that was changed later,
+    or that is the last copy of a linked photo. Missing files are allowed."""
     known = _read(folder)
     _refuse_changed_run(folder)
     linked: list[tuple[str, tuple[int, int]]] = []
@@ -83,7 +85,7 @@ def _digest(run: Mapping[str, Any]) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds every file of its manifest, as it was written."""
+    """Whether a folder holds every file of its manifest, unchanged."""
     try:
         known = _read(folder)
         present = set(_files(folder))
@@ -106,9 +108,9 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _files(folder: Path, inside_too: bool = False) -> Iterator[str]:
-    """Every file, by its path inside the folder, in a fixed order; without the work of an
-    unfinished run and file managers' litter. inside_too: without the folders that may go with it,
-    once they too are as their run wrote them."""
+    """The path of every file inside the folder, in a fixed order, without the work folder and the
+    files of file managers. inside_too: also without the folders of `_BESIDE`; raises DataError if
+    one was changed."""
     for place, below, names in os.walk(folder):
         inner = Path(place)
         if inner == folder:

@@ -1,4 +1,4 @@
-"""Foreign text as a part of a path: a category, a split or a subset that becomes a folder."""
+"""Foreign text as part of a path: the name of a category, split or subset that becomes a folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import unicodedata
 
 MAX_BYTES = 255  # of one path component, on every common file system
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')  # a separator, a drive, or refused by Windows
-_PLAIN = re.compile(r"[ -~]{1,255}")  # short and printable ASCII: every set has a million such
-_ESCAPED = re.compile(r"~[0-9a-f]{16}$")  # what this module appends, so that it stays unambiguous
+_PLAIN = re.compile(r"[ -~]{1,255}")  # short printable ASCII, the common case
+_ESCAPED = re.compile(r"~[0-9a-f]{16}$")  # appended by this module: others with it are escaped too
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 
 
@@ -17,7 +17,7 @@ def safe_component(text: str, suffix: str = "") -> str:
     """`text` as one path component, followed by `suffix`, of at most 255 bytes together.
 
     Text that is safe on every system stays as it is. Other text (a separator, a drive, `..`, a
-    control character, a name that Windows reserves, too long, hidden) keeps what is safe of it and
+    control character, a name that Windows reserves, too long, hidden) keeps its safe characters and
     gets `~` and 16 hexadecimal digits of its sha256, so that distinct texts stay distinct. The
     caller keeps the original text in its data. `suffix` must be safe itself.
     """

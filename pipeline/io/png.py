@@ -75,8 +75,8 @@ def _chunks(data: bytes) -> tuple[tuple[int, ...] | None, bytes]:
 def _unfilter(filters: Grey, residuals: NDArray[np.uint8]) -> Grey | None:
     """Undo the filters (H,) of rows (H, W).
 
-    Above the residuals and left of them all is 0; right of them each row goes on as it was, and so
-    does each column below them for as long as the rows look up.
+    Pixels above the residuals and left of them are 0. Right of them each row repeats its last
+    pixel; below them each column does, as long as the rows are predicted from the row above.
     """
     import cv2
 
@@ -101,21 +101,21 @@ def _unfilter(filters: Grey, residuals: NDArray[np.uint8]) -> Grey | None:
 
 
 def _unfilter_core(filters: Grey, residuals: NDArray[np.uint8]) -> Grey | None:
-    """Undo the filters of rows with 0 above and left of them. Rows that look only left are summed
-    at once; those that look up follow in order, a run of equal kind at a time."""
+    """Undo the filters of rows with 0 above and left of them. Rows predicted from the left are
+    summed at once; rows predicted from above follow in order, a run of equal filters at a time."""
     busy = residuals.any(axis=1)
-    kinds = np.where((filters == _PAETH) & ~busy, _UP, filters)  # no residual: the row above
-    if (kinds == _AVERAGE).any():
+    types = np.where((filters == _PAETH) & ~busy, _UP, filters)  # no residual: the row above
+    if (types == _AVERAGE).any():
         return None
     pixels = residuals.copy()
-    left = np.flatnonzero(busy & (kinds == _SUB))
+    left = np.flatnonzero(busy & (types == _SUB))
     pixels[left] = np.add.accumulate(pixels[left], axis=1, dtype=np.uint8)
-    starts = np.flatnonzero(np.diff(kinds, prepend=255)).tolist()
-    for start, end in zip(starts, [*starts[1:], len(kinds)], strict=True):
-        if kinds[start] == _UP:
+    starts = np.flatnonzero(np.diff(types, prepend=255)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(types)], strict=True):
+        if types[start] == _UP:
             block = pixels[max(start - 1, 0) : end]
             np.add.accumulate(block, axis=0, dtype=np.uint8, out=block)
-        elif kinds[start] == _PAETH:
+        elif types[start] == _PAETH:
             for row in range(start, end):
                 above = pixels[row - 1] if row else np.zeros_like(pixels[0])
                 decoded = _paeth(above, residuals[row])

@@ -1,6 +1,6 @@
-"""Reading files that somebody else wrote: regular files only, typed, with one line for a fault.
+"""Reading foreign files: regular files only, with types, and one line for each fault.
 
-Every foreign file comes in by one of these functions. None of them runs, unpickles or follows
+Every foreign file is read by one of these functions. None of them runs, unpickles or opens
 anything that a file names.
 """
 
@@ -20,10 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import DataError
 
-RUN_FILE = "run.json"  # what every command leaves in the folder that it wrote
+RUN_FILE = "run.json"  # every command writes one into its output folder
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
 _YAML_LIMIT = 16 << 20
-_YAML_NODES = 1_000_000  # an alias counts as all that it stands for
+_YAML_NODES = 1_000_000  # an alias counts with all nodes of its target
 _OF_TAGS = (TypeError, LookupError, AttributeError)  # PyYAML's own, at `!!bool maybe` and the like
 _CHUNK = 1 << 20
 _SHOWN = 80  # characters of a foreign value in a message
@@ -40,13 +40,13 @@ def open_regular(path: Path, limit: int | None = None) -> IO[bytes]:
         raise DataError(path, "no such file", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise unreadable(path, error) from error
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
         raise DataError(path, "is not a regular file", "give a file, not a folder, pipe or device")
-    if limit is not None and found.st_size > limit:
+    if limit is not None and state.st_size > limit:
         os.close(descriptor)
-        raise DataError(path, f"has {found.st_size} bytes, more than {limit}", "split it")
+        raise DataError(path, f"has {state.st_size} bytes, more than {limit}", "split it")
     return os.fdopen(descriptor, "rb")
 
 
@@ -60,7 +60,7 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
-    """The text of a UTF-8 file; a byte order mark is passed over. Raises DataError."""
+    """The text of a UTF-8 file; a byte order mark is skipped. Raises DataError."""
     try:
         return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,8 +69,8 @@ def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, not checked further; see `read_checked`. Raises DataError for
-    what is not JSON: also for numbers and nestings beyond all sense."""
+    """The content of a JSON file, not checked further; see `checked`. Raises DataError for what is
+    not JSON, and for numbers or nestings that are far too large."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> Any:
 
 def parse_yaml(text: str, path: Path) -> Any:
     """Plain values from YAML text that came from `path`. Raises DataError for what is not YAML, is
-    nested too deeply, or grows beyond all sense by its aliases."""
+    nested too deeply, or grows far too large by its aliases."""
     try:
         content = yaml.load(text, _PlainLoader)
         _count_nodes(content)
@@ -100,7 +100,7 @@ def parse_yaml(text: str, path: Path) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that refuses keys that cannot be looked up."""
+    """SafeLoader that refuses keys that are not hashable."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep=deep)
@@ -138,8 +138,8 @@ def read_xml(path: Path, tag: str | None = None) -> ElementTree.Element:
 
 
 def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -> Value:
-    """`value` as `kind` describes it. Raises DataError naming the file, the place in it (`where`
-    and the key), what is wrong and the value that is there."""
+    """`value` as the type of `kind`. Raises DataError with the file, the place in it (`where` and
+    the key), the fault and the value."""
     try:
         return kind.validate_python(value)
     except ValidationError as error:
@@ -149,7 +149,7 @@ def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -
 
 
 def explain(error: ValidationError, where: str = "") -> str:
-    """The first fault of a validation as one clause: place, what is wrong, what is there."""
+    """The first fault of a validation as one clause: place, fault, value."""
     fault = error.errors(include_url=False)[0]
     keys = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"])
     place = " ".join(part for part in (where, keys.lstrip(".")) if part)
@@ -182,8 +182,8 @@ def sha256_of(path: Path) -> str:
 def files_below(root: Path) -> Iterator[str]:
     """Every file below a folder, in a fixed order, one folder's names in memory at a time.
 
-    Hidden files are passed over, and so are folders that a command of this pipeline wrote into it.
-    What is no regular file is listed too: reading it says so.
+    Hidden files, and folders that a command of this pipeline wrote, are left out. Files that are
+    not regular are listed: reading them raises DataError.
     """
     for folder, below, names in os.walk(root):
         if RUN_FILE in names and folder != str(root):

@@ -143,7 +143,7 @@ def config_key(command: str, config: Mapping[str, Any]) -> str:
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder that goes by a name, if it is one and not the name of weights."""
+    """The folder of this name; None if it is the name of weights."""
     return Path(name) if Path(name).is_dir() else None
 
 
@@ -161,13 +161,13 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"pipeline": __version__, "python": platform.python_version()}
+    versions = {"pipeline": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def _git_commit() -> str:

@@ -1,4 +1,4 @@
-"""Writing files, each whole or absent, and none outside the folder that a command may write to."""
+"""Writing files: each whole or absent, and none outside the folders that a command may write to."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def writing_below(*roots: Path) -> Iterator[None]:
 
 
 def open_roots() -> tuple[Path, ...]:
-    """The folders that may be written to now, for handing on to another process; () is any."""
+    """The folders that may be written to now, to pass to another process; () is any folder."""
     return tuple(_roots)
 
 
 def adopt_roots(roots: Sequence[Path]) -> None:
-    """From now on this process writes where the one that started it may, see `open_roots`."""
+    """Allow this process to write only below `roots`, the open roots of its parent."""
     _roots[:] = roots
 
 
@@ -142,7 +142,7 @@ def place_file(source: Path, target: Path, copy: bool) -> None:
 
 
 def open_own(path: Path) -> IO[bytes]:
-    """Open a file of our own to read it and write to it, made where there is none. A link in its
+    """Open a file of this program for reading and writing; create it if missing. A link in its
     place is removed, also a second name of another file: what it leads to stays as it is. Raises
     OSError."""
     with suppress(FileNotFoundError):
@@ -154,8 +154,8 @@ def open_own(path: Path) -> IO[bytes]:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk. What cannot be synced is passed over:
-    some systems have no such thing for folders."""
+    """Sync a file, or the names in a folder, to the disk. Errors are ignored: some systems cannot
+    sync folders."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -165,8 +165,8 @@ def sync_file(path: Path) -> None:
 
 
 def sync_file_system(folder: Path) -> None:
-    """All that was written to a folder's file system to the disk: one call, where a call for each
-    of a hundred thousand files would take minutes."""
+    """Sync the whole file system of a folder to the disk, in one call: a call for each of a hundred
+    thousand files takes minutes."""
     try:
         syncfs = ctypes.CDLL(None, use_errno=True).syncfs
     except (OSError, AttributeError, TypeError):
@@ -194,7 +194,7 @@ def remove_tree(path: Path) -> None:
 
 
 def remove_torn(folder: Path) -> None:
-    """Remove what a killed process left of files below `folder`, see `whole_file`."""
+    """Remove the unfinished files of a killed process below `folder`, see `whole_file`."""
     if not folder.is_symlink():
         for path in folder.rglob(".*.part"):
             remove_tree(path)

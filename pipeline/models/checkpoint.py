@@ -1,7 +1,7 @@
-"""Where a training stands, on disk now and then: one that was stopped goes on from there, and on a
-CPU ends as one that never was. A GPU's own chance is not kept.
+"""Checkpoints of a training. A stopped training continues from its checkpoint and, on a CPU, ends
+with the same weights as one that was not stopped. The random state of a GPU is not saved.
 
-A file that is damaged, or a disk that is full, costs time and no training.
+A damaged file or a full disk costs time, but does not end the training.
 """
 
 from __future__ import annotations
@@ -28,40 +28,42 @@ _REACHED = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
 
 
 class Stateful(Protocol):
-    """A module, an optimiser, a schedule."""
+    """A module, an optimizer or a learning-rate schedule."""
 
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state: Any, /) -> Any: ...
 
 
 class TrainingCheckpoint:
-    """A training's file, for its caller to delete once the result is kept; without a path nothing
-    is written."""
+    """The checkpoint file of one training. The caller deletes it when the result is written.
+    Without a path nothing is written."""
 
     def __init__(self, path: Path | None, generator: torch.Generator, **parts: Stateful) -> None:
-        """parts: all that a step changes, beside `generator` and torch's own chance."""
+        """parts: everything that a step changes, except `generator` and torch's global random
+        state, which are always saved."""
         self._path, self._parts, self._generator = path, parts, generator
         self._written = time.monotonic()
         self._refused = False
 
     def restore(self) -> tuple[int, list[list[float]]]:
-        """How many steps are done, and their history; the parts are as they were then. A file that
-        is not as it was written counts as none."""
+        """Set the parts to their saved state. Returns the number of finished steps and their
+        history: 0 and [] if there is no file or it is damaged."""
         if self._path is None or not self._path.is_file():
             return 0, []
         before = copy.deepcopy(self._state())
         try:
-            kept = read_checkpoint(self._path)
-            done, history = _REACHED.validate_python((kept["done"], kept["history"]))
-            self._set(kept)
-        except Exception:  # whatever torch makes of a damaged file
+            state = read_checkpoint(self._path)
+            done, history = _REACHED.validate_python((state["done"], state["history"]))
+            self._set(state)
+        except Exception:  # torch raises many types for a damaged file
             self._set(before)
             say(f"{self._path}: is damaged; the training begins from the start")
             return 0, []
         return done, history
 
     def save(self, done: int, of: int, history: Sequence[Sequence[float]] = ()) -> None:
-        """Keep where it stands after so many steps, the last or a while after the last time."""
+        """Save the state after step `done` of `of`: after the last step, and if the last save was
+        20 seconds ago or more. history: a row of figures for each step or epoch."""
         if self._path is None:
             return
         if done >= of or time.monotonic() - self._written >= _SECONDS:
@@ -78,19 +80,20 @@ class TrainingCheckpoint:
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "generator": self._generator.get_state(),
-            "chance": torch.get_rng_state(),
+            "random": torch.get_rng_state(),
         }
 
     def _set(self, state: dict[str, Any]) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
         self._generator.set_state(state["generator"])
-        torch.set_rng_state(state["chance"])
+        torch.set_rng_state(state["random"])
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values behind their sha256, whole or not at all; through memory, for
-    torch's own word for a full disk is another. Raises DataError when the system refuses."""
+    """Write tensors and plain values after their sha256, as a whole file or not at all. The bytes
+    are made in memory first, because torch does not raise OSError for a full disk. Raises DataError
+    when the system refuses."""
     stream = io.BytesIO()
     torch.save(state, stream)
     body = stream.getbuffer()
@@ -100,8 +103,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` wrote, on the CPU. Raises ValueError for bytes that it did not write,
-    DataError as `open_regular`, and what torch makes of strange content."""
+    """Read a file of `write_checkpoint`; tensors are on the CPU. Raises ValueError for a wrong
+    sha256, DataError as `open_regular`, and any exception of torch for other content."""
     with open_regular(path) as file:
         digest, body = file.read(_DIGEST), file.read()
     if hashlib.sha256(body).digest() != digest:

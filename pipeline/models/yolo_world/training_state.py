@@ -1,9 +1,9 @@
-"""All that an ultralytics training is after an epoch, so that one that was stopped ends with the
-bytes of one that was not.
+"""The full state of an ultralytics training after an epoch. A stopped training that continues from
+it ends with the same bytes as one that was not stopped.
 
-Its own checkpoints hold weights rounded to 16 bits and nothing of the random numbers. Here is kept
-what they lack; the workers that read images are brought to where they were by reading the batches
-of the epochs that are done once more, without learning from them.
+The checkpoints of ultralytics hold weights rounded to 16 bits and no random state, so this module
+saves the rest. The random state of the data loader's workers cannot be saved: `repeat_reading`
+reads the batches of the finished epochs again, without training on them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ State = dict[str, Any]
 
 
 def state_file(run: Path) -> Path:
-    """Where the training of the run in a folder keeps its state."""
+    """The state file of the training in a run's folder."""
     return run / WORK / "training.bin"
 
 
 def save_state(run: Path, trainer: Any) -> None:
-    """Keep the state of an ultralytics trainer at the end of an epoch. Raises DataError when the
+    """Save the state of an ultralytics trainer at the end of an epoch. Raises DataError when the
     system refuses."""
     stopper, log = trainer.stopper, Path(trainer.csv)
     state: State = {
@@ -43,13 +43,14 @@ def save_state(run: Path, trainer: Any) -> None:
         "best_fitness": _plain(trainer.best_fitness),
         "stopper": (_plain(stopper.best_fitness), int(stopper.best_epoch)),
         "log": log.read_text(encoding="utf-8"),
-        "chance": _chance(),
+        "random": _random_state(),
     }
     write_checkpoint(state_file(run), state)
 
 
 def load_state(run: Path) -> State | None:
-    """What `save_state` kept, None where there is none. Raises WeightsError for a damaged file."""
+    """The state that `save_state` wrote; None if there is none. Raises WeightsError for a damaged
+    file."""
     path = state_file(run)
     if not path.is_file():
         return None
@@ -59,20 +60,20 @@ def load_state(run: Path) -> State | None:
             raise ValueError("its keys are others")
     except DataError:
         raise
-    except Exception as error:  # whatever torch makes of a damaged file
+    except Exception as error:  # torch raises many types for a damaged file
         remedy = "training cannot go on from it; start from the beginning with --overwrite"
         raise WeightsError(f"{path}: is damaged, {remedy}") from error
     return state
 
 
 def restore(trainer: Any, state: State) -> None:
-    """Bring a trainer that is set up to the end of the epoch that `state` was kept after."""
+    """Set a trainer, after its set-up, to the state at the end of the saved epoch."""
     _network(trainer).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["average"])
     trainer.ema.updates = state["updates"]
     groups = zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True)
-    for kept, group in groups:
-        kept["fused"] = group.get("fused")  # of this device
+    for saved, group in groups:
+        saved["fused"] = group.get("fused")  # depends on the device
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.best_fitness = state["best_fitness"]
@@ -83,8 +84,8 @@ def restore(trainer: Any, state: State) -> None:
 
 
 def repeat_reading(trainer: Any, state: State) -> None:
-    """Take the batches of the epochs that are done, at the start of a training's loop, and then
-    set this process's random numbers as they were."""
+    """Read the batches of the finished epochs again, before the training loop starts, then restore
+    the random state of this process."""
     loader, args = trainer.train_loader, trainer.args
     closes = trainer.epochs - args.close_mosaic if args.close_mosaic else trainer.epochs
     with Bar("read again, batches", trainer.start_epoch * len(loader)) as bar:
@@ -92,11 +93,11 @@ def repeat_reading(trainer: Any, state: State) -> None:
             if epoch == closes:
                 trainer._close_dataloader_mosaic()
                 loader.reset()
-                args.close_mosaic = 0  # for the loop, which would do it once more
+                args.close_mosaic = 0  # or the loop does it a second time
             for _ in loader:
                 bar.update()
     if _is_first_process():
-        _set_chance(state["chance"])
+        _set_random_state(state["random"])
 
 
 def _network(trainer: Any) -> Any:
@@ -109,7 +110,7 @@ def _is_first_process() -> bool:
     return int(os.environ.get("RANK", "-1")) < 1
 
 
-def _chance() -> State:
+def _random_state() -> State:
     kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -119,7 +120,7 @@ def _chance() -> State:
     }
 
 
-def _set_chance(state: State) -> None:
+def _set_random_state(state: State) -> None:
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
