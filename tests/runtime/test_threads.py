@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.threads import available_cpus, obey_limit, wait_passively
+from pipeline.runtime.threads import (
+    available_cpus,
+    obey_limit,
+    wait_passively,
+    working_threads,
+)
 
+ALL = available_cpus()
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -26,6 +32,14 @@ def test_threads_wait_passively_unless_the_user_chose(
     environment = dict(before)
     wait_passively(environment)
     assert environment.get("OMP_WAIT_POLICY") == policy
+    assert environment.items() >= before.items()
+
+
+def test_the_pools_of_opencv_and_openblas_wait_passively_too() -> None:
+    environment = {"OPENBLAS_THREAD_TIMEOUT": "20"}
+    wait_passively(environment)
+    assert environment["OPENBLAS_THREAD_TIMEOUT"] == "20"
+    assert environment["OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN"] == "0"
 
 
 def test_the_policy_is_set_before_torch_can_be_imported() -> None:
@@ -45,6 +59,8 @@ def test_the_policy_is_set_before_torch_can_be_imported() -> None:
         ("100000 100000", 1),
         ("50000 100000", 1),  # half a CPU is rounded up
         ("99900000 100000", CPUS),  # 999 CPUs, more than there are
+        ("0 100000", 1),
+        ("100000 0", CPUS),
         ("nonsense", CPUS),
     ],
 )
@@ -53,7 +69,7 @@ def test_the_limit_of_a_control_group_counts(
 ) -> None:
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
-    assert available_cpus(tmp_path) == expected
+    assert available_cpus(tmp_path, tmp_path / "none") == expected
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(-1, CPUS), (100_000, 1)])
@@ -63,13 +79,14 @@ def test_the_limit_of_an_old_control_group_counts(
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert available_cpus(tmp_path) == expected
+    assert available_cpus(tmp_path, tmp_path / "none") == expected
 
 
 @pytest.mark.parametrize(
     ("text", "before", "threads"),
     [
         ("max 100000", {}, None),
+        ("99900000 100000", {}, None),  # as without a limit
         ("100000 100000", {}, "1"),
         ("100000 100000", {"OMP_NUM_THREADS": "7"}, "7"),
     ],
@@ -79,5 +96,38 @@ def test_openmp_starts_no_more_threads_than_the_limit(
 ) -> None:
     (tmp_path / "cpu.max").write_text(text)
     environment = dict(before)
-    obey_limit(environment, tmp_path)
+    obey_limit(environment, tmp_path, tmp_path / "none")
     assert environment.get("OMP_NUM_THREADS") == threads
+
+
+@pytest.mark.parametrize(
+    ("listed", "folder", "file"),
+    [
+        ("0::/jobs/mine\n", "jobs/mine", "cpu.max"),
+        ("0::/jobs/mine\n", "jobs", "cpu.max"),  # of a parent
+        ("9:pids:/\n1:cpu,cpuacct:/jobs\n0::/\n", "cpu/jobs", "cpu.cfs_quota_us"),
+    ],
+)
+def test_the_limit_of_the_own_control_group_counts(
+    tmp_path: Path, listed: str, folder: str, file: str
+) -> None:
+    own, group = tmp_path / "cgroup", tmp_path / "all" / folder
+    own.write_text(listed)
+    group.mkdir(parents=True)
+    (group / file).write_text("100000 100000\n" if file == "cpu.max" else "100000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert available_cpus(tmp_path / "all", own) == 1
+
+
+def test_a_container_that_sees_only_its_own_part_is_limited_by_the_root(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/docker/abc\n1:cpu:/../..\nnonsense\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert available_cpus(tmp_path, tmp_path / "cgroup") == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threads"),
+    [("", ALL), ("3", 3), ("5,2", 5), ("0", ALL), ("x", ALL)],
+)
+def test_the_users_number_of_threads_wins(wanted: str, threads: int) -> None:
+    assert working_threads({"OMP_NUM_THREADS": wanted}) == threads

@@ -29,7 +29,7 @@ from pipeline.models.yolo_world.training_state import (
 )
 from pipeline.runtime import signals
 from pipeline.runtime.progress import Bar, set_quiet
-from pipeline.runtime.threads import available_cpus
+from pipeline.runtime.threads import working_threads
 
 ultralytics_offline.load()
 
@@ -165,7 +165,7 @@ class _Bar:
 
     def on_train_start(self, trainer: Any) -> None:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
-            torch.set_num_threads(available_cpus())
+            torch.set_num_threads(working_threads())
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
             set_quiet(True)  # one bar for all GPUs
