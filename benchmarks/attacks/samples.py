@@ -187,13 +187,13 @@ def _parsed_settings(random: Random, places: Places) -> Any:
 
 
 def _built(kind: str, path: Path, settings: tuple[str, ...]) -> None:
-    from pipeline.cli.options import build
+    from pipeline.cli.generated import chosen
     from pipeline.io.run_record import config_key
     from pipeline.io.write import json_text
 
-    chosen = build(kind, path, settings).model_dump(mode="json")
-    config_key("run", chosen)
-    json_text(chosen).encode()
+    config = chosen(kind, path, settings, {}, {}).model_dump(mode="json")
+    config_key("run", config)
+    json_text(config).encode()
 
 
 def _validated(_: Random, places: Places) -> Any:
@@ -237,7 +237,7 @@ LABEL_KINDS: Mapping[str, Kind] = {
         15,
     ),
     "split": Kind(
-        _with_split, ("split.json",), [_converted("/product --split {in}/split.json")], 10
+        _with_split, ("split.json",), [_converted("/product --split-file {in}/split.json")], 10
     ),
     "config": Kind(config_file, ("*.yaml",), [_parsed_config], 15),
     "set": Kind(config_file, (), [_parsed_settings], 15),

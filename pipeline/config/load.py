@@ -18,7 +18,7 @@ C = TypeVar("C", bound=Config)
 
 
 def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
-    """One configuration from layers of values, later ones winning. None means "not said".
+    """One configuration from layers of values, later ones winning. None means "not given".
 
     Raises ConfigError that names the key and what is wrong with it.
     """

@@ -1,4 +1,4 @@
-"""What every configuration has in common: its base, and the kinds of number that settings are."""
+"""What every configuration has in common: its base, and the types of number that settings have."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_a_seed_gives_the_same_input_again(attacked: Attack) -> None:
     ("group", "name"),
     [
         ("names", "names in category to mvtec"),
-        ("names", "names in part to cvat-coco"),
+        ("names", "names in split to cvat-coco"),
         ("links", "image of coco to a secret"),
         ("links", "image of labelme to a photo outside"),
         ("bombs", "compressed RLE of 10^12 pixels"),
