@@ -157,4 +157,4 @@ def test_doubtful_masks_are_sent_to_review_laid_back_and_learned_from(
     names = [{entry["file_name"] for entry in content["images"]} for content in (first, again)]
     assert names[0] == names[1]  # what was held out still is
     assert 0 < len(again["annotations"]) <= len(first["annotations"])  # less what was not cut
-    assert "the least trusted first" in (made.parent / "review.html").read_text()
+    assert "masks, those with the lowest" in (made.parent / "review.html").read_text()
