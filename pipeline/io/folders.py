@@ -79,8 +79,8 @@ def resumable_folder(
                 try:
                     yield unfinished
                 except BaseException:
-                    if _is_bare(unfinished):
-                        with suppress(DataError):
+                    with suppress(DataError):
+                        if _is_bare(unfinished):
                             remove_tree(unfinished)
                     raise
             _take_place(unfinished, path, checked_at)
@@ -92,8 +92,9 @@ def resumable_folder(
 def has_key(unfinished: Path, key: str) -> bool:
     """Whether a folder holds work with this key: unfinished, or finished but not yet moved to the
     output."""
-    if (own := read_key(unfinished)) is not None:
-        return own == key
+    with suppress(DataError):  # a damaged log: the work counts only if it is finished
+        if (own := read_key(unfinished)) is not None:
+            return own == key
     try:
         record = read_json(unfinished / RUN_FILE)
     except DataError:
@@ -173,14 +174,13 @@ def _refuse_to_drop(unfinished: Path, path: Path, overwrite: bool) -> None:
 
 
 def _is_bare(unfinished: Path) -> bool:
-    """Whether a folder holds no finished item and no file with content: there is no work in it."""
-    if unfinished.is_symlink():
+    """Whether a folder holds no finished item and no file with content: there is no work in it.
+    Raises DataError for a damaged log."""
+    if unfinished.is_symlink() or has_items(unfinished):
         return False
     own = log_files(unfinished)
     files = (path for path in unfinished.rglob("*") if path not in own)
-    if any(path.is_file() and path.stat().st_size for path in files):
-        return False
-    return not has_items(unfinished)
+    return not any(path.is_file() and path.stat().st_size for path in files)
 
 
 def _take_place(finished: Path, path: Path, checked_at: int) -> None:

@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 from pipeline.io import folders
 from pipeline.io.folders import resumable_folder, whole_folder
 from pipeline.io.manifest import WORK, write_manifest
+from pipeline.io.work_log import LOG
 from pipeline.io.write import make_folder, place_file, write_text
 
 Enter = Callable[[Path], AbstractContextManager[Path]]
@@ -293,6 +294,26 @@ def test_only_overwrite_drops_unfinished_work_of_other_settings(tmp_path: Path) 
         (folder / "half").write_text("1")
         raise RuntimeError
     with resumable_folder(target, "job", "b", overwrite=True) as folder:
+        assert not (folder / "half").exists()
+        finish(folder)
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_work_with_a_damaged_log_is_refused_until_overwrite(tmp_path: Path, key: str) -> None:
+    """Nothing says any more which settings the work comes from."""
+    target = tmp_path / "out"
+    with pytest.raises(RuntimeError), resumable_folder(target, "job", "a") as folder:
+        (folder / "half").write_text("1")
+        raise RuntimeError
+    log = tmp_path / ".out.unfinished" / LOG
+    log.write_bytes(b"x" * 5000)
+    refused = pytest.raises(
+        DataError, match=r"work\.sqlite: is damaged .*--overwrite"
+    )
+    with refused, resumable_folder(target, "job", key):
+        pass
+    assert (log.parent.parent / "half").read_text() == "1"
+    with resumable_folder(target, "job", key, overwrite=True) as folder:
         assert not (folder / "half").exists()
         finish(folder)
 

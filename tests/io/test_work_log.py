@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
-from pipeline.io import work_log
+from pipeline.io import database
 from pipeline.io.manifest import WORK
 from pipeline.io.work_log import LOG, WorkLog, read_key, write_key
 
@@ -104,10 +104,10 @@ def test_an_item_that_is_not_as_it_was_written_costs_those_from_there_on(
     tmp_path: Path, change: str
 ) -> None:
     filled(tmp_path / "w")
-    database = sqlite3.connect(tmp_path / "w")
-    database.execute(change)
-    database.commit()
-    database.close()
+    connection = sqlite3.connect(tmp_path / "w")
+    connection.execute(change)
+    connection.commit()
+    connection.close()
     with opened(tmp_path / "w") as log:
         assert list(log.values()) == [0]
         for item in (1, 2):
@@ -131,9 +131,9 @@ def damage(path: Path, how: str) -> None:
     else:
         if how == FOREIGN:
             path.unlink()
-        database = sqlite3.connect(path)
-        database.executescript(how)
-        database.close()
+        connection = sqlite3.connect(path)
+        connection.executescript(how)
+        connection.close()
 
 
 @pytest.mark.parametrize("how", ["text", "half", "pages", FOREIGN, TRIGGER])
@@ -141,7 +141,7 @@ def test_a_damaged_or_foreign_database_counts_as_absent_after_one_notice(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notices: list[str] = []
-    monkeypatch.setattr(work_log, "say", notices.append)
+    monkeypatch.setattr(database, "say", notices.append)
     filled(tmp_path / "w")
     damage(tmp_path / "w", how)
     with opened(tmp_path / "w") as log:
@@ -165,7 +165,7 @@ def test_after_a_power_cut_only_what_was_on_the_disk_counts(
         raise RuntimeError
     with opened(tmp_path / "w") as again:
         assert list(again.values()) == [0, 1, 2]  # killed, and nothing more
-    monkeypatch.setattr(work_log, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(database, "_boot_id", lambda: "another boot")
     with opened(tmp_path / "w") as again:
         assert list(again.values()) == [0, 1]
     with opened(tmp_path / "w") as again:
@@ -179,14 +179,14 @@ def test_an_item_that_was_done_again_counts_as_new_after_a_power_cut(
     """Items 0 to 2 are on the disk; then the last is done again, replaced or after damage."""
     filled(tmp_path / "w")
     if change:
-        database = sqlite3.connect(tmp_path / "w")
-        database.execute(change)
-        database.commit()
-        database.close()
+        connection = sqlite3.connect(tmp_path / "w")
+        connection.execute(change)
+        connection.commit()
+        connection.close()
     with pytest.raises(RuntimeError), opened(tmp_path / "w") as log:
         log.add(2, 99)
         raise RuntimeError
-    monkeypatch.setattr(work_log, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(database, "_boot_id", lambda: "another boot")
     with opened(tmp_path / "w") as log:
         assert list(log.values()) == [0, 10]
 
@@ -195,7 +195,7 @@ def test_a_log_that_was_closed_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "w")
-    monkeypatch.setattr(work_log, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(database, "_boot_id", lambda: "another boot")
     with opened(tmp_path / "w") as log:
         assert len(log) == 3
 
@@ -229,4 +229,6 @@ def test_the_key_of_a_folder_is_read_back(tmp_path: Path) -> None:
         log.add("a", 1)
     assert read_key(tmp_path) == "a key"
     (tmp_path / LOG).write_bytes(b"x" * 5000)
-    assert read_key(tmp_path) is None
+    with pytest.raises(DataError, match=r"damaged or no work log.*add --overwrite"):
+        read_key(tmp_path)
+    assert (tmp_path / LOG).read_bytes() == b"x" * 5000
