@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, TypeAdapter
 
 from pipeline.errors import ConfigError, DataError, one_line
@@ -84,6 +85,22 @@ def folds(records: Sequence[ImageRecord], count: int, seed: int) -> dict[str, in
         raise ConfigError(f"--folds {count}: at least 2 are needed")
     splits = allot(records, {str(fold): 1.0 for fold in range(count)}, seed)
     return {group: int(fold) for group, fold in splits.items()}
+
+
+def long_tail(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], tail: tuple[int, int], seed: int
+) -> NDArray[np.int64]:
+    """Random rows: the most frequent category keeps `tail[0]`, the rarest `tail[1]`, and those
+    between keep numbers that fall evenly on a logarithmic scale."""
+    counts = Counter(labels[rows].tolist())
+    order = sorted(counts, key=lambda label: (-counts[label], label))
+    wanted = np.geomspace(tail[0], tail[1], max(len(order), 1))
+    generator = np.random.default_rng(seed)
+    kept = []
+    for label, count in zip(order, wanted, strict=True):
+        own = rows[labels[rows] == label]
+        kept.append(generator.permutation(own)[: max(round(count), 1)])
+    return np.sort(np.concatenate(kept))
 
 
 def write_split(path: Path, dataset: Dataset) -> None:

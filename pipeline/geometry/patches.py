@@ -134,3 +134,15 @@ def boundary(patch: Patch, height: int, width: int, width_ratio: float = 0.02) -
     padded = np.pad(patch.pixels.view(np.uint8), 1)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
     return np.asarray(patch.pixels & ~eroded[1:-1, 1:-1].astype(bool))
+
+
+def has_grey_values(
+    values: NDArray[np.uint8] | NDArray[np.uint16], patches: Sequence[Patch]
+) -> bool:
+    """Whether a mask has different values above 0: soft or resampled edges have."""
+    for patch in patches:
+        x0, y0, x1, y1 = patch.box
+        inside = values[y0:y1, x0:x1][patch.pixels]
+        if inside.min() != inside.max():
+            return True
+    return False

@@ -1,31 +1,22 @@
 """Anomaly scores and heat maps against the truth: AUROC, AP, F1-max, and AUPRO.
 
-One pass counts pixels by value in bins, which are narrow where values are dense. So a thousand
-full-size maps need the memory of one. The tests compare the figures with scikit-learn's and with an
-AUPRO that goes threshold by threshold, to 1e-6.
+Pixels are counted by value (`pixel_counts`). The tests compare the figures with scikit-learn's and
+with an AUPRO that goes threshold by threshold, to 1e-6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.intervals import bootstrap_draws
+from pipeline.metrics.pixel_counts import Counts, Curve, Pair, ValueBins, count_pixels
 
-Curve = NDArray[np.float64]
 Interval = tuple[float, float]
-Pair = tuple[NDArray[np.floating[Any]], NDArray[np.bool_] | None]
 _FPR_LIMIT = 0.3  # Bergmann et al., "MVTec AD", IJCV 2021, section 5.1
-_COARSE, _FINE = 1 << 14, 1 << 19  # bins
-_BUCKETS = 1024  # bins of each image in the bootstrap
-_SAMPLED = 1 << 21  # pixels that show where values are dense
-_LEAST = 16  # fine bins to a coarse one
-_CHUNK = 1 << 22  # indices counted at once
 _NAN = float("nan")
 
 
@@ -98,15 +89,6 @@ def anomaly_scores(images: Ranking, pixels: PixelFigures | None) -> AnomalyScore
     )
 
 
-class Counts(NamedTuple):
-    """Weights by bin, from the highest value to the lowest: defective pixels, good pixels, and
-    shares of defect regions."""
-
-    positive: Curve
-    negative: Curve
-    region: Curve
-
-
 def ranking(scores: Sequence[float], defective: Sequence[bool], seed: int = 0) -> Ranking:
     """Figures of (N,) scores, higher for defective, against (N,) truths. Raises ValueError for a
     score that is not finite."""
@@ -141,8 +123,8 @@ def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
     """
     if iter(pairs) is pairs:
         raise ValueError("pairs must be a list, or another iterable that is no generator")
-    scale = _Scale(pairs)
-    total, by_image = _count(pairs, scale)
+    scale = ValueBins(pairs)
+    total, by_image = count_pixels(pairs, scale)
     positive, negative, region = total
     best = _best(positive, negative)
     draws = bootstrap_draws(len(by_image.positive), seed)
@@ -156,94 +138,6 @@ def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
         _percentiles(_auroc(drawn.positive, drawn.negative)),
         _percentiles(_aupro(drawn.region, drawn.negative)),
     )
-
-
-class _Scale:
-    """Values to bins, the highest first; bins are narrow where values are dense."""
-
-    def __init__(self, pairs: Iterable[Pair]) -> None:
-        lows, highs, pixels = [], [], 0
-        for heatmap, mask in pairs:
-            if mask is not None and mask.shape != heatmap.shape:
-                raise ValueError(f"a heat map of {heatmap.shape} for a mask of {mask.shape}")
-            lows.append(float(heatmap.min()))
-            highs.append(float(heatmap.max()))
-            pixels += heatmap.size
-        self.high, low = max(highs, default=0.0), min(lows, default=0.0)
-        if not np.isfinite([self.high, low]).all():
-            raise ValueError("a heat map holds a value that is not finite")
-        self._coarse = (_COARSE - 1) / (self.high - low) if self.high > low else 0.0
-        counts = np.zeros(_COARSE, np.int64)
-        for heatmap, _ in pairs:
-            at = self._place(heatmap.ravel()[:: max(1, pixels // _SAMPLED)]).astype(np.int64)
-            counts += np.bincount(at, minlength=_COARSE)
-        share = counts / max(counts.sum(), 1)
-        least = np.where(counts > 0, _FINE // max(int(np.count_nonzero(counts)), 1), _LEAST)
-        self._width = least + np.floor(share * _FINE)
-        self._start = np.concatenate([[0], np.cumsum(self._width)[:-1]])
-        self.bins = int(self._width.sum())
-        inside = np.arange(self.bins) - np.repeat(self._start, self._width.astype(int))
-        part = np.repeat(share / self._width, self._width.astype(int)) * inside * _BUCKETS
-        first = np.repeat((np.cumsum(share) - share) * _BUCKETS, self._width.astype(int))
-        self.bucket = np.minimum((first + part).astype(np.int16), _BUCKETS - 1)
-
-    def _place(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        return (self.high - values.astype(np.float64)) * self._coarse
-
-    def bin(self, heatmap: NDArray[Any]) -> NDArray[np.int32]:
-        """Each value's bin, as one row."""
-        place = self._place(heatmap.ravel())
-        coarse = place.astype(np.int32)
-        place -= coarse
-        place *= self._width[coarse]
-        place += self._start[coarse]
-        return place.astype(np.int32)
-
-    def value(self, index: int) -> float:
-        """The lowest value of a bin."""
-        coarse = int(np.searchsorted(self._start, index, side="right")) - 1
-        inside = (index + 1 - self._start[coarse]) / self._width[coarse]
-        return self.high - float(coarse + inside) / self._coarse if self._coarse else self.high
-
-
-def _count(pairs: Iterable[Pair], scale: _Scale) -> tuple[Counts, Counts]:
-    """Counts by bin (K,) of all images; and by bucket (N, _BUCKETS) of each image."""
-    positive, negative, region = (np.zeros(scale.bins) for _ in range(3))
-    by_image: list[list[NDArray[np.float32]]] = [[], [], []]
-    waiting: list[NDArray[np.int32]] = []
-    for heatmap, mask in pairs:
-        at = scale.bin(heatmap)
-        inside, weights = _regions(mask)
-        if len(inside):
-            defective = at[inside]
-            np.add.at(positive, defective, 1)
-            np.add.at(region, defective, weights)
-        else:
-            defective = at[:0]
-        buckets = scale.bucket[defective]
-        by_image[0].append(np.bincount(buckets, minlength=_BUCKETS).astype(np.float32))
-        by_image[2].append(np.bincount(buckets, weights, _BUCKETS).astype(np.float32))
-        everything = np.bincount(scale.bucket[at], minlength=_BUCKETS).astype(np.float32)
-        by_image[1].append(everything - by_image[0][-1])
-        waiting.append(at)
-        if sum(len(part) for part in waiting) > _CHUNK:
-            negative += np.bincount(np.concatenate(waiting), minlength=scale.bins)
-            waiting = []
-    if waiting:
-        negative += np.bincount(np.concatenate(waiting), minlength=scale.bins)
-    empty = np.zeros((0, _BUCKETS))
-    rows = [np.stack(part).astype(np.float64) if part else empty for part in by_image]
-    return Counts(positive, negative - positive, region), Counts(*rows)
-
-
-def _regions(mask: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Flat indices of the defective pixels, and for each the inverse of the area of its 8-connected
-    region."""
-    if mask is None or not mask.any():
-        return np.zeros(0, np.int64), np.zeros(0)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    inside = np.flatnonzero(mask)
-    return inside, 1.0 / stats[labels.ravel()[inside], cv2.CC_STAT_AREA]
 
 
 def _auroc(positive: Curve, negative: Curve) -> NDArray[np.float64]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.config.schema import ClassifyConfig
 from pipeline.errors import DataError, Faults
@@ -21,8 +23,11 @@ from pipeline.metrics.intervals import wilson
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
-from pipeline.types import GOOD, ImageRecord
+from pipeline.types import GOOD, Classifier, ImageRecord
 from pipeline.visualization.plots import confusion
+
+if TYPE_CHECKING:
+    from pipeline.models.classifier.cross_validation import ClassifierTrainer
 
 _CHECKPOINT = f"{WORK}/checkpoint.pt"
 Interval = tuple[float, float]
@@ -78,18 +83,11 @@ def classify(
     stratified share `val`. The same call goes on with a run that was stopped. Raises DataError
     where no image is left to train or to test on, WeightsError.
     """
-    from pipeline.models.classifier.cross_validation import build_trainer
-    from pipeline.models.devices import torch_device
-
     faults = Faults(keep_going)
     settings = config.model_dump(mode="json")
     record = RunRecord("classify", settings, [data, config.split_file])
     categories, train, test = _split(data, config, faults)
-    trainer = build_trainer(categories, settings, torch_device(device))
-    if trainer.weights:
-        record.used_weights(trainer.weights.name, trainer.weights.sha256)
-    if trainer.text:
-        say(f"the text encoder of retrieval is {trainer.text.name}")
+    trainer = _build_trainer(categories, settings, device, record)
     before = len(faults.found)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder):
@@ -97,14 +95,9 @@ def classify(
         trainer.training = replace(trainer.training, checkpoint=folder / _CHECKPOINT)
         classifier, history = trainer.fit(_examples(train, categories, faults, "features"))
         trained_on = len(train) - (len(faults.found) - before)
-        pairs = [
-            (label, int(classifier.classify([image])[0].argmax()))
-            for image, label in _examples(test, categories, faults, "test")
-        ]
-        if not history or not pairs:
+        figures = _test(classifier, _examples(test, categories, faults, "test"))
+        if not history or figures is None:
             raise DataError(data, "has too few images to train and test on", "add images")
-        truth, predictions = np.array(pairs, dtype=np.int64).T
-        figures = classification(truth, predictions, len(categories))
         confusion(folder / "confusion.png", figures.confusion, categories)
         classifier.save(folder, {"backbone": config.backbone, "unfreeze": config.unfreeze})
         result = replace(
@@ -116,6 +109,29 @@ def classify(
         )
         record.write(folder, result.to_json())
     return result
+
+
+def _build_trainer(
+    categories: tuple[str, ...], settings: Mapping[str, JsonValue], device: str, record: RunRecord
+) -> ClassifierTrainer:
+    from pipeline.models.classifier.cross_validation import build_trainer
+    from pipeline.models.devices import torch_device
+
+    trainer = build_trainer(categories, settings, torch_device(device))
+    if trainer.weights:
+        record.used_weights(trainer.weights.name, trainer.weights.sha256)
+    if trainer.text:
+        say(f"the text encoder of retrieval is {trainer.text.name}")
+    return trainer
+
+
+def _test(classifier: Classifier, examples: Iterable[tuple[Image, int]]) -> Classification | None:
+    """Figures of the predictions for images with labels; None without an image."""
+    pairs = [(label, int(classifier.classify([image])[0].argmax())) for image, label in examples]
+    if not pairs:
+        return None
+    truth, predictions = np.array(pairs, dtype=np.int64).T
+    return classification(truth, predictions, len(classifier.categories))
 
 
 def _scores(

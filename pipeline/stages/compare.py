@@ -22,7 +22,8 @@ from pipeline.io.images import read_heatmap, read_image
 from pipeline.io.read import RUN_FILE, checked, read_json
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
-from pipeline.metrics.anomaly import AnomalyScores, Pair, anomaly_scores, pixel_figures, ranking
+from pipeline.metrics.anomaly import AnomalyScores, anomaly_scores, pixel_figures, ranking
+from pipeline.metrics.pixel_counts import Pair
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord

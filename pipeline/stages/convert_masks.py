@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError, Faults
@@ -25,7 +24,7 @@ from pipeline.formats.mvtec import group_by, read_defect_values
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
 from pipeline.formats.yolo import parse_labels, write_yolo_image
 from pipeline.geometry.masks import encode_patches, to_patch
-from pipeline.geometry.patches import Patch, split_instances
+from pipeline.geometry.patches import Patch, has_grey_values, split_instances
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import Comparison, FormatFidelity, compare
@@ -210,7 +209,7 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
         _converted(record, objects, patches, plan),
         specks=specks,
         pixels=int(np.count_nonzero(mask)),
-        grey=_is_grey(values, patches),
+        grey=has_grey_values(values, patches),
     )
 
 
@@ -249,16 +248,6 @@ def _write(
         "png": read_png_mask(path, len(objects)),
     }
     return {name: compare(objects, back, *size, patches) for name, back in read.items()}
-
-
-def _is_grey(values: NDArray[np.uint8] | NDArray[np.uint16], patches: Sequence[Patch]) -> bool:
-    """Whether a mask has different values above 0: soft or resampled edges have."""
-    for patch in patches:
-        x0, y0, x1, y1 = patch.box
-        inside = values[y0:y1, x0:x1][patch.pixels]
-        if inside.min() != inside.max():
-            return True
-    return False
 
 
 def _with_splits(dataset: Dataset, config: ConvertConfig) -> Dataset:

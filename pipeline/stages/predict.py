@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,14 +108,9 @@ def predict(
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     with record.whole_folder(output) as folder:
-        for path, name in track(files, "predict"):
-            try:
-                image, entry = _read(path, name, len(records) + 1)
-            except DataError as error:
-                faults.add(error)
-                continue
+        for entry, image in _images(files, faults):
             records.append(entry)
-            row = Prediction(path, name)
+            row = Prediction(entry.path, entry.file_name)
             if isinstance(loaded, Classifier):
                 predictions.append(_classified(row, loaded, image))
                 continue
@@ -159,12 +154,22 @@ def _segmenter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter
     return segmenter
 
 
-def _read(path: Path, name: str, number: int) -> tuple[Image, ImageRecord]:
-    """An image and its record. Raises DataError."""
-    image = read_image(path)
-    height, width = image.shape[:2]
-    with as_data_error(path, "", "rename it"):
-        return image, ImageRecord(number, path, name, height, width)
+def _images(
+    files: Sequence[tuple[Path, str]], faults: Faults
+) -> Iterator[tuple[ImageRecord, Image]]:
+    """Each image with its record, whose ids count from 1; one that cannot be read is a fault."""
+    number = 1
+    for path, name in track(files, "predict"):
+        try:
+            image = read_image(path)
+            height, width = image.shape[:2]
+            with as_data_error(path, "", "rename it"):
+                record = ImageRecord(number, path, name, height, width)
+        except DataError as error:
+            faults.add(error)
+            continue
+        number += 1
+        yield record, image
 
 
 def _listed(images: Sequence[Path], allow_outside: bool) -> list[tuple[Path, str]]:

@@ -6,8 +6,6 @@ finished images: a stopped run goes on from there.
 
 from __future__ import annotations
 
-import json
-from array import array
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,9 +19,9 @@ from pydantic import TypeAdapter
 
 from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.coco import image_text, read_coco, result_text, row_texts
+from pipeline.formats.coco import read_coco, row_texts
+from pipeline.formats.coco_log import rows_with_least, sum_figures, write_logged_coco
 from pipeline.formats.coco_masks import segmentation_rle
-from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.geometry import masks as mask_geometry
@@ -125,7 +123,7 @@ def segment(
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             _segment_images(job, log, faults)
             result = _result(output, segmenter.name, log, faults)
-            _write_coco(folder, prompts, log)
+            write_logged_coco(folder, prompts, log)
             _write_review(folder, prompts, log, config.review)
         record.write(folder, result)
     return result
@@ -255,36 +253,12 @@ def _write_pictures(job: Job, record: ImageRecord, image: Image, objects: Detect
     return write_png_mask(job.folder / "masks", record, objects)
 
 
-def _write_coco(folder: Path, prompts: Dataset, log: ImageLog) -> None:
-    """Instances and results from the log, in the order of the prompts."""
-    numbers, prompt_ids = array("q"), array("q")
-    for number, row in log.rows():
-        numbers.append(number)
-        prompt_ids.append(json.loads(row).get("prompt_id", 0))
-    order = np.argsort(np.asarray(prompt_ids, np.int64), kind="stable")
-    with coco_writer(folder / "instances.json", prompts.categories) as writer:
-        for record in prompts.records:
-            if record.id in log:
-                writer.add_image(image_text(record))
-        writer.add_rows(log.row_at(numbers[index]) for index in order)
-    results = (result_text(log.row_at(numbers[index])) for index in order)
-    write_rows(folder / "results.json", results)
-
-
 def _write_review(folder: Path, prompts: Dataset, log: ImageLog, count: int) -> None:
     """Page of the `count` least trusted masks."""
-    numbers, trust, figure = array("q"), array("d"), ""
-    for number, text in log.rows():
-        row = json.loads(text)
-        figure = next(name for name in _QUALITY if name in row)
-        numbers.append(number)
-        trust.append(row[figure])
-    values = np.asarray(trust)
-    least = np.argsort(values, kind="stable")[:count]
-    if not len(least):
+    figure, values, rows = rows_with_least(log, _QUALITY, count)
+    if not rows:
         return
     records = {record.id: record for record in prompts.records}
-    rows = [json.loads(log.row_at(numbers[index])) for index in least]
     masks = [
         ReviewMask(
             record := records[row["image_id"]],
@@ -303,7 +277,7 @@ def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentRes
     images = boxes = lost = 0
     for counts in log.values():
         images, boxes, lost = images + 1, boxes + counts.boxes, lost + counts.lost
-    sums, failed = _sums(log)
+    sums, failed = sum_figures(log, _QUALITY)
     means = {f"{name}_mean": round(sums[name] / boxes, 4) for name in _QUALITY if boxes}
     return SegmentResult(
         output=output,
@@ -315,15 +289,3 @@ def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentRes
         **{name: value for name, value in means.items() if not np.isnan(value)},
         faults=tuple(str(error) for error in faults.found),
     )
-
-
-def _sums(log: ImageLog) -> tuple[dict[str, float], int]:
-    """The sum of each figure over all rows, NaN for one that is missing, and the failed masks."""
-    sums = dict.fromkeys(_QUALITY, 0.0)
-    failed = 0
-    for _, text in log.rows():
-        row = json.loads(text)
-        failed += bool(row["failed"])
-        for name in _QUALITY:
-            sums[name] += float(row.get(name, float("nan")))
-    return sums, failed

@@ -307,9 +307,7 @@ def test_work_with_a_damaged_log_is_refused_until_overwrite(tmp_path: Path, key:
         raise RuntimeError
     log = tmp_path / ".out.unfinished" / LOG
     log.write_bytes(b"x" * 5000)
-    refused = pytest.raises(
-        DataError, match=r"work\.sqlite: is damaged .*--overwrite"
-    )
+    refused = pytest.raises(DataError, match=r"work\.sqlite: is damaged .*--overwrite")
     with refused, resumable_folder(target, "job", key):
         pass
     assert (log.parent.parent / "half").read_text() == "1"

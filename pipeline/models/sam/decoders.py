@@ -112,3 +112,20 @@ def _traced(openvino: Any, network: Any) -> Any:
             example_input=sample,
             input=[openvino.PartialShape(shape) for shape in shapes],
         )
+
+
+class DeferredDecoder:
+    """A decoder that is created at its first use."""
+
+    def __init__(self, key: str, cells: int, make: Callable[[], PromptDecoder]) -> None:
+        self.key = key
+        self.cells = cells
+        self._make = make
+
+    @cached_property
+    def _decoder(self) -> PromptDecoder:
+        return self._make()
+
+    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
+        """See `PromptDecoder`."""
+        return self._decoder.decode(embeddings, prompts)

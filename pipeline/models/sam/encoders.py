@@ -184,3 +184,20 @@ def choose_backend(backend: Backend, device: torch.device) -> Literal["torch", "
     except ConfigError:
         return "torch"
     return "openvino"
+
+
+class DeferredEncoder:
+    """An encoder that is created at its first use."""
+
+    def __init__(self, key: str, side: int, make: Callable[[], ImageEncoder]) -> None:
+        self.key = key
+        self.side = side
+        self._make = make
+
+    @cached_property
+    def _encoder(self) -> ImageEncoder:
+        return self._make()
+
+    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
+        """See `ImageEncoder`."""
+        return self._encoder.encode(pictures) if pictures else []

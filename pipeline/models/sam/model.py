@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache as once
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,16 @@ from pipeline.models.cards import SAM as SAM_CARD
 from pipeline.models.cards import fitting, read_tensors
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
-    DecoderOutput,
+    DeferredDecoder,
     OpenVinoDecoder,
     PromptDecoder,
     TorchDecoder,
     cells_on,
 )
-from pipeline.models.sam.embedding_cache import Embedding
 from pipeline.models.sam.encoders import (
     Backend,
     CachedEncoder,
+    DeferredEncoder,
     ImageEncoder,
     OpenVinoEncoder,
     TorchEncoder,
@@ -42,7 +42,6 @@ from pipeline.models.sam.encoders import (
 from pipeline.models.sam.mask_cache import CachedSegmenter
 from pipeline.models.sam.network import (
     SIDE,
-    Prompts,
     build_encoder,
     close_side,
     load_network,
@@ -110,7 +109,7 @@ class SamModel:
             folder = cache_root() / "graphs"
             return CachedEncoder(OpenVinoEncoder(network, key, side, folder), cache)
         return CachedEncoder(
-            _DeferredEncoder(f"{key} {side} torch {device.type}", side, make), cache
+            DeferredEncoder(f"{key} {side} torch {device.type}", side, make), cache
         )
 
     def segmenter(
@@ -131,7 +130,7 @@ class SamModel:
         return SamSegmenter(
             OpenVinoDecoder(self.load, weights, cache)
             if by == "openvino"
-            else _DeferredDecoder(f"{weights} torch", cells_on(device), make),
+            else DeferredDecoder(f"{weights} torch", cells_on(device), make),
             self.encoder(SIDE, device, backend, cache),
             self.encoder(close_side(self.base.name, chosen.side), device, backend, cache),
             chosen,
@@ -175,40 +174,6 @@ class CalibratedSegmenter:
 def disk_cache(gigabytes: float) -> DiskCache:
     """The user's cache, of at most so many gigabytes; 0 keeps nothing."""
     return DiskCache(cache_root() / "kept", int(gigabytes * _GIGABYTE))
-
-
-class _DeferredDecoder:
-    """A decoder that is created at its first use."""
-
-    def __init__(self, key: str, cells: int, make: Callable[[], PromptDecoder]) -> None:
-        self.key = key
-        self.cells = cells
-        self._make = make
-
-    @cached_property
-    def _decoder(self) -> PromptDecoder:
-        return self._make()
-
-    def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
-        """See `PromptDecoder`."""
-        return self._decoder.decode(embeddings, prompts)
-
-
-class _DeferredEncoder:
-    """An encoder that is created at its first use."""
-
-    def __init__(self, key: str, side: int, make: Callable[[], ImageEncoder]) -> None:
-        self.key = key
-        self.side = side
-        self._make = make
-
-    @cached_property
-    def _encoder(self) -> ImageEncoder:
-        return self._make()
-
-    def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
-        """See `ImageEncoder`."""
-        return self._encoder.encode(pictures) if pictures else []
 
 
 def load_sam(name: str, store: WeightsStore | None = None) -> SamModel:

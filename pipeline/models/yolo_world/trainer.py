@@ -254,7 +254,7 @@ def epochs_done(run: Path) -> int | None:
 
 def _damaged(last: Path) -> WeightsError:
     return WeightsError(
-        f"{last}: is damaged, training cannot go on from it; start from the beginning with "
+        f"{last}: is damaged; training cannot go on from it; start from the beginning with "
         "--overwrite"
     )
 

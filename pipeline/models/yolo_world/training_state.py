@@ -22,6 +22,10 @@ from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.runtime.progress import Bar
 
 State = dict[str, Any]
+_KEYS = {
+    "epoch", "model", "average", "updates", "optimizer", "scaler", "best_fitness", "stopper", "log",
+    "random",
+}  # fmt: skip
 
 
 def state_file(run: Path) -> Path:
@@ -49,20 +53,21 @@ def save_state(run: Path, trainer: Any) -> None:
 
 
 def load_state(run: Path) -> State | None:
-    """The state that `save_state` wrote; None if there is none. Raises WeightsError for a damaged
-    file."""
+    """The state that `save_state` wrote; None if there is none. Raises WeightsError for a file that
+    is damaged or of another version."""
     path = state_file(run)
     if not path.is_file():
         return None
     try:
         state = read_checkpoint(path)
-        if not isinstance(state["epoch"], int) or not isinstance(state["log"], str):
+        if state.keys() != _KEYS or not isinstance(state["epoch"], int):
             raise ValueError("its keys are others")
     except DataError:
         raise
     except Exception as error:  # torch raises many types for a damaged file
         remedy = "training cannot go on from it; start from the beginning with --overwrite"
-        raise WeightsError(f"{path}: is damaged, {remedy}") from error
+        problem = "is damaged or of another version"
+        raise WeightsError(f"{path}: {problem}; {remedy}") from error
     return state
 
 

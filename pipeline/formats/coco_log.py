@@ -1,0 +1,65 @@
+"""COCO files and figures from the rows of a work log, one row in memory at a time.
+
+A row is the text of a COCO annotation, as `formats.coco.row_texts` makes it.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.formats.coco import image_text, result_text
+from pipeline.formats.coco_stream import coco_writer, write_rows
+from pipeline.io.work_log import WorkLog
+from pipeline.types import Dataset
+
+
+def write_logged_coco(folder: Path, prompts: Dataset, log: WorkLog[Any]) -> None:
+    """Write instances.json and results.json into `folder`, in the order of the prompts. The log
+    has an item for each finished image, by its id; other images are left out."""
+    numbers, prompt_ids = array("q"), array("q")
+    for number, text in log.rows():
+        numbers.append(number)
+        prompt_ids.append(json.loads(text).get("prompt_id", 0))
+    order = np.argsort(np.asarray(prompt_ids, np.int64), kind="stable")
+    with coco_writer(folder / "instances.json", prompts.categories) as writer:
+        for record in prompts.records:
+            if record.id in log:
+                writer.add_image(image_text(record))
+        writer.add_rows(log.row_at(numbers[index]) for index in order)
+    results = (result_text(log.row_at(numbers[index])) for index in order)
+    write_rows(folder / "results.json", results)
+
+
+def rows_with_least(
+    log: WorkLog[Any], figures: Sequence[str], count: int
+) -> tuple[str, NDArray[np.float64], list[dict[str, Any]]]:
+    """The first of `figures` that the rows have, its value in every row (N,), and the `count` rows
+    with the least, least first. "" and no row without a row."""
+    numbers, least, figure = array("q"), array("d"), ""
+    for number, text in log.rows():
+        row = json.loads(text)
+        figure = next(name for name in figures if name in row)
+        numbers.append(number)
+        least.append(row[figure])
+    values = np.asarray(least)
+    order = np.argsort(values, kind="stable")[:count]
+    return figure, values, [json.loads(log.row_at(numbers[index])) for index in order]
+
+
+def sum_figures(log: WorkLog[Any], figures: Sequence[str]) -> tuple[dict[str, float], int]:
+    """The sum of each figure over all rows, NaN where a row lacks it, and the failed masks."""
+    sums = dict.fromkeys(figures, 0.0)
+    failed = 0
+    for _, text in log.rows():
+        row = json.loads(text)
+        failed += bool(row["failed"])
+        for name in figures:
+            sums[name] += float(row.get(name, float("nan")))
+    return sums, failed
