@@ -68,10 +68,10 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
 @click.argument("source", type=FILE)
 @click.option("--to", required=True, metavar="FORMAT", help="What to write; see --formats.")
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")
-@options(_FORMATS, OUTPUT, OUTSIDE)
+@options(_FORMATS, OUTPUT, OUTSIDE, KEEP)
 def export_labels(
     config: ExportConfig, source: Path, to: str, output: Path, images: Path | None,
-    allow_outside: bool,
+    allow_outside: bool, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Write labels for another tool.
 
@@ -80,7 +80,7 @@ def export_labels(
 
     return stage(
         source=source, to=to, output=output, config=config, images=images,
-        allow_outside=allow_outside,
+        allow_outside=allow_outside, keep_going=keep_going,
     )  # fmt: skip
 
 
@@ -91,17 +91,17 @@ def export_labels(
 @click.option("--images", type=FILE, help="Folder of the images, where the source has none.")
 @click.option("--onto", type=FILE, help="COCO labels that the source corrects: its images replace "
               "theirs, the others stay.")  # fmt: skip
-@options(_FORMATS, OUTPUT, OUTSIDE)
+@options(_FORMATS, OUTPUT, OUTSIDE, KEEP)
 def import_labels(
     config: ExportConfig, source: Path, origin: str, output: Path, images: Path | None,
-    onto: Path | None, allow_outside: bool,
+    onto: Path | None, allow_outside: bool, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Read another tool's labels and write them as COCO."""
     from pipeline.stages.export_labels import import_labels as stage
 
     return stage(
         source=source, origin=origin, output=output, config=config, images=images, onto=onto,
-        allow_outside=allow_outside,
+        allow_outside=allow_outside, keep_going=keep_going,
     )  # fmt: skip
 
 

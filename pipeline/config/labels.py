@@ -90,6 +90,9 @@ class ExportConfig(Config):
     min_iou: Probability | None = Field(
         None, description="Exit code 1 if an object read back keeps less than this IoU."
     )
+    strict: bool = Field(
+        False, description="Stop if anything of the source is left out, instead of saying so."
+    )
 
 
 class EvaluateConfig(ImagesConfig):

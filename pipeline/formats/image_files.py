@@ -6,7 +6,7 @@ as an image would copy that file into the output of a command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError, Faults
@@ -67,11 +67,12 @@ def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:
     return root / name
 
 
-def refuse_leaks(dataset: Dataset, roots: Sequence[Path], allow_outside: bool = False) -> None:
-    """Raise DataError for the first image of a dataset that `NamedFolders.refuse_leak` refuses."""
+def leave_out_leaks(
+    dataset: Dataset, roots: Sequence[Path], allow_outside: bool, faults: Faults
+) -> Dataset:
+    """The images that `NamedFolders.refuse_leak` does not refuse; the others go to `faults`."""
     folders = NamedFolders(roots, allow_outside)
-    for record in dataset.records:
-        folders.refuse_leak(record)
+    return _without_faults(dataset, folders.refuse_leak, faults)
 
 
 def list_images_below(folder: Path, faults: Faults) -> Dataset:
@@ -99,15 +100,22 @@ def list_images_below(folder: Path, faults: Faults) -> Dataset:
 
 def leave_out_outside(dataset: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
     """The images that lie in `folders`, links resolved; the others go to `faults`."""
-    kept = []
+    return _without_faults(dataset, lambda record: folders.refuse_outside(record.path), faults)
+
+
+def _without_faults(
+    dataset: Dataset, check: Callable[[ImageRecord], None], faults: Faults
+) -> Dataset:
+    """The images for which `check` raises no DataError; the others go to `faults`."""
+    records = []
     for record in dataset.records:
         try:
-            folders.refuse_outside(record.path)
+            check(record)
         except DataError as error:
             faults.add(error)
             continue
-        kept.append(record)
-    return dataset.subset(kept)
+        records.append(record)
+    return dataset if len(records) == len(dataset.records) else dataset.subset(records)
 
 
 def size_on_disk(path: Path) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
+from pipeline.formats.source import SourceLog
 from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
 
@@ -20,11 +21,16 @@ class Read(Protocol):
     """Read a file or a folder.
 
     images: the folder of images, where the file does not say. allow_outside: images may be outside
-    the folders that were named; a reader that opens no image leaves the check to its caller.
+    the folders that were named; a reader that opens no image leaves the check to its caller. log:
+    counts every object of the source, and takes its faults.
     """
 
     def __call__(
-        self, source: Path, images: Path | None, allow_outside: bool = False
+        self,
+        source: Path,
+        images: Path | None,
+        allow_outside: bool = False,
+        log: SourceLog | None = None,
     ) -> Dataset: ...
 
 
@@ -94,14 +100,30 @@ def without_polygons(write: Callable[[Path, Dataset, bool], None]) -> Write:
 
 
 def without_image_check(read: Callable[[Path, Path | None], Dataset]) -> Read:
-    """The reader of a format that opens no image: the caller checks where images are."""
+    """The reader of a format that opens no image: the caller checks where images are. It keeps
+    every object of its source; for a reader that does not, see `counted`."""
 
     def reader(
         source: Path,
         images: Path | None,
         allow_outside: bool = False,  # noqa: ARG001
+        log: SourceLog | None = None,
     ) -> Dataset:
-        return read(source, images)
+        return _all_read(read(source, images), log)
+
+    return reader
+
+
+def counted(read: Callable[[Path, Path | None, SourceLog], Dataset]) -> Read:
+    """As `without_image_check`, for a reader that counts the objects of its source itself."""
+
+    def reader(
+        source: Path,
+        images: Path | None,
+        allow_outside: bool = False,  # noqa: ARG001
+        log: SourceLog | None = None,
+    ) -> Dataset:
+        return read(source, images, log or SourceLog())
 
     return reader
 
@@ -110,8 +132,25 @@ def _read_mvtec(
     source: Path,
     images: Path | None,  # noqa: ARG001  # they are in the folder of the product
     allow_outside: bool = False,
+    log: SourceLog | None = None,
 ) -> Dataset:
-    return mvtec.read_mvtec_objects(source, allow_outside=allow_outside)
+    dataset = mvtec.read_mvtec_objects(source, allow_outside=allow_outside)
+    return _all_read(dataset, log)
+
+
+def _read_yolo(
+    source: Path,
+    images: Path | None,
+    allow_outside: bool = False,
+    log: SourceLog | None = None,
+) -> Dataset:
+    return _all_read(yolo.read_yolo(source, images, allow_outside), log)
+
+
+def _all_read(dataset: Dataset, log: SourceLog | None) -> Dataset:
+    if log:
+        log.read(sum(map(len, dataset.objects.values())))
+    return dataset
 
 
 def _write_rle(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -182,8 +221,8 @@ _FORMATS: dict[str, Format] = {
         without_polygons(voc.write_voc),
         without_image_check(voc.read_voc),
     ),
-    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), yolo.read_yolo),
-    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, yolo.read_yolo),
+    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), _read_yolo),
+    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, _read_yolo),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 

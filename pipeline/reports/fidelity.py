@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
+from pipeline.formats.source import SourceCounts
 from pipeline.formats.text_stream import text_file
 from pipeline.geometry.masks import encode, to_patch
 from pipeline.io.images import read_image, write_png
@@ -52,15 +53,18 @@ class FidelityReport:
         """How many objects have an IoU under `least`, over all formats."""
         return self._totals.below(least)
 
-    def finish(self, folder: Path) -> dict[str, FormatFidelity]:
-        """Write totals and pictures; returns the figures of each format."""
+    def finish(self, folder: Path, source: SourceCounts | None = None) -> dict[str, FormatFidelity]:
+        """Write totals and pictures; returns the figures of each format. source: what was read,
+        before it was compared."""
         totals = self._totals.by_format()
         formats = {
             name: {key: value for key, value in asdict(row).items() if value is not None}
             for name, row in totals.items()
         }
         worst = [_describe(entry) for entry in self._totals.worst]
-        write_json(folder / "fidelity.json", {"formats": formats, "worst": worst})
+        counts = TypeAdapter(SourceCounts).dump_python(source, mode="json") if source else None
+        content = {"source": counts, "formats": formats, "worst": worst}
+        write_json(folder / "fidelity.json", {k: v for k, v in content.items() if v is not None})
         for rank, entry in enumerate(self._totals.worst, start=1):
             _draw(folder / _PICTURES, rank, entry)
         return {name: row.summary() for name, row in totals.items()}

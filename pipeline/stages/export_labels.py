@@ -15,10 +15,11 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.config.schema import ExportConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
-from pipeline.formats.image_files import refuse_leaks
+from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.registry import FORMATS, Format
+from pipeline.formats.source import SourceCounts, SourceLog, refuse_left_out
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import FormatFidelity, compare
 from pipeline.reports.fidelity import fidelity_report
@@ -33,7 +34,9 @@ _LOST = -1  # an id that no image has
 @dataclass(frozen=True, kw_only=True)
 class _LabelsResult(StageResult):
     """output: the folder that was written. format: of the written labels. objects: their number.
-    fidelity: by format. objects_below_min_iou: objects with an IoU under `config.min_iou`."""
+    fidelity: by format, of the objects that were read. objects_below_min_iou: objects with an IoU
+    under `config.min_iou`. source: every object of the source, with what was left out. faults: a
+    line for each faulty image or object."""
 
     output: Path
     format: str
@@ -42,6 +45,8 @@ class _LabelsResult(StageResult):
     categories: tuple[str, ...]
     fidelity: Mapping[str, FormatFidelity]
     objects_below_min_iou: int
+    source: SourceCounts
+    faults: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -70,20 +75,24 @@ def export_labels(
     *,
     images: Path | None = None,
     allow_outside: bool = False,
+    keep_going: bool = False,
 ) -> ExportLabelsResult:
     """Write COCO labels in another format.
 
     source: a COCO file, or a folder that convert-masks wrote. to: a name in `FORMATS`. images: the
     folder that file names are relative to; without it, `images` beside the file or its folder.
-    allow_outside: images may be outside that folder, or lead out of it by a link. Raises
-    ConfigError for an unknown format, and for `config.below` with labels that have no expected IoU
-    and no score; DataError for a file that cannot be read.
+    allow_outside: images may be outside that folder, or lead out of it by a link. keep_going: leave
+    out faulty images and objects. Raises ConfigError for an unknown format, and for `config.below`
+    with labels that have no expected IoU and no score; DataError for a file that cannot be read,
+    and with `config.strict` where anything of it is left out.
     """
     _format(to, "--to")
-    dataset = _read("coco", source, images or _beside(source), allow_outside)
+    log = SourceLog(Faults(keep_going))
+    dataset = _read("coco", source, images or _beside(source), allow_outside, log)
     if config.below is not None:
         dataset = _below(dataset, config.below, source)
-    return _write(ExportLabelsResult, "export", dataset, to, [source], output, config)
+    counts = _counts(log, dataset, source, config)
+    return _write(ExportLabelsResult, "export", dataset, to, [source], output, config, log, counts)
 
 
 def import_labels(
@@ -95,26 +104,40 @@ def import_labels(
     images: Path | None = None,
     onto: Path | None = None,
     allow_outside: bool = False,
+    keep_going: bool = False,
 ) -> ImportLabelsResult:
     """Read labels in another format and write them as COCO.
 
     origin: the format of `source`, a name in `FORMATS`. images: the folder of the images, where the
     format does not say. onto: COCO labels (file or folder) of which `source` holds some images,
     reviewed: these images take the objects of `source`, and the others keep their own.
-    allow_outside: as in `export_labels`. Raises as `export_labels` does, and DataError for a
-    reviewed image that is not in `onto`.
+    allow_outside, keep_going: as in `export_labels`. Raises as `export_labels` does, and DataError
+    for a reviewed image that is not in `onto`.
     """
     _format(origin, "--from")
-    dataset = _read(origin, source, images, allow_outside)
+    log = SourceLog(Faults(keep_going))
+    dataset = _read(origin, source, images, allow_outside, log)
+    counts = _counts(log, dataset, source, config)
     if onto:
-        base = _read("coco", onto, images or _beside(onto), allow_outside)
+        base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
         dataset = _merged(base, dataset)
-    return _write(ImportLabelsResult, "import", dataset, "coco", [source, onto], output, config)
+    return _write(
+        ImportLabelsResult, "import", dataset, "coco", [source, onto], output, config, log, counts
+    )
+
+
+def _counts(log: SourceLog, dataset: Dataset, source: Path, config: ExportConfig) -> SourceCounts:
+    """Every object of the source, after a line for what was left out. Raises DataError for any with
+    `config.strict`."""
+    if config.strict:
+        refuse_left_out(log.left_out(), source)
+    log.report()
+    return log.counts(dataset)
 
 
 def _write(
     kind: type[R], command: str, dataset: Dataset, name: str, reads: Sequence[Path | None],
-    output: Path, config: ExportConfig,
+    output: Path, config: ExportConfig, log: SourceLog, source: SourceCounts,
 ) -> R:  # fmt: skip
     """Write the format `name`, read it back, and report the fidelity."""
     form = FORMATS[name]
@@ -122,7 +145,7 @@ def _write(
     record = RunRecord(command, settings, reads)
     with record.whole_folder(output) as folder:
         form.write(folder, dataset, config.copy_images, config.polygon_loss)
-        back = form.read(folder, None)
+        back = form.read(folder, None, log=SourceLog())
         with fidelity_report(folder) as report:
             for one, other in _pairs(dataset, back):
                 objects = dataset.on(one)
@@ -133,8 +156,10 @@ def _write(
             images=len(dataset.records),
             objects=sum(len(dataset.on(image)) for image in dataset.records),
             categories=dataset.categories,
-            fidelity=report.finish(folder),
+            fidelity=report.finish(folder, source),
             objects_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
+            source=source,
+            faults=tuple(map(str, log.faults.found)),
         )
         record.write(folder, result.to_json())
     return result
@@ -195,15 +220,16 @@ def _format(name: str, option: str) -> Format:
     return FORMATS[name]
 
 
-def _read(name: str, source: Path, images: Path | None, allow_outside: bool) -> Dataset:
+def _read(
+    name: str, source: Path, images: Path | None, allow_outside: bool, log: SourceLog
+) -> Dataset:
     """Read a dataset. Raises DataError for an image outside the folder of the labels and outside
     `images`, unless `allow_outside`."""
-    dataset = FORMATS[name].read(source, images, allow_outside)
+    dataset = FORMATS[name].read(source, images, allow_outside, log)
     roots = [source if source.is_dir() else source.parent]
     if images is not None:  # YOLO's folders of splits lie beside each other
         roots = [images.parent if name.startswith("yolo") else images, *roots]
-    refuse_leaks(dataset, roots, allow_outside)
-    return dataset
+    return leave_out_leaks(dataset, roots, allow_outside, log.faults)
 
 
 def _beside(source: Path) -> Path | None:

@@ -1,0 +1,134 @@
+"""What a reader finds in the files that it is given. Every object is counted there, so that none is
+dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError, Faults
+from pipeline.io.read import shown_value
+from pipeline.runtime.progress import say
+from pipeline.types import Dataset
+
+_EXAMPLES = 3  # places that are named for each kind of object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """Objects whose shape no label of this program has, drawn as another shape.
+
+    kind: as the source names it, such as `ellipse`. to: what they are now, such as `mask`.
+    """
+
+    kind: str
+    to: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What a reader left out. kind: as the source names it, such as `polyline`. why: the reason.
+    examples: the places of the first three."""
+
+    kind: str
+    why: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCounts:
+    """Everything in a source: `objects` = `read` + all of `converted` + all of `left_out`.
+
+    images: in the source, with faulty ones. categories: with those that have no object. read:
+    objects that are kept as they are.
+    """
+
+    images: int
+    categories: int
+    objects: int
+    read: int
+    converted: tuple[Converted, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class SourceLog:
+    """Counts the objects of a source while it is read, and takes its faults.
+
+    Each object is counted once: as `read`, `converted` or `left_out`.
+    """
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        """faults: what to do with a file, image or object that is faulty; without it, the first
+        fault is raised."""
+        self.faults = faults or Faults()
+        self._read = 0
+        self._converted: Counter[tuple[str, str]] = Counter()
+        self._left_out: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], list[str]] = {}
+
+    def read(self, count: int = 1) -> None:
+        """Count objects that are kept as they are."""
+        self._read += count
+
+    def convert(self, kind: str, to: str = "mask", count: int = 1) -> None:
+        """Count objects of a kind that become another shape."""
+        self._converted[kind, to] += count
+
+    def leave_out(self, kind: str, why: str, where: str, count: int = 1) -> None:
+        """Count objects of a kind that are left out. where: file or image, and the object's id or
+        number in it."""
+        key = (kind, why)
+        self._left_out[key] += count
+        examples = self._examples.setdefault(key, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(where)
+
+    def fault(self, error: DataError) -> None:
+        """Take the fault of a file, an image or an object, which is then left out. Raises it
+        unless faults are kept."""
+        self.faults.add(error)
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What was left out so far."""
+        return tuple(
+            LeftOut(kind=kind, why=why, count=count, examples=tuple(self._examples[kind, why]))
+            for (kind, why), count in self._left_out.items()
+        )
+
+    def counts(self, dataset: Dataset) -> SourceCounts:
+        """All counts, for the dataset that was read."""
+        converted = tuple(
+            Converted(kind=kind, to=to, count=count)
+            for (kind, to), count in self._converted.items()
+        )
+        left_out = self.left_out()
+        others = sum(row.count for row in converted) + sum(row.count for row in left_out)
+        return SourceCounts(
+            images=len(dataset.records) + len(self.faults.found),
+            categories=len(dataset.categories),
+            objects=self._read + others, read=self._read,
+            converted=converted, left_out=left_out,
+        )  # fmt: skip
+
+    def report(self) -> None:
+        """Print a line for each kind that was converted or left out."""
+        for (kind, to), count in self._converted.items():
+            say(f"{count} x {shown_value(kind)}: converted to {to}")
+        for row in self.left_out():
+            say(_line(row))
+
+
+def refuse_left_out(rows: Iterable[LeftOut], source: Path) -> None:
+    """Raise DataError for a source of which anything was left out."""
+    for row in rows:
+        raise DataError(source, _line(row), "mend it, or go without --strict")
+
+
+def _line(row: LeftOut) -> str:
+    places = ", ".join(row.examples) + (", ..." if row.count > len(row.examples) else "")
+    return f"{row.count} x {shown_value(row.kind)} left out ({row.why}): {places}"
