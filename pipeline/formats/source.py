@@ -4,6 +4,9 @@ dropped in silence.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,10 +65,13 @@ class SourceLog:
     Each object is counted once: as `read`, `converted` or `left_out`.
     """
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, annotator: str = "") -> None:
         """faults: what to do with a file, image or object that is faulty; without it, the first
-        fault is raised."""
+        fault is raised. annotator: whose labels are read, where a source has those of several; ""
+        for the choice of the reader."""
         self.faults = faults or Faults()
+        self.annotator = annotator
+        self.made: Path | None = None  # see `made_files`
         self._read = 0
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
@@ -92,6 +98,14 @@ class SourceLog:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
         unless faults are kept."""
         self.faults.add(error)
+
+    def made_files(self) -> Path:
+        """A folder for images that a reader makes: frames of a video, the content of a zip. It is
+        removed when the program ends."""
+        if self.made is None:
+            self.made = Path(tempfile.mkdtemp(prefix="pipeline-"))
+            atexit.register(shutil.rmtree, self.made, ignore_errors=True)
+        return self.made
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """What was left out so far."""
