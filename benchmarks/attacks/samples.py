@@ -187,11 +187,11 @@ def _parsed_settings(random: Random, places: Places) -> Any:
 
 
 def _built(kind: str, path: Path, settings: tuple[str, ...]) -> None:
-    from pipeline.cli.generated import chosen
+    from pipeline.cli.generated import build_config
     from pipeline.io.run_record import config_key
     from pipeline.io.write import json_text
 
-    config = chosen(kind, path, settings, {}, {}).model_dump(mode="json")
+    config = build_config(kind, path, settings, {}, {}).model_dump(mode="json")
     config_key("run", config)
     json_text(config).encode()
 

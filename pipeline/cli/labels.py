@@ -51,10 +51,10 @@ def convert_masks(
     )  # fmt: skip
 
 
-def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _list_formats(context: click.Context, _: click.Parameter, is_given: bool) -> None:
     from pipeline.formats.registry import FORMATS
 
-    if wanted and not context.resilient_parsing:
+    if is_given and not context.resilient_parsing:
         for name, form in FORMATS.items():
             print(f"{name:16} {form.about}")
         context.exit()

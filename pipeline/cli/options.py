@@ -93,10 +93,10 @@ def configured(
         def with_config(
             config_file: Path | None, assignments: tuple[str, ...], **values: Any
         ) -> Any:
-            from pipeline.cli.generated import chosen
+            from pipeline.cli.generated import build_config
 
             of_config = {key: value for key, value in values.items() if key.startswith(_PREFIX)}
-            config = chosen(config_name, config_file, assignments, of_config, defaults or {})
+            config = build_config(config_name, config_file, assignments, of_config, defaults or {})
             return verb(config, **{k: v for k, v in values.items() if k not in of_config})
 
         file = click.argument("config_file", metavar="CONFIG", type=FILE)

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import one_line
 
-_MOST = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 Share = Annotated[float, Field(ge=0, lt=1)]
-Whole = Annotated[int, Field(ge=0, le=_MOST)]
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Whole = Annotated[int, Field(ge=0, le=_INT32_MAX)]
+Positive = Annotated[int, Field(ge=1, le=_INT32_MAX)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 Folds = Annotated[int, Field(ge=0, le=1000)]

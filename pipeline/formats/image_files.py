@@ -99,15 +99,15 @@ def list_images_below(folder: Path, faults: Faults) -> Dataset:
 
 def leave_out_outside(dataset: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
     """The images that lie in `folders`, links resolved; the others go to `faults`."""
-    kept = []
+    records = []
     for record in dataset.records:
         try:
             folders.refuse_outside(record.path)
         except DataError as error:
             faults.add(error)
             continue
-        kept.append(record)
-    return dataset.subset(kept)
+        records.append(record)
+    return dataset.subset(records)
 
 
 def size_on_disk(path: Path) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ RUN_FILE = "run.json"  # every command writes one into its output folder
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
 _YAML_LIMIT = 16 << 20
 _YAML_NODES = 1_000_000  # an alias counts with all nodes of its target
-_OF_TAGS = (TypeError, LookupError, AttributeError)  # PyYAML's own, at `!!bool maybe` and the like
+_TAG_ERRORS = (TypeError, LookupError, AttributeError)  # PyYAML's, at tags such as `!!bool maybe`
 _CHUNK = 1 << 20
 _SHOWN = 80  # characters of a foreign value in a message
 
@@ -93,7 +93,7 @@ def parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.load(text, _PlainLoader)
         _count_nodes(content)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_OF_TAGS) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_TAG_ERRORS) as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(path, f"is not YAML ({first})", "mend it") from error
     return content

@@ -25,7 +25,7 @@ from pipeline.version import __version__
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 Summary = dict[str, JsonValue]  # the dump of a result
-_LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
+_RUN_FILES = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
 
 
 class RunFile(BaseModel):
@@ -152,7 +152,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for root in paths:
         for path in [str(root)] if root.is_file() else files_below(root):
-            if not path.endswith(_LEFT_BY_RUNS):
+            if not path.endswith(_RUN_FILES):
                 digest.update(os.fsencode(path))
                 with suppress(OSError):  # a link that leads nowhere
                     state = os.stat(path)  # noqa: PTH116  # a million Paths do not fit in memory

@@ -24,7 +24,7 @@ from pipeline.runtime.progress import say
 
 _SECONDS = 20.0  # between two writes
 _DIGEST = hashlib.sha256().digest_size
-_REACHED = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
+_PROGRESS = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
 
 
 class Stateful(Protocol):
@@ -53,7 +53,7 @@ class TrainingCheckpoint:
         before = copy.deepcopy(self._state())
         try:
             state = read_checkpoint(self._path)
-            done, history = _REACHED.validate_python((state["done"], state["history"]))
+            done, history = _PROGRESS.validate_python((state["done"], state["history"]))
             self._set(state)
         except Exception:  # torch raises many types for a damaged file
             self._set(before)

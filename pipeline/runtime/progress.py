@@ -87,9 +87,9 @@ class Bar:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._title, self._total, self._clock = title, total, clock
-        self._initial = self._done = initial
+        self._initial = self._count = initial
         self._began, self._note = clock(), ""
-        self._drawn = self._draw() if not _quiet and is_terminal() else None
+        self._tqdm = self._draw() if not _quiet and is_terminal() else None
         _open.append(self)
 
     def __enter__(self) -> Self:
@@ -106,17 +106,17 @@ class Bar:
     def update(self, n: int = 1) -> None:
         """`n` more are done. Raises Stopped where a signal was swallowed."""
         signals.check()
-        self._done += n
-        if self._drawn is not None:
-            self._drawn.update(n)
+        self._count += n
+        if self._tqdm is not None:
+            self._tqdm.update(n)
         elif not _quiet:
             self._write_now_and_then()
 
     def note(self, text: str) -> None:
         """What to show beside the count, from the next update on."""
         self._note = text
-        if self._drawn is not None:
-            self._drawn.set_postfix_str(text, refresh=False)
+        if self._tqdm is not None:
+            self._tqdm.set_postfix_str(text, refresh=False)
 
     def close(self, finished: bool = True) -> None:
         """End the bar; one that is not finished goes from the screen. A second call does
@@ -124,20 +124,20 @@ class Bar:
         if self not in _open:
             return
         _open.remove(self)
-        if self._drawn is not None:
-            self._drawn.leave = None if finished else False  # None: stays if it is the outermost
+        if self._tqdm is not None:
+            self._tqdm.leave = None if finished else False  # None: stays if it is the outermost
             with suppress(OSError, ValueError):
-                self._drawn.close()
+                self._tqdm.close()
 
     def hide(self) -> None:
         """Take the bar off the screen for a moment."""
-        if self._drawn is not None:
-            self._drawn.clear()
+        if self._tqdm is not None:
+            self._tqdm.clear()
 
     def show(self) -> None:
         """Draw the bar again."""
-        if self._drawn is not None:
-            self._drawn.refresh()
+        if self._tqdm is not None:
+            self._tqdm.refresh()
 
     def _draw(self) -> tqdm[Never]:
         from tqdm import tqdm
@@ -162,10 +162,10 @@ class Bar:
     def _line(self, now: float) -> str:
         note = f" ({self._note})" if self._note else ""
         if self._total is None:
-            return f"{self._title}: {self._done} so far{note}"
-        here = self._done - self._initial
-        left = (self._total - self._done) * (now - self._began) / max(here, 1)
-        return f"{self._title}: {self._done} of {self._total}, about {_span(left)} left{note}"
+            return f"{self._title}: {self._count} so far{note}"
+        here = self._count - self._initial
+        left = (self._total - self._count) * (now - self._began) / max(here, 1)
+        return f"{self._title}: {self._count} of {self._total}, about {_span(left)} left{note}"
 
 
 def is_terminal() -> bool:

@@ -15,7 +15,7 @@ from types import FrameType
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-_FORCED = 3  # so many signals end even what cleans up: somebody insists
+_FORCED_SIGNALS = 3  # so many signals end even what cleans up: somebody insists
 
 _received: list[int] = []  # the signals so far, in the order they came
 _over = False  # the command has its outcome: only the interpreter's own end is left
@@ -93,9 +93,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     global _waiting
     del frame
     _received.append(number)
-    if len(_received) >= _FORCED and _over:
+    if len(_received) >= _FORCED_SIGNALS and _over:
         os._exit(128 + number)
-    if _over or 1 < len(_received) < _FORCED:
+    if _over or 1 < len(_received) < _FORCED_SIGNALS:
         return
     if _depth and len(_received) == 1:
         _waiting = True

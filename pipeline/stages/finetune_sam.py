@@ -21,7 +21,7 @@ from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
 from pipeline.models.devices import seed_all, torch_device
 from pipeline.models.sam.cross_validation import (
-    ALWAYS,
+    ALWAYS_CROP,
     ViewSelection,
     cross_validate,
     enough_photos,
@@ -166,7 +166,7 @@ def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) ->
         )
     scale = float(np.sqrt(config.crop_scales[0] * config.crop_scales[1]))
     views = ViewOptions(
-        crop_below=ALWAYS,
+        crop_below=ALWAYS_CROP,
         crop_scales=(scale,),
         tta=4,
         margin=0.1,

@@ -19,7 +19,7 @@ from pipeline.results import StageResult
 
 _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
 _PNG = b"\x89PNG\r\n\x1a\n"
-_HEAD = 1000  # bytes of a page in which that stands
+_HEAD_BYTES = 1000  # bytes of a page in which that stands
 Summary = Mapping[str, JsonValue]  # of a step's run.json
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
@@ -73,7 +73,7 @@ def report(run: Path, output: Path | None = None) -> ReportResult:
 
 def _refuse_to_overwrite(target: Path) -> None:
     """Raise DataError for a file that is there and is no report of this command."""
-    if target.exists() and _GENERATOR not in read_bytes(target)[:_HEAD]:
+    if target.exists() and _GENERATOR not in read_bytes(target)[:_HEAD_BYTES]:
         raise DataError(target, "is there and is not a report", "choose another --output")
 
 
