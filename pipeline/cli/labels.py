@@ -108,7 +108,7 @@ def import_labels(
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=FILE)
 @click.option("--images", type=FILE, help="Folder of the COCO files' images [beside them].")
-@click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
+@click.option("--fix", is_flag=True, help="Fix what is safe; the originals stay as *.orig.")
 @options(OUTSIDE)
 @printed
 def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_outside: bool) -> Any:

@@ -1,4 +1,4 @@
-"""What a user can choose of labels: drawing, converting, exporting and judging them."""
+"""The settings of labels: drawing, converting, exporting and evaluating them."""
 
 from __future__ import annotations
 

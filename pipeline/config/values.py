@@ -53,8 +53,8 @@ class Augmentation(Checked):
 
 
 def default_augmentations() -> tuple[Augmentation, ...]:
-    """Light, focus and noise differ from one photo to the next; shape and position of a defect do
-    not change its kind."""
+    """Changes of light, focus and noise, as they occur between photos. They keep the shape of a
+    defect."""
     return (
         Augmentation.model_validate(
             {

@@ -87,7 +87,7 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
             records.append(ImageRecord(number, place, name, *size))
             objects[number] = _parse(content["shapes"], labels, place, size)
         except ValueError as error:
-            raise DataError(path, f"is not a LabelMe file ({error})", "mend it") from error
+            raise DataError(path, f"is not a LabelMe file ({error})", "correct it") from error
     return Dataset(tuple(categories), tuple(records), objects)
 
 

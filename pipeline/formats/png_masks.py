@@ -131,11 +131,11 @@ def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
             size = checked_size(entry["height"], entry["width"])
             records.append(ImageRecord(number, (images or root) / name, name, *size))
         except ValueError as error:
-            raise DataError(path, f"image {name}: {error}", "mend it") from error
+            raise DataError(path, f"image {name}: {error}", "correct it") from error
         if labels := entry["labels"]:
             if max(labels) >= len(content["categories"]):
                 reason = f"image {name} has label {max(labels)}, but there are"
-                raise DataError(path, f"{reason} {len(content['categories'])}", "mend it")
+                raise DataError(path, f"{reason} {len(content['categories'])}", "correct it")
             objects[number] = _objects(root / Path(name).with_suffix(".png"), labels, size)
     return Dataset(tuple(content["categories"]), tuple(records), objects)
 

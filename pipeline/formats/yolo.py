@@ -101,7 +101,7 @@ def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = Fa
             label_file = label_file_of(image)
             if file_mode(label_file):
                 text = read_text(label_file)
-                with as_data_error(label_file, "", "mend or remove the row"):
+                with as_data_error(label_file, "", "correct or remove the row"):
                     objects[record.id] = parse_labels(text, record.size, len(data.names))
     if not records:
         raise DataError(path, "lists no image", LAYOUT)

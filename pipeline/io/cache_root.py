@@ -1,6 +1,6 @@
 """The folder of all caches, and what happens if it cannot be used.
 
-A cache that cannot be used never ends a command: it costs one notice, and time.
+A cache that cannot be used never ends a command. It costs one notice, and time.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def is_whole(folder: Path) -> bool:
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
-        reason = f"holds no {MANIFEST}, so what is in it cannot be told from your own files"
+        reason = f"holds no {MANIFEST}, which tells its files from yours"
         raise DataError(folder, reason, "move it away, or choose another --output")
     try:
         rows = [json.loads(line) for line in read_text(path).splitlines()]

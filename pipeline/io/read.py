@@ -95,7 +95,7 @@ def parse_yaml(text: str, path: Path) -> Any:
         _count_nodes(content)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_TAG_ERRORS) as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(path, f"is not YAML ({first})", "mend it") from error
+        raise DataError(path, f"is not YAML ({first})", "correct it") from error
     return content
 
 
@@ -143,9 +143,9 @@ def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -
     try:
         return kind.validate_python(value)
     except ValidationError as error:
-        raise DataError(path, explain(error, where), "mend it") from error
+        raise DataError(path, explain(error, where), "correct it") from error
     except (ValueError, RecursionError, OverflowError) as error:
-        raise DataError(path, f"{where}: {error}" if where else str(error), "mend it") from error
+        raise DataError(path, f"{where}: {error}" if where else str(error), "correct it") from error
 
 
 def explain(error: ValidationError, where: str = "") -> str:

@@ -74,7 +74,7 @@ class RetrievalCard(ClassifierCard):
 
 
 class FeaturesCard(_Card):
-    """What saw patches; `weights_sha256` is "" for random weights."""
+    """The network that computed patches; `weights_sha256` is "" for random weights."""
 
     features: Name
     weights_sha256: Sha256 | Literal[""]
@@ -120,7 +120,7 @@ class ThresholdsCard(_Card):
 
 
 class OldThresholdsCard(_Card):
-    """The same in the words of version 0.7."""
+    """The same with the keys of version 0.7."""
 
     score: FiniteFloat
     seed: Annotated[float, Field(gt=0, lt=1e38)]

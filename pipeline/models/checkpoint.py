@@ -72,7 +72,7 @@ class TrainingCheckpoint:
                 write_checkpoint(self._path, {**self._state(), "done": done, "history": rows})
             except DataError as error:
                 if not self._refused:
-                    say(f"{self._path}: where the training stands cannot be kept ({error.reason})")
+                    say(f"{self._path}: the checkpoint cannot be written ({error.reason})")
                 self._refused = True
             self._written = time.monotonic()
 

@@ -33,7 +33,7 @@ _TOLERANCE = 1e-2  # of the largest value, by which a graph may differ from torc
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives.
+    """The input and the output of a graph.
 
     output: in words. pixels: how an image becomes the input. categories: in the order of the
     output. confidence: of a detector, the score below which boxes are left out.

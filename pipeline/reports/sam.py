@@ -174,7 +174,7 @@ def robustness(
     folder: Path, segmenters: Mapping[str, Segmenter], instances: Sequence[Instance]
 ) -> dict[str, dict[str, list[float]]]:
     """Mean mask IoU of each segmenter from boxes that are off by 0 to 40 % of their sides, by kind
-    of error; with a plot in `folder`. It takes a random part of many objects."""
+    of error; with a plot in `folder`. Of many objects it takes a random sample."""
     rows_drawn = np.random.default_rng(0).permutation(len(instances))[:_MAX_CURVE_OBJECTS]
     sample = [instances[index] for index in sorted(rows_drawn)]
     rows = {

@@ -44,7 +44,7 @@ def map_over_processes(
                 yield from pending.popleft().result()
         except BrokenProcessPool as error:
             raise PipelineError(
-                "a process was ended from outside, perhaps for want of memory; use fewer --workers"
+                "a process was killed, perhaps because memory ran out; use fewer --workers"
             ) from error
         except BaseException:
             our_end.close()  # the processes end now, before their results are cleared

@@ -1,6 +1,6 @@
-"""How far long work is, on stderr: a bar on a terminal, elsewhere a plain line now and then.
+"""The progress of long work on stderr: a bar on a terminal, else a plain line now and then.
 
-None with `--quiet`, and no message shares a line with a bar.
+With `--quiet` there is none. No message shares a line with a bar.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def say(text: str) -> None:
 
 
 def write_line(text: str) -> None:
-    """Print a line on stderr, also with `--quiet`, that it has for itself: bars make room for it.
+    """Print a line on stderr, also with `--quiet`. Bars are hidden while it is printed.
 
-    A stderr that is gone (a closed terminal) is no reason to fail.
+    A stderr that is gone (a closed terminal) is not an error.
     """
     with _lock, suppress(OSError, ValueError):
         for bar in _open:
@@ -60,7 +60,7 @@ def write_line(text: str) -> None:
 
 
 def clear_bars() -> None:
-    """Close every bar that is open and take it off the screen: its work is broken off."""
+    """Close every open bar and remove it from the screen, because its work was stopped."""
     for bar in reversed(_open.copy()):
         bar.close(finished=False)
 
@@ -77,7 +77,7 @@ def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterat
 
 
 class Bar:
-    """How far one piece of work is. Closing it at the end leaves the full bar on the screen."""
+    """The progress of one piece of work. Closing it at the end leaves the full bar on screen."""
 
     def __init__(
         self,
@@ -119,8 +119,7 @@ class Bar:
             self._tqdm.set_postfix_str(text, refresh=False)
 
     def close(self, finished: bool = True) -> None:
-        """End the bar; one that is not finished goes from the screen. A second call does
-        nothing."""
+        """End the bar; one that is not finished disappears. A second call does nothing."""
         if self not in _open:
             return
         _open.remove(self)
@@ -169,7 +168,7 @@ class Bar:
 
 
 def is_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Whether stderr is a terminal."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed

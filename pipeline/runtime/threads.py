@@ -1,7 +1,7 @@
 """How many threads work, and how they wait.
 
 OpenMP's threads spin while they wait for each other. Beside another busy process that makes a
-training several times slower, for the spinning threads take the core of the one that works
+training several times slower, because spinning threads take the core of the one that works
 (benchmarks/threads.py). So they sleep while they wait, unless the user has chosen otherwise.
 
 OpenVINO's threads (TBB) need no setting: they give their core away between looking for work.

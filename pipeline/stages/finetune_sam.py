@@ -112,7 +112,7 @@ def finetune_sam(
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
     It starts from a published SAM, or from one that was tuned before, on another product. Writes
-    the card, the delta, figures and plots. A stopped call is taken up by the same call. Raises
+    the card, the delta, figures and plots. The same call goes on after a stop. Raises
     ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
     WeightsError.
     """

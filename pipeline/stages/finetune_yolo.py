@@ -91,8 +91,8 @@ def finetune_yolo(
     overwrite: bool = False,
     replace_finished: bool = False,
 ) -> FinetuneYoloResult:
-    """Fine-tune on the annotations and images that convert-masks wrote into `data`. A stopped call
-    is taken up by the same call.
+    """Fine-tune on the annotations and images that convert-masks wrote into `data`. The same call
+    goes on after a stop.
 
     overwrite: delete unfinished work of other settings, and replace a finished run. With
     `replace_finished`, only the latter. Raises DataError for a folder that convert-masks did not
@@ -204,7 +204,7 @@ def _zero_shot(
     config: FinetuneConfig,
     device: str,
 ) -> BoxScores:
-    """Box AP of the published weights, measured once and kept for a run that is taken up."""
+    """Box AP of the published weights, measured once and kept in the work log."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector
 
     with WorkLog(folder / LOG, "zero_shot", _SCORES_TYPE) as log:
@@ -245,7 +245,7 @@ def _train(
 
 
 def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
-    """Whether the training in a folder is finished. A training that cannot be taken up is deleted:
+    """Whether the training in a folder is finished. A training that cannot go on is deleted:
     one without a whole epoch, and with `overwrite` one whose files are damaged."""
     from pipeline.models.yolo_world.trainer import epochs_done
     from pipeline.models.yolo_world.training_state import state_file

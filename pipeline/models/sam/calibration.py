@@ -19,7 +19,7 @@ from pipeline.types import EXPECTED_IOU, Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-_IOU_LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
+_IOU_LIMITS = (0.02, 0.98)  # IoU beyond which the logit is too large
 _MAX_DEVIATIONS = 3.0  # deviations at which a figure is clipped
 _CATEGORY_SCALE = 2.0  # a category's offset is shrunk to zero as if it were half as large
 
@@ -83,8 +83,8 @@ class Calibration:
     """The expected IoU of a mask, from its figures and its category: logistic regression, fitted
     to masks of photos that the model did not learn from.
 
-    names: the figures. centre, spread: (F,) of each. categories: K, for some are outlined more
-    freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
+    names: the figures. centre, spread: (F,) of each. categories: K, because some are outlined
+    more freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
     """
 
     names: tuple[str, ...]

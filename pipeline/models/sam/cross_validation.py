@@ -28,7 +28,7 @@ from pipeline.runtime.progress import say
 MIN_PHOTOS = 10  # for a calibration
 _CROP_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # of the image; smaller boxes are cropped
 ALWAYS_CROP = 10.0  # a share of the image that no box reaches
-_BOX_SHIFT = 0.1  # of a box's sides, for the boxes that are off
+_BOX_SHIFT = 0.1  # of a box's sides, for the shifted boxes
 Attempt = Literal["crop", "shifted", "whole"]
 
 
@@ -52,7 +52,7 @@ _RESULTS = TypeAdapter(list[FoldResult])
 
 
 def enough_photos(instances: Sequence[Instance], fold_count: int) -> bool:
-    """Whether a cross-validation is wanted, and there are photos enough for it."""
+    """Whether a cross-validation is asked for, and there are enough photos for it."""
     photos = len({instance.group for instance in instances})
     return fold_count >= 2 and photos >= max(fold_count, MIN_PHOTOS)
 

@@ -89,7 +89,7 @@ class SamSegmenter:
     @property
     def key(self) -> str:
         """All that a mask depends on but image and prompts. An encoder that the views never use has
-        no part in it, for its key may cost an export."""
+        no part in it, because its key may cost an export."""
         near = self.views.crop_below  # no box is longer than its image
         whole = self.whole.key if near <= 1 else None
         close = self.close.key if near > 0 else None

@@ -1,7 +1,7 @@
 """SAM 2 on still images: Meta's checkpoints in ultralytics' network.
 
 Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024. The network is the published one
-less its memory of earlier frames of a video, which still images have no use of.
+less its memory of earlier frames of a video, which still images do not use.
 """
 
 from __future__ import annotations

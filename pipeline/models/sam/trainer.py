@@ -188,7 +188,7 @@ class SamTrainer:
     def _prediction_loss(
         self, logits: torch.Tensor, predicted: torch.Tensor, truth: torch.Tensor
     ) -> torch.Tensor:
-        """That of the single mask, and of the best of the three if those are trained."""
+        """The loss of the single mask, and of the best of the three if those are trained."""
         trained = logits if self.multimask else logits[:, :1]
         fine = functional.interpolate(
             trained, scale_factor=_GRID_FACTOR, mode="bilinear", align_corners=False
