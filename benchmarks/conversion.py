@@ -70,10 +70,10 @@ def by_supervision(path: Path) -> None:
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     masks = np.stack([labels == label for label in range(1, count)])
-    found = supervision.Detections(
+    detections = supervision.Detections(
         xyxy=supervision.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(masks), int)
     )
-    json.dumps(detections_to_coco_annotations(found, 1, 1)[0], default=int)
+    json.dumps(detections_to_coco_annotations(detections, 1, 1)[0], default=int)
 
 
 def by_skimage(path: Path) -> None:
@@ -109,13 +109,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         masks = sorted((write_product(Path(folder), images) / "ground_truth" / "blob").iterdir())
         paths = []
-        for mask in masks:  # a folder each, for ultralytics takes folders
+        for mask in masks:  # a folder each, because ultralytics takes folders
             paths.append(Path(folder) / mask.stem / mask.name)
             paths[-1].parent.mkdir()
             paths[-1].hardlink_to(mask)
         instances = _compare(paths)
         times = _time(paths)
-    medians = {name: 1000 * statistics.median(found) for name, found in times.items()}
+    medians = {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
     print(f"{images} masks, {instances} instances: the same bytes as pycocotools\n")
     print("| way | ms an image, median | times ours |\n|---|---|---|")
     for name, median in medians.items():
@@ -127,12 +127,12 @@ def _compare(paths: list[Path]) -> int:
     count = 0
     for path in paths:
         rows = [json.loads(row) for row in ours(path)]
-        found = sorted((row["segmentation"]["counts"], row["area"], *row["bbox"]) for row in rows)
+        actual = sorted((row["segmentation"]["counts"], row["area"], *row["bbox"]) for row in rows)
         theirs = [json.loads(row) for row in by_pycocotools(path)]
         expected = sorted((row["counts"], row["area"], *row["bbox"]) for row in theirs)
-        if found != expected:
+        if actual != expected:
             raise AssertionError(f"{path.name} differs from pycocotools")
-        count += len(found)
+        count += len(actual)
     return count
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.patches import Mask
 
 _SIZES = np.array([3, 4, 8, 16])  # bits of a run's length
-_LONGEST = 1 << 16
+_MAX_RUN = 1 << 16
 _HEAD = 53  # bits before the first block
 _CHUNK = 1 << 16  # blocks packed at a time
 
@@ -27,9 +27,9 @@ def encode_brush(mask: Mask) -> list[int]:
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate([[0], edges])
     lengths = np.diff(np.concatenate([starts, [flat.size]])) * 4
-    blocks = -(-lengths // _LONGEST)  # a run of more takes several
-    steps = np.full(int(blocks.sum()), _LONGEST)
-    steps[np.cumsum(blocks) - 1] = lengths - (blocks - 1) * _LONGEST
+    blocks = -(-lengths // _MAX_RUN)  # a run of more takes several
+    steps = np.full(int(blocks.sum()), _MAX_RUN)
+    steps[np.cumsum(blocks) - 1] = lengths - (blocks - 1) * _MAX_RUN
     values = np.repeat(flat[starts], blocks).astype(np.int64) * 255
     head = f"{flat.size * 4:032b}{8 - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)
     bits = [np.frombuffer(head.encode(), dtype=np.uint8) - ord("0")]

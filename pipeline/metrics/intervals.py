@@ -69,10 +69,10 @@ def bootstrap_rank_correlation(
     for drawn in _draw_groups(len(members), seed, rounds) if members else ():
         sample = pairs[:, np.concatenate([members[group] for group in drawn])]
         correlations.append(rank_correlation(sample[0].tolist(), sample[1].tolist()))
-    kept = np.array(correlations)[~np.isnan(correlations)] if correlations else np.zeros(0)
-    if not len(kept):
+    defined = np.array(correlations)[~np.isnan(correlations)] if correlations else np.zeros(0)
+    if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.percentile(kept, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
 
 
