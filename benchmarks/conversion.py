@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from drawn_masks import write_product
+from numpy.typing import NDArray
 
 from pipeline.formats.coco import row_texts
 from pipeline.geometry.masks import encode_patches
@@ -40,11 +41,18 @@ def ours(path: Path) -> list[str]:
     return row_texts(RECORD, Detections.from_masks(encode_patches(patches, *mask.shape), 0))
 
 
+def grey(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a mask, as OpenCV reads them."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    return np.asarray(pixels, np.uint8)
+
+
 def by_pycocotools(path: Path) -> list[str]:
     """The plain way: components on the full frame, each encoded by pycocotools."""
     from pycocotools import mask as coco_mask
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    mask = grey(path)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     rows = []
     for label in range(1, count):
@@ -67,7 +75,7 @@ def by_supervision(path: Path) -> None:
     import supervision
     from supervision.dataset.formats.coco import detections_to_coco_annotations
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    mask = grey(path)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     masks = np.stack([labels == label for label in range(1, count)])
     detections = supervision.Detections(
@@ -80,7 +88,7 @@ def by_skimage(path: Path) -> None:
     """The recipe of many tutorials: regionprops, and find_contours of each region."""
     from skimage.measure import find_contours, label, regionprops
 
-    labels = label(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0, connectivity=2)
+    labels = label(grey(path) > 0, connectivity=2)
     for region in regionprops(labels):
         find_contours(np.pad(region.image, 1), 0.5)
         json.dumps({"bbox": region.bbox, "area": float(region.area)})

@@ -146,7 +146,7 @@ def speed_of_encoder(device: torch.device, picture: Image) -> float:
         sam.network.image_encoder(torch.zeros(1, 3, 1024, 1024))
     pictures = [picture] * (1 if device.type == "cpu" else 32)
     seconds = least_seconds(lambda: encoder.encode(pictures))
-    return counter.get_total_flops() * len(pictures) / seconds
+    return float(counter.get_total_flops() * len(pictures) / seconds)
 
 
 def limit(device: torch.device) -> float:

@@ -55,7 +55,7 @@ def _patch_prior(use: dict[str, Any]) -> str:
 
 def _rank(score: dict[str, Any] | None, masks: int | None) -> str:
     """How the expected IoU ranks so many masks."""
-    if not score or not (rank := score.get("rank_of_expected_iou")):
+    if not score or masks is None or not (rank := score.get("rank_of_expected_iou")):
         return "-"
     return "{:.2f} ({:.2f}-{:.2f}), {}".format(*rank, masks)
 
