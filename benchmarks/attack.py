@@ -40,7 +40,7 @@ _COLUMNS = ("refused", "accepted", "fault", "hang", "crash", "escape", "run")
 
 @dataclass
 class Tally:
-    """What came of the inputs of one kind; of each distinct fault the first that had it."""
+    """The outcomes of the inputs of one kind. faults: the first input of each distinct fault."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: dict[str, tuple[int, Outcome]] = field(default_factory=dict)
@@ -49,14 +49,14 @@ class Tally:
 
     def add(self, seed: int, outcome: Outcome) -> None:
         self.counts[outcome.verdict] += 1
-        found = [outcome.where] if outcome.verdict in ("fault", "hang", "crash") else []
+        places = [outcome.where] if outcome.verdict in ("fault", "hang", "crash") else []
         if outcome.escape:
             self.counts["escape"] += 1
-            found.append(f"ESCAPE {outcome.escape}")
+            places.append(f"ESCAPE {outcome.escape}")
         if outcome.ran:
             self.counts["run"] += 1
-            found.append("RUN: planted code was executed")
-        for where in found:
+            places.append("RUN: planted code was executed")
+        for where in places:
             self.faults.setdefault(where, (seed, outcome))
             self.times[where] += 1
 
@@ -65,17 +65,17 @@ class Tally:
         return sum(self.counts[verdict] for verdict in _COLUMNS[:5])
 
 
-def dealt(kinds: Mapping[str, Kind], count: int) -> dict[str, int]:
+def inputs_of_kinds(kinds: Mapping[str, Kind], count: int) -> dict[str, int]:
     """How many of `count` inputs each kind gets, by its weight, at least one each."""
-    whole = sum(kind.weight for kind in kinds.values())
-    return {name: max(1, round(count * kind.weight / whole)) for name, kind in kinds.items()}
+    total = sum(kind.weight for kind in kinds.values())
+    return {name: max(1, round(count * kind.weight / total)) for name, kind in kinds.items()}
 
 
 def run_kinds(
     kinds: Mapping[str, Kind], count: int, seed: int, root: Path
 ) -> Iterator[tuple[str, Tally]]:
-    """Attack each kind in turn."""
-    for name, share in dealt(kinds, count).items():
+    """Attack each kind, one after another."""
+    for name, share in inputs_of_kinds(kinds, count).items():
         tally = Tally()
         started = time.perf_counter()
         seeds = [seed * 1_000_000 + number for number in range(share)]
@@ -120,8 +120,8 @@ def main() -> int:
             return planted(root, " ".join(options.kinds))
         if options.only is not None:
             return _again(options.kinds[0], options.only, options.keep, root)
-        chosen = {name: KINDS[name] for name in options.kinds or KINDS}
-        bad = _mutated(chosen, options.count, options.seed, root)
+        kinds = {name: KINDS[name] for name in options.kinds or KINDS}
+        bad = _mutated(kinds, options.count, options.seed, root)
         return max(bad, planted(root)) if options.mode == "both" else bad
     finally:
         os.chdir("/")

@@ -3,9 +3,9 @@
     python benchmarks/compare_runs.py runs/before runs/after
 
 COCO files, YOLO labels and PNG masks must have the same bytes. A run of 0.7 names two keys of a
-COCO image otherwise (`part`, `split`); they are renamed before the comparison. Figures are compared
-by value within each step, for keys may have new names: each number of one run.json must be in the
-other, equally often. Exit code 1 if anything differs.
+COCO image differently (`part`, `split`); they are renamed before the comparison. Figures are
+compared by value within each step, because keys may have new names: each number of one run.json
+must be in the other, equally often. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def compare_labels(before: Path, after: Path) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if name not in old or name not in new:
             yield f"{name}: only {'before' if name in old else 'after'}"
-        elif in_todays_words(old[name]) != in_todays_words(new[name]):
+        elif with_current_keys(old[name]) != with_current_keys(new[name]):
             yield f"{name}: other bytes"
 
 
@@ -50,7 +50,7 @@ def labels_of(run: Path) -> dict[str, Path]:
     return {p.relative_to(run).as_posix(): p for p in paths if p.name not in NOT_LABELS}
 
 
-def in_todays_words(path: Path) -> bytes:
+def with_current_keys(path: Path) -> bytes:
     """A file's bytes; those of a COCO file of 0.7 with its keys as 0.8 writes them."""
     data = path.read_bytes()
     if path.suffix != ".json" or b'"part"' not in data:

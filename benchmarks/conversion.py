@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from drawn_masks import write_product
+from numpy.typing import NDArray
 
 from pipeline.formats.coco import row_texts
 from pipeline.geometry.masks import encode_patches
@@ -40,11 +41,18 @@ def ours(path: Path) -> list[str]:
     return row_texts(RECORD, Detections.from_masks(encode_patches(patches, *mask.shape), 0))
 
 
+def grey(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a mask, as OpenCV reads them."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    return np.asarray(pixels, np.uint8)
+
+
 def by_pycocotools(path: Path) -> list[str]:
     """The plain way: components on the full frame, each encoded by pycocotools."""
     from pycocotools import mask as coco_mask
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    mask = grey(path)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     rows = []
     for label in range(1, count):
@@ -67,20 +75,20 @@ def by_supervision(path: Path) -> None:
     import supervision
     from supervision.dataset.formats.coco import detections_to_coco_annotations
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    mask = grey(path)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     masks = np.stack([labels == label for label in range(1, count)])
-    found = supervision.Detections(
+    detections = supervision.Detections(
         xyxy=supervision.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(masks), int)
     )
-    json.dumps(detections_to_coco_annotations(found, 1, 1)[0], default=int)
+    json.dumps(detections_to_coco_annotations(detections, 1, 1)[0], default=int)
 
 
 def by_skimage(path: Path) -> None:
     """The recipe of many tutorials: regionprops, and find_contours of each region."""
     from skimage.measure import find_contours, label, regionprops
 
-    labels = label(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0, connectivity=2)
+    labels = label(grey(path) > 0, connectivity=2)
     for region in regionprops(labels):
         find_contours(np.pad(region.image, 1), 0.5)
         json.dumps({"bbox": region.bbox, "area": float(region.area)})
@@ -109,13 +117,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         masks = sorted((write_product(Path(folder), images) / "ground_truth" / "blob").iterdir())
         paths = []
-        for mask in masks:  # a folder each, for ultralytics takes folders
+        for mask in masks:  # a folder each, because ultralytics takes folders
             paths.append(Path(folder) / mask.stem / mask.name)
             paths[-1].parent.mkdir()
             paths[-1].hardlink_to(mask)
         instances = _compare(paths)
         times = _time(paths)
-    medians = {name: 1000 * statistics.median(found) for name, found in times.items()}
+    medians = {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
     print(f"{images} masks, {instances} instances: the same bytes as pycocotools\n")
     print("| way | ms an image, median | times ours |\n|---|---|---|")
     for name, median in medians.items():
@@ -127,12 +135,12 @@ def _compare(paths: list[Path]) -> int:
     count = 0
     for path in paths:
         rows = [json.loads(row) for row in ours(path)]
-        found = sorted((row["segmentation"]["counts"], row["area"], *row["bbox"]) for row in rows)
+        actual = sorted((row["segmentation"]["counts"], row["area"], *row["bbox"]) for row in rows)
         theirs = [json.loads(row) for row in by_pycocotools(path)]
         expected = sorted((row["counts"], row["area"], *row["bbox"]) for row in theirs)
-        if found != expected:
+        if actual != expected:
             raise AssertionError(f"{path.name} differs from pycocotools")
-        count += len(found)
+        count += len(actual)
     return count
 
 

@@ -1,7 +1,7 @@
 """convert-masks over a large set: memory as the set grows, and two processes against one.
 
 python benchmarks/conversion_scale.py memory 2 1000 10000 100000     peak memory with two processes
-python benchmarks/conversion_scale.py speed 2000                     one process and two, in turn
+python benchmarks/conversion_scale.py speed 2000                     1 process and 2, interleaved
 python benchmarks/conversion_scale.py runners 2000                   two processes, here and by Ray
 
 Masks are 1024x1024; beyond 400 they are hard links to the first ones. All that the command does is
@@ -40,26 +40,26 @@ def convert(
     folder: Path, product: Path, workers: int, runner: str = "local"
 ) -> tuple[float, float]:
     """Run the conversion in a process of its own. Returns its seconds, and the greatest sum in MB
-    of what its processes held in memory at one time, looked at five times a second."""
+    of the memory of its processes at one time, read five times a second."""
     script = folder / "convert.py"
     script.write_text(_RUN)
     call = [sys.executable, str(script), str(product), str(folder / "out"), str(workers), runner]
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _held(process.pid))
+        peak = max(peak, _memory_bytes(process.pid))
         time.sleep(0.2)
     return float(process.communicate()[0]), peak / 2**20
 
 
-def _held(process: int) -> int:
-    held = 0
-    with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+def _memory_bytes(process: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any time
         parent = psutil.Process(process)
         for member in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                held += member.memory_full_info().pss  # what processes share counts once
-    return held
+                total += member.memory_full_info().pss  # what processes share counts once
+    return total
 
 
 def memory(workers: int, counts: list[int]) -> None:
@@ -73,16 +73,16 @@ def memory(workers: int, counts: list[int]) -> None:
 
 
 def compare(count: int, ways: list[tuple[int, str]], rounds: int = 3) -> None:
-    """Print the medians of two ways (processes, runner), run in turn, and their ratio."""
+    """Print the medians of two ways (processes, runner), run alternately, and their ratio."""
     times: dict[tuple[int, str], list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:
         product = write_product(Path(name) / "blobs", count)
         for _ in range(rounds):
-            for way, found in times.items():
+            for way, seconds_of_way in times.items():
                 start = time.perf_counter()
                 convert(Path(name), product, *way)
-                found.append(time.perf_counter() - start)
-    medians = [statistics.median(found) for found in times.values()]
+                seconds_of_way.append(time.perf_counter() - start)
+    medians = [statistics.median(seconds_of_way) for seconds_of_way in times.values()]
     for (workers, runner), seconds in zip(ways, medians, strict=True):
         print(f"{count} masks, {workers} processes, {runner}: {seconds:.1f} s")
     print(f"ratio {medians[0] / medians[1]:.2f}")

@@ -46,10 +46,10 @@ def coco_polygons(patch: Patch, height: int, width: int) -> Patch:
 def contours_in_coco(patch: Patch, height: int, width: int) -> Patch:
     """The usual way: cv2.findContours rings as COCO polygons."""
     corner = np.array([patch.x, patch.y])
-    found, _ = cv2.findContours(
+    contours, _ = cv2.findContours(
         patch.pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
-    return draw_coco([ring[:, 0] + corner for ring in found if len(ring) >= 3], height, width)
+    return draw_coco([ring[:, 0] + corner for ring in contours if len(ring) >= 3], height, width)
 
 
 def yolo(patch: Patch, height: int, width: int) -> Patch:

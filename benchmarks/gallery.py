@@ -33,11 +33,11 @@ def main() -> None:
         *sorted(gallery.glob("typical_*"))[:3],
         *sorted(gallery.glob("worst_*"))[:2],
     ]
-    kinds: dict[str, Path] = {}
+    overlay_of: dict[str, Path] = {}
     for path in overlays:
-        kinds.setdefault("_".join(path.stem.split("_")[2:-1]), path)
-    wanted = ("split_teeth", "fabric_border", "broken_teeth", "fabric_interior")
-    upper = strip([kinds[kind] for kind in wanted if kind in kinds], 360)
+        overlay_of.setdefault("_".join(path.stem.split("_")[2:-1]), path)
+    categories = ("split_teeth", "fabric_border", "broken_teeth", "fabric_interior")
+    upper = strip([overlay_of[category] for category in categories if category in overlay_of], 360)
     lower = strip(close_ups, upper.shape[1] // len(close_ups))
     lower = cv2.resize(lower, (upper.shape[1], lower.shape[0]))
     write_png(target, np.vstack([upper, lower]).astype(np.uint8))

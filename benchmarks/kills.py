@@ -276,7 +276,7 @@ def wait_for_point(process: Process, verb: Verb, output: Path, point: int, point
 
 
 def place(home: Path) -> Path:
-    """The output of a call: always the same path, for it is part of what is written."""
+    """The output of a call: always the same path, because outputs hold it."""
     folder = home / "trial"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(home / "cache", ignore_errors=True)

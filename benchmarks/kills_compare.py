@@ -23,24 +23,24 @@ Content = dict[str, str]
 
 def content(folder: Path) -> Content:
     """Every file below a folder with a hash of what is compared of it; manifests as text."""
-    found = {}
+    files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             data = path.read_bytes()
             name = path.relative_to(folder).as_posix()
             if path.name == "manifest.jsonl":
-                found[name] = "\n".join(sorted(data.decode().splitlines()))
+                files[name] = "\n".join(sorted(data.decode().splitlines()))
             else:
                 steady = _steady(name)
-                found[name] = hashlib.sha256(steady(data) if steady else data).hexdigest()
-    return found
+                files[name] = hashlib.sha256(steady(data) if steady else data).hexdigest()
+    return files
 
 
-def without(found: Content, unsteady: frozenset[str]) -> Content:
+def without(files: Content, unsteady: frozenset[str]) -> Content:
     """What is compared: without the unsteady files, and with no more of them in a manifest than
     their paths."""
     kept = {}
-    for path, text in found.items():
+    for path, text in files.items():
         if Path(path).name == "manifest.jsonl":
             base = Path(path).parent
             rows = []

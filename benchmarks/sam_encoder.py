@@ -1,4 +1,4 @@
-"""Encoding one 512 px image with the TinyViT SAM: memory handed back to the system, against kept.
+"""Encoding one 512 px image with the TinyViT SAM: freed memory returned to the system, or kept.
 
 The setting is one of the whole process, so each measurement runs in a process of its own; the two
 take turns.
@@ -41,13 +41,13 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(measure(sys.argv[1] == "keep"))
         return
-    found: dict[str, list[float]] = {"hand back": [], "keep": []}
+    times_of_way: dict[str, list[float]] = {"hand back": [], "keep": []}
     for _ in range(ROUNDS):
-        for way, times in found.items():
+        for way, times in times_of_way.items():
             command = [sys.executable, __file__, way]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             times.append(float(done.stdout.split()[-1]))
-    medians = {way: statistics.median(times) for way, times in found.items()}
+    medians = {way: statistics.median(times) for way, times in times_of_way.items()}
     for way, seconds in medians.items():
         print(f"{way}: {seconds:.2f} s an image")
     print(f"ratio: {medians['hand back'] / medians['keep']:.2f}")

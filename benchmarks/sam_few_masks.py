@@ -1,6 +1,6 @@
 """How many masks SAM needs: mask IoU on held-out photos after learning from 5, 10, 20 and all
-masks, by several seeds, from true boxes and from those that the run's own detector found, beside
-what needs no learning. Stopped, it goes on where it was.
+masks, by several seeds, from true boxes and from those of the run's own detector, beside methods
+that do not learn. After a stop it goes on.
 
 python benchmarks/sam_few_masks.py TUNINGS PICTURE RUN...   with folders of `pipeline run`
 """
@@ -33,13 +33,13 @@ BESIDE = {
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
-    """What a command measured."""
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text())["summary"]
-    return found
+    """The summary of a command's run.json."""
+    summary: dict[str, Any] = json.loads((folder / "run.json").read_text())["summary"]
+    return summary
 
 
 def tuned(data: Path, folder: Path, masks: int | None, seed: int) -> dict[str, Any]:
-    """The summary of one tuning, run or found."""
+    """The summary of one tuning, which is run if its folder has none."""
     if not (folder / "run.json").is_file():
         first = masks is None and seed == 0
         config = FinetuneSamConfig(
@@ -50,8 +50,8 @@ def tuned(data: Path, folder: Path, masks: int | None, seed: int) -> dict[str, A
     return summary_of(folder)
 
 
-def from_found(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict[str, Any]:
-    """The evaluation of a SAM on the boxes that the run's detector found, run or found."""
+def from_detector(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict[str, Any]:
+    """The evaluation of a SAM on the detector's boxes, which is run if its folder has none."""
     figures = folder / "figures"
     if not (figures / "run.json").is_file():
         boxes = run / "masks_from_detector" / "instances.json"
@@ -68,15 +68,15 @@ def from_found(run: Path, sam: str, folder: Path, grabcut: bool = False) -> dict
 
 
 def row(run: Path, tunings: Path) -> tuple[list[str], list[str], dict[str, list[float]]]:
-    """Cells from true boxes, from found boxes, and the curves of one set."""
+    """Cells from true boxes, from the detector's boxes, and the curves of one set."""
     names = {(s, n): tunings / f"{run.name}_{s}_{n}" for s in SIZES for n in range(SEEDS)}
     true = {key: tuned(run / "data", path, *key) for key, path in names.items()}
-    found = {
-        key: from_found(run, str(path), path.with_name(f"{path.name}_found"))
+    detected = {
+        key: from_detector(run, str(path), path.with_name(f"{path.name}_found"))
         for key, path in names.items()
     }
     full = true[None, 0]
-    published = from_found(run, SAM, tunings / f"{run.name}_found", grabcut=True)
+    published = from_detector(run, SAM, tunings / f"{run.name}_found", grabcut=True)
     cells = [run.name, f"{full['held_out']['masks']} / {full['held_out']['photos']}"]
     cells += [f"{full['test']['segmenters'][name]['mask_iou'][0]:.3f}" for name in BESIDE]
     beside = published["baselines"]
@@ -86,7 +86,7 @@ def row(run: Path, tunings: Path) -> tuple[list[str], list[str], dict[str, list[
     means, means2 = [], []
     for size in SIZES:
         ious = [true[size, n]["test"]["segmenters"]["tuned"]["mask_iou"][0] for n in range(SEEDS)]
-        ious2 = [found[size, n]["mask_iou"] for n in range(SEEDS)]
+        ious2 = [detected[size, n]["mask_iou"] for n in range(SEEDS)]
         means.append(statistics.mean(ious))
         means2.append(statistics.mean(ious2))
         cells.append(_spread(ious))
@@ -96,7 +96,12 @@ def row(run: Path, tunings: Path) -> tuple[list[str], list[str], dict[str, list[
         BESIDE[name]: [full["test"]["segmenters"][name]["mask_iou"][0]] * len(SIZES)
         for name in ("box_fill", "zero_shot", "mean_shape")
     }
-    panel = {"box-fill": lines["box-fill"], "tuned": means, **lines, "tuned, found boxes": means2}
+    panel = {
+        "box-fill": lines["box-fill"],
+        "tuned": means,
+        **lines,
+        "tuned, detector's boxes": means2,
+    }
     return cells, cells2, panel
 
 
@@ -111,7 +116,7 @@ def main() -> None:
     sizes = [f"{size or 'all'} masks" for size in SIZES]
     heads = [
         ["set", "test masks / photos", *BESIDE.values(), *sizes],
-        ["set", "defects found", "as published", "box-fill", "GrabCut", *sizes],
+        ["set", "defects detected", "as published", "box-fill", "GrabCut", *sizes],
     ]
     for number, title in enumerate(("From true boxes", "From the detector's boxes")):
         print(f"\n{title}\n\n| {' | '.join(heads[number])} |\n" + "|---" * len(heads[number]) + "|")

@@ -1,8 +1,8 @@
 """`pipeline segment` on many images: peak memory as the set grows, and a second run over the same.
 
-For memory, the images are hard links to a few drawn ones, so that those seen before are answered
-from the cache: what a run holds beyond SAM itself shows all the same. SAM's export for this CPU,
-once for all runs, is done before.
+For memory, the images are hard links to a few drawn ones, so most masks come from the cache. The
+memory that a run needs beside SAM itself does not depend on that. SAM is exported for this CPU
+once, before all runs.
 
 python benchmarks/sam_scale.py memory 1000 10000
 python benchmarks/sam_scale.py again 24

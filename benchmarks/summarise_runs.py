@@ -12,21 +12,21 @@ from typing import Any
 
 
 def summary(run: Path, step: str) -> dict[str, Any]:
-    """What a step of the run measured."""
-    found: dict[str, Any] = json.loads((run / step / "run.json").read_text())["summary"]
-    return found
+    """The summary of a step's run.json."""
+    measured: dict[str, Any] = json.loads((run / step / "run.json").read_text())["summary"]
+    return measured
 
 
 def row(run: Path) -> list[str]:
     """One line of the table."""
     detector, classifier, sam = (summary(run, name) for name in ("detector", "classifier", "sam"))
-    found = summary(run, "evaluation_detector_boxes")
+    detected = summary(run, "evaluation_detector_boxes")
     scores = sam["test"]["segmenters"]
     low, high = classifier["accuracy_interval"]
-    by_found = (
-        found["mask_iou"],
-        found["baselines"]["box_fill"]["mask_iou"],
-        found["baselines"]["grabcut"]["mask_iou"],
+    ious = (
+        detected["mask_iou"],
+        detected["baselines"]["box_fill"]["mask_iou"],
+        detected["baselines"]["grabcut"]["mask_iou"],
     )
     return [
         run.name,
@@ -39,8 +39,8 @@ def row(run: Path) -> list[str]:
         _rank(sam.get("out_of_fold"), sam.get("out_of_fold", {}).get("masks")),
         _rank(sam["test"].get("expected_iou"), sam["held_out"]["masks"]),
         _rank(sam.get("unseen"), sam.get("unseen", {}).get("masks")),
-        f"{found['matched']} of {found['objects']}",
-        " / ".join("-" if value is None else f"{value:.3f}" for value in by_found),
+        f"{detected['matched']} of {detected['objects']}",
+        " / ".join("-" if value is None else f"{value:.3f}" for value in ious),
         f"{classifier['right']}/{classifier['tested_on']} = {classifier['accuracy']:.2f} "
         f"({low:.2f}-{high:.2f})",
         _patch_prior(sam["patch_prior"]),
@@ -55,7 +55,7 @@ def _patch_prior(use: dict[str, Any]) -> str:
 
 def _rank(score: dict[str, Any] | None, masks: int | None) -> str:
     """How the expected IoU ranks so many masks."""
-    if not score or not (rank := score.get("rank_of_expected_iou")):
+    if not score or masks is None or not (rank := score.get("rank_of_expected_iou")):
         return "-"
     return "{:.2f} ({:.2f}-{:.2f}), {}".format(*rank, masks)
 
@@ -66,17 +66,17 @@ def _interval(values: list[float]) -> str:
 
 
 HEAD = [
-    "set", "held-out images / defects", "box AP50, zero-shot → tuned", "AP50-95",
+    "set", "test images / defects", "box AP50, zero-shot → tuned", "AP50-95",
     "SAM as published", "SAM tuned", "mean shape", "box-fill", "GrabCut", "tuned over box-fill",
-    "rank correlation, out-of-fold masks", "held-out masks", "both", "defects found",
-    "IoU with found boxes: SAM tuned / box-fill / GrabCut",
+    "rank correlation, out-of-fold masks", "test masks", "both", "defects detected",
+    "IoU from the detector's boxes: SAM tuned / box-fill / GrabCut",
     "classifier accuracy (95 %)", "patch prior, gain on out-of-fold masks",
 ]  # fmt: skip
 TABLES = {
     "The detector and the classifier": (1, 2, 3, 13, 15),
     "SAM, from true boxes": (4, 5, 16, 6, 7, 8, 9),
     "How the expected IoU ranks masks": (10, 11, 12),
-    "SAM, from found boxes": (13, 14),
+    "SAM, from the detector's boxes": (13, 14),
 }
 
 
@@ -84,10 +84,10 @@ def main() -> None:
     """Print Markdown tables, a line per run."""
     rows = [row(Path(name)) for name in sys.argv[1:]]
     for title, columns in TABLES.items():
-        chosen = (0, *columns)
+        shown = (0, *columns)
         print(f"\n{title}\n")
         for cells in (HEAD, ["---"] * len(HEAD), *rows):
-            print("| " + " | ".join(cells[column] for column in chosen) + " |")
+            print("| " + " | ".join(cells[column] for column in shown) + " |")
     for name in sys.argv[1:]:
         table = Path(name) / "comparison" / "table.md"
         if table.is_file():

@@ -1,9 +1,9 @@
-"""Threads that spin while they wait, as they do by themselves, against threads that sleep, as here:
+"""Threads that spin while they wait, which is the default, against threads that sleep, as here:
 with the machine idle, and beside one busy process. It takes two to four minutes.
 
     python benchmarks/threads.py
 
-Each measurement is a fresh process, for the policy is fixed when torch is imported; rounds are
+Each measurement is a fresh process, because the policy is fixed when torch is imported; rounds are
 interleaved. A table of medians with machine and date, and the ratio.
 """
 

@@ -47,9 +47,9 @@ def command_contexts(context: click.Context) -> Iterator[click.Context]:
     own commands."""
     group = context.command
     for name in group.list_commands(context) if isinstance(group, click.Group) else ():
-        found = group.get_command(context, name) if isinstance(group, click.Group) else None
-        if found is not None and not found.hidden:
-            child = click.Context(found, info_name=name, parent=context)
+        subcommand = group.get_command(context, name) if isinstance(group, click.Group) else None
+        if subcommand is not None and not subcommand.hidden:
+            child = click.Context(subcommand, info_name=name, parent=context)
             yield child
             yield from command_contexts(child)
 
@@ -199,7 +199,7 @@ def _paragraphs(text: str | None) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """Text on one line that Markdown shows as it is, but for what stands in backticks."""
+    """Text on one line that Markdown shows as it is, with `code` in backticks."""
     pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(
         piece.replace("|", "\\|") if piece.startswith("`") else _SPECIAL.sub(r"\\\1", piece)

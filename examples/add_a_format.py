@@ -14,7 +14,7 @@ import numpy as np
 
 import pipeline
 from pipeline import Dataset, Detections, ImageRecord
-from pipeline.formats.registry import Format, place_images, register
+from pipeline.formats.registry import Format, place_images, register, without_image_check
 
 HEADER = ("image", "height", "width", "category", "x0", "y0", "x1", "y1")
 
@@ -35,9 +35,8 @@ def write_csv(root: Path, dataset: Dataset, copy_images: bool, polygon_loss: flo
                 rows.writerow((*image, "", "", "", "", ""))
 
 
-def read_csv(source: Path, images: Path | None, allow_outside: bool = False) -> Dataset:
+def read_csv(source: Path, images: Path | None) -> Dataset:
     """The boxes of a folder that `write_csv` wrote."""
-    del allow_outside
     with (source / "boxes.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     categories = tuple(sorted({row["category"] for row in rows} - {""}))
@@ -55,7 +54,7 @@ def read_csv(source: Path, images: Path | None, allow_outside: bool = False) -> 
 
 def main(labels: Path, output: Path) -> None:
     """Export COCO labels as CSV, and print what the format loses."""
-    register("csv", Format("boxes in a CSV file", write_csv, read_csv))
+    register("csv", Format("boxes in a CSV file", write_csv, without_image_check(read_csv)))
     exported = pipeline.export_labels(labels, "csv", output)
     print(exported.to_json())
 

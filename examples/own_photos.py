@@ -37,4 +37,4 @@ def main(folder: Path, labels: Path, detector: Path, epochs: int = 60) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

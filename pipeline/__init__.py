@@ -118,7 +118,7 @@ __all__ = [
     "write_coco",
     "write_png",
 ]
-_ELSEWHERE = {
+_MODULES = {
     "pipeline.api": ("load_detector", "load_model", "load_sam", "mask_instances", "read_coco",
                      "read_image"),
     "pipeline.errors": ("ConfigError", "DataError", "PipelineError", "WeightsError"),
@@ -133,7 +133,7 @@ def __getattr__(name: str) -> object:
     """Import a public name at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((module for module, names in _ELSEWHERE.items() if name in names), None)
+    home = next((module for module, names in _MODULES.items() if name in names), None)
     if home is None:
         is_config = name.endswith("Config")
         home = "pipeline.config.schema" if is_config else f"pipeline.stages.{name}"

@@ -78,5 +78,5 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> Dataset:
 
 def mask_instances(path: str | Path) -> list[Rle]:
     """The 8-connected components of a mask image, values above 0, as RLE. Raises DataError."""
-    found, _ = instances(image_files.read_mask(Path(path)))
-    return list(found)
+    rles, _ = instances(image_files.read_mask(Path(path)))
+    return list(rles)

@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can mend. Each is shown as one line, exit code 2."""
+"""Errors that the user can correct. Each is shown as one line, with exit code 2."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    """Text with line ends, other control characters and what is no Unicode written as escapes: a
-    file's name may hold them, and a terminal or a UTF-8 file may not get them."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Text with line ends, other control characters and invalid Unicode written as escapes. A file
+    name may hold them; a terminal or a UTF-8 file must not get them."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class PipelineError(Exception):
@@ -22,7 +22,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """An option or a configuration file says something that cannot be meant."""
+    """An option or a configuration file has a value that cannot be used."""
 
 
 class DataError(PipelineError):
@@ -58,7 +58,7 @@ class Faults:
         self.found: list[DataError] = []
 
     def add(self, error: DataError) -> None:
-        """Record a fault, or raise it when not keeping going."""
+        """Record a fault; raise it without `keep_going`."""
         if not self.keep_going:
             raise error
         self.found.append(error)

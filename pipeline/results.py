@@ -1,7 +1,7 @@
 """What a stage returns: frozen dataclasses, and their dump as JSON.
 
-A stage's result holds paths, counts and figures. `to_json` makes of it what `--json` prints and
-run.json keeps; `from_json` reads it back, as a finished run that is called again does.
+A stage's result holds paths, counts and figures. `to_json` makes the JSON that `--json`
+prints and run.json holds. `from_json` reads it back when a finished run is called again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def from_json(kind: type[R], summary: Mapping[str, JsonValue], path: Path) -> R:
 
 
 def _completed(kind: Any, value: JsonValue) -> JsonValue:
-    """A dumped value with the fields that `to_json` left out, as None, in all dataclasses of it."""
+    """A dumped value with the fields that `to_json` left out, as None, in all its dataclasses."""
     arguments = [one for one in get_args(kind) if one not in (NoneType, Ellipsis)]
     if isinstance(value, list) and arguments:
         item = [*arguments, *arguments[-1:] * len(value)]

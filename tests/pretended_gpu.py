@@ -32,7 +32,7 @@ class OnGpu(torch.Tensor):
     device = property(lambda self: GPU)
     is_cuda = property(lambda self: True)
     held: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> OnGpu:
@@ -46,12 +46,12 @@ class OnGpu(torch.Tensor):
         made.held = held
         return made
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"OnGpu({self.held!r})"
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the classmethod
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         given = (args, dict(kwargs or {}))
         leaves = tree_leaves(given)

@@ -17,7 +17,8 @@ def scratches(draw: st.DrawFn) -> np.ndarray:
     height, width = draw(sizes)
     ends = [(draw(st.integers(-2, width)), draw(st.integers(-2, height))) for _ in range(2)]
     canvas = np.zeros((height, width), np.uint8)
-    return cv2.line(canvas, *ends, 1).astype(bool)
+    cv2.line(canvas, ends[0], ends[1], 1)
+    return np.asarray(canvas, bool)
 
 
 @st.composite

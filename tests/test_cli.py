@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from pipeline import cli
 from pipeline.cli import command
-from pipeline.cli.generated import chosen, config_of, settings_of
+from pipeline.cli.generated import build_config, config_of, settings_of
 from pipeline.cli.options import ConfiguredCommand
 from pipeline.config import schema
 from pipeline.config.schema import FinetuneConfig, SegmentConfig, SynthesizeConfig, ViewsConfig
@@ -282,19 +282,21 @@ def test_every_field_of_every_configuration_is_described() -> None:
 def test_options_become_the_configuration(
     values: dict[str, object], expected: FinetuneConfig
 ) -> None:
-    assert chosen("FinetuneConfig", None, (), values, {}) == expected
+    assert build_config("FinetuneConfig", None, (), values, {}) == expected
 
 
 def test_file_option_and_assignment_win_in_this_order(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("epochs: 1\nbatch: 1\nfreeze: 1\n".replace("views: {}\n", ""))
     values = {"setting_batch": 2, "setting_freeze": 2}
-    config = chosen("FinetuneConfig", tmp_path / "a.yaml", ("freeze=3",), values, {"epochs": 9})
+    config = build_config(
+        "FinetuneConfig", tmp_path / "a.yaml", ("freeze=3",), values, {"epochs": 9}
+    )
     assert config == FinetuneConfig(epochs=1, batch=2, freeze=3)
 
 
 def test_a_nested_setting_and_a_choice_of_numbers_reach_their_place() -> None:
-    views = chosen("SegmentConfig", None, (), {"setting_views_tta": 4}, {})
+    views = build_config("SegmentConfig", None, (), {"setting_views_tta": 4}, {})
     assert views == SegmentConfig(views=ViewsConfig(tta=4))
-    assert chosen("SynthesizeConfig", None, (), {"setting_size": "1024"}, {}) == SynthesizeConfig(
-        size=1024
-    )
+    assert build_config(
+        "SynthesizeConfig", None, (), {"setting_size": "1024"}, {}
+    ) == SynthesizeConfig(size=1024)

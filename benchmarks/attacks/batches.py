@@ -111,7 +111,7 @@ def _work(
 
 
 def make_template(kind: Kind, template: Path, places: Places) -> None:
-    """Make the sample where attacks will have it, for some files name their own place."""
+    """Make the sample at the path of the attacks, because some files hold their own path."""
     if template.is_dir():
         return
     clear(places)

@@ -1,4 +1,4 @@
-"""What tells that an attack got through: files that must stay, a secret that must not come out."""
+"""Signs that an attack succeeded: changed files that must stay, and a leaked secret."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Inventory:
 
     def _changed(self, after: Inventory, places: Places) -> str:
         for path in sorted(self.outside.keys() | after.outside.keys()):
-            mended = path.is_relative_to(places.sample) and _is_mended(path, after.outside)
-            if path == places.marker or mended:
+            fixed = path.is_relative_to(places.sample) and _is_fixed(path, after.outside)
+            if path == places.marker or fixed:
                 continue
             old, new = self.outside.get(path), after.outside.get(path)
             if old != new:
@@ -124,6 +124,6 @@ def _state(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else _NO_FILE
 
 
-def _is_mended(path: Path, after: Mapping[Path, bytes]) -> bool:
-    """Whether a file is one that `validate --fix` mended, or the original that it kept."""
+def _is_fixed(path: Path, after: Mapping[Path, bytes]) -> bool:
+    """Whether a file is one that `validate --fix` changed, or the original that it kept."""
     return ".orig" in path.name or path.with_name(f"{path.name}.orig") in after

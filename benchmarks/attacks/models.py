@@ -85,7 +85,7 @@ def _work_log(root: Path) -> None:
             log.add(item, item, ['{"id": 1, "bbox": [1, 2, 3, 4]}'] * item)
 
 
-def _take_up(_: Random, places: Places) -> Any:
+def _open_work_log(_: Random, places: Places) -> Any:
     from pipeline.io.work_log import WorkLog
 
     with WorkLog(places.output / "work.sqlite", "images", TypeAdapter(int)) as log:
@@ -93,7 +93,7 @@ def _take_up(_: Random, places: Places) -> Any:
         rows = [json.loads(log.row_at(number)) for number, _ in log.rows()]
         log.add(9, 1, ["{}"])
         if len(rows) != sum(counts):
-            raise AssertionError("a work log with other rows than its values say is taken up")
+            raise AssertionError("a work log with other rows than its values say is accepted")
 
 
 def _product(root: Path) -> None:
@@ -234,7 +234,7 @@ _CARDS = ("model/*.json", "model/*.jsonl")
 MORE_KINDS: Mapping[str, Kind] = {
     "pictures": Kind(_pictures, ("*",), [_read_pictures], 40),
     "heat maps": Kind(_heat_maps, ("*",), [_read_heat], 15),
-    "work log": Kind(_work_log, (f"{_STATE}/out/*",), [_take_up], 15),
+    "work log": Kind(_work_log, (f"{_STATE}/out/*",), [_open_work_log], 15),
     "stopped run": Kind(
         _stopped, (f"{_STATE}/.out.*/*.json", f"{_STATE}/.out.*/.work/*"),
         [call("anomaly --data {in}/product -o {out} " + _MODEL)], 1, **_TORCH,

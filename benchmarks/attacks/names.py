@@ -17,7 +17,7 @@ _FORMATS = ("coco", "coco-polygon", "coco-results", "cvat", "cvat-coco", "label-
 
 
 def _hostile(places: Places) -> list[str]:
-    """The worst of the names, a few, for they meet every writer."""
+    """A few of the worst names, because each goes through every writer."""
     outside = str(places.outside)
     return [
         f"{outside}/new", f"{outside}/victim", "../../outside/new", "../new", "..", ".", "/", "",

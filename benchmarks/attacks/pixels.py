@@ -125,12 +125,12 @@ _EXTRAS = (
 
 
 def _chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
-    found, at = [], len(_SIGNATURE)
+    chunks, at = [], len(_SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
-        found.append((kind, data[at + 8 : at + 8 + length]))
+        chunks.append((kind, data[at + 8 : at + 8 + length]))
         at += 12 + length
-    return found
+    return chunks
 
 
 def mutate_array(data: bytes, random: Random, places: Places) -> tuple[bytes, str]:

@@ -119,15 +119,15 @@ def all_attacks() -> dict[str, dict[str, list[Kind]]]:
     links = {**LINKS, **REPORTS, **AROUND}
     groups = {"pickles": PICKLES, "code in YAML": CODE, "training": TRAINING, "names": NAMES,
               "links": links, "bombs": BOMBS, "servers": SERVERS}  # fmt: skip
-    return {group: dict(found) for group, found in groups.items()}
+    return {group: dict(attacks) for group, attacks in groups.items()}
 
 
 def planted(root: Path, chosen: str = "") -> int:
     """Run the attacks (of one group, or whose name holds a text) and print what each came to."""
     bad = count = 0
-    for group, found in all_attacks().items():
+    for group, attacks in all_attacks().items():
         in_group = bad_in_group = 0
-        for name, kinds in found.items():
+        for name, kinds in attacks.items():
             if chosen and chosen != group and chosen not in name:
                 continue
             for number, kind in enumerate(kinds, start=1):

@@ -111,7 +111,7 @@ def write_coco_set(root: Path, scores: bool = False) -> None:
 
 
 def written(form: str, scores: bool = False) -> Callable[[Path], None]:
-    """A sample that `export --to` wrote, of which nothing but the format itself is kept."""
+    """A sample that `export --to` wrote, without the files beside the format's own."""
 
     def build(root: Path) -> None:
         source = root.with_name(f"{root.name}-source")
@@ -126,7 +126,7 @@ def written(form: str, scores: bool = False) -> Callable[[Path], None]:
 
 
 def _with_split(root: Path) -> None:
-    """A product with the split.json that convert-masks wrote of it, and good images."""
+    """A product with the split.json that convert-masks writes, and good images."""
     written("mvtec")(root / "product")
     for number in range(4):
         good = root / "product" / "train" / "good" / f"g{number}.png"
@@ -174,7 +174,7 @@ _KEYS = (
 
 
 def _parsed_config(random: Random, places: Places) -> Any:
-    """What the command line makes of a configuration, and what a run notes of it."""
+    """The configuration that the command line builds, and the key of its run."""
     kind, name = random.choice([("RunConfig", "job"), ("StudyConfig", "study")])
     return _built(kind, places.sample / f"{name}.yaml", ())
 
@@ -187,11 +187,11 @@ def _parsed_settings(random: Random, places: Places) -> Any:
 
 
 def _built(kind: str, path: Path, settings: tuple[str, ...]) -> None:
-    from pipeline.cli.generated import chosen
+    from pipeline.cli.generated import build_config
     from pipeline.io.run_record import config_key
     from pipeline.io.write import json_text
 
-    config = chosen(kind, path, settings, {}, {}).model_dump(mode="json")
+    config = build_config(kind, path, settings, {}, {}).model_dump(mode="json")
     config_key("run", config)
     json_text(config).encode()
 
@@ -250,5 +250,5 @@ LABEL_KINDS: Mapping[str, Kind] = {
 
 def picks(kind: Kind, sample: Path) -> list[Path]:
     """The files of a sample that may be changed, in a fixed order."""
-    found = {path for pattern in kind.targets for path in sample.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and path.stat().st_size)
+    paths = {path for pattern in kind.targets for path in sample.glob(pattern)}
+    return sorted(path for path in paths if path.is_file() and path.stat().st_size)

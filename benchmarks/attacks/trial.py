@@ -60,10 +60,10 @@ def try_one(kind: Kind, seed: int, name: str, template: Path, places: Places) ->
     random = Random(f"{name} {seed}")
     clear(places)
     copy_sample(template, places.sample)
-    found = picks(kind, places.sample)
+    files = picks(kind, places.sample)
     changes = []
-    for _ in range(0 if seed < 0 else min(random.choice([1, 1, 1, 1, 2]), len(found))):
-        changes.append(mutate(found.pop(random.randrange(len(found))), random, places))
+    for _ in range(0 if seed < 0 else min(random.choice([1, 1, 1, 1, 2]), len(files))):
+        changes.append(mutate(files.pop(random.randrange(len(files))), random, places))
     _hand_over(places)
     chosen = random.choice(list(kind.runs))
     outcome = judged(lambda: chosen(random, places), places, kind.seconds)
@@ -170,5 +170,5 @@ def hush() -> None:
     cv2.setNumThreads(1)
     set_quiet(True)
     for name in ("_versions", "_git_commit"):
-        if asked := getattr(run_record, name, None):
-            setattr(run_record, name, cache(asked))
+        if function := getattr(run_record, name, None):
+            setattr(run_record, name, cache(function))

@@ -16,13 +16,13 @@ from pipeline.errors import PipelineError
 from pipeline.runtime import progress, signals
 
 _STOPPED = "stopped; call the same command again to go on"
-_READER_GONE = 141  # as the shell has it for SIGPIPE
+_READER_GONE = 141  # the shell's exit code for SIGPIPE
 
 
 def main() -> NoReturn:
     """Run the command. Exit code 0: done; 1: weights did not verify, or a fault of the program;
-    2: the user must mend something; 129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM;
-    141: whoever read the summary has gone (`| head`)."""
+    2: the user must correct something; 129, 130, 143: stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM;
+    141: the reader of the summary closed it (`| head`)."""
     signals.install()
     text = ""
     try:
@@ -47,10 +47,10 @@ def _outcome(error: BaseException) -> tuple[str, int]:
     it may have caused."""
     if stopped := signals.exit_code():
         return _STOPPED, stopped
-    if isinstance(error, (BrokenPipeError, SystemExit)):  # click makes the one the other
+    if isinstance(error, (BrokenPipeError, SystemExit)):  # click turns the first into the second
         return "", _READER_GONE
     if isinstance(error, click.exceptions.Abort) and isinstance(error.__cause__, EOFError):
-        error = error.__cause__  # click takes it for an answer that was not given
+        error = error.__cause__  # the input ended before an answer
     if isinstance(error, (click.exceptions.Abort, KeyboardInterrupt)):
         return _STOPPED, 130
     return _fault(error)
@@ -65,7 +65,7 @@ def _fault(error: BaseException) -> tuple[str, int]:
         return "out of memory; use a smaller batch or image side", 2
     if isinstance(error, OSError):
         where = error.filename or "system"
-        return f"{where}: {error.strerror or error}; mend it and try again", 2
+        return f"{where}: {error.strerror or error}; correct it and try again", 2
     what = f"{type(error).__name__}: {error}"
     return f"a fault of the program ({what}); report it with PIPELINE_DEBUG=1's traceback", 1
 
@@ -75,7 +75,7 @@ def _int(code: object) -> int:
 
 
 def _leave_stdout() -> None:
-    """What cannot be printed any more is dropped, so that the interpreter does not try again."""
+    """Drop what cannot be printed, so that the interpreter does not try again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -45,7 +45,7 @@ def label(
 ) -> Any:  # fmt: skip
     """Pre-label images without any label.
 
-    Anomalies become boxes, SAM makes masks of them, and COCO holds both."""
+    Anomalies become boxes, SAM makes masks from the boxes, and COCO holds both."""
     from pipeline.stages.label import label as stage
 
     del origin

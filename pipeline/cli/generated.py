@@ -51,40 +51,40 @@ class Setting:
             extra = {"type": self.kind}
         return click.Option([flag, self.parameter], default=None, help=self._help(), **extra)
 
-    def value(self, given: Any) -> Any:
-        """What the configuration gets for what was given: a choice of numbers was given as text."""
+    def value(self, raw: Any) -> Any:
+        """The value for the configuration. A choice among numbers comes as text."""
         if get_origin(self.kind) is Literal:
-            return next(choice for choice in get_args(self.kind) if str(choice) == given)
-        return given
+            return next(choice for choice in get_args(self.kind) if str(choice) == raw)
+        return raw
 
     def _help(self) -> str:
         default = self.field.get_default(call_default_factory=False)
-        shown = "" if default is None or default is False else f" [{_shown(default)}]"
-        return f"{self.field.description}{shown}"
+        default_text = "" if default is None or default is False else f" [{_shown(default)}]"
+        return f"{self.field.description}{default_text}"
 
 
 def settings_of(kind: type[Config], prefix: tuple[str, ...] = ()) -> Iterator[Setting]:
     """The fields of a configuration that are options: numbers, texts, choices, paths and pairs of
     numbers, those of nested views among them."""
     for name, field in kind.model_fields.items():
-        simple = _simple(field.annotation)
-        if isinstance(simple, type) and issubclass(simple, schema.ViewsConfig):
-            taken = set(kind.model_fields)
-            nested = settings_of(simple, (*prefix, name))
-            yield from (setting for setting in nested if setting.path[-1] not in taken)
-        elif simple is not None:
-            yield Setting((*prefix, name), field, simple)
+        option_type = _option_type(field.annotation)
+        if isinstance(option_type, type) and issubclass(option_type, schema.ViewsConfig):
+            own_names = set(kind.model_fields)
+            nested = settings_of(option_type, (*prefix, name))
+            yield from (setting for setting in nested if setting.path[-1] not in own_names)
+        elif option_type is not None:
+            yield Setting((*prefix, name), field, option_type)
 
 
-def _simple(annotation: Any) -> Any:
+def _option_type(annotation: Any) -> Any:
     """The type of a field without Annotated and None; None where it is no option."""
     if get_origin(annotation) is Annotated:
-        return _simple(get_args(annotation)[0])
+        return _option_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        inner = [_simple(kind) for kind in get_args(annotation) if kind is not NoneType]
+        inner = [_option_type(kind) for kind in get_args(annotation) if kind is not NoneType]
         return inner[0] if len(inner) == 1 else str  # such as a number or a word
     if get_origin(annotation) is tuple:
-        members = [_simple(kind) for kind in get_args(annotation)]
+        members = [_option_type(kind) for kind in get_args(annotation)]
         return tuple[tuple(members)] if all(kind in (int, float) for kind in members) else None  # type: ignore[misc]
     if get_origin(annotation) is Literal or annotation in (bool, int, float, str, Path):
         return annotation
@@ -101,7 +101,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def chosen(
+def build_config(
     config_name: str,
     file: Path | None,
     assignments: Sequence[str],
@@ -117,8 +117,8 @@ def chosen(
     kind = config_of(config_name)
     layers = [dict(defaults), *([read_yaml(file)] if file else [])]
     for setting in settings_of(kind):
-        if (given := values.get(setting.parameter)) is not None:
-            value = setting.value(given)
+        if (text := values.get(setting.parameter)) is not None:
+            value = setting.value(text)
             for name in reversed(setting.path):
                 value = {name: value}
             layers.append(value)

@@ -48,5 +48,6 @@ def run(config: RunConfig, output: Path | None, overwrite: bool) -> Any:
     step whose inputs have not changed is skipped, one that was stopped goes on."""
     from pipeline.stages.run import run as stage
 
-    chosen = config.model_copy(update={"output": output}) if output else config
-    return stage(chosen, overwrite=overwrite)
+    if output:
+        config = config.model_copy(update={"output": output})
+    return stage(config, overwrite=overwrite)

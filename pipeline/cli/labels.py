@@ -51,10 +51,10 @@ def convert_masks(
     )  # fmt: skip
 
 
-def _list_formats(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _list_formats(context: click.Context, _: click.Parameter, is_given: bool) -> None:
     from pipeline.formats.registry import FORMATS
 
-    if wanted and not context.resilient_parsing:
+    if is_given and not context.resilient_parsing:
         for name, form in FORMATS.items():
             print(f"{name:16} {form.about}")
         context.exit()
@@ -108,7 +108,7 @@ def import_labels(
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=FILE)
 @click.option("--images", type=FILE, help="Folder of the COCO files' images [beside them].")
-@click.option("--fix", is_flag=True, help="Mend what is safe; the originals stay as *.orig.")
+@click.option("--fix", is_flag=True, help="Fix what is safe; the originals stay as *.orig.")
 @options(OUTSIDE)
 @printed
 def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_outside: bool) -> Any:

@@ -49,8 +49,7 @@ def finetune_sam(
 ) -> Any:
     """Tune SAM on a few masks.
 
-    It is tested on photos that were held out. A stopped run goes on when the command is called
-    again."""
+    It is tested on held-out photos. A stopped run goes on when the command is called again."""
     from pipeline.stages.finetune_sam import finetune_sam as stage
 
     return stage(data=data, output=output, config=config, device=device, overwrite=overwrite)
@@ -121,7 +120,7 @@ def study(
 ) -> Any:
     """Compare classifiers on the same folds.
 
-    CONFIG is a YAML file that names them. The result tells which differences are significant. A
+    CONFIG is a YAML file that names them. The result says which differences are significant. A
     stopped run goes on when the command is called again."""
     from pipeline.stages.study import study as stage
 

@@ -84,8 +84,8 @@ def configured(
     """Make a command of a verb whose first argument is a configuration.
 
     config_name: of a class of `pipeline.config.schema`, whose fields become options. but: fields
-    that do not. defaults: those of this command, where they are not the class's. file_argument: the
-    YAML file is an argument in place of `--config`.
+    that do not. defaults: those of this command, where they differ from the class's. file_argument:
+    the YAML file is an argument in place of `--config`.
     """
 
     def decorate(verb: Verb) -> click.Command:
@@ -93,10 +93,10 @@ def configured(
         def with_config(
             config_file: Path | None, assignments: tuple[str, ...], **values: Any
         ) -> Any:
-            from pipeline.cli.generated import chosen
+            from pipeline.cli.generated import build_config
 
             of_config = {key: value for key, value in values.items() if key.startswith(_PREFIX)}
-            config = chosen(config_name, config_file, assignments, of_config, defaults or {})
+            config = build_config(config_name, config_file, assignments, of_config, defaults or {})
             return verb(config, **{k: v for k, v in values.items() if k not in of_config})
 
         file = click.argument("config_file", metavar="CONFIG", type=FILE)
@@ -112,7 +112,7 @@ _PREFIX = "setting_"  # of the parameters that are fields of a configuration
 
 class ConfiguredCommand(click.Command):
     """A command with an option for each simple field of its configuration. They are made when they
-    are first needed, for the schema takes longer to import than `pipeline --help` may."""
+    are first needed, because the import of the schema is too slow for `pipeline --help`."""
 
     def __init__(self, *args: Any, config_name: str, but: Sequence[str] = (), **extra: Any) -> None:
         self.config_name, self.but = config_name, tuple(but)

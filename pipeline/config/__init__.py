@@ -1,1 +1,1 @@
-"""What a user can choose, and how it is read."""
+"""The settings, and how they are read."""

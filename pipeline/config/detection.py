@@ -1,4 +1,4 @@
-"""What a user can choose of the detector and of SAM."""
+"""The settings of the detector and of SAM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FinetuneConfig(Config):
     text: Literal["auto", "clip", "fixed"] = Field(
         "auto", description="Text embeddings of the category names; auto is CLIP's if installed."
     )
-    epochs: Positive = Field(60, description="Most passes over the training images.")
+    epochs: Positive = Field(60, description="Largest number of passes over the training images.")
     image_side: Annotated[int, Field(ge=64, multiple_of=32)] = Field(
         640, description="Side to which images are resized, in pixels."
     )
@@ -47,7 +47,7 @@ class FinetuneConfig(Config):
     mosaic: Probability = Field(0.5, description="Probability of a mosaic of four images.")
     close_mosaic: Whole = Field(10, description="Last epochs without mosaics.")
     degrees: Annotated[float, Field(ge=0, le=180)] = Field(
-        3.0, description="Most degrees by which images are rotated."
+        3.0, description="Largest rotation of images, in degrees."
     )
     translate: Probability = Field(0.1, description="Largest shift, as a share of the side.")
     scale: Probability = Field(0.2, description="Largest change of scale, as a share.")
@@ -100,7 +100,9 @@ class SegmentConfig(ImagesConfig):
 
     sam: str = Field("mobile_sam", description="Name of SAM weights, or a folder of finetune-sam.")
     backend: Backend = Field("auto", description="What runs SAM's image encoder.")
-    cache_gb: Gigabytes = Field(20.0, description="Most that the cache keeps on disk; 0: nothing.")
+    cache_gb: Gigabytes = Field(
+        20.0, description="Largest size of the cache on disk; 0 turns it off."
+    )
     views: ViewsConfig = Field(ViewsConfig(), description="How SAM views objects.")
     heatmaps: Path | None = Field(
         None,
@@ -110,7 +112,9 @@ class SegmentConfig(ImagesConfig):
     confidence: Probability | None = Field(
         None, description="Leave out detections of a lower score; by default the detector's own."
     )
-    max_boxes: Positive = Field(100, description="Most detections of an image; the best stay.")
+    max_boxes: Positive = Field(
+        100, description="Most detections of an image; the highest scores stay."
+    )
     split: str | None = Field(None, description="Only the images of this split: train, val, test.")
     overlays: bool = Field(True, description="Draw each image with its masks.")
     review: Whole = Field(60, description="Masks on the review page, the least trusted first.")
@@ -123,7 +127,9 @@ class FinetuneSamConfig(Config):
         "mobile_sam", description="SAM to start from: a name, or a folder of finetune-sam."
     )
     backend: Backend = Field("auto", description="What runs SAM's image encoder.")
-    cache_gb: Gigabytes = Field(20.0, description="Most that the cache keeps on disk; 0: nothing.")
+    cache_gb: Gigabytes = Field(
+        20.0, description="Largest size of the cache on disk; 0 turns it off."
+    )
     tune: Literal["decoder", "prompts", "encoder"] = Field(
         "decoder",
         description="What learns: the mask decoder, with the prompt encoder, or with LoRA in the "
@@ -153,11 +159,11 @@ class FinetuneSamConfig(Config):
     rounds: Positive = Field(1, description="Prompts in a row that are trained.")
     patch_prior: bool = Field(
         True,
-        description="Add what a memory of defect and background patches says of each pixel, where "
-        "out-of-fold masks gain by it.",
+        description="Use a patch prior, from patches of defects and of background, where it "
+        "improves out-of-fold masks.",
     )
     compare: bool = Field(True, description="Also test the published SAM and three baselines.")
-    robustness: bool = Field(True, description="Also test with boxes that are off.")
+    robustness: bool = Field(True, description="Also test with inaccurate boxes.")
     seed: Seed = Field(0, description="Seed of the random numbers.")
 
 

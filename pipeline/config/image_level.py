@@ -1,4 +1,4 @@
-"""What a user can choose of the models that judge whole images."""
+"""The settings of the models for whole images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ClassifyConfig(ImagesConfig):
 class Experiment(ClassifyConfig):
     """One classifier of a study. `val`, `split_file` and `group_by` have no effect in a study."""
 
-    published: Probability | None = Field(None, description="Accuracy that was published of it.")
+    published: Probability | None = Field(None, description="Published accuracy, to compare with.")
 
 
 class StudyConfig(ImagesConfig):

@@ -1,4 +1,4 @@
-"""What a user can choose of labels: drawing, converting, exporting and judging them."""
+"""The settings of labels: drawing, converting, exporting and evaluating them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.values import Config, Folds, Positive, Probability, Seed, Share, Whole
 
-_LEAST_SHARE = 1e-9
+_MIN_SHARE = 1e-9
 
 
 class ImagesConfig(Config):
@@ -70,7 +70,7 @@ class ConvertConfig(Config):
 
     @model_validator(mode="after")
     def _leaves_train_something(self) -> Self:
-        if self.val + self.test > 1 - _LEAST_SHARE:
+        if self.val + self.test > 1 - _MIN_SHARE:
             raise ValueError(f"val {self.val:g} and test {self.test:g} leave train nothing")
         return self
 

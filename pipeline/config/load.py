@@ -1,4 +1,4 @@
-"""From YAML and options to a configuration, with one plain error for what is wrong."""
+"""A configuration from YAML and options. What is wrong becomes one plain error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every configuration, with defaults that most would choose; and that of a whole run."""
+"""Every configuration, with its defaults, and the configuration of a whole run."""
 
 from __future__ import annotations
 

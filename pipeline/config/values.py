@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import one_line
 
-_MOST = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 Share = Annotated[float, Field(ge=0, lt=1)]
-Whole = Annotated[int, Field(ge=0, le=_MOST)]
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Whole = Annotated[int, Field(ge=0, le=_INT32_MAX)]
+Positive = Annotated[int, Field(ge=1, le=_INT32_MAX)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 Folds = Annotated[int, Field(ge=0, le=1000)]
@@ -53,8 +53,8 @@ class Augmentation(Checked):
 
 
 def default_augmentations() -> tuple[Augmentation, ...]:
-    """Light, focus and noise differ from one photo to the next; shape and position of a defect do
-    not change its kind."""
+    """Changes of light, focus and noise, as they occur between photos. They keep the shape of a
+    defect."""
     return (
         Augmentation.model_validate(
             {

@@ -173,7 +173,7 @@ def _parsed(path: Path, rows: Iterator[JsonValue], listed: _Listed) -> Dataset:
                 row["segmentation"] = segmentation_rle(segmentation, size)
             except ValueError as error:
                 where = place_of("annotation", row, number)
-                remedy = "mend it; pipeline validate names all such faults"
+                remedy = "correct it; pipeline validate names all such faults"
                 raise DataError(path, f"{where}: {error}", remedy) from error
         by_image[row["image_id"]].append(row)
     objects = {}
@@ -181,7 +181,7 @@ def _parsed(path: Path, rows: Iterator[JsonValue], listed: _Listed) -> Dataset:
         try:
             objects[image] = _detections(by_image.pop(image), listed.label_of)
         except ValueError as error:
-            raise DataError(path, f"image {image}: {error}", "mend its annotations") from error
+            raise DataError(path, f"image {image}: {error}", "correct its annotations") from error
     return Dataset(listed.categories, listed.records, objects)
 
 

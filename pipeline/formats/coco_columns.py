@@ -21,7 +21,7 @@ from pipeline.io.read import shown_value
 from pipeline.types import Detections
 
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
-_NOT_KEPT = _STANDARD | {"annotation_id"}  # never written: it would repeat `id`
+_IGNORED = _STANDARD | {"annotation_id"}  # never written: it would repeat `id`
 _FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -98,7 +98,7 @@ def number_column(values: Sequence[object]) -> NDArray[np.generic] | None:
 
 def _number_columns(rows: Sequence[CocoRow]) -> dict[str, NDArray[np.generic]]:
     columns: dict[str, NDArray[np.generic]] = {}
-    for name in sorted(set.intersection(*(set(row) for row in rows)) - _NOT_KEPT):
+    for name in sorted(set.intersection(*(set(row) for row in rows)) - _IGNORED):
         try:
             column = number_column([cast(Mapping[str, object], row)[name] for row in rows])
         except ValueError as error:

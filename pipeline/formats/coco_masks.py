@@ -17,8 +17,8 @@ from pipeline.geometry.masks import Rle, check_runs
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.read import explain, shown_value
 
-_FAR, _FAR_SIDES = 1e4, 10  # a point may be so many pixels, and longer sides, outside the image
-_LONGEST = 10**7  # pixels of a polygon's outline: pycocotools takes 60 bytes for each
+_FAR_PIXELS, _FAR_SIDES = 1e4, 10  # how far outside a point may be: pixels, and longer sides
+_MAX_OUTLINE = 10**7  # pixels of a polygon's outline: pycocotools takes 60 bytes for each
 _FINITE = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _RINGS = TypeAdapter(list[list[_FINITE]])
 _COUNTS = TypeAdapter(list[_FINITE])
@@ -34,7 +34,7 @@ def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
     if max(size) > SIDE_LIMIT or height * width >= PIXEL_LIMIT:
         raise ValueError(f"a mask on an image of {width}x{height} pixels, which cannot be read")
     if isinstance(segmentation, list):
-        return _drawn(segmentation, size)
+        return _polygons_rle(segmentation, size)
     if not isinstance(segmentation, dict):
         raise ValueError(f"a segmentation that is {shown_value(segmentation)}")
     stated = segmentation.get("size")
@@ -43,7 +43,7 @@ def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
         raise ValueError(f"a mask of size {_short(shown)} on an image of size {[height, width]}")
     counts = segmentation.get("counts")
     if isinstance(counts, list):
-        return _packed(counts, size)
+        return _counts_rle(counts, size)
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")  # what is not ASCII is refused by its alphabet
     if not isinstance(counts, bytes):
@@ -57,7 +57,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else shown_value(text)
 
 
-def _drawn(rings: list[object], size: tuple[int, int]) -> Rle:
+def _polygons_rle(rings: list[object], size: tuple[int, int]) -> Rle:
     try:
         checked = _RINGS.validate_python(rings)
     except ValidationError as error:
@@ -77,17 +77,17 @@ def refuse_far(points: NDArray[np.float64], size: tuple[int, int]) -> None:
     """Raise ValueError for a polygon (P, 2) xy that is far outside an image (height, width), or
     that has an outline longer than any real one."""
     height, width = size
-    far = _FAR_SIDES * max(size) + _FAR
+    far = _FAR_SIDES * max(size) + _FAR_PIXELS
     outside = max(float((-points).max()), float((points - (width, height)).max()))
     if outside > far:
         reason = f"a polygon with a point {outside:g} pixels outside"
         raise ValueError(f"{reason} an image of {width}x{height}")
     steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
-    if float(steps.sum()) > _LONGEST:
+    if float(steps.sum()) > _MAX_OUTLINE:
         raise ValueError(f"a polygon with an outline of {steps.sum():g} pixels")
 
 
-def _packed(counts: list[object], size: tuple[int, int]) -> Rle:
+def _counts_rle(counts: list[object], size: tuple[int, int]) -> Rle:
     try:
         runs = np.array(_COUNTS.validate_python(counts), dtype=np.float64)
     except ValidationError as error:

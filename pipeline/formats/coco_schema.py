@@ -86,7 +86,7 @@ def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
         try:
             checked_size(image["height"], image["width"])
         except ValueError as error:
-            raise DataError(path, f"{where}: {error}", "mend it") from error
+            raise DataError(path, f"{where}: {error}", "correct it") from error
         yield image
 
 
@@ -103,7 +103,7 @@ def _explained(path: Path, entry: JsonValue, where: str) -> CocoRow:
     try:
         return checked(_ROW, entry, path, where)
     except DataError as error:
-        raise DataError(path, error.reason, "mend it: pipeline validate --fix") from error
+        raise DataError(path, error.reason, "correct it: pipeline validate --fix") from error
 
 
 def place_of(kind: str, entry: object, number: int) -> str:

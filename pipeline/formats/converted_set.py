@@ -43,11 +43,11 @@ def write_lists(folder: Path, dataset: Dataset, count: int, seed: int) -> None:
     for fold in range(count):
         listings = {split: f"fold{fold}_{split}.txt" for split in ("train", "val")}
         for split, name in listings.items():
-            chosen = [
+            records = [
                 record
                 for record in dataset.records
                 if record.split != "test" and (fold_of[record.group] == fold) == (split == "val")
             ]
-            lines = "".join(f"./images/{record.file_name}\n" for record in chosen)
+            lines = "".join(f"./images/{record.file_name}\n" for record in records)
             write_text(folder / name, lines)
         write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, test | listings)

@@ -121,13 +121,13 @@ def read_cvat_coco(root: Path, images: Path | None = None) -> Dataset:
     categories: tuple[str, ...] | None = None
     for path in files:
         subset = path.stem.removeprefix("instances_")
-        read = read_coco(path, (images or root / "images") / subset)
-        if categories not in (None, read.categories):
+        part = read_coco(path, (images or root / "images") / subset)
+        if categories not in (None, part.categories):
             raise DataError(path, "has other categories than the other files", "export it again")
-        categories = read.categories
-        for record in read.records:
+        categories = part.categories
+        for record in part.records:
             key = len(records) + 1
-            objects[key] = read.on(record)
+            objects[key] = part.on(record)
             with as_data_error(path, "", "rename it"):
                 records.append(
                     _with_split(subset, replace(record, id=key, source_split="", group=""))

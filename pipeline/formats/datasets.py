@@ -63,16 +63,18 @@ def _listing(source: Path) -> Path | None:
 
 
 def _read_coco(path: Path, images: Path, folders: NamedFolders, faults: Faults) -> Dataset:
-    read = read_coco(path, images)
-    objects = {record.id: _masks_alone(path, record, read.on(record)) for record in read.records}
+    dataset = read_coco(path, images)
+    objects = {
+        record.id: _masks_alone(path, record, dataset.on(record)) for record in dataset.records
+    }
     records = []
-    for record in _usable(read.records, folders, faults):
-        category = category_of(replace(record, defect=GOOD), objects[record.id], read.categories)
+    for record in _usable(dataset.records, folders, faults):
+        category = category_of(replace(record, defect=GOOD), objects[record.id], dataset.categories)
         split = record.split or split_of(record.file_name)
         name = record.file_name.removeprefix(f"{split}/").lstrip("/")
         group = record.group or Path(name).stem
         records.append(replace(record, defect=category, split=split, file_name=name, group=group))
-    return Dataset(read.categories, tuple(records), objects)
+    return Dataset(dataset.categories, tuple(records), objects)
 
 
 def _masks_alone(path: Path, record: ImageRecord, objects: Detections) -> Detections:

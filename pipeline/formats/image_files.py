@@ -139,10 +139,10 @@ def refuse_false_size(path: Path, size: tuple[int, int]) -> None:
     is too large to be read. Call it before pixels are allocated."""
     if max(size) > SIDE_LIMIT or size[0] * size[1] > PIXEL_LIMIT:
         reason = f"is listed as {size[1]}x{size[0]} pixels, too many to be read"
-        raise DataError(path, reason, "mend the label file")
+        raise DataError(path, reason, "correct the label file")
     if size[0] * size[1] > _UNCHECKED and size_on_disk(path) not in {None, size}:
         reason = f"is not {size[1]}x{size[0]} pixels, the size in its label file"
-        raise DataError(path, reason, "mend the label file")
+        raise DataError(path, reason, "correct the label file")
 
 
 def _resolved(path: Path) -> Path:

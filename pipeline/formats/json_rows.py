@@ -163,7 +163,7 @@ class _Text:
         raise _NotJsonError(f"line {place.line} column {place.column}: {reason}")
 
     def _is_at_window_end(self, error: json.JSONDecodeError) -> bool:
-        """Whether more text of the file may mend the error."""
+        """Whether more text of the file may correct the error."""
         near = error.pos + _LITERAL > len(self._text)
         return near or error.msg.startswith("Unterminated string")
 

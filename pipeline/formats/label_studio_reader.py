@@ -114,7 +114,7 @@ class _Reader:
             checked(ROW, row, self._path, f"{where} result {number}")
             for number, row in enumerate(chosen.results, start=1)
         ]
-        with as_data_error(self._path, where, "mend it, or export it again"):
+        with as_data_error(self._path, where, "correct it, or export it again"):
             _refuse_several_images(rows)
             pages = self._pages(task, where)
             for number, page in enumerate(pages):

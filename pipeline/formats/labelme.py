@@ -87,7 +87,7 @@ def read_labelme(root: Path, images: Path | None = None) -> Dataset:
             records.append(ImageRecord(number, place, name, *size))
             objects[number] = _parse(content["shapes"], labels, place, size)
         except ValueError as error:
-            raise DataError(path, f"is not a LabelMe file ({error})", "mend it") from error
+            raise DataError(path, f"is not a LabelMe file ({error})", "correct it") from error
     return Dataset(tuple(categories), tuple(records), objects)
 
 
@@ -177,13 +177,13 @@ def _parse(
     masks: dict[int, Patch] = {}
     for number, (shape, owner) in enumerate(zip(shapes, _owners(shapes), strict=True)):
         try:
-            drawn = _draw(shape, *size)
+            patch = _draw(shape, *size)
         except (ValueError, TypeError, cv2.error) as error:  # TypeError: PIL's, of one point
             raise ValueError(f"shapes[{number}]: {error}") from error
-        masks[owner] = _union(masks[owner], drawn, *size) if owner in masks else drawn
+        masks[owner] = _union(masks[owner], patch, *size) if owner in masks else patch
     rles: list[Rle] = encode_patches(list(masks.values()), *size)
-    chosen = np.array([column[owner] for owner in masks], dtype=np.int64)
-    return Detections(bounding_boxes(rles), chosen, masks=tuple(rles))
+    labels_of_objects = np.array([column[owner] for owner in masks], dtype=np.int64)
+    return Detections(bounding_boxes(rles), labels_of_objects, masks=tuple(rles))
 
 
 def _owners(shapes: Sequence[LabelMeShape]) -> list[int]:

@@ -49,7 +49,7 @@ def read_labelme_file(path: Path) -> LabelMeFile | None:
     try:
         checked_size(content["imageHeight"], content["imageWidth"])
     except ValueError as error:
-        raise DataError(path, str(error), "mend it") from error
+        raise DataError(path, str(error), "correct it") from error
     return content
 
 

@@ -25,8 +25,8 @@ from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _LISTING = "objects.json"
-_FEW = 16  # objects; for more, one pass over the pixels is faster than one each
-_MOST = 2**16 - 1  # objects in 16 bits
+_FEW_OBJECTS = 16  # objects; for more, one pass over the pixels is faster than one each
+_MAX_OBJECTS = 2**16 - 1  # objects in 16 bits
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -72,7 +72,7 @@ def read_png_mask(path: Path, count: int) -> Detections:
     Raises DataError as `read_indices` does.
     """
     values = read_indices(path)
-    patches = _patches_by_value(values, count) if count > _FEW else [
+    patches = _patches_by_value(values, count) if count > _FEW_OBJECTS else [
         tight(values == number) for number in range(1, count + 1)
     ]  # fmt: skip
     masks = encode_patches(patches, *values.shape)
@@ -104,7 +104,7 @@ class _Entry(TypedDict):
 
     height: Side
     width: Side
-    labels: Annotated[list[Label], Field(max_length=_MOST)]
+    labels: Annotated[list[Label], Field(max_length=_MAX_OBJECTS)]
 
 
 class _Listing(TypedDict):
@@ -131,11 +131,11 @@ def read_png_masks(root: Path, images: Path | None = None) -> Dataset:
             size = checked_size(entry["height"], entry["width"])
             records.append(ImageRecord(number, (images or root) / name, name, *size))
         except ValueError as error:
-            raise DataError(path, f"image {name}: {error}", "mend it") from error
+            raise DataError(path, f"image {name}: {error}", "correct it") from error
         if labels := entry["labels"]:
             if max(labels) >= len(content["categories"]):
                 reason = f"image {name} has label {max(labels)}, but there are"
-                raise DataError(path, f"{reason} {len(content['categories'])}", "mend it")
+                raise DataError(path, f"{reason} {len(content['categories'])}", "correct it")
             objects[number] = _objects(root / Path(name).with_suffix(".png"), labels, size)
     return Dataset(tuple(content["categories"]), tuple(records), objects)
 

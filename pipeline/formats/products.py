@@ -50,5 +50,5 @@ def train_and_test(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecor
 def _limited(dataset: Dataset, limit: int) -> Dataset:
     good = [record for record in dataset.records if record.defect == GOOD]
     step = max(len(good) / max(limit, 1), 1)
-    kept = {good[int(i * step)].id for i in range(min(limit, len(good)))}
-    return dataset.subset([r for r in dataset.records if r.defect != GOOD or r.id in kept])
+    ids = {good[int(i * step)].id for i in range(min(limit, len(good)))}
+    return dataset.subset([r for r in dataset.records if r.defect != GOOD or r.id in ids])

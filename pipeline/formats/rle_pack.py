@@ -21,7 +21,7 @@ from pipeline.geometry.patches import Mask, Patch, paste, tight
 
 Numbers = NDArray[np.int64]
 _SIZES = np.array([3, 4, 8, 16])  # bits of a run's length
-_LONGEST = 1 << 16
+_MAX_RUN = 1 << 16
 _HEAD = 53  # bits before the first block
 _CHUNK = 1 << 16  # blocks packed at a time
 _FEW = 64  # blocks of literals read at a time, of at most 2^16 values each
@@ -40,9 +40,9 @@ def encode_brush_patch(patch: Patch, height: int, width: int) -> list[int]:
     lengths = np.diff(np.concatenate([[0], edges, [height * width]])) * _CHANNELS
     is_drawn = np.arange(len(lengths)) % 2 == 1
     is_drawn, lengths = is_drawn[lengths > 0], lengths[lengths > 0]
-    blocks = -(-lengths // _LONGEST)  # a run of more takes several
-    steps = np.full(int(blocks.sum()), _LONGEST)
-    steps[np.cumsum(blocks) - 1] = lengths - (blocks - 1) * _LONGEST
+    blocks = -(-lengths // _MAX_RUN)  # a run of more takes several
+    steps = np.full(int(blocks.sum()), _MAX_RUN)
+    steps[np.cumsum(blocks) - 1] = lengths - (blocks - 1) * _MAX_RUN
     values = np.repeat(is_drawn, blocks).astype(np.int64) * 255
     count = height * width * _CHANNELS
     head = f"{count:032b}{8 - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)

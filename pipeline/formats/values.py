@@ -21,8 +21,8 @@ from pipeline.geometry.masks import Rle, encode_patches
 from pipeline.geometry.patches import Patch
 from pipeline.io.read import shown_value
 
-_FURTHEST = 2.0**31  # pixels; no real coordinate is larger
-_LONGEST = 1e7  # pixels of an outline
+_MAX_COORDINATE = 2.0**31  # pixels; no real coordinate is larger
+_MAX_OUTLINE = 1e7  # pixels of an outline
 _PIXELS_AT_ONCE = 1 << 24
 _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, less \r
 
@@ -39,36 +39,36 @@ def as_data_error(path: Path, where: str, remedy: str) -> Iterator[None]:
 
 def number(text: str | None, name: str) -> float:
     """A finite number, of at most 2**31 in either direction: a coordinate in pixels."""
-    text = _given(text, name)
+    text = _required(text, name)
     try:
         value = float(text)
     except ValueError:
         raise ValueError(f"{name} is {shown_value(text)}, not a number") from None
-    if not math.isfinite(value) or abs(value) > _FURTHEST:
+    if not math.isfinite(value) or abs(value) > _MAX_COORDINATE:
         raise ValueError(f"{name} is {shown_value(text)}, which no image has")
     return value
 
 
 def whole_number(text: str | None, name: str, least: int = 0) -> int:
     """A whole number from `least` to 2**31."""
-    text = _given(text, name)
+    text = _required(text, name)
     try:
         value = int(text)
     except ValueError:
         raise ValueError(f"{name} is {shown_value(text)}, not a whole number") from None
-    if not least <= value <= _FURTHEST:
+    if not least <= value <= _MAX_COORDINATE:
         raise ValueError(f"{name} is {shown_value(text)}, which no image has")
     return value
 
 
 def attribute(node: ElementTree.Element, name: str) -> str:
     """The text of a required attribute."""
-    return _given(node.get(name), name)
+    return _required(node.get(name), name)
 
 
 def child_text(node: ElementTree.Element, path: str) -> str:
     """The text of a required child element, which may not be empty."""
-    return _given(node.findtext(path), path)
+    return _required(node.findtext(path), path)
 
 
 def labels_by_name(categories: Sequence[str]) -> dict[str, int]:
@@ -94,7 +94,7 @@ def refuse_far(points: NDArray[np.float64], height: int, width: int) -> None:
             f"a point at ({x:.6g}, {y:.6g}) is far outside an image of {width}x{height}"
         )
     length = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
-    if length > _LONGEST:
+    if length > _MAX_OUTLINE:
         raise ValueError(f"its outline is {length:.6g} pixels long")
 
 
@@ -131,7 +131,7 @@ def file_mode(path: Path) -> int:
         return 0
 
 
-def _given(text: str | None, name: str) -> str:
+def _required(text: str | None, name: str) -> str:
     if not text:
         raise ValueError(f"it lacks {name}")
     return text

@@ -93,7 +93,7 @@ def read_voc(root: Path, images: Path | None = None) -> Dataset:
     records, objects = [], {}
     for key, (path, annotation) in enumerate(zip(files, parsed, strict=True), start=1):
         stem = path.relative_to(root / "Annotations").with_suffix("")
-        with as_data_error(path, "", "mend or remove it"):
+        with as_data_error(path, "", "correct or remove it"):
             record = _record(key, annotation, stem, images or root / "JPEGImages", lists)
             labels = [label_of(name, label_by_name) for name in annotation.labels]
         records.append(record)
@@ -166,8 +166,8 @@ def _parse(path: Path) -> _Annotation:
         root = read_xml(path)
     except DataError as error:
         reason = f"is not Pascal VOC's XML: {error.reason}"
-        raise DataError(path, reason, "mend or remove it") from error
-    with as_data_error(path, "is not Pascal VOC's XML", "mend or remove it"):
+        raise DataError(path, reason, "correct or remove it") from error
+    with as_data_error(path, "is not Pascal VOC's XML", "correct or remove it"):
         height, width = (
             whole_number(child_text(root, f"size/{k}"), k) for k in ("height", "width")
         )
@@ -175,7 +175,7 @@ def _parse(path: Path) -> _Annotation:
         split = root.findtext("split") or root.findtext("part") or ""  # `part`: as 0.7 wrote it
     names, boxes = [], []
     for row, entry in enumerate(root.iter("object"), start=1):
-        with as_data_error(path, f"object {row}", "mend or remove it"):
+        with as_data_error(path, f"object {row}", "correct or remove it"):
             names.append(child_text(entry, "name"))
             x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{k}"), k) for k in _SIDES)
             boxes.append((x0 - 1, y0 - 1, x1, y1))

@@ -35,7 +35,7 @@ from pipeline.io.read import read_text
 from pipeline.io.write import place_file, write_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
-_FURTHEST = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
+_MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
 
 
 def write_yolo(
@@ -101,7 +101,7 @@ def read_yolo(source: Path, images: Path | None = None, allow_outside: bool = Fa
             label_file = label_file_of(image)
             if file_mode(label_file):
                 text = read_text(label_file)
-                with as_data_error(label_file, "", "mend or remove the row"):
+                with as_data_error(label_file, "", "correct or remove the row"):
                     objects[record.id] = parse_labels(text, record.size, len(data.names))
     if not records:
         raise DataError(path, "lists no image", LAYOUT)
@@ -136,7 +136,7 @@ def _parse_row(
         raise ValueError(f"row {number} names label {label:g}, but there are {categories}")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(f"row {number} has {len(values)} numbers: 4, or 6 and more, in pairs")
-    if not (np.abs(values) <= _FURTHEST).all():  # `not` is true of NaN too
+    if not (np.abs(values) <= _MAX_NUMBER).all():  # `not` is true of NaN too
         raise ValueError(f"row {number} has numbers far outside 0 to 1")
     return int(label), values
 

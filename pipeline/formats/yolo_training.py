@@ -20,7 +20,7 @@ from pipeline.io.write import make_folder, remove_tree, write_text
 from pipeline.runtime.progress import say, track
 from pipeline.types import SPLITS, Dataset, ImageRecord
 
-_LEAST_SIDE = 10  # pixels; ultralytics skips smaller images
+_MIN_SIDE = 10  # pixels; ultralytics skips smaller images
 _LABEL_LIMIT = 64 << 20  # bytes of one label file
 
 
@@ -100,8 +100,8 @@ def _read_split(data: Path, name: str) -> Dataset | None:
     inside = data.resolve()
     for record in dataset.records:
         _check_image(record, inside)
-    if all(min(record.size) < _LEAST_SIDE for record in dataset.records):
-        reason = f"has no image of at least {_LEAST_SIDE} pixels a side"
+    if all(min(record.size) < _MIN_SIDE for record in dataset.records):
+        reason = f"has no image of at least {_MIN_SIDE} pixels a side"
         raise DataError(path, reason, "YOLO learns nothing from smaller ones")
     return dataset
 

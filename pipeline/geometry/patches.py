@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-_MANY = 200  # boxes; for fewer, every pair is compared
+_MAX_PAIRWISE = 200  # boxes; for fewer, every pair is compared
 
 
 class Patch(NamedTuple):
@@ -90,7 +90,7 @@ def _overlap(boxes: Sequence[Sequence[int]]) -> bool:
     """Whether any two boxes (x, y, width, height) share a pixel."""
     rows = np.array(boxes)
     low, high = rows[:, :2], rows[:, :2] + rows[:, 2:]
-    if len(rows) > _MANY:
+    if len(rows) > _MAX_PAIRWISE:
         return True
     shared = (low[:, None] < high[None]).all(axis=2)
     return bool((shared & shared.T).sum() > len(rows))

@@ -1,6 +1,6 @@
 """The folder of all caches, and what happens if it cannot be used.
 
-A cache that cannot be used never ends a command: it costs one notice, and time.
+A cache that cannot be used never ends a command. It costs one notice, and time.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _noticed = False
 def cache_root() -> Path:
     """$PIPELINE_CACHE, else a folder in $XDG_CACHE_HOME or ~/.cache. A user without a home gets a
     private folder for temporary files, or NOWHERE. The folder need not exist."""
-    if chosen := os.environ.get(_ENVIRONMENT):
-        return Path(chosen)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / _NAME
+    if root := os.environ.get(_ENVIRONMENT):
+        return Path(root)
+    if user_cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(user_cache) / _NAME
     try:
         return Path.home() / ".cache" / _NAME
     except RuntimeError:  # a random user in a container: no $HOME, and no line in passwd

@@ -23,6 +23,7 @@ _SCHEMA = (
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, item INTEGER, text TEXT)",
     "CREATE INDEX rows_of_item ON rows (item)",
 )
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # sqlite's messages may hold bytes of a bad file
 _REFUSED = {  # the system refuses, which says nothing of the content
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
@@ -36,7 +37,7 @@ def open_database(path: Path, replace: bool = True) -> sqlite3.Connection:
         _remove_links(path)
         try:
             return _checked(path)
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             if _is_refused(error):
                 raise
             problem = f"is damaged or no work log ({error})"
@@ -123,13 +124,13 @@ def refusals(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise write_error(path, error) from error
-    except sqlite3.Error as error:
+    except _ERRORS as error:
         if not _is_refused(error):
             raise DataError(path, f"is damaged ({error})", "call the same command again") from error
         raise write_error(path, OSError(str(error))) from error
 
 
-def _is_refused(error: sqlite3.Error) -> bool:
+def _is_refused(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSED
 
 

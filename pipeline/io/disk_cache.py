@@ -14,8 +14,8 @@ from pipeline.io.read import read_bytes
 from pipeline.io.write import write_bytes
 
 _MAGIC = b"DPC2"
-_HEAD = len(_MAGIC) + hashlib.sha256().digest_size
-_SHARE = 0.9  # of the limit, the size after old entries are removed
+_HEAD_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
+_SHRINK_TO = 0.9  # of the limit, the size after old entries are removed
 
 
 class DiskCache:
@@ -43,9 +43,9 @@ class DiskCache:
             data = read_bytes(path, self.limit)
         except DataError:
             data = b""
-        body = memoryview(data)[_HEAD:]
+        body = memoryview(data)[_HEAD_BYTES:]
         with suppress(OSError):
-            if data[:_HEAD] == _head(key, body):
+            if data[:_HEAD_BYTES] == _head(key, body):
                 with suppress(OSError):  # the folder may be for reading only
                     os.utime(path)
                 return bytes(body)
@@ -68,7 +68,7 @@ class DiskCache:
         if self._size is None:
             self._size = sum(size for _, size, _ in self._entries())
         else:
-            self._size += len(data) + _HEAD
+            self._size += len(data) + _HEAD_BYTES
         if self._size > self.limit:
             self._shrink()
 
@@ -89,7 +89,7 @@ class DiskCache:
         entries = sorted(self._entries())
         left = sum(size for _, size, _ in entries)
         for _, size, path in entries:
-            if left <= self.limit * _SHARE:
+            if left <= self.limit * _SHRINK_TO:
                 break
             with suppress(OSError):
                 path.unlink()

@@ -22,9 +22,9 @@ Kind = Literal["PNG", "JPEG", "BMP", "TIFF", "WEBP"]
 
 PIXEL_LIMIT, SIDE_LIMIT = 1 << 30, 1 << 20  # OpenCV's own
 KINDS = "PNG, JPEG, BMP, TIFF or WebP"
-_PARTS = 1 << 18  # chunks of a file, and bytes of junk between them: more would take minutes
-_NOTE = 1 << 20  # bytes of EXIF or XMP
-_KEY = 80  # bytes that hold the key of a PNG text
+_MAX_CHUNKS = 1 << 18  # chunks of a file, and bytes of junk between them: more would take minutes
+_NOTE_LIMIT = 1 << 20  # bytes of EXIF or XMP
+_KEY_BYTES = 100  # first bytes of a PNG text that hold its key
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(="|>)([0-9])')
 _WIDTH, _HEIGHT, _ORIENTATION, _XMP_TAG = 0x100, 0x101, 0x112, 0x2BC
@@ -152,13 +152,11 @@ def _png_notes(stream: IO[bytes]) -> tuple[bytes, bytes]:
     exif = profile = xmp = b""
     for kind, length in _chunks(stream, 8, ">I4s", 4):
         if kind == b"eXIf":
-            exif = stream.read(min(length, _NOTE))
+            exif = stream.read(min(length, _NOTE_LIMIT))
         elif kind in {b"tEXt", b"zTXt", b"iTXt"}:
-            key, _, value = stream.read(min(length, _NOTE) if length < 100 else 100).partition(
-                b"\0"
-            )
+            key, _, value = stream.read(min(length, _KEY_BYTES)).partition(b"\0")
             if key in {b"Raw profile type exif", b"XML:com.adobe.xmp"}:
-                value += stream.read(min(length, _NOTE) - len(key) - 1 - len(value))
+                value += stream.read(min(length, _NOTE_LIMIT) - len(key) - 1 - len(value))
                 text = _text(kind, value)
                 profile, xmp = (text, xmp) if key.startswith(b"Raw") else (profile, text)
     if not exif and profile:
@@ -174,7 +172,7 @@ def _text(kind: bytes, value: bytes) -> bytes:
     elif kind == b"iTXt":
         packed, value = value[:1] == b"\1", value[2:].split(b"\0", 2)[-1]
     try:
-        return zlib.decompressobj().decompress(value, _NOTE) if packed else value
+        return zlib.decompressobj().decompress(value, _NOTE_LIMIT) if packed else value
     except zlib.error as error:
         raise ValueError("a broken text") from error
 
@@ -185,7 +183,7 @@ def _jpeg_notes(stream: IO[bytes]) -> tuple[bytes, bytes]:
         if marker != 0xE1:
             continue
         body = stream.read(length)
-        if body.startswith(_EXIF) and len(exif) < _NOTE:
+        if body.startswith(_EXIF) and len(exif) < _NOTE_LIMIT:
             exif += body[len(_EXIF) :]
         elif body.startswith(_XMP):
             xmp = body[len(_XMP) :]
@@ -196,9 +194,9 @@ def _webp_notes(stream: IO[bytes]) -> tuple[bytes, bytes]:
     exif = xmp = b""
     for kind, length in _chunks(stream, 12, "<4sI", 0):
         if kind == b"EXIF":
-            exif = stream.read(min(length, _NOTE))
+            exif = stream.read(min(length, _NOTE_LIMIT))
         elif kind == b"XMP ":
-            xmp = stream.read(min(length, _NOTE))
+            xmp = stream.read(min(length, _NOTE_LIMIT))
     return exif, xmp
 
 
@@ -210,7 +208,7 @@ _NOTES: dict[Kind, Callable[[IO[bytes]], tuple[bytes, bytes]]] = {
 def _chunks(stream: IO[bytes], at: int, form: str, after: int) -> Iterator[tuple[bytes, int]]:
     """Type and length of each chunk of a PNG or RIFF file, from `at` on. The stream is then at the
     body of the chunk; `after` bytes follow the body."""
-    for _ in range(_PARTS):
+    for _ in range(_MAX_CHUNKS):
         stream.seek(at)
         head = stream.read(8)
         if len(head) < 8:
@@ -226,7 +224,7 @@ def _segments(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
     body of the segment."""
     stream.seek(2)
     before = 0
-    for _ in range(_PARTS):
+    for _ in range(_MAX_CHUNKS):
         byte = stream.read(1)
         if not byte:
             return
@@ -266,10 +264,10 @@ class _Directory:
         return value
 
     def text(self, tag: int) -> bytes:
-        """The bytes of a tag, at most `_NOTE` of them."""
+        """The bytes of a tag, at most `_NOTE_LIMIT` of them."""
         kind, count, place = self.tags.get(tag, (0, 0, 0))
         self.stream.seek(place)
-        return self.stream.read(min(count * _UNITS.get(kind, 0), _NOTE))
+        return self.stream.read(min(count * _UNITS.get(kind, 0), _NOTE_LIMIT))
 
 
 def _directory(stream: IO[bytes]) -> _Directory:

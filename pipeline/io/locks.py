@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.io.write import open_own, write_error
 from pipeline.runtime.signals import undivided
 
-_held: dict[Path, str] = {}  # locks of this process: those of the system ignore its threads
+_commands: dict[Path, str] = {}  # by lock file; the system's locks ignore threads of a process
 _guard = threading.Lock()
 
 
@@ -36,10 +36,10 @@ def folder_lock(path: Path, command: str) -> Iterator[None]:
     stream = None
     try:
         with undivided(), _guard:
-            if file in _held:
-                raise _busy(path, {"pid": os.getpid(), "command": _held[file]})
+            if file in _commands:
+                raise _busy(path, {"pid": os.getpid(), "command": _commands[file]})
             stream = _locked(file, path)
-            _held[file] = command
+            _commands[file] = command
         _write_holder(stream, command)
         yield
     finally:
@@ -48,7 +48,7 @@ def folder_lock(path: Path, command: str) -> Iterator[None]:
                 with suppress(OSError):
                     file.unlink()  # before the lock ends: the next process sees that it is gone
                 stream.close()
-                del _held[file]
+                del _commands[file]
 
 
 def _locked(file: Path, path: Path) -> IO[bytes]:

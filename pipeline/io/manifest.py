@@ -21,11 +21,9 @@ from pipeline.io.write import json_text, whole_file, write_json
 
 MANIFEST = "manifest.jsonl"
 WORK = ".work"  # in an unfinished folder: the work log and checkpoints of a stopped run
-_LIST, _OWN = "manifest_sha256", "sha256"  # in run.json: hash of the list, and of the rest
+_LIST_SHA256, _RUN_SHA256 = "manifest_sha256", "sha256"  # keys of run.json: of the list, the rest
 _CHANGED = "was changed after the run that wrote its folder"
-_BESIDE = frozenset(
-    {"evaluate"}
-)  # commands whose folder may lie in another, and is removed with it
+_NESTED_COMMANDS = frozenset({"evaluate"})  # their folder may lie in another, and goes with it
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})  # file managers' own
 
 
@@ -39,14 +37,14 @@ def write_manifest(folder: Path, run: Mapping[str, Any]) -> None:
         for name in _files(folder):
             if name not in (RUN_FILE, MANIFEST, temporary.name):
                 lines.write(_line(_entry(folder, name)))
-    listed = {**run, _LIST: sha256_of(folder / MANIFEST)}
-    write_json(folder / RUN_FILE, {**listed, _OWN: _digest(listed)})
+    listed = {**run, _LIST_SHA256: sha256_of(folder / MANIFEST)}
+    write_json(folder / RUN_FILE, {**listed, _RUN_SHA256: _digest(listed)})
 
 
 def refuse_changed(folder: Path) -> None:
     """Raise DataError for a file that the run of `folder` did not write, or that was changed later,
     or that is the last copy of a linked photo. Missing files are allowed."""
-    known = _read(folder)
+    entries = _read(folder)
     _refuse_changed_run(folder)
     linked: list[tuple[str, tuple[int, int]]] = []
     names: Counter[tuple[int, int]] = Counter()
@@ -54,7 +52,7 @@ def refuse_changed(folder: Path) -> None:
         path = folder / name
         if name in (RUN_FILE, MANIFEST):
             continue
-        if (entry := known.get(name)) is None:
+        if (entry := entries.get(name)) is None:
             raise _foreign(path)
         state = path.lstat()
         if "sha256" in entry:
@@ -73,10 +71,10 @@ def _refuse_changed_run(folder: Path) -> None:
     run = read_json(folder / RUN_FILE)
     if not isinstance(run, dict) or read_text(folder / RUN_FILE) != json_text(run):
         raise _foreign(folder / RUN_FILE, _CHANGED)
-    own = run.pop(_OWN, None)
+    own = run.pop(_RUN_SHA256, None)
     if own != _digest(run):
         raise _foreign(folder / RUN_FILE, _CHANGED)
-    if run.get(_LIST) != sha256_of(folder / MANIFEST):
+    if run.get(_LIST_SHA256) != sha256_of(folder / MANIFEST):
         raise _foreign(folder / MANIFEST, _CHANGED)
 
 
@@ -87,18 +85,18 @@ def _digest(run: Mapping[str, Any]) -> str:
 def is_whole(folder: Path) -> bool:
     """Whether a folder holds every file of its manifest, unchanged."""
     try:
-        known = _read(folder)
+        entries = _read(folder)
         present = set(_files(folder))
         refuse_changed(folder)
     except DataError:
         return False
-    return present >= known.keys()
+    return present >= entries.keys()
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
-        reason = f"holds no {MANIFEST}, so what is in it cannot be told from your own files"
+        reason = f"holds no {MANIFEST}, which tells its files from yours"
         raise DataError(folder, reason, "move it away, or choose another --output")
     try:
         rows = [json.loads(line) for line in read_text(path).splitlines()]
@@ -109,8 +107,8 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _files(folder: Path, inside_too: bool = False) -> Iterator[str]:
     """The path of every file inside the folder, in a fixed order, without the work folder and the
-    files of file managers. inside_too: also without the folders of `_BESIDE`; raises DataError if
-    one was changed."""
+    files of file managers. inside_too: also without the folders of `_NESTED_COMMANDS`; raises
+    DataError if one was changed."""
     for place, below, names in os.walk(folder):
         inner = Path(place)
         if inner == folder:
@@ -130,7 +128,7 @@ def _goes_with(folder: Path) -> bool:
         command = json.loads(read_text(folder / RUN_FILE))["command"]
     except (DataError, ValueError, TypeError, KeyError):
         return False
-    if command not in _BESIDE:
+    if command not in _NESTED_COMMANDS:
         return False
     refuse_changed(folder)
     return True

@@ -25,12 +25,12 @@ def safe_component(text: str, suffix: str = "") -> str:
     if _is_safe(text) and len(text.encode()) <= room:
         return text + suffix
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    kept = "".join(" " if _is_control(character) else character for character in text)
-    kept = _FORBIDDEN.sub("_", kept).strip(" .")
-    if _RESERVED.match(kept):
-        kept = f"_{kept}"
-    kept = kept.encode()[: room - len(digest) - 1].decode(errors="ignore").rstrip(" .")
-    return f"{kept}~{digest}{suffix}"
+    safe = "".join(" " if _is_control(character) else character for character in text)
+    safe = _FORBIDDEN.sub("_", safe).strip(" .")
+    if _RESERVED.match(safe):
+        safe = f"_{safe}"
+    safe = safe.encode()[: room - len(digest) - 1].decode(errors="ignore").rstrip(" .")
+    return f"{safe}~{digest}{suffix}"
 
 
 def _is_safe(text: str) -> bool:

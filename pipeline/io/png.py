@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 Grey = NDArray[np.uint8]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LARGEST, _LONGEST = 1 << 31, 1 << 20  # bytes of all rows; pixels of a side
-_CHUNKS = 1 << 18  # a file of more is left to a general decoder
+_MAX_BYTES, _MAX_SIDE = 1 << 31, 1 << 20  # bytes of all rows; pixels of a side
+_MAX_CHUNKS = 1 << 18  # a file of more is left to a general decoder
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 
 
@@ -33,7 +33,7 @@ def read_grey(data: bytes) -> Grey | None:
         return None
     width, height = header[:2]
     size = height * (width + 1)
-    if not (width and height) or max(width, height) > _LONGEST or size > _LARGEST:
+    if not (width and height) or max(width, height) > _MAX_SIDE or size > _MAX_BYTES:
         return None
     inflater = zlib_ng.decompressobj()
     try:
@@ -53,7 +53,7 @@ def _chunks(data: bytes) -> tuple[tuple[int, ...] | None, bytes]:
     at = len(_SIGNATURE)
     if not data.startswith(_SIGNATURE):
         return None, b""
-    for _ in range(_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -138,8 +138,8 @@ def _paeth(above: Grey, residual: NDArray[np.uint8]) -> Grey | None:
     turns = np.cumsum(residual != 0)
     last = np.maximum.accumulate(np.where(anchor, np.arange(len(above)), -1))
     since = np.where(last >= 0, turns - turns[last] + (residual[last] != 0), turns)
-    known = np.where(last >= 0, above[last] != 0, False)
-    decoded = ((since + known) % 2 * value).astype(np.uint8)
+    start_value = np.where(last >= 0, above[last] != 0, False)
+    decoded = ((since + start_value) % 2 * value).astype(np.uint8)
     before = np.concatenate([decoded[:1] * 0, decoded[:-1]])
     predicted = np.where(anchor, above, before)
     return decoded if np.array_equal(predicted + residual, decoded) else None

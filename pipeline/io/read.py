@@ -24,7 +24,7 @@ RUN_FILE = "run.json"  # every command writes one into its output folder
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
 _YAML_LIMIT = 16 << 20
 _YAML_NODES = 1_000_000  # an alias counts with all nodes of its target
-_OF_TAGS = (TypeError, LookupError, AttributeError)  # PyYAML's own, at `!!bool maybe` and the like
+_TAG_ERRORS = (TypeError, LookupError, AttributeError)  # PyYAML's, at tags such as `!!bool maybe`
 _CHUNK = 1 << 20
 _SHOWN = 80  # characters of a foreign value in a message
 
@@ -93,9 +93,9 @@ def parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.load(text, _PlainLoader)
         _count_nodes(content)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_OF_TAGS) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_TAG_ERRORS) as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(path, f"is not YAML ({first})", "mend it") from error
+        raise DataError(path, f"is not YAML ({first})", "correct it") from error
     return content
 
 
@@ -143,9 +143,9 @@ def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -
     try:
         return kind.validate_python(value)
     except ValidationError as error:
-        raise DataError(path, explain(error, where), "mend it") from error
+        raise DataError(path, explain(error, where), "correct it") from error
     except (ValueError, RecursionError, OverflowError) as error:
-        raise DataError(path, f"{where}: {error}" if where else str(error), "mend it") from error
+        raise DataError(path, f"{where}: {error}" if where else str(error), "correct it") from error
 
 
 def explain(error: ValidationError, where: str = "") -> str:

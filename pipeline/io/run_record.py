@@ -25,11 +25,11 @@ from pipeline.version import __version__
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 Summary = dict[str, JsonValue]  # the dump of a result
-_LEFT_BY_RUNS = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
+_RUN_FILES = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
 
 
 class RunFile(BaseModel):
-    """What is read back of a run.json; the summary is the dump of the stage's result."""
+    """The keys of a run.json that are read back. summary: the dump of the stage's result."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,12 +45,12 @@ _RUN_FILE = TypeAdapter(RunFile)
 
 
 def read_run_file(folder: Path) -> RunFile:
-    """What the run of a folder left in run.json. Raises DataError for anything else there."""
+    """The run.json of a folder. Raises DataError for a file of other content."""
     return checked(_RUN_FILE, read_json(folder / RUN_FILE), folder / RUN_FILE)
 
 
 class RunRecord:
-    """Collects what a run does and gives it a folder; `write` writes it there, last of all."""
+    """Collects the record of a run, and opens its output folder. `write` is the last step."""
 
     def __init__(
         self, command: str, config: Mapping[str, Any], reads: Iterable[Path | None] = ()
@@ -80,7 +80,7 @@ class RunRecord:
 
     @property
     def resume_key(self) -> str:
-        """Text of command, settings, inputs and weights: stopped work of the same text goes on."""
+        """Text of command, settings, inputs and weights. Stopped work of the same text goes on."""
         return f"{self.content['key']} {self.inputs} {self.content['weights']}"
 
     def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
@@ -137,7 +137,7 @@ class RunRecord:
 
 
 def config_key(command: str, config: Mapping[str, Any]) -> str:
-    """One hash for a command and all that was chosen for it."""
+    """One hash for a command and its settings."""
     text = json.dumps([command, __version__, config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -152,7 +152,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for root in paths:
         for path in [str(root)] if root.is_file() else files_below(root):
-            if not path.endswith(_LEFT_BY_RUNS):
+            if not path.endswith(_RUN_FILES):
                 digest.update(os.fsencode(path))
                 with suppress(OSError):  # a link that leads nowhere
                     state = os.stat(path)  # noqa: PTH116  # a million Paths do not fit in memory

@@ -81,7 +81,7 @@ def write_error(path: Path, error: OSError) -> DataError:
 
 def write_text(path: Path, text: str, durable: bool | None = None) -> None:
     """Write UTF-8 text with unix line ends, whole or not at all. Raises DataError, also for text
-    that is no Unicode, as a name in another encoding is not."""
+    that is not Unicode, such as a name in another encoding."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:

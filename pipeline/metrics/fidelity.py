@@ -119,11 +119,11 @@ def compare(
             rows.append(box_fidelity(box, box_read))
             masks.append(None)
             continue
-        drawn = None if partner is None else read.masks[partner]
+        mask_read = None if partner is None else read.masks[partner]
         source = patches[row] if patches is not None else to_patch(true.masks[row])
-        back = to_patch(drawn) if drawn is not None else _EMPTY
-        rows.append(mask_fidelity(source, back, offset(box, box_read), height, width))
-        masks.append((true.masks[row], drawn) if rows[-1].iou < 1 else None)
+        patch_read = to_patch(mask_read) if mask_read is not None else _EMPTY
+        rows.append(mask_fidelity(source, patch_read, offset(box, box_read), height, width))
+        masks.append((true.masks[row], mask_read) if rows[-1].iou < 1 else None)
     return Comparison(rows, masks)
 
 
@@ -133,9 +133,10 @@ def _partners(true: Detections, read: Detections) -> Sequence[int | None]:
     from scipy.optimize import linear_sum_assignment
 
     overlaps = _overlaps(true, read)
-    chosen = dict(zip(*(axis.tolist() for axis in linear_sum_assignment(-overlaps)), strict=True))
+    rows, columns = linear_sum_assignment(-overlaps)
+    column_of = dict(zip(rows.tolist(), columns.tolist(), strict=True))
     return [
-        column if (column := chosen.get(row)) is not None and overlaps[row, column] > 0 else None
+        column if (column := column_of.get(row)) is not None and overlaps[row, column] > 0 else None
         for row in range(len(true))
     ]
 

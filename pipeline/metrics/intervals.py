@@ -33,10 +33,15 @@ def bootstrap_mean(
     data = np.asarray(values, dtype=np.float64)
     names = np.arange(len(data)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(names, data), np.bincount(names)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (rounds, len(sums)))
+    drawn = _draw_groups(len(sums), seed, rounds)
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _draw_groups(count: int, seed: int, rounds: int) -> NDArray[np.int64]:
+    """(rounds, count): the groups of each draw of `count` groups, with replacement."""
+    return np.random.default_rng(seed).integers(0, count, (rounds, count))
 
 
 def bootstrap_draws(count: int, seed: int = 0, rounds: int = 500) -> NDArray[np.float64]:
@@ -60,16 +65,14 @@ def bootstrap_rank_correlation(
     pairs = np.stack([np.asarray(first, np.float64), np.asarray(second, np.float64)])
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(names == name) for name in range(names.max(initial=-1) + 1)]
-    generator = np.random.default_rng(seed)
     correlations = []
-    for _ in range(rounds if members else 0):
-        drawn = generator.integers(0, len(members), len(members))
+    for drawn in _draw_groups(len(members), seed, rounds) if members else ():
         sample = pairs[:, np.concatenate([members[group] for group in drawn])]
         correlations.append(rank_correlation(sample[0].tolist(), sample[1].tolist()))
-    kept = np.array(correlations)[~np.isnan(correlations)] if correlations else np.zeros(0)
-    if not len(kept):
+    defined = np.array(correlations)[~np.isnan(correlations)] if correlations else np.zeros(0)
+    if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.percentile(kept, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -1,4 +1,4 @@
-"""Whether labels are where the defects are, whatever number of pieces each was drawn in."""
+"""Whether labels and defects overlap, in however many pieces each is drawn."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The only room with torch: networks, their weights, and how they are trained."""
+"""The only package that imports torch: networks, their weights, and their training."""

@@ -31,7 +31,7 @@ class GrabCutSegmenter:
         """`margin`: share of the box's side that is added around it as certain background. `core`:
         share of the side, in the middle, that is certain foreground; without it GrabCut finds
         nothing on most defects, which resemble their surroundings. A crop longer than `longest`
-        pixels is shrunk to that, for GrabCut's time grows with the area.
+        pixels is shrunk to that, because GrabCut's time grows with the area.
         """
         self.iterations = iterations
         self.margin = margin

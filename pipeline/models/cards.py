@@ -27,7 +27,7 @@ from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import checked, read_json, sha256_of, shown_value
 from pipeline.models.sam.network import SAM_NAMES
 
-_AGAIN = "train the model again"
+_RETRAIN = "train the model again"
 _MESSAGE_LIMIT = 200  # characters of a library's message
 
 Backbone = Literal["resnet18", "resnet50", "wide_resnet50_2", "mobilenet_v2"]
@@ -74,7 +74,7 @@ class RetrievalCard(ClassifierCard):
 
 
 class FeaturesCard(_Card):
-    """What saw patches; `weights_sha256` is "" for random weights."""
+    """The network that computed patches; `weights_sha256` is "" for random weights."""
 
     features: Name
     weights_sha256: Sha256 | Literal[""]
@@ -120,7 +120,7 @@ class ThresholdsCard(_Card):
 
 
 class OldThresholdsCard(_Card):
-    """The same in the words of version 0.7."""
+    """The same with the keys of version 0.7."""
 
     score: FiniteFloat
     seed: Annotated[float, Field(gt=0, lt=1e38)]
@@ -170,8 +170,8 @@ class CalibrationCard(_Card):
     @model_validator(mode="after")
     def _fits(self) -> CalibrationCard:
         figures = len(self.names)
-        wanted = figures, figures, 1 + figures + len(self.categories)
-        if (len(self.centre), len(self.spread), len(self.weights)) != wanted:
+        expected = figures, figures, 1 + figures + len(self.categories)
+        if (len(self.centre), len(self.spread), len(self.weights)) != expected:
             raise ValueError("figures, centres, spreads and weights are not of one number")
         return self
 
@@ -201,8 +201,8 @@ class SamCard(_Card):
     patch_prior: PatchPriorCard | None = None
 
 
-_KIND = TypeAdapter(KindCard)
-_MODEL = TypeAdapter(ModelCard)
+_KIND_CARD = TypeAdapter(KindCard)
+_MODEL_CARD = TypeAdapter(ModelCard)
 _MODEL_CARDS: dict[str, TypeAdapter[Any]] = {
     "classifier": TypeAdapter(ClassifierCard),
     "rac": TypeAdapter(RetrievalCard),
@@ -210,20 +210,19 @@ _MODEL_CARDS: dict[str, TypeAdapter[Any]] = {
     "autoencoder": TypeAdapter(AutoencoderCard),
     "vae": TypeAdapter(AutoencoderCard),
 }
-DETECTOR, SAM, THRESHOLDS, OLD_THRESHOLDS = (
+DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(DetectorCard),
     TypeAdapter(SamCard),
     TypeAdapter(ThresholdsCard),
     TypeAdapter(OldThresholdsCard),
 )
 
-
 KINDS = (*_MODEL_CARDS, "yolo-world", "sam")  # every `kind` of a card.json
 
 
 def read_kind(path: Path) -> str:
     """The `kind` in a card.json. Raises DataError for another file, and for an unknown kind."""
-    kind = checked(_KIND, read_json(path), path).kind
+    kind = checked(_KIND_CARD, read_json(path), path).kind
     if kind not in KINDS:
         reason = f"kind is {shown_value(kind)}, not one of {', '.join(KINDS)}"
         raise DataError(path, reason, "give the folder of a trained model")
@@ -238,7 +237,7 @@ def read_model_card(path: Path) -> dict[str, Any]:
         reason = f"kind is {kind}, not one of {', '.join(_MODEL_CARDS)}"
         raise DataError(path, reason, "give a folder of classify or anomaly")
     raw = read_json(path)
-    checked(_MODEL, raw, path)
+    checked(_MODEL_CARD, raw, path)
     card: dict[str, Any] = checked(_MODEL_CARDS[kind], raw, path).model_dump()
     return card
 
@@ -258,13 +257,13 @@ def read_tensors(path: Path, sha256: str, card: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     if not path.exists() or sha256_of(path) != sha256:
-        raise WeightsError(f"{path}: is not what {card} names; {_AGAIN}")
-    with fitting(path, "is no usable safetensors file"):
+        raise WeightsError(f"{path}: is not what {card} names; {_RETRAIN}")
+    with as_weights_error(path, "is no usable safetensors file"):
         return dict(load_file(path))
 
 
 @contextmanager
-def fitting(path: Path, fault: str = "does not fit its card") -> Iterator[None]:
+def as_weights_error(path: Path, fault: str = "does not fit its card") -> Iterator[None]:
     """Within the block, turn any error of a library that reads a model's file into WeightsError."""
     try:
         yield
@@ -272,7 +271,10 @@ def fitting(path: Path, fault: str = "does not fit its card") -> Iterator[None]:
         raise
     except Exception as error:  # torch's, safetensors' and ultralytics' share no base
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE_LIMIT]
-        raise WeightsError(f"{path}: {fault} ({detail}); {_AGAIN}") from error
+        raise WeightsError(f"{path}: {fault} ({detail}); {_RETRAIN}") from error
+
+
+fitting, SAM = as_weights_error, SAM_CARD  # the names under which sam.model imports them
 
 
 def refuse_other_size(
@@ -282,6 +284,8 @@ def refuse_other_size(
     for name, shape in shapes.items():
         actual = tuple(state[name].shape) if name in state else ()
         pairs = zip(actual, shape, strict=False)
-        fits = all(length == wanted or (wanted is None and length) for length, wanted in pairs)
+        fits = all(
+            length == expected or (expected is None and length) for length, expected in pairs
+        )
         if not fits or len(actual) != len(shape):
-            raise WeightsError(f"{path}: {name} is of shape {actual}, not {shape}; {_AGAIN}")
+            raise WeightsError(f"{path}: {name} is of shape {actual}, not {shape}; {_RETRAIN}")

@@ -24,7 +24,7 @@ from pipeline.runtime.progress import say
 
 _SECONDS = 20.0  # between two writes
 _DIGEST = hashlib.sha256().digest_size
-_REACHED = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
+_PROGRESS = TypeAdapter(tuple[NonNegativeInt, list[list[float]]])
 
 
 class Stateful(Protocol):
@@ -53,7 +53,7 @@ class TrainingCheckpoint:
         before = copy.deepcopy(self._state())
         try:
             state = read_checkpoint(self._path)
-            done, history = _REACHED.validate_python((state["done"], state["history"]))
+            done, history = _PROGRESS.validate_python((state["done"], state["history"]))
             self._set(state)
         except Exception:  # torch raises many types for a damaged file
             self._set(before)
@@ -72,7 +72,7 @@ class TrainingCheckpoint:
                 write_checkpoint(self._path, {**self._state(), "done": done, "history": rows})
             except DataError as error:
                 if not self._refused:
-                    say(f"{self._path}: where the training stands cannot be kept ({error.reason})")
+                    say(f"{self._path}: the checkpoint cannot be written ({error.reason})")
                 self._refused = True
             self._written = time.monotonic()
 

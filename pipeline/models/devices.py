@@ -25,8 +25,8 @@ def choose_device(name: str) -> str:
 
 def torch_device(name: str) -> torch.device:
     """The torch device for `auto`, `cpu` or `cuda`, and the first one for `0,1`."""
-    chosen = choose_device(name).split(",")[0]
-    return torch.device(f"cuda:{chosen}" if chosen.isdigit() else chosen)
+    first = choose_device(name).split(",")[0]
+    return torch.device(f"cuda:{first}" if first.isdigit() else first)
 
 
 def seed_all(seed: int) -> None:

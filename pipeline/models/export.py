@@ -19,8 +19,8 @@ from pipeline.models.anomaly.autoencoder import Autoencoder, Network
 from pipeline.models.anomaly.detector import load_anomaly_model
 from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.artifact import TENSORS, model_kind, read_artifact
-from pipeline.models.cards import fitting
-from pipeline.models.classifier.network import ImageClassifier, restored
+from pipeline.models.cards import as_weights_error
+from pipeline.models.classifier.network import ImageClassifier, classifier_from_artifact
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
 from pipeline.models.openvino_offline import load_openvino, openvino_core
@@ -33,7 +33,7 @@ _TOLERANCE = 1e-2  # of the largest value, by which a graph may differ from torc
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives.
+    """The input and the output of a graph.
 
     output: in words. pixels: how an image becomes the input. categories: in the order of the
     output. confidence: of a detector, the score below which boxes are left out.
@@ -145,8 +145,8 @@ def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
         raise ConfigError(f"{folder}: SAM has no single graph; use segment --backend openvino")
     card, state = read_artifact(folder)
     if card["kind"] == "classifier":
-        with fitting(folder / TENSORS):
-            classifier: ImageClassifier = restored(card, state, cpu)
+        with as_weights_error(folder / TENSORS):
+            classifier: ImageClassifier = classifier_from_artifact(card, state, cpu)
         parts = (classifier.backbone.trunk, classifier.backbone.head, nn.Softmax(dim=1))
         signature = Signature("probabilities", categories=classifier.categories)
         return _Normalised(nn.Sequential(*parts)), classifier.image_side, signature
@@ -203,7 +203,7 @@ def export_graph(folder: Path, target: Path, form: Format) -> ExportedGraph:
             openvino.save_model(graph, str(path), compress_to_fp16=False)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     result = openvino_core().compile_model(str(path), "CPU", options)(pixels.numpy())[0]
-    off = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-12))
-    if off > _TOLERANCE:
-        raise ConfigError(f"{path}: the graph's output is off by {off:.3g}; use torch")
-    return ExportedGraph(path.name, (1, 3, side, side), signature, off)
+    difference = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-12))
+    if difference > _TOLERANCE:
+        raise ConfigError(f"{path}: the graph's output is off by {difference:.3g}; use torch")
+    return ExportedGraph(path.name, (1, 3, side, side), signature, difference)

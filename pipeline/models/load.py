@@ -11,8 +11,8 @@ import torch
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
-from pipeline.models.cards import fitting, refuse_other_size
-from pipeline.models.classifier.network import restored
+from pipeline.models.cards import as_weights_error, refuse_other_size
+from pipeline.models.classifier.network import classifier_from_artifact
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
 from pipeline.models.sam.model import CalibratedSegmenter, load_segmenter
@@ -69,8 +69,8 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     if card["kind"] not in _CLASSIFIERS:
         reason = f"kind is {card['kind']}, not {' or '.join(_CLASSIFIERS)}"
         raise DataError(folder / CARD, reason, "give a folder of classify")
-    with fitting(folder / TENSORS):
-        base = restored(card, state, device)
+    with as_weights_error(folder / TENSORS):
+        base = classifier_from_artifact(card, state, device)
         if card["kind"] == "classifier":
             return base
         _refuse_other_memory(folder / TENSORS, state, len(base.categories))

@@ -151,19 +151,19 @@ class Graph:
     @cached_property
     def compiled(self) -> Any:
         """The graph, checked and ready to run on this CPU."""
-        wanted = self.sha256
+        sha256 = self.sha256
         if self._exported is None:
-            stored = self._from_store(wanted)
+            stored = self._from_store(sha256)
             if stored is not None:
                 return stored
             self._export()
         exported, self._exported = self._exported, None
         return self._compile(exported)
 
-    def _from_store(self, wanted: str) -> Any:
+    def _from_store(self, sha256: str) -> Any:
         """The stored graph, compiled; None if it has other bytes than it should."""
         files = self._store.read()
-        if files is not None and files.sha256 == wanted:
+        if files is not None and files.sha256 == sha256:
             with suppress(Exception):  # OpenVINO can raise anything for a foreign file
                 return self._compile(_read(files))
         say(f"{self._store.folder}: a stored graph was changed; exporting it again")

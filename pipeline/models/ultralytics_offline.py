@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.io.cache_root import cache_root, prepared_folder, use_for_matplotlib
 from pipeline.io.write import make_folder, whole_file
 
-_FORCED = {
+_ENVIRONMENT = {
     "YOLO_OFFLINE": "1",
     "YOLO_AUTOINSTALL": "0",
     "ULTRALYTICS_SAFE_LOAD": "1",
@@ -28,7 +28,7 @@ def load() -> Any:
     Its settings go to a folder of our own. A font of matplotlib is there in place of Arial, which
     ultralytics would download.
     """
-    os.environ.update(_FORCED)
+    os.environ.update(_ENVIRONMENT)
     os.environ.setdefault("YOLO_VERBOSE", "False")
     use_for_matplotlib()  # ultralytics imports it
     folder = Path(os.environ.get("YOLO_CONFIG_DIR") or cache_root() / "ultralytics")

@@ -31,7 +31,7 @@ from pipeline.types import ImageRecord
 from pipeline.visualization.overlays import close_up
 
 _PICTURES = "fidelity"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # the apostrophe, so that it comes back
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")  # the apostrophe, so that it comes back
 
 
 class FidelityReport:
@@ -73,7 +73,7 @@ class FidelityReport:
 def to_cell(text: str) -> str:
     """Foreign text as a cell that no spreadsheet takes for a formula; `from_cell` is the
     inverse."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def from_cell(cell: str) -> str:

@@ -174,11 +174,11 @@ def robustness(
     folder: Path, segmenters: Mapping[str, Segmenter], instances: Sequence[Instance]
 ) -> dict[str, dict[str, list[float]]]:
     """Mean mask IoU of each segmenter from boxes that are off by 0 to 40 % of their sides, by kind
-    of error; with a plot in `folder`. It takes a random part of many objects."""
-    drawn = np.random.default_rng(0).permutation(len(instances))[:_MAX_CURVE_OBJECTS]
-    chosen = [instances[index] for index in sorted(drawn)]
+    of error; with a plot in `folder`. Of many objects it takes a random sample."""
+    rows_drawn = np.random.default_rng(0).permutation(len(instances))[:_MAX_CURVE_OBJECTS]
+    sample = [instances[index] for index in sorted(rows_drawn)]
     rows = {
-        error: {name: _curve(name, each, chosen, error) for name, each in segmenters.items()}
+        error: {name: _curve(name, each, sample, error) for name, each in segmenters.items()}
         for error in _TITLES
     }
     panels = {_TITLES[error]: rows[error] for error in rows}

@@ -9,7 +9,7 @@ from pipeline.runners.base import Item, Result, Runner, Work
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.runtime.threads import available_cpus
 
-_FEW = 64  # below, starting processes takes longer than the work
+_MIN_ITEMS_FOR_PROCESSES = 64  # below, starting processes takes longer than the work
 
 
 def map_items(
@@ -30,7 +30,7 @@ def map_items(
 
         yield from map_over_ray(work, items, workers)
         return
-    count = workers or (available_cpus() if len(items) >= _FEW else 1)
+    count = workers or (available_cpus() if len(items) >= _MIN_ITEMS_FOR_PROCESSES else 1)
     if count == 1:
         keep_freed_memory()
         yield from map(work, items)

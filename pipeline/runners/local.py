@@ -44,7 +44,7 @@ def map_over_processes(
                 yield from pending.popleft().result()
         except BrokenProcessPool as error:
             raise PipelineError(
-                "a process was ended from outside, perhaps for want of memory; use fewer --workers"
+                "a process was killed, perhaps because memory ran out; use fewer --workers"
             ) from error
         except BaseException:
             our_end.close()  # the processes end now, before their results are cleared
@@ -62,11 +62,11 @@ def _signals_for_this_process_alone() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    kept = (signal.SIGINT, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, kept)
+    blocked = (signal.SIGINT, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, kept)  # starting the tracker lifts Ctrl-C's
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # starting the tracker lifts Ctrl-C's
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ def keep_freed_memory() -> None:
 
     Work on one image after another frees and asks for the same large blocks again and again, and
     the page faults of that take half the time of a SAM encoding on a CPU and of reading a mask
-    (benchmarks/sam_encoder.py). Elsewhere than on glibc, nothing.
+    (benchmarks/sam_encoder.py). Without glibc it does nothing.
     """
     trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
     try:

@@ -1,6 +1,6 @@
-"""How far long work is, on stderr: a bar on a terminal, elsewhere a plain line now and then.
+"""The progress of long work on stderr: a bar on a terminal, else a plain line now and then.
 
-None with `--quiet`, and no message shares a line with a bar.
+With `--quiet` there is none. No message shares a line with a bar.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def say(text: str) -> None:
 
 
 def write_line(text: str) -> None:
-    """Print a line on stderr, also with `--quiet`, that it has for itself: bars make room for it.
+    """Print a line on stderr, also with `--quiet`. Bars are hidden while it is printed.
 
-    A stderr that is gone (a closed terminal) is no reason to fail.
+    A stderr that is gone (a closed terminal) is not an error.
     """
     with _lock, suppress(OSError, ValueError):
         for bar in _open:
@@ -60,7 +60,7 @@ def write_line(text: str) -> None:
 
 
 def clear_bars() -> None:
-    """Close every bar that is open and take it off the screen: its work is broken off."""
+    """Close every open bar and remove it from the screen, because its work was stopped."""
     for bar in reversed(_open.copy()):
         bar.close(finished=False)
 
@@ -77,7 +77,7 @@ def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterat
 
 
 class Bar:
-    """How far one piece of work is. Closing it at the end leaves the full bar on the screen."""
+    """The progress of one piece of work. Closing it at the end leaves the full bar on screen."""
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class Bar:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._title, self._total, self._clock = title, total, clock
-        self._initial = self._done = initial
+        self._initial = self._count = initial
         self._began, self._note = clock(), ""
-        self._drawn = self._draw() if not _quiet and is_terminal() else None
+        self._tqdm = self._draw() if not _quiet and is_terminal() else None
         _open.append(self)
 
     def __enter__(self) -> Self:
@@ -106,38 +106,37 @@ class Bar:
     def update(self, n: int = 1) -> None:
         """`n` more are done. Raises Stopped where a signal was swallowed."""
         signals.check()
-        self._done += n
-        if self._drawn is not None:
-            self._drawn.update(n)
+        self._count += n
+        if self._tqdm is not None:
+            self._tqdm.update(n)
         elif not _quiet:
             self._write_now_and_then()
 
     def note(self, text: str) -> None:
         """What to show beside the count, from the next update on."""
         self._note = text
-        if self._drawn is not None:
-            self._drawn.set_postfix_str(text, refresh=False)
+        if self._tqdm is not None:
+            self._tqdm.set_postfix_str(text, refresh=False)
 
     def close(self, finished: bool = True) -> None:
-        """End the bar; one that is not finished goes from the screen. A second call does
-        nothing."""
+        """End the bar; one that is not finished disappears. A second call does nothing."""
         if self not in _open:
             return
         _open.remove(self)
-        if self._drawn is not None:
-            self._drawn.leave = None if finished else False  # None: stays if it is the outermost
+        if self._tqdm is not None:
+            self._tqdm.leave = None if finished else False  # None: stays if it is the outermost
             with suppress(OSError, ValueError):
-                self._drawn.close()
+                self._tqdm.close()
 
     def hide(self) -> None:
         """Take the bar off the screen for a moment."""
-        if self._drawn is not None:
-            self._drawn.clear()
+        if self._tqdm is not None:
+            self._tqdm.clear()
 
     def show(self) -> None:
         """Draw the bar again."""
-        if self._drawn is not None:
-            self._drawn.refresh()
+        if self._tqdm is not None:
+            self._tqdm.refresh()
 
     def _draw(self) -> tqdm[Never]:
         from tqdm import tqdm
@@ -162,14 +161,14 @@ class Bar:
     def _line(self, now: float) -> str:
         note = f" ({self._note})" if self._note else ""
         if self._total is None:
-            return f"{self._title}: {self._done} so far{note}"
-        here = self._done - self._initial
-        left = (self._total - self._done) * (now - self._began) / max(here, 1)
-        return f"{self._title}: {self._done} of {self._total}, about {_span(left)} left{note}"
+            return f"{self._title}: {self._count} so far{note}"
+        here = self._count - self._initial
+        left = (self._total - self._count) * (now - self._began) / max(here, 1)
+        return f"{self._title}: {self._count} of {self._total}, about {_span(left)} left{note}"
 
 
 def is_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Whether stderr is a terminal."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed

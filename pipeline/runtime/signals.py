@@ -1,5 +1,5 @@
 """SIGINT (Ctrl-C), SIGTERM and SIGHUP all end a command the same way: by an exception, so that
-everything cleans up behind itself."""
+every block cleans up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from types import FrameType
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-_FORCED = 3  # so many signals end even what cleans up: somebody insists
+_FORCED_SIGNALS = 3  # so many signals also end the clean-up
 
 _received: list[int] = []  # the signals so far, in the order they came
 _over = False  # the command has its outcome: only the interpreter's own end is left
@@ -49,8 +49,8 @@ def install() -> None:
 
 
 def exit_code() -> int:
-    """What the command has to end with, as the shell has it: 128 and the first signal that was
-    received; 0 without one."""
+    """The exit code after a signal, as in the shell: 128 plus the number of the first signal; 0
+    without one."""
     return 128 + _received[0] if _received else 0
 
 
@@ -93,9 +93,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     global _waiting
     del frame
     _received.append(number)
-    if len(_received) >= _FORCED and _over:
+    if len(_received) >= _FORCED_SIGNALS and _over:
         os._exit(128 + number)
-    if _over or 1 < len(_received) < _FORCED:
+    if _over or 1 < len(_received) < _FORCED_SIGNALS:
         return
     if _depth and len(_received) == 1:
         _waiting = True
@@ -117,8 +117,8 @@ def _on_unraisable(fault: sys.UnraisableHookArgs) -> None:
 
 
 def _ignore() -> None:
-    """Python lifts handlers before it takes its modules down, which is long with torch: a signal
-    would then undo an outcome that is already there."""
+    """Python removes handlers before it unloads its modules, which takes long with torch. A signal
+    in that time would change the exit code of a finished command."""
     for number in SIGNALS:
         if signal.getsignal(number) is _on_signal:
             signal.signal(number, signal.SIG_IGN)

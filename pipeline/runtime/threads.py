@@ -1,7 +1,7 @@
 """How many threads work, and how they wait.
 
 OpenMP's threads spin while they wait for each other. Beside another busy process that makes a
-training several times slower, for the spinning threads take the core of the one that works
+training several times slower, because spinning threads take the core of the one that works
 (benchmarks/threads.py). So they sleep while they wait, unless the user has chosen otherwise.
 
 OpenVINO's threads (TBB) need no setting: they give their core away between looking for work.
@@ -19,7 +19,7 @@ _PASSIVE = {
     "GOMP_SPINCOUNT": "0",  # GNU's OpenMP, which torch, faiss and scikit-learn bring along
     "KMP_BLOCKTIME": "0",  # Intel's and LLVM's OpenMP
 }
-_OTHERS = {
+_OTHER_POOLS = {
     "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",  # OpenCV's own pool: 10000 rounds by default
     "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",  # 2000 rounds
     "OPENBLAS_THREAD_TIMEOUT": "4",  # numpy's and scipy's: 2^4 cycles, the least; 2^26 by default
@@ -34,11 +34,11 @@ def wait_passively(environment: MutableMapping[str, str] | None = None) -> None:
     It has an effect only before torch, OpenCV or numpy is imported. Variables that are already set
     stay; a user who set one of OpenMP's has chosen for all three.
     """
-    chosen = os.environ if environment is None else environment
-    if not any(name in chosen for name in _PASSIVE):
-        chosen.update(_PASSIVE)
-    for name, value in _OTHERS.items():
-        chosen.setdefault(name, value)
+    variables = os.environ if environment is None else environment
+    if not any(name in variables for name in _PASSIVE):
+        variables.update(_PASSIVE)
+    for name, value in _OTHER_POOLS.items():
+        variables.setdefault(name, value)
 
 
 def obey_limit(
@@ -51,11 +51,11 @@ def obey_limit(
     OpenMP does not read such a limit by itself. A limit above the process's CPUs changes nothing.
     OMP_NUM_THREADS of the user stays.
     """
-    chosen = os.environ if environment is None else environment
+    variables = os.environ if environment is None else environment
     limit = _cgroup_limit(cgroups, own)
     if limit is not None and limit < _affinity():
-        chosen.setdefault("OMP_NUM_THREADS", str(limit))
-        chosen.setdefault("OPENCV_FOR_THREADS_NUM", str(limit))
+        variables.setdefault("OMP_NUM_THREADS", str(limit))
+        variables.setdefault("OPENCV_FOR_THREADS_NUM", str(limit))
 
 
 def available_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
@@ -66,8 +66,8 @@ def available_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
 
 def working_threads(environment: MutableMapping[str, str] | None = None) -> int:
     """Threads for one computation: OMP_NUM_THREADS of the user, or `available_cpus`."""
-    wanted = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "")
-    first = wanted.split(",")[0].strip()  # OpenMP allows one number a nesting level
+    setting = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "")
+    first = setting.split(",")[0].strip()  # OpenMP allows one number a nesting level
     return int(first) if first.isascii() and first.isdigit() and int(first) else available_cpus()
 
 

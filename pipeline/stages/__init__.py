@@ -1,1 +1,1 @@
-"""One verb a file. Stages never import each other; `run` alone calls several."""
+"""One command in each file. Only `run` and `label` call other stages."""

@@ -122,11 +122,11 @@ def _selected(path: Path, config: EvaluateConfig, images: Path | None) -> Datase
     outside the folder of images."""
     truth = read_coco(path, images)
     if config.split:
-        chosen = [record for record in truth.records if record.split == config.split]
-        if not chosen:
+        records = [record for record in truth.records if record.split == config.split]
+        if not records:
             splits = ", ".join(sorted({record.split or "none" for record in truth.records})[:10])
             raise ConfigError(f"split {config.split}: {path} has no such image; it has {splits}")
-        truth = truth.subset(chosen)
+        truth = truth.subset(records)
     if images:
         folders = NamedFolders([images], config.allow_outside)
         for entry in truth.records:

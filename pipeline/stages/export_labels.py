@@ -28,7 +28,7 @@ from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _DEFAULT = ExportConfig()
-_LOST = -1  # an id that no image has
+_NO_ID = -1  # an id that no image has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,15 +177,15 @@ def _below(dataset: Dataset, limit: float, source: Path) -> Dataset:
     }
     if not confidences:
         raise ConfigError(f"--below: no object of {source} has an expected IoU or a score")
-    chosen = [
+    records = [
         r for r in dataset.records if r.id in confidences and (confidences[r.id] < limit).any()
     ]
-    if not chosen:
+    if not records:
         raise ConfigError(
             f"--below {limit}: no object of {source} has a lower expected IoU or score; "
             "nothing to export"
         )
-    return dataset.subset(chosen)
+    return dataset.subset(records)
 
 
 def _merged(base: Dataset, reviewed: Dataset) -> Dataset:
@@ -197,7 +197,7 @@ def _merged(base: Dataset, reviewed: Dataset) -> Dataset:
     objects: dict[int, Detections] = {}
     uses = Counter[int]()
     for record, other in _pairs(base, reviewed, "merge"):
-        if other.id == _LOST:
+        if other.id == _NO_ID:
             own = base.on(record)
             quality = {k: v for k, v in own.quality.items() if k in own.confidence_columns}
             objects[record.id] = replace(_bare(own), scores=own.scores, quality=quality)
@@ -245,10 +245,10 @@ def _pairs(
     dataset: Dataset, back: Dataset, title: str = "read back"
 ) -> Iterator[tuple[ImageRecord, ImageRecord]]:
     """Each image with the image of `back` that has the same name, or the same last part of the name
-    where a format keeps no folders. An image without partner gets one with the id `_LOST`."""
+    where a format keeps no folders. An image without partner gets one with the id `_NO_ID`."""
     by_name = {record.file_name: record for record in back.records}
     last = Counter(Path(name).name for name in by_name)
     by_name |= {Path(n).name: r for n, r in by_name.items() if last[Path(n).name] == 1}
     for record in track(dataset.records, title):
         partner = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
-        yield record, partner or replace(record, id=_LOST)
+        yield record, partner or replace(record, id=_NO_ID)

@@ -21,7 +21,7 @@ from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
 from pipeline.models.devices import seed_all, torch_device
 from pipeline.models.sam.cross_validation import (
-    ALWAYS,
+    ALWAYS_CROP,
     ViewSelection,
     cross_validate,
     enough_photos,
@@ -112,7 +112,7 @@ def finetune_sam(
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
     It starts from a published SAM, or from one that was tuned before, on another product. Writes
-    the card, the delta, figures and plots. A stopped call is taken up by the same call. Raises
+    the card, the delta, figures and plots. The same call goes on after a stop. Raises
     ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
     WeightsError.
     """
@@ -166,7 +166,7 @@ def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) ->
         )
     scale = float(np.sqrt(config.crop_scales[0] * config.crop_scales[1]))
     views = ViewOptions(
-        crop_below=ALWAYS,
+        crop_below=ALWAYS_CROP,
         crop_scales=(scale,),
         tta=4,
         margin=0.1,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _DEFAULT = FinetuneConfig()
 
 _DEFAULT_CONFIDENCE = 0.25
-_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
+_MIN_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 _DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
 
 
@@ -79,7 +79,7 @@ class FinetuneYoloResult(StageResult):
     tuned: BoxScores
 
 
-_SCORES = TypeAdapter(BoxScores)
+_SCORES_TYPE = TypeAdapter(BoxScores)
 
 
 def finetune_yolo(
@@ -91,8 +91,8 @@ def finetune_yolo(
     overwrite: bool = False,
     replace_finished: bool = False,
 ) -> FinetuneYoloResult:
-    """Fine-tune on the annotations and images that convert-masks wrote into `data`. A stopped call
-    is taken up by the same call.
+    """Fine-tune on the annotations and images that convert-masks wrote into `data`. The same call
+    goes on after a stop.
 
     overwrite: delete unfinished work of other settings, and replace a finished run. With
     `replace_finished`, only the latter. Raises DataError for a folder that convert-masks did not
@@ -103,7 +103,7 @@ def finetune_yolo(
     from pipeline.models.text.embeddings import embed
     from pipeline.models.yolo_world.detector import saved_text_embeddings
 
-    chosen = choose_device(device)
+    device_name = choose_device(device)
     reads = [data / "annotations", data / "images"]
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"), reads)
     splits = read_training_set(data, config.fold)
@@ -121,7 +121,7 @@ def finetune_yolo(
     with record.resumable_folder(output, overwrite) as folder:
         if done := record.finished(folder):
             return from_json(FinetuneYoloResult, done, folder)
-        result = _tuned(folder, splits, truth, base, embeddings, config, chosen, overwrite)
+        result = _tuned(folder, splits, truth, base, embeddings, config, device_name, overwrite)
         result = replace(result, output=output)
         record.write(folder, result.to_json())
     return result
@@ -155,7 +155,9 @@ def _tuned(
     embeddings.save(embeddings_file(folder))
     zero_shot = _zero_shot(folder, base, embeddings, truth, config, device)
     best = _train(folder, splits, base, config, device, overwrite)
-    detector = YoloWorldDetector(best, embeddings, config.image_side, _CONFIDENCE, device=device)
+    detector = YoloWorldDetector(
+        best, embeddings, config.image_side, _MIN_CONFIDENCE, device=device
+    )
     confidence = _confidence(splits, config, detector)
     write_card(folder, best, sha256_of(best), config.image_side, base.name, confidence)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
@@ -179,8 +181,8 @@ def _confidence(splits: TrainingSet, config: FinetuneConfig, detector: Detector)
     """
     if splits.validation is None:
         return _DEFAULT_CONFIDENCE
-    chosen = _merged(splits.validation, config.merge_classes)
-    best = best_confidence(chosen, _detect(detector, chosen, "choose confidence"))
+    validation = _merged(splits.validation, config.merge_classes)
+    best = best_confidence(validation, _detect(detector, validation, "choose confidence"))
     return _DEFAULT_CONFIDENCE if best is None else min(best, _DEFAULT_CONFIDENCE)
 
 
@@ -202,14 +204,14 @@ def _zero_shot(
     config: FinetuneConfig,
     device: str,
 ) -> BoxScores:
-    """Box AP of the published weights, measured once and kept for a run that is taken up."""
+    """Box AP of the published weights, measured once and kept in the work log."""
     from pipeline.models.yolo_world.detector import YoloWorldDetector
 
-    with WorkLog(folder / LOG, "zero_shot", _SCORES) as log:
+    with WorkLog(folder / LOG, "zero_shot", _SCORES_TYPE) as log:
         if (measured := log.get("figures")) is not None:
             return measured
         detector = YoloWorldDetector(
-            base.path, embeddings, config.image_side, _CONFIDENCE, device=device
+            base.path, embeddings, config.image_side, _MIN_CONFIDENCE, device=device
         )
         detections = _detect(detector, truth, "detect, zero-shot")
         scores = _scores(average_precision(truth, detections, "bbox"))
@@ -243,7 +245,7 @@ def _train(
 
 
 def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
-    """Whether the training in a folder is finished. A training that cannot be taken up is deleted:
+    """Whether the training in a folder is finished. A training that cannot go on is deleted:
     one without a whole epoch, and with `overwrite` one whose files are damaged."""
     from pipeline.models.yolo_world.trainer import epochs_done
     from pipeline.models.yolo_world.training_state import state_file

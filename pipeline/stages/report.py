@@ -1,4 +1,4 @@
-"""`pipeline report`: one self-contained page about a run, for a reader in a hurry."""
+"""`pipeline report`: one self-contained page about a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.results import StageResult
 
 _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
 _PNG = b"\x89PNG\r\n\x1a\n"
-_HEAD = 1000  # bytes of a page in which that stands
+_HEAD_BYTES = 1000  # first bytes of a page, which hold it
 Summary = Mapping[str, JsonValue]  # of a step's run.json
 _STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
 
@@ -73,7 +73,7 @@ def report(run: Path, output: Path | None = None) -> ReportResult:
 
 def _refuse_to_overwrite(target: Path) -> None:
     """Raise DataError for a file that is there and is no report of this command."""
-    if target.exists() and _GENERATOR not in read_bytes(target)[:_HEAD]:
+    if target.exists() and _GENERATOR not in read_bytes(target)[:_HEAD_BYTES]:
         raise DataError(target, "is there and is not a report", "choose another --output")
 
 
@@ -157,7 +157,7 @@ def _samples(run: Path, folder: Path, count: int = 6) -> list[str]:
 
 
 def _link(path: Path, page: Path) -> str:
-    """How the page names a file, if it is there."""
+    """The link from the page to a file; empty without the file."""
     return os.path.relpath(path, page.parent) if path.is_file() else ""
 
 

@@ -64,15 +64,16 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
     overwrite: delete a step's unfinished work of other settings. Without it, such work is a
     DataError. Raises DataError when another process uses the same folder.
     """
-    root, place = config.output, config.output.resolve()
-    if not place.name:
-        raise DataError(place, "cannot be the folder of a run", "name a folder in it")
-    with folder_lock(place, "run"):
+    root, resolved = config.output, config.output.resolve()
+    if not resolved.name:
+        raise DataError(resolved, "cannot be the folder of a run", "name a folder in it")
+    with folder_lock(resolved, "run"):
         make_folder(root)
         products = list(config.products) or [root / "zipper"]
         with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
             steps = {
-                step.name: _done(step, log) for step in _steps(config, root, products, overwrite)
+                step.name: _run_step(step, log)
+                for step in _steps(config, root, products, overwrite)
             }
         return RunResult(output=root, steps=steps, report=report(root))
 
@@ -96,8 +97,8 @@ def _steps(config: RunConfig, root: Path, products: Sequence[Path], overwrite: b
         steps.append(_classifier(config, config.classify, root, products[0], overwrite))
     steps += _anomalies(config, root, products[0], overwrite)
     models = [step.folder for step in steps if step.folder.parent == root]
-    judge_all = partial(compare, root, root / "comparison", device=config.device)
-    return [*steps, Step("compare", root / "comparison", {}, models, judge_all)]
+    compare_models = partial(compare, root, root / "comparison", device=config.device)
+    return [*steps, Step("compare", root / "comparison", {}, models, compare_models)]
 
 
 def _data(config: RunConfig, root: Path, products: Sequence[Path]) -> list[Step]:
@@ -136,18 +137,18 @@ def _detector(config: RunConfig, root: Path, overwrite: bool) -> Step:
 
 def _sam(config: RunConfig, root: Path, overwrite: bool) -> Step:
     """The SAM that `segment` names, tuned; that is a name, or a folder of an earlier tuning."""
-    chosen = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
-    start = Path(chosen.sam)
+    sam_config = config.finetune_sam.model_copy(update={"sam": config.segment.sam})
+    start = Path(sam_config.sam)
     inputs = [root / "data", *([start] if start.is_dir() else [])]
     tune = partial(
         finetune_sam,
         root / "data",
         root / "sam",
-        chosen,
+        sam_config,
         device=config.device,
         overwrite=overwrite,
     )
-    return Step("finetune-sam", root / "sam", _plain(chosen), inputs, tune)
+    return Step("finetune-sam", root / "sam", _plain(sam_config), inputs, tune)
 
 
 def _masks(
@@ -190,10 +191,14 @@ def _classifier(
     """The image-level baseline, with the detector's split."""
     split_file = root / "data" / "split.json"
     outside = config.allow_outside or classify_config.allow_outside
-    chosen = classify_config.model_copy(update={"split_file": split_file, "allow_outside": outside})
+    step_config = classify_config.model_copy(
+        update={"split_file": split_file, "allow_outside": outside}
+    )
     folder = root / "classifier"
-    train = partial(classify, product, folder, chosen, device=config.device, overwrite=overwrite)
-    return Step("classify", folder, _plain(chosen), [product, split_file], train)
+    train = partial(
+        classify, product, folder, step_config, device=config.device, overwrite=overwrite
+    )
+    return Step("classify", folder, _plain(step_config), [product, split_file], train)
 
 
 def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
@@ -208,7 +213,7 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
         name = f"anomaly_{entry.model}"
         count = sum(step.name.startswith(name) for step in steps)
         name += f"_{count + 1}" if count else ""
-        chosen = entry.model_copy(
+        step_config = entry.model_copy(
             update={
                 "split_file": split_file,
                 "mask_threshold": config.convert.mask_threshold,
@@ -216,9 +221,9 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
             }
         )
         fit = partial(
-            anomaly, product, root / name, chosen, device=config.device, overwrite=overwrite
+            anomaly, product, root / name, step_config, device=config.device, overwrite=overwrite
         )
-        steps.append(Step(name, root / name, _plain(chosen), [product, split_file], fit))
+        steps.append(Step(name, root / name, _plain(step_config), [product, split_file], fit))
     return steps
 
 
@@ -226,19 +231,19 @@ def _plain(config: Config) -> dict[str, JsonValue]:
     return config.model_dump(mode="json")
 
 
-def _done(step: Step, log: WorkLog[str]) -> dict[str, JsonValue]:
+def _run_step(step: Step, log: WorkLog[str]) -> dict[str, JsonValue]:
     """Run a step, or skip it; returns its result's JSON."""
     key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
     if log.get(step.name) == key and step.folder.is_dir():
         say(f"[{step.name}] nothing changed: skipped")
-        return _kept_summary(step.folder)
+        return _saved_summary(step.folder)
     say(f"[{step.name}]")
     result = step.work()
     log.add(step.name, key)
     return result.to_json()
 
 
-def _kept_summary(folder: Path) -> dict[str, JsonValue]:
+def _saved_summary(folder: Path) -> dict[str, JsonValue]:
     """The summary of a finished step; nothing where its run.json cannot be read."""
     try:
         return read_run_file(folder).summary

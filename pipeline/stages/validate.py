@@ -123,5 +123,5 @@ def _replace(path: Path, pieces: Iterable[str]) -> Path:
         with text_file(path) as file:
             file.writelines(pieces)
     except RecursionError as error:
-        raise DataError(path, "is nested too deeply to be written again", "mend it") from error
+        raise DataError(path, "is nested too deeply to be written again", "correct it") from error
     return original

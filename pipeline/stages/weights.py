@@ -65,8 +65,8 @@ def fetch_weights(names: Sequence[str]) -> WeightsResult:
 def verify_weights(names: Sequence[str] = ()) -> WeightsResult:
     """Compare files with their sha256: those of `names`, by default all that are here."""
     store = WeightsStore()
-    chosen = names or [name for name in store.entries if store.has(name)]
-    rows = {name: _verified(store, name) for name in chosen}
+    selected = names or [name for name in store.entries if store.has(name)]
+    rows = {name: _verified(store, name) for name in selected}
     return WeightsResult(rows={**rows}, faults=sum(row != "right" for row in rows.values()))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.synthesis.zipper import COIL, PITCH, Points, Stroke, Tooth, Zipper, draw, draw_cloth
 
 Defect = Callable[[Zipper, np.random.Generator, float], Zipper]
-_CHANGED = 7  # grey levels by which a pixel must differ to be part of the mask
+_MIN_CHANGE = 7  # grey levels by which a pixel must differ to be part of the mask
 
 
 def broken_teeth(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
@@ -146,14 +146,14 @@ def fabric_interior(zipper: Zipper, generator: np.random.Generator, y: float) ->
 
 def combined(zipper: Zipper, generator: np.random.Generator, y: float) -> Zipper:
     """Two different defects, half an image apart."""
-    first, second = generator.choice(len(_SINGLE), 2, replace=False)
+    first, second = generator.choice(len(_SINGLE_DEFECTS), 2, replace=False)
     other = y + 0.5 if y < 0.5 else y - 0.5
-    once: Zipper = _SINGLE[first](zipper, generator, y)
-    twice: Zipper = _SINGLE[second](once, generator, other)
+    once: Zipper = _SINGLE_DEFECTS[first](zipper, generator, y)
+    twice: Zipper = _SINGLE_DEFECTS[second](once, generator, other)
     return twice
 
 
-_SINGLE: tuple[Defect, ...] = (
+_SINGLE_DEFECTS: tuple[Defect, ...] = (
     broken_teeth,
     fabric_border,
     fabric_interior,
@@ -162,7 +162,7 @@ _SINGLE: tuple[Defect, ...] = (
     squeezed_teeth,
 )
 DEFECTS: dict[str, Defect] = {
-    defect.__name__: defect for defect in (broken_teeth, combined, *_SINGLE[1:])
+    defect.__name__: defect for defect in (broken_teeth, combined, *_SINGLE_DEFECTS[1:])
 }
 
 
@@ -178,7 +178,7 @@ def photograph(
     before, after = (
         draw(one, side, noise=False, cloth=cloth).astype(np.int16) for one in (zipper, defective)
     )
-    changed = (np.abs(after - before).max(axis=2) >= _CHANGED).astype(np.uint8)
+    changed = (np.abs(after - before).max(axis=2) >= _MIN_CHANGE).astype(np.uint8)
     reach = max(3, round(side * 0.020)) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))

@@ -100,7 +100,7 @@ def test_polygons_and_uncompressed_rle_are_read_as_pycocotools_reads_them(tmp_pa
             '{"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}], '
             '"categories": [{"id": 1, "name": "x"}], "annotations": '
             '[{"id": 9, "image_id": 1, "category_id": 1, "bbox": [NaN, 5, 3, 3]}]}',
-            r"annotation 9 bbox\[0\]: .*, got nan; mend it: pipeline validate --fix",
+            r"annotation 9 bbox\[0\]: .*, got nan; correct it: pipeline validate --fix",
         ),
     ],
 )

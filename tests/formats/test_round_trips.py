@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.formats.cvat import row_runs
-from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.formats.labelme import draw_polygon
 from pipeline.formats.registry import FORMATS
+from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
 from pipeline.geometry.polygons import centre_ring
@@ -42,7 +42,8 @@ def dataset_of(folder: Path, *found: np.ndarray, split: bool = True) -> Dataset:
         path = folder / "source" / name
         write_png(path, np.zeros((*mask.shape, 3), np.uint8))
         split_name = name.split("/", maxsplit=1)[0]
-        record = ImageRecord(number, path, name, *mask.shape, defect="crack", split=split_name)
+        height, width = mask.shape
+        record = ImageRecord(number, path, name, height, width, defect="crack", split=split_name)
         rles, _ = mask_geometry.instances(mask, merge=not split)
         labels = np.arange(len(rles)) % len(CATEGORIES)
         boxes = mask_geometry.bounding_boxes(rles)

@@ -90,7 +90,7 @@ def test_a_yolo_polygon_loses_no_pixel_and_adds_none_but_seams_and_pinholes(
 def _filled(mask: np.ndarray) -> np.ndarray:
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     _, labels = cv2.connectedComponents(outside, connectivity=4)
-    return (labels != labels[0, 0])[1:-1, 1:-1]
+    return np.asarray(labels != labels[0, 0])[1:-1, 1:-1]
 
 
 def test_parts_are_joined_by_a_seam_one_pixel_wide_at_most() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_an_empty_file_is_empty_text_and_no_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "nothing", "link to nothing"])
 def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a"
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "pipe": lambda: os.mkfifo(path),
         "folder": path.mkdir,
         "device": lambda: path.symlink_to("/dev/zero"),

@@ -125,6 +125,8 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(b"no database" * 500)
     elif how == "half":
         path.write_bytes(path.read_bytes()[:6000])
+    elif how == "schema":  # sqlite's message holds the byte, which is no UTF-8
+        path.write_bytes(path.read_bytes().replace(b"CREATE TABLE state", b"CREATE TABL\x80 state"))
     elif how == "pages":
         data = path.read_bytes()
         path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
@@ -136,7 +138,7 @@ def damage(path: Path, how: str) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("how", ["text", "half", "pages", FOREIGN, TRIGGER])
+@pytest.mark.parametrize("how", ["text", "half", "pages", "schema", FOREIGN, TRIGGER])
 def test_a_damaged_or_foreign_database_counts_as_absent_after_one_notice(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 
 import pytest
 
 from pipeline.io import cache_root as root_module
-from pipeline.io import write
 from pipeline.models import checkpoint
 from pipeline.models import openvino_graphs as graphs
 
@@ -27,4 +27,4 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(write.tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "mkstemp", full)

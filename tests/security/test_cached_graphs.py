@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from pipeline.io.disk_cache import DiskCache, key_of
-from pipeline.models import openvino_graphs as graphs
 from pipeline.models.openvino_graphs import EntryStore, FolderStore, Graph, GraphFiles
+from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam.encoders import OpenVinoEncoder
 
 BIG = 1 << 30
@@ -148,7 +148,7 @@ def test_a_graph_that_a_full_disk_cut_off_is_not_kept(
     tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO says nothing when the disk takes only half of the weights."""
-    openvino = graphs.load_openvino()
+    openvino = load_openvino()
     whole = openvino.save_model
 
     def cut(graph: Any, path: str, **options: Any) -> None:

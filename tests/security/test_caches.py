@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for name in ("PIPELINE_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(root_module.Path, "home", nobody)
-    monkeypatch.setattr(root_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path / f"defect-pipeline-{os.getuid()}"
 
 

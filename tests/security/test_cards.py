@@ -163,7 +163,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
 }
 
 
-@pytest.fixture(params=SETS.values(), ids=SETS.keys())
+@pytest.fixture(params=[*SETS.values()], ids=[*SETS])
 def mailed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Opener]:
     """A card as it was written, in its folder, and what opens that."""
     write, card, opened = request.param

@@ -87,7 +87,12 @@ def plant_cache(path: Path, marker: Path) -> None:
 
 
 def plant_pickle(path: Path, marker: Path, plain: bool = False) -> None:
-    content = {"epoch": 0, "ema": None, "model": Canary(marker), "train_args": {}}
+    content: dict[str, object] = {
+        "epoch": 0,
+        "ema": None,
+        "model": Canary(marker),
+        "train_args": {},
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     if plain:
         path.write_bytes(pickle.dumps(content))
@@ -141,7 +146,7 @@ def test_what_ultralytics_is_given_holds_images_labels_and_lists_alone(
 @pytest.mark.parametrize("below", ["", "/train", "/train/sub"])
 def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, below: str) -> None:
     """Even one that appears in our own folder, where ultralytics looks for it."""
-    from pipeline.models.yolo_world.trainer import stock_data
+    from ultralytics.data import dataset as stock_data
 
     written = tmp_path / "written"
     write_training_set(written, read_training_set(data))
@@ -160,7 +165,7 @@ def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, b
 def test_labels_are_found_whatever_the_folders_are_called(
     make_product: MakeProduct, tmp_path: Path, name: str
 ) -> None:
-    from pipeline.models.yolo_world.trainer import stock_data
+    from ultralytics.data import dataset as stock_data
 
     data = tmp_path / "images" / "data"
     convert_masks([make_product({"crack": 2}, 0, 0)], data, ConvertConfig(val=0.0, test=0.0))
@@ -175,7 +180,7 @@ def test_labels_are_found_whatever_the_folders_are_called(
     write_training_set(root, read_training_set(data))
     listed = [str(root / line) for line in (root / "train.txt").read_text().splitlines()]
     assert len(listed) == 2
-    for image, label in zip(listed, stock_data.img2label_paths(listed), strict=True):
+    for image, label in zip(listed, vars(stock_data)["img2label_paths"](listed), strict=True):
         assert Path(image).is_file()
         assert Path(label).read_text().startswith("0 ")
 

@@ -7,6 +7,8 @@ import fcntl
 import hashlib
 import socket
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -170,11 +172,13 @@ def test_a_redirect_to_another_server_is_followed_unless_it_leaves_https(
 ) -> None:
     download(serve(redirect(serve(TRUTH).encode())), tmp_path / "x.pt", SHA)
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
-    request = paced_http.urllib.request.Request("https://x/y")
+    request = urllib.request.Request("https://x/y")
     follow = paced_http._Redirects().redirect_request
-    with pytest.raises(paced_http.urllib.error.HTTPError, match="is not followed"):
+    with pytest.raises(urllib.error.HTTPError, match="is not followed"):
         follow(request, None, 302, "Found", {}, "http://x/y")
-    assert follow(request, None, 302, "Found", {}, "https://x/z").full_url == "https://x/z"
+    followed = follow(request, None, 302, "Found", {}, "https://x/z")
+    assert followed is not None
+    assert followed.full_url == "https://x/z"
 
 
 def test_without_a_size_there_is_a_limit_for_all(

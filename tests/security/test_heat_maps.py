@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.io.images import read_heatmap
 
 
-def npy(array: object, **options: bool) -> bytes:
+def npy(array: Any, **options: bool) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, **options)
     return stream.getvalue()

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config.schema import ConvertConfig, ExportConfig
-from pipeline.errors import DataError
-from pipeline.formats.image_files import NamedFolders, image_file, refuse_leaks
+from pipeline.errors import DataError, Faults
+from pipeline.formats.image_files import NamedFolders, image_file, leave_out_leaks
 from pipeline.io.images import write_png
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
@@ -126,7 +126,7 @@ def test_an_image_that_exif_turns_is_taken_as_before(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (6, 4)).save(path, exif=exif)
     record = ImageRecord(1, path, "a.jpg", height=6, width=4)
-    refuse_leaks(Dataset((), (record,)), [tmp_path])
+    leave_out_leaks(Dataset((), (record,)), [tmp_path], False, Faults())
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 300, "../a.png", "/a.png", ".."])
@@ -149,4 +149,4 @@ def test_a_mask_outside_is_refused_with_its_image(tmp_path: Path, private: Path)
     path = tmp_path / "set" / "a.png"
     record = ImageRecord(1, path, "a.png", 4, 6, mask_path=private)
     with pytest.raises(DataError, match=r"photo\.png.*outside"):
-        refuse_leaks(Dataset((), (record,)), [tmp_path / "set"])
+        leave_out_leaks(Dataset((), (record,)), [tmp_path / "set"], False, Faults())

@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from attack import KINDS, dealt, scratch_root
+from attack import KINDS, inputs_of_kinds, scratch_root
 from attacks.batches import attack
 from attacks.planted import all_attacks
 from attacks.samples import Kind
@@ -26,7 +26,7 @@ from attacks.values import TOKEN, Places, planted_pickle
 
 _SLOW = {"stopped run", "anomaly model", "classifier", "detector", "tuned SAM", "job"}
 _QUICK = {name: kind for name, kind in KINDS.items() if name not in _SLOW}
-_COUNT = dealt(_QUICK, 250)
+_COUNT = inputs_of_kinds(_QUICK, 250)
 
 _KINDS = 3  # of a planted file: `attack.py planted` tries all commands on it
 

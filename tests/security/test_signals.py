@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,16 +40,17 @@ cli.main()
 Arguments = list[str]
 
 
-def started(arguments: Arguments, point: int = 0, **more: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def started(arguments: Arguments, point: int = 0, **more: Any) -> subprocess.Popen[str]:
+    process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-c", AT_A_POINT, *arguments],
         env={"OMP_NUM_THREADS": "1", **os.environ, "POINT": str(point)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **more,  # type: ignore[call-overload]
+        **more,
     )
+    return process
 
 
 def stopped(arguments: Arguments, number: int, point: int) -> tuple[int, str]:

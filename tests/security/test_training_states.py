@@ -11,7 +11,7 @@ import torch
 from pipeline.models.checkpoint import TrainingCheckpoint
 
 
-def training(path: Path) -> tuple[TrainingCheckpoint, torch.nn.Module]:
+def training(path: Path) -> tuple[TrainingCheckpoint, torch.nn.Linear]:
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 2)
     second = torch.nn.Linear(1, 1)

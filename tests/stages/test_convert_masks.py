@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
+from pipeline.io.images import read_mask_values
 from pipeline.metrics.fidelity import FormatFidelity
 from pipeline.results import from_json
 from pipeline.runners import Runner
@@ -56,7 +56,7 @@ def test_png_masks_number_the_instances(make_product: MakeProduct, tmp_path: Pat
     mask[2:4, 2:4] = mask[30:33, 30:33] = 255
     convert_masks([make_product({"crack": 1}, mask=mask)], tmp_path / "out", ConvertConfig())
     path = next((tmp_path / "out" / "masks").rglob("*.png"))
-    values, counts = np.unique(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), return_counts=True)
+    values, counts = np.unique(read_mask_values(path), return_counts=True)
     assert dict(zip(values, counts, strict=True)) == {0: 48 * 64 - 13, 1: 4, 2: 9}
 
 
@@ -64,10 +64,10 @@ def test_the_same_input_gives_the_same_bytes(make_product: MakeProduct, tmp_path
     product = make_product()
     for name in ("one", "two"):
         convert_masks([product], tmp_path / name, ConvertConfig(folds=2))
-    names = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
-    assert len(names) > 40
-    for name in names - {Path("run.json")}:  # which holds the time it took
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    files = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
+    assert len(files) > 40
+    for file in files - {Path("run.json")}:  # which holds the time it took
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 @pytest.mark.parametrize(("runner", "workers"), [("local", 2), ("ray", 2)])

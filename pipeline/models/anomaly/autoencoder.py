@@ -27,8 +27,8 @@ from pipeline.types import AnomalyMap, Image
 Error = Literal["ssim", "l2"]
 _WIDTHS = (32, 32, 64, 64, 128)
 _WINDOW = 11  # pixels, of SSIM
-_SMOOTH = 2.0  # pixels at the network's side
-_TOP = 0.002  # share of the pixels, the highest, whose mean is the image's score
+_BLUR_SIGMA = 2.0  # pixels at the network's side
+_TOP_SHARE = 0.002  # share of the pixels, the highest, whose mean is the image's score
 _SIZE_DIVISOR = 32
 
 
@@ -153,9 +153,10 @@ class Autoencoder:
         done, _ = checkpoint.restore()
         for step in track(range(done, self.steps), f"train {self.kind}, steps"):
             rows = torch.randint(len(pictures), (self.batch,), generator=generator)
-            wanted = pictures[rows].to(self.device)
-            rebuilt, divergence = network(wanted)
-            loss = self.error_map(rebuilt, wanted).mean() + self.divergence * divergence.mean()
+            target = pictures[rows].to(self.device)
+            reconstruction, divergence = network(target)
+            error = self.error_map(reconstruction, target).mean()
+            loss = error + self.divergence * divergence.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -168,10 +169,10 @@ class Autoencoder:
         """See `AnomalyModel`."""
         if self.network is None:
             raise ConfigError(f"the {self.kind} was not fitted")
-        wanted = self._picture(image)[None].to(self.device)
-        error = self.error_map(self.network(wanted)[0], wanted)[0].cpu().numpy()
-        heat = cv2.GaussianBlur(np.maximum(error, 0).astype(np.float32), (0, 0), _SMOOTH)
-        highest = np.sort(heat, axis=None)[-max(1, round(heat.size * _TOP)) :]
+        target = self._picture(image)[None].to(self.device)
+        error = self.error_map(self.network(target)[0], target)[0].cpu().numpy()
+        heat = cv2.GaussianBlur(np.maximum(error, 0).astype(np.float32), (0, 0), _BLUR_SIGMA)
+        highest = np.sort(heat, axis=None)[-max(1, round(heat.size * _TOP_SHARE)) :]
         height, width = image.shape[:2]
         full = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
         return AnomalyMap(float(highest.mean()), np.asarray(full, np.float32))
@@ -188,14 +189,14 @@ class Autoencoder:
         small = cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small.astype(np.float32) / 255).permute(2, 0, 1)
 
-    def error_map(self, rebuilt: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def error_map(self, reconstruction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Error (N, S, S) of reconstructions (N, 3, S, S) in [0, 1]; 0 where both are equal."""
         if self.error == "l2":
-            return (rebuilt - wanted).square().mean(dim=1)
-        return (1 - ssim(rebuilt, wanted)) / 2
+            return (reconstruction - target).square().mean(dim=1)
+        return (1 - ssim(reconstruction, target)) / 2
 
 
-def restored(
+def from_artifact(
     card: dict[str, Any], state: dict[str, torch.Tensor], device: torch.device
 ) -> Autoencoder:
     """The model that `save` wrote, from its card and tensors."""

@@ -16,7 +16,7 @@ from pipeline.models.anomaly import autoencoder, patchcore
 from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.anomaly.thresholds import Thresholds, read_thresholds
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.cards import fitting, refuse_other_size
+from pipeline.models.cards import as_weights_error, refuse_other_size
 from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, SamFeatures
 from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
@@ -58,14 +58,14 @@ def load_anomaly_model(folder: Path, device: torch.device) -> AnomalyModel:
             raise ConfigError(
                 f"{folder}: was fitted with other weights of {card['features']}; fit it again"
             )
-        with fitting(folder / TENSORS):
-            model: AnomalyModel = patchcore.restored(card, state, features)
+        with as_weights_error(folder / TENSORS):
+            model: AnomalyModel = patchcore.from_artifact(card, state, features)
         return model
     if kind in ("autoencoder", "vae"):
         flat = autoencoder.flat_size(card["side"])
         refuse_other_size(folder / TENSORS, state, {"mean.weight": (card["latent"], flat)})
-        with fitting(folder / TENSORS):
-            return autoencoder.restored(card, state, device)
+        with as_weights_error(folder / TENSORS):
+            return autoencoder.from_artifact(card, state, device)
     raise DataError(
         folder / CARD, f"is of a {kind}, no anomaly model", "give a folder of pipeline anomaly"
     )

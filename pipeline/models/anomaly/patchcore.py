@@ -22,7 +22,7 @@ from pipeline.models.features.patches import PatchFeatures
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import AnomalyMap, Image
 
-_SMOOTH = 4.0  # standard deviation of the blur at the features' side, in pixels; section 3.3
+_BLUR_SIGMA = 4.0  # standard deviation of the blur at the features' side, in pixels; section 3.3
 _MAX_PATCHES = 2_000_000
 
 
@@ -49,27 +49,29 @@ class PatchCore:
     def fit(self, images: Iterable[Image]) -> None:
         """See `AnomalyModel`. Patches stay in half precision until the coreset is chosen. Of more
         than two million patches, two million are drawn at random."""
-        parts = []
+        patches_by_image = []
         for image in images:
             grid = self.features.patches(image)
-            parts.append(grid.reshape(-1, grid.shape[2]).half())
-        if not parts:
+            patches_by_image.append(grid.reshape(-1, grid.shape[2]).half())
+        if not patches_by_image:
             raise ConfigError("PatchCore needs good images to learn from: there are none")
-        total = sum(len(part) for part in parts)
-        small = torch.cat([projected(part, self.seed) for part in parts])
+        total = sum(len(patches) for patches in patches_by_image)
+        projection = torch.cat([projected(patches, self.seed) for patches in patches_by_image])
         count = max(self.neighbours, round(total * self.coreset_ratio))
-        drawn = torch.arange(total)
+        candidates = torch.arange(total)
         if total > _MAX_PATCHES:
             generator = torch.Generator().manual_seed(self.seed)
-            drawn = torch.randperm(total, generator=generator)[:_MAX_PATCHES].sort().values
-            small = small[drawn]
-        chosen = drawn[greedy_coreset(small, count, self.seed)].sort().values
-        kept = torch.split(chosen, _counts(chosen, [len(part) for part in parts]))
+            candidates = torch.randperm(total, generator=generator)[:_MAX_PATCHES].sort().values
+            projection = projection[candidates]
+        coreset = candidates[greedy_coreset(projection, count, self.seed)].sort().values
+        sizes = [len(patches) for patches in patches_by_image]
+        rows_by_image = torch.split(coreset, _counts(coreset, sizes))
         start = 0
         vectors = []
-        for part, rows in zip(parts, kept, strict=True):  # together they would take twice as much
-            vectors.append(part[rows - start].float())
-            start += len(part)
+        # Image by image: all at once would take twice the memory.
+        for patches, rows in zip(patches_by_image, rows_by_image, strict=True):
+            vectors.append(patches[rows - start].float())
+            start += len(patches)
         self.bank = MemoryBank(torch.cat(vectors).numpy())
 
     def score(self, image: Image) -> AnomalyMap:
@@ -124,13 +126,13 @@ def smooth(heat: NDArray[np.float32], side: int, size: tuple[int, int]) -> NDArr
     scale = side / max(heat.shape)
     width, height = round(heat.shape[1] * scale), round(heat.shape[0] * scale)
     resized = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    blurred = cv2.GaussianBlur(resized, (0, 0), _SMOOTH)
+    blurred = cv2.GaussianBlur(resized, (0, 0), _BLUR_SIGMA)
     return np.asarray(
         cv2.resize(blurred, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32
     )
 
 
-def restored(
+def from_artifact(
     card: dict[str, Any], state: dict[str, torch.Tensor], features: PatchFeatures
 ) -> PatchCore:
     """The model that `save` wrote, from its card and tensors."""

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
-from pipeline.models.cards import OLD_THRESHOLDS, THRESHOLDS
+from pipeline.models.cards import OLD_THRESHOLDS_CARD, THRESHOLDS_CARD
 from pipeline.types import AnomalyMap
 
 THRESHOLDS_FILE = "thresholds.json"
@@ -83,7 +83,7 @@ def read_thresholds(folder: Path) -> Thresholds:
     """The thresholds of a folder of `pipeline anomaly`, also of version 0.7. Raises DataError."""
     path, old = folder / THRESHOLDS_FILE, folder / OLD_THRESHOLDS_FILE
     if old.exists() and not path.exists():
-        before = checked(OLD_THRESHOLDS, read_json(old), old)
+        before = checked(OLD_THRESHOLDS_CARD, read_json(old), old)
         return Thresholds(before.score, before.seed, before.edge, before.usual)
-    card = checked(THRESHOLDS, read_json(path), path)
+    card = checked(THRESHOLDS_CARD, read_json(path), path)
     return Thresholds(card.image, card.pixel_high, card.pixel_low, card.pixel_median)

@@ -73,15 +73,15 @@ def fit_head(
             if len(rows) == 1 and len(labels) > 1:
                 continue  # batch norm cannot learn from one image
             logits = forward(rows, view[rows])
-            wanted = labels[rows].to(logits.device)
+            target = labels[rows].to(logits.device)
             loss = functional.cross_entropy(
-                logits + shift.to(logits.device), wanted, weights.to(logits.device)
+                logits + shift.to(logits.device), target, weights.to(logits.device)
             )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(rows)
-            right += int((logits.argmax(dim=1) == wanted).sum())
+            right += int((logits.argmax(dim=1) == target).sum())
         history.append(EpochMetrics(total / len(labels), right / len(labels)))
         checkpoint.save(epoch + 1, options.epochs, [astuple(row) for row in history])
     return history

@@ -79,7 +79,7 @@ class ImageClassifier:
         save_artifact(folder, self.state(), {"kind": "classifier", **card, **shape})
 
 
-def restored(
+def classifier_from_artifact(
     card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device
 ) -> ImageClassifier:
     """The classifier that `save` wrote. The card has the keys `backbone` and `unfreeze`."""

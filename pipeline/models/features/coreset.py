@@ -33,40 +33,40 @@ def greedy_coreset(vectors: torch.Tensor, count: int, seed: int = 0) -> torch.Te
     points = vectors - vectors.mean(dim=0)  # short vectors: their squares round less
     squares = (points * points).sum(dim=1)
     first = int(torch.randint(total, (1,), generator=torch.Generator().manual_seed(seed)))
-    chosen = [first]
+    centres = [first]
     distance = torch.full((total,), float("inf"))
     updated = 0  # centres that all distances include
     bar = iter(track(range(count - 1), "coreset"))
-    while len(chosen) < count:
-        _shrink(distance, points, squares, torch.tensor(chosen[updated:]))
-        updated = len(chosen)
+    while len(centres) < count:
+        _shrink(distance, points, squares, torch.tensor(centres[updated:]))
+        updated = len(centres)
         size = min(total, max(count - updated, total // _POOL) + 1)
         apart, candidates = distance.topk(size)
         outside = float(apart[-1]) if size < total else -1.0
         pool, own = points[candidates], squares[candidates]
-        while len(chosen) < count:
+        while len(centres) < count:
             at = int(apart.argmax())
             if float(apart[at]) < outside:
                 break
-            chosen.append(int(candidates[at]))
+            centres.append(int(candidates[at]))
             next(bar, None)
             to_new = own + own[at] - 2 * (pool @ pool[at])
             apart = torch.minimum(apart, to_new.clamp_(min=0))
             apart[at] = -1.0
-        distance[chosen[updated:]] = -1.0
+        distance[centres[updated:]] = -1.0
     for _ in bar:
         pass
-    return torch.tensor(chosen)
+    return torch.tensor(centres)
 
 
 def _shrink(
     distance: torch.Tensor, points: torch.Tensor, squares: torch.Tensor, centres: torch.Tensor
 ) -> None:
     """Update `distance` (N,), squared, in place: no more than to the nearest of these centres."""
-    chosen, own = points[centres], squares[centres]
+    centre_points, own = points[centres], squares[centres]
     for start in range(0, len(points), _ROWS):
         rows = slice(start, start + _ROWS)
-        apart = torch.addmm(own[None], points[rows], chosen.T, alpha=-2).amin(dim=1)
+        apart = torch.addmm(own[None], points[rows], centre_points.T, alpha=-2).amin(dim=1)
         torch.minimum(distance[rows], (apart + squares[rows]).clamp_(min=0), out=distance[rows])
     distance[centres] = -1.0
 

@@ -19,9 +19,9 @@ from pipeline.types import EXPECTED_IOU, Masks
 
 _OFFSET = 1.0  # logits; segment-anything's automatic mask generator uses the same
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-_LIMITS = (0.02, 0.98)  # IoU beyond which the logit would run away
-_FAR = 3.0  # deviations at which a figure is clipped
-_OF_CATEGORY = 2.0  # a category's offset is shrunk to zero as if it were half as large
+_IOU_LIMITS = (0.02, 0.98)  # IoU beyond which the logit is too large
+_MAX_DEVIATIONS = 3.0  # deviations at which a figure is clipped
+_CATEGORY_SCALE = 2.0  # a category's offset is shrunk to zero as if it were half as large
 
 
 class Prediction(Protocol):
@@ -50,14 +50,14 @@ def measures(
     extent: the box's longer side to the image's. elongation: the box's shorter side to its longer.
     """
     inner, outer = (int((prediction.logits > t).sum()) for t in (_OFFSET, -_OFFSET))
-    likely = expit(prediction.logits)
-    chosen = prediction.logits > 0
-    inside, outside = float(likely[chosen].sum()), float(likely[~chosen].sum())
+    probability = expit(prediction.logits)
+    foreground = prediction.logits > 0
+    inside, outside = float(probability[foreground].sum()), float(probability[~foreground].sum())
     width, height = max(float(box[2] - box[0]), 1e-6), max(float(box[3] - box[1]), 1e-6)
     figures = {
         "predicted_iou": prediction.predicted_iou,
         "stability": inner / max(outer, 1),
-        "confidence": inside / max(int(chosen.sum()) + outside, 1e-6),
+        "confidence": inside / max(int(foreground.sum()) + outside, 1e-6),
         "multiview_agreement": _agreement(patch, views),
         "jitter_agreement": _agreement(patch, jittered),
         "fill": patch.area / (width * height),
@@ -83,8 +83,8 @@ class Calibration:
     """The expected IoU of a mask, from its figures and its category: logistic regression, fitted
     to masks of photos that the model did not learn from.
 
-    names: the figures. centre, spread: (F,) of each. categories: K, for some are outlined more
-    freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
+    names: the figures. centre, spread: (F,) of each. categories: K, because some are outlined
+    more freely than others. weights: (1 + F + K,). masks: how many it was fitted to.
     """
 
     names: tuple[str, ...]
@@ -116,9 +116,11 @@ class Calibration:
         """(N, 1 + F + K): a constant, the figures, and the category. No squares: fitted to a few
         dozen masks they rank unseen masks worse."""
         columns = np.stack([table[name] for name in self.names], axis=1).astype(np.float64)
-        figures = np.clip((columns - self.centre) / self.spread, -_FAR, _FAR)
-        which = [[_OF_CATEGORY * (name == own) for own in self.categories] for name in categories]
-        offsets = np.array(which, np.float64).reshape(len(columns), len(self.categories))
+        figures = np.clip((columns - self.centre) / self.spread, -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+        one_hot = [
+            [_CATEGORY_SCALE * (name == own) for own in self.categories] for name in categories
+        ]
+        offsets = np.array(one_hot, np.float64).reshape(len(columns), len(self.categories))
         return np.concatenate([np.ones((len(columns), 1)), figures, offsets], axis=1)
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -160,7 +162,7 @@ def calibrate(
     distinct = tuple(sorted(set(categories)))
     empty = Calibration(names, centre, spread, distinct, np.zeros(0), len(true_iou))
     rows = empty._rows(table, categories)
-    target = logit(np.clip(np.asarray(true_iou, np.float64), *_LIMITS))
+    target = logit(np.clip(np.asarray(true_iou, np.float64), *_IOU_LIMITS))
     weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)
     return replace(empty, weights=weights)
 

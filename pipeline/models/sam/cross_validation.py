@@ -26,9 +26,9 @@ from pipeline.models.sam.views import ViewOptions
 from pipeline.runtime.progress import say
 
 MIN_PHOTOS = 10  # for a calibration
-_SIZES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # shares of the image below which boxes are cropped
-ALWAYS = 10.0  # a share that no box reaches
-_SHIFT = 0.1  # of a box's sides, for the boxes that are off
+_CROP_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # of the image; smaller boxes are cropped
+ALWAYS_CROP = 10.0  # a share of the image that no box reaches
+_BOX_SHIFT = 0.1  # of a box's sides, for the shifted boxes
 Attempt = Literal["crop", "shifted", "whole"]
 
 
@@ -52,7 +52,7 @@ _RESULTS = TypeAdapter(list[FoldResult])
 
 
 def enough_photos(instances: Sequence[Instance], fold_count: int) -> bool:
-    """Whether a cross-validation is wanted, and there are photos enough for it."""
+    """Whether a cross-validation is asked for, and there are enough photos for it."""
     photos = len({instance.group for instance in instances})
     return fold_count >= 2 and photos >= max(fold_count, MIN_PHOTOS)
 
@@ -77,20 +77,20 @@ def cross_validate(
     with WorkLog(folder / LOG, "folds", _RESULTS) as log:
         for fold in range(fold_count):
             train, test = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
-            finished = log.get(fold)
-            if finished is None or {result.instance for result in finished} != set(test):
+            fold_results = log.get(fold)
+            if fold_results is None or {result.instance for result in fold_results} != set(test):
                 title = f"tune SAM, fold {fold + 1} of {fold_count}"
                 model = tuner.tuned(tuner.fit([examples[index] for index in train], title))
                 groups = {instances[index].group for index in train}
                 prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
                 models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
-                finished = [
+                fold_results = [
                     result
                     for each in models
                     for result in _test(tuner, each, instances, test, fold)
                 ]
-                log.add(fold, finished)
-            results += finished
+                log.add(fold, fold_results)
+            results += fold_results
     return results
 
 
@@ -98,15 +98,15 @@ def _test(
     tuner: SamTuner, model: SamModel, instances: Sequence[Instance], test: Sequence[int], fold: int
 ) -> list[FoldResult]:
     """The masks of a fold's test objects, by every attempt."""
-    chosen = [instances[index] for index in test]
+    test_instances = [instances[index] for index in test]
     title = "out of fold, with patch prior" if model.patch_prior else "out of fold"
     crops = tuner.runtime.segmenter(model, tuner.views)
     whole = tuner.runtime.segmenter(model, replace(tuner.views, crop_below=0.0))
-    shifted = perturb_boxes(chosen, "shift", _SHIFT, fold)
+    shifted = perturb_boxes(test_instances, "shift", _BOX_SHIFT, fold)
     evaluations = {
-        "crop": evaluate_boxes(crops, chosen, title=title),
-        "shifted": evaluate_boxes(crops, chosen, shifted, f"{title}, shifted"),
-        "whole": evaluate_boxes(whole, chosen, title=f"{title}, whole image"),
+        "crop": evaluate_boxes(crops, test_instances, title=title),
+        "shifted": evaluate_boxes(crops, test_instances, shifted, f"{title}, shifted"),
+        "whole": evaluate_boxes(whole, test_instances, title=f"{title}, whole image"),
     }
     rows = [
         {
@@ -158,7 +158,7 @@ def select_views(
         key = result.patch_prior, result.attempt
         ious.setdefault(key, np.zeros(len(instances)))[result.instance] = result.iou
     extents = np.array([one.longer_side / max(one.record.size) for one in instances])
-    sizes = (*_SIZES, ALWAYS) if crop_below is None else (crop_below,)
+    sizes = (*_CROP_SHARES, ALWAYS_CROP) if crop_below is None else (crop_below,)
 
     def iou_at(prior: bool, size: float) -> NDArray[np.float64]:
         return np.where(extents < size, ious[prior, "crop"], ious[prior, "whole"])
@@ -172,14 +172,14 @@ def select_views(
         gain = round(float(gains.mean()), 4)
         use_prior = bool(gain > _standard_error(gains, [one.group for one in instances]))
         size = best_size(use_prior)
-    chosen = [
+    selected = [
         result
         for result in results
         if result.patch_prior == use_prior
         and (result.attempt == "whole") != (extents[result.instance] < size)
     ]
     selection = ViewSelection(replace(views, crop_below=size), use_prior, gain)
-    return _calibrated(selection, instances, chosen)
+    return _calibrated(selection, instances, selected)
 
 
 def _standard_error(values: NDArray[np.float64], groups: Sequence[str]) -> float:

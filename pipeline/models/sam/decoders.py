@@ -33,8 +33,7 @@ class PromptDecoder(Protocol):
     def key(self) -> str: ...
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Prompts) -> DecoderOutput:
-        """embeddings: each (256, S/16, S/16) float16; prompts as `sam_network.Prompts`, on the
-        CPU."""
+        """embeddings: each (256, S/16, S/16) float16; prompts as `network.Prompts`, on the CPU."""
         ...
 
 

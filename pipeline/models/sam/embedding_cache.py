@@ -11,7 +11,7 @@ from pipeline.io.disk_cache import DiskCache
 
 _HEAD = struct.Struct("<III")  # channels, height, width
 _INFINITE = np.uint16(0x7C00)  # the exponent of an infinity, and of what is no number
-_LEVEL = 1  # a higher one saves 1 % more and takes three times as long
+_COMPRESSION_LEVEL = 1  # a higher one saves 1 % more and takes three times as long
 
 Embedding = NDArray[np.float16]
 
@@ -47,7 +47,7 @@ def pack(embedding: Embedding) -> bytes:
     if embedding.ndim != 3:
         raise ValueError(f"an embedding is (C, H, W), not {embedding.shape}")
     planes = np.ascontiguousarray(embedding, "<f2").view(np.uint8).reshape(-1, 2)
-    high = zlib_ng.compress(planes[:, 1].tobytes(), _LEVEL)
+    high = zlib_ng.compress(planes[:, 1].tobytes(), _COMPRESSION_LEVEL)
     return _HEAD.pack(*embedding.shape) + planes[:, 0].tobytes() + high
 
 

@@ -108,7 +108,7 @@ class OpenVinoEncoder:
     @property
     def key(self) -> str:
         """See `ImageEncoder`. Exports the network where that was not done yet."""
-        return f"{self._key} {self.side} openvino {self._chosen} {self._graph.sha256}"
+        return f"{self._key} {self.side} openvino {self._used_precision} {self._graph.sha256}"
 
     def encode(self, pictures: Sequence[Image]) -> list[Embedding]:
         """See `ImageEncoder`."""
@@ -120,16 +120,16 @@ class OpenVinoEncoder:
         ]
 
     @cached_property
-    def _chosen(self) -> str:
+    def _used_precision(self) -> str:
         if self._precision != "auto":
             return self._precision
-        able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return "bf16" if "BF16" in able else "f32"
+        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "bf16" if "BF16" in capabilities else "f32"
 
     @cached_property
     def _graph(self) -> Graph:
         name = key_of(self._key, str(self.side), self._openvino.__version__)[:32]
-        return Graph(FolderStore(self._folder, name), self._traced, self._chosen)
+        return Graph(FolderStore(self._folder, name), self._traced, self._used_precision)
 
     def _traced(self, openvino: Any) -> Any:
         say(f"exporting the image encoder for this CPU, once ({self.side} px)")

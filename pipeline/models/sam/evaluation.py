@@ -117,17 +117,17 @@ def subsample(instances: Sequence[Instance], count: int | None, seed: int) -> li
     category_of = {one.group: one.category for one in instances}
     order = [sorted(category_of)[index] for index in generator.permutation(len(category_of))]
     rank: dict[str, int] = {}
-    drawn: dict[str, int] = {}
+    count_of: dict[str, int] = {}
     for group in order:
         category = category_of[group]
-        rank[group] = drawn.get(category, 0)
-        drawn[category] = rank[group] + 1
-    chosen: set[str] = set()
+        rank[group] = count_of.get(category, 0)
+        count_of[category] = rank[group] + 1
+    groups: set[str] = set()
     for group in sorted(order, key=lambda name: rank[name]):  # stable: at random within a rank
-        if sum(one.group in chosen for one in instances) >= count:
+        if sum(one.group in groups for one in instances) >= count:
             break
-        chosen.add(group)
-    return [one for one in instances if one.group in chosen]
+        groups.add(group)
+    return [one for one in instances if one.group in groups]
 
 
 def folds(instances: Sequence[Instance], count: int, seed: int) -> NDArray[np.int64]:

@@ -55,16 +55,16 @@ def lora_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def merge_lora(network: nn.Module, learned: Mapping[str, torch.Tensor]) -> None:
+def merge_lora(network: nn.Module, lora: Mapping[str, torch.Tensor]) -> None:
     """Add trained LoRA to the weights of a network without it, in place. Raises ValueError for a
     name that is no linear layer."""
-    for key in [key for key in learned if key.endswith(".down")]:
+    for key in [key for key in lora if key.endswith(".down")]:
         name = key.removesuffix(".down")
         layer = network.get_submodule(name)
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"{name} is no linear layer")
         with torch.no_grad():
-            layer.weight += learned[f"{name}.up"].float() @ learned[key].float()
+            layer.weight += lora[f"{name}.up"].float() @ lora[key].float()
 
 
 def _linear_layers(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:

@@ -9,8 +9,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.io.read import checked, read_json
-from pipeline.models.cards import SAM as SAM_CARD
-from pipeline.models.cards import SamCard
+from pipeline.models.cards import SAM_CARD, SamCard
 
 OLD_CARD, OLD_PRIOR = "sam.json", "memory.safetensors"
 _PARTS = {"looks": "views", "memory": "patch_prior"}

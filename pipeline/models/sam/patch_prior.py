@@ -23,7 +23,7 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.io.disk_cache import key_of
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file
-from pipeline.models.cards import PatchPriorCard, fitting, read_tensors, refuse_other_size
+from pipeline.models.cards import PatchPriorCard, as_weights_error, read_tensors, refuse_other_size
 from pipeline.models.features.memory_bank import MemoryBank, Vectors
 from pipeline.models.features.patches import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.sam.evaluation import Instance, by_image
@@ -33,12 +33,12 @@ from pipeline.types import Image, Mask
 
 BACKBONE = "mobilenet_v2"
 _SIDE = 896  # pixels to which images are resized; a patch is a 112th of that
-_MOST = 10_000  # patches inside, and outside
-_FEWEST_OF_ONE = 50  # of one image
+_MAX_PATCHES = 10_000  # patches inside, and outside
+_MIN_PATCHES_OF_IMAGE = 50  # of one image
 _NEAREST = 3
 _WEIGHT = 4.0  # of the ratio beside SAM's logits, from out-of-fold masks of three products
 _INSIDE, _RIM = 0.9, 9  # share of a patch; pixels about a mask that are neither
-_LEAST = 1e-3  # distance; less is as good as none
+_MIN_DISTANCE = 1e-3  # distance; less is as good as none
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PatchPrior:
         """The prior of patches, of which at most some thousands are drawn; None for too few."""
         if min(len(patches.inside), len(patches.outside)) < _NEAREST:
             return None
-        return cls(features, _drawn(patches, _MOST, seed))
+        return cls(features, _sample(patches, _MAX_PATCHES, seed))
 
     @property
     def backbone(self) -> tuple[str, str]:
@@ -89,7 +89,7 @@ class PatchPrior:
         far, near = (
             bank.search(patches, _NEAREST)[0].mean(axis=1) for bank in (self._outside, self._inside)
         )
-        ratio = np.log(np.maximum(far, _LEAST) / np.maximum(near, _LEAST))
+        ratio = np.log(np.maximum(far, _MIN_DISTANCE) / np.maximum(near, _MIN_DISTANCE))
         ratio = ratio.reshape(part.shape[:2]).astype(np.float32)
         x, y = (
             ((np.arange(start, stop) + 0.5) * cells / extent - 0.5 - first).astype(np.float32)
@@ -155,8 +155,8 @@ def foreground_background(
         for area in (mask.astype(np.float32), near)
     ]
     patches = grid.reshape(-1, size)
-    every = ForegroundBackground(patches[shares[0] > _INSIDE], patches[shares[1] == 0])
-    return _drawn(every, max(2 * _MOST // images, _FEWEST_OF_ONE), seed)
+    all_patches = ForegroundBackground(patches[shares[0] > _INSIDE], patches[shares[1] == 0])
+    return _sample(all_patches, max(2 * _MAX_PATCHES // images, _MIN_PATCHES_OF_IMAGE), seed)
 
 
 def join(parts: Sequence[ForegroundBackground]) -> ForegroundBackground:
@@ -174,7 +174,7 @@ def read_patch_prior(path: Path, card: PatchPriorCard, store: WeightsStore) -> P
     tensors = read_tensors(path, card.sha256, "the card")
     refuse_other_size(path, tensors, {"inside": (None, None)})
     refuse_other_size(path, tensors, {"outside": (None, tensors["inside"].shape[1])})
-    with fitting(path):
+    with as_weights_error(path):
         inside, outside = (tensors[name].float().numpy() for name in ("inside", "outside"))
         features = DeferredFeatures(card.features, weights.path, weights.sha256, card.image_side)
         return PatchPrior(features, ForegroundBackground(inside, outside), card.weight)
@@ -204,19 +204,19 @@ def fit_patch_prior(
     seed: int,
 ) -> PatchPrior | None:
     """The prior of some photos' patches; None where they are too few."""
-    chosen = [patches[group] for group in sorted(groups) if group in patches]
-    features = prior_features(device) if chosen else None
-    return PatchPrior.fit(features, join(chosen), seed) if features else None
+    parts = [patches[group] for group in sorted(groups) if group in patches]
+    features = prior_features(device) if parts else None
+    return PatchPrior.fit(features, join(parts), seed) if features else None
 
 
-def _drawn(patches: ForegroundBackground, most: int, seed: int) -> ForegroundBackground:
+def _sample(patches: ForegroundBackground, most: int, seed: int) -> ForegroundBackground:
     """At most so many inside and outside, at random, in their order."""
     generator = np.random.default_rng(seed)
-    drawn = [
+    samples = [
         rows[np.sort(generator.permutation(len(rows))[:most])]
         for rows in (patches.inside, patches.outside)
     ]
-    return ForegroundBackground(*drawn)
+    return ForegroundBackground(*samples)
 
 
 def _cells(pixels: NDArray[np.int64], extent: int, cells: int) -> tuple[int, int]:

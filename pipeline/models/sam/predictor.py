@@ -46,7 +46,7 @@ from pipeline.models.sam.views import (
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import Image, Masks
 
-_OBJECTS = 16  # encoded and decoded together
+_OBJECTS_AT_ONCE = 16  # encoded and decoded together
 _PRIOR_MARGIN = 0.25  # of a box's sides, around it
 _MAX_LOGITS = 32.0  # to which segment-anything clips its mask prompts in training
 
@@ -89,7 +89,7 @@ class SamSegmenter:
     @property
     def key(self) -> str:
         """All that a mask depends on but image and prompts. An encoder that the views never use has
-        no part in it, for its key may cost an export."""
+        no part in it, because its key may cost an export."""
         near = self.views.crop_below  # no box is longer than its image
         whole = self.whole.key if near <= 1 else None
         close = self.close.key if near > 0 else None
@@ -110,8 +110,8 @@ class SamSegmenter:
     ) -> Iterator[tuple[Patch, dict[str, float]]]:
         """Each object's mask and figures."""
         whole: list[View] = []
-        for start in range(0, len(boxes), _OBJECTS):
-            batch = boxes[start : start + _OBJECTS]
+        for start in range(0, len(boxes), _OBJECTS_AT_ONCE):
+            batch = boxes[start : start + _OBJECTS_AT_ONCE]
             prompts = []
             for box, views in zip(batch, self._views(image, batch, whole), strict=True):
                 point = None if heatmap is None else peak_in_box(heatmap, box)
@@ -193,12 +193,12 @@ class SamSegmenter:
             yield from (alike[at : at + count] for at in range(0, len(alike), count))
 
     def _decode(self, batch: Sequence[Prompt]) -> list[Prediction]:
-        four, iou = self.decoder.decode([p.view.embedding for p in batch], _prompts(batch))
-        offered = slice(1, None) if self.views.multimask else slice(0, 1)
-        best = iou[:, offered].argmax(axis=1)
+        masks, ious = self.decoder.decode([p.view.embedding for p in batch], _prompts(batch))
+        candidates = slice(1, None) if self.views.multimask else slice(0, 1)
+        best = ious[:, candidates].argmax(axis=1)
         rows = np.arange(len(batch))
-        chosen, rated = four[:, offered][rows, best], iou[:, offered][rows, best]
-        pairs = zip(chosen, rated, strict=True)
+        best_logits, best_ious = masks[:, candidates][rows, best], ious[:, candidates][rows, best]
+        pairs = zip(best_logits, best_ious, strict=True)
         return [Prediction(logits, float(value)) for logits, value in pairs]
 
 

@@ -1,7 +1,7 @@
 """SAM 2 on still images: Meta's checkpoints in ultralytics' network.
 
 Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024. The network is the published one
-less its memory of earlier frames of a video, which still images have no use of.
+less its memory of earlier frames of a video, which still images do not use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAM2_NAMES = tuple(_BUILDERS)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
 _FEATURES = ((256, 256), (128, 128), (64, 64))
-_OF_VIDEO = {"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias"}
+_VIDEO_WEIGHTS = {"no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias"}
 
 Features = tuple[torch.Tensor, list[torch.Tensor]]  # the embedding, and two finer maps
 
@@ -148,7 +148,7 @@ def load_sam2(weights: Weights) -> Any:
     network = make()
     try:
         state = torch.load(weights.path, map_location="cpu", weights_only=True)
-        state = {k: v for k, v in state.get("model", state).items() if k not in _OF_VIDEO}
+        state = {k: v for k, v in state.get("model", state).items() if k not in _VIDEO_WEIGHTS}
         network.load_state_dict(state, strict=True)
     except (RuntimeError, AttributeError) as error:
         raise WeightsError(f"{weights.path}: does not fit {weights.name} ({error})") from error

@@ -36,9 +36,9 @@ from pipeline.types import Image, Mask
 
 Delta = dict[str, torch.Tensor]  # by the name of the weight
 Tuned = Literal["decoder", "prompts", "encoder"]
-_FINE = 2  # the loss sees logits at this multiple of the decoder's own grid
-_SHIFT = 0.12  # of the box's longer side, by which a crop may be off its centre
-_EDGE = 8.0  # weight of the pixels' loss beside that of the overlap
+_GRID_FACTOR = 2  # the loss sees logits at this multiple of the decoder's own grid
+_MAX_SHIFT = 0.12  # of the box's longer side, by which a crop may be off its centre
+_FOCAL_WEIGHT = 8.0  # weight of the pixels' loss beside that of the overlap
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def training_examples(
     generator: np.random.Generator,
 ) -> Iterator[TrainingExample]:
     """`count` crops of an object, at scales between the two, off its centre, rotated, mirrored."""
-    grid = side // MASK_STRIDE * _FINE
+    grid = side // MASK_STRIDE * _GRID_FACTOR
     longer = float(max(box[2] - box[0], box[3] - box[1]))
     first = int(generator.integers(DIHEDRAL_COUNT))
     for number in range(count):
         scale = float(np.exp(generator.uniform(*np.log(crop_scales))))
         x, y, width = square_crop(box, scale)
-        shift_x, shift_y = generator.uniform(-_SHIFT, _SHIFT, 2) * longer
+        shift_x, shift_y = generator.uniform(-_MAX_SHIFT, _MAX_SHIFT, 2) * longer
         crop, position = Crop(x + shift_x, y + shift_y, width), (first + number) % DIHEDRAL_COUNT
         cover = np.round(crop_mask(mask, crop, grid) * 255).astype(np.uint8)
         yield TrainingExample(
@@ -146,10 +146,10 @@ class SamTrainer:
         order = _endless(len(examples), generator)
         losses = []
         for _ in track(range(steps), title):
-            drawn = [examples[next(order)] for _ in range(min(batch, len(examples)))]
-            chosen = [crops[int(generator.integers(len(crops)))] for crops in drawn]
-            boxes = np.stack([_jittered(e.box, jitter, generator) for e in chosen])
-            loss = self._loss(chosen, as_boxes(boxes))
+            objects = [examples[next(order)] for _ in range(min(batch, len(examples)))]
+            batch_examples = [crops[int(generator.integers(len(crops)))] for crops in objects]
+            boxes = np.stack([_jittered(e.box, jitter, generator) for e in batch_examples])
+            loss = self._loss(batch_examples, as_boxes(boxes))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*self._learning, *self._lora], 1.0)
@@ -188,10 +188,10 @@ class SamTrainer:
     def _prediction_loss(
         self, logits: torch.Tensor, predicted: torch.Tensor, truth: torch.Tensor
     ) -> torch.Tensor:
-        """That of the single mask, and of the best of the three if those are trained."""
+        """The loss of the single mask, and of the best of the three if those are trained."""
         trained = logits if self.multimask else logits[:, :1]
         fine = functional.interpolate(
-            trained, scale_factor=_FINE, mode="bilinear", align_corners=False
+            trained, scale_factor=_GRID_FACTOR, mode="bilinear", align_corners=False
         )
         losses = _mask_loss(fine, truth[:, None].expand_as(fine))
         true_iou = _iou(fine.detach() > 0, truth[:, None] > 0.5)
@@ -217,7 +217,7 @@ def _mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     focal = (entropy * (likely.detach() - truth).abs()).mean(dim=(2, 3))
     shared = (likely * truth).sum(dim=(2, 3))
     dice = 1 - (2 * shared + 1) / ((likely + truth).sum(dim=(2, 3)) + 1)
-    return _EDGE * focal + dice
+    return _FOCAL_WEIGHT * focal + dice
 
 
 def _iou(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

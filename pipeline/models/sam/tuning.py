@@ -51,7 +51,7 @@ class TuningOptions:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and by what a SAM is computed. cache_gb: most that the cache keeps on disk."""
+    """The device, backend and cache of a SAM. cache_gb: largest size of the cache on disk."""
 
     device: torch.device
     backend: Backend = "auto"

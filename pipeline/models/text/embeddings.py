@@ -25,7 +25,7 @@ from pipeline.runtime.progress import say
 
 _CLIP = "clip_vit_b_32"
 _HEADER = "text_embeddings"
-_SIZE = 512  # numbers of a vector
+_DIMENSIONS = 512  # numbers of a vector
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TextEmbeddings:
                 header, vectors = stream.metadata() or {}, stream.get_tensor("vectors")
             header = json.loads(header[_HEADER]) if _HEADER in header else header  # 0.7: keys
             names = tuple(header["categories"].split("\n"))
-            fits = vectors.shape == (len(names), _SIZE) and vectors.dtype == np.float32
+            fits = vectors.shape == (len(names), _DIMENSIONS) and vectors.dtype == np.float32
             if not fits or not np.isfinite(vectors).all():
                 raise ValueError(f"{len(names)} names and vectors of shape {vectors.shape}")
             return cls(names, vectors.astype(np.float32), header["kind"])

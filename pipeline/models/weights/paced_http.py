@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pipeline.errors import WeightsError
 
 _HEAD_LIMIT = 1 << 20  # bytes of a response before its content
-_LEAST, _WINDOW_S = 1000, 60.0  # fewest bytes a second, over so many seconds of waiting
+_MIN_BYTES_PER_S, _WINDOW_S = 1000, 60.0  # fewest bytes a second, over so many seconds of waiting
 
 Clock = Callable[[], float]
 
@@ -50,8 +50,8 @@ class Pace:
         self._bytes += received
         self._waited += seconds
         if self._waited >= _WINDOW_S:
-            if self._bytes < _LEAST * self._waited:
-                raise WeightsError(f"the server sends less than {_LEAST} bytes a second")
+            if self._bytes < _MIN_BYTES_PER_S * self._waited:
+                raise WeightsError(f"the server sends less than {_MIN_BYTES_PER_S} bytes a second")
             self._bytes, self._waited = 0, 0.0
 
 

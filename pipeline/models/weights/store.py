@@ -87,8 +87,8 @@ def _entry(name: str, fields: Mapping[str, Any]) -> Entry:
 
 def weights_folder() -> Path:
     """The folder of weights: $PIPELINE_WEIGHTS, else ./weights if it exists, else in the cache."""
-    if chosen := os.environ.get(_ENVIRONMENT):
-        return Path(chosen)
+    if folder := os.environ.get(_ENVIRONMENT):
+        return Path(folder)
     local = Path("weights")
     return local if local.is_dir() else cache_root() / "weights"
 

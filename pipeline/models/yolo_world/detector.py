@@ -15,7 +15,7 @@ from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
 from pipeline.models.artifact import CARD, model_kind
-from pipeline.models.cards import DETECTOR, fitting, named_file
+from pipeline.models.cards import DETECTOR_CARD, as_weights_error, named_file
 from pipeline.models.devices import choose_device
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
@@ -56,14 +56,14 @@ class YoloWorldDetector:
         }
         self._weights = weights
         self._model = load_yolo_world(weights)
-        with fitting(weights, "is not a YOLO-World checkpoint"):
+        with as_weights_error(weights, "is not a YOLO-World checkpoint"):
             set_categories(self._model.model, embeddings)
 
     def detect(self, image: Image) -> Detections:
         """Boxes with labels and scores, best first."""
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         threads = torch.get_num_threads()
-        with fitting(self._weights, "cannot be run"):
+        with as_weights_error(self._weights, "cannot be run"):
             boxes = self._model.predict(bgr, **self._settings)[0].boxes
         torch.set_num_threads(threads)  # ultralytics lowers it by one
         return Detections(
@@ -90,7 +90,7 @@ def load_yolo_world(weights: Path) -> Any:
         raise WeightsError(f"{weights}: no such file; run finetune-yolo or weights fetch")
     if weights.suffix != ".pt":  # ultralytics would build or run another network
         raise WeightsError(f"{weights}: is not a YOLO checkpoint; give a .pt file")
-    with fitting(weights, "is not a YOLO checkpoint"):
+    with as_weights_error(weights, "is not a YOLO checkpoint"):
         model = ultralytics.YOLO(str(weights), task="detect")
     if not hasattr(model.model, "txt_feats"):
         raise WeightsError(f"{weights}: is a YOLO, but not a YOLO-World checkpoint")
@@ -100,7 +100,7 @@ def load_yolo_world(weights: Path) -> Any:
 def saved_text_embeddings(weights: Path) -> NDArray[np.float32]:
     """(M, 512) text embeddings in a checkpoint: CLIP's, of COCO's category names."""
     model = load_yolo_world(weights).model
-    with fitting(weights, "is not a YOLO-World checkpoint"):
+    with as_weights_error(weights, "is not a YOLO-World checkpoint"):
         return np.asarray(model.txt_feats[0].float().numpy(), dtype=np.float32)
 
 
@@ -137,7 +137,7 @@ def load_finetuned(
     if model_kind(run) != _KIND:
         raise ConfigError(f"{run}: holds no detector; give the folder of finetune-yolo")
     path = run / CARD if (run / CARD).exists() else run / _CARD_OF_0_7
-    card = checked(DETECTOR, read_json(path), path)
+    card = checked(DETECTOR_CARD, read_json(path), path)
     checkpoint = named_file(run, card.checkpoint, path.name)
     if sha256_of(checkpoint) != card.sha256:
         raise WeightsError(f"{checkpoint}: is not the file that {path.name} names")

@@ -92,7 +92,7 @@ class DefectTrainer(stock.WorldTrainer):
         self.resume = False
 
     def resume_training(self, ckpt: Any) -> None:
-        """Go on from what `training_state` kept of this run, if it did."""
+        """Go on from the state that `training_state` saved of this run, if there is one."""
         del ckpt
         state = load_state(Path(self.save_dir).parent)
         if state is None:
@@ -106,13 +106,13 @@ class DefectTrainer(stock.WorldTrainer):
         def set_back(trainer: Any) -> None:
             trainer.args.close_mosaic = closing
 
-        self.callbacks["on_train_start"].insert(0, read_again)  # before the bar of what is learned
+        self.callbacks["on_train_start"].insert(0, read_again)  # before the progress bar
         self.add_callback("on_train_epoch_start", set_back)
 
     def save_model(self) -> Any:
         """Write the checkpoints, each whole or not at all, and then the state to go on from: a kill
-        in between repeats an epoch and loses none. After the last epoch that of the one before
-        stays, so that a kill during the closing validation repeats that too."""
+        in between repeats an epoch and loses none. After the last epoch, the state of the epoch
+        before stays, so that a kill during the last validation repeats that too."""
         last, best = self.last, self.best
         parts = {best.with_name("best.part"): best, last.with_name("last.part"): last}
         self.best, self.last = parts

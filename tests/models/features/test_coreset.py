@@ -56,7 +56,8 @@ def test_a_projection_changes_distances_little() -> None:
 
 def test_the_nearest_in_a_bank_are_those_of_brute_force() -> None:
     generator = np.random.default_rng(0)
-    bank, queries = generator.normal(size=(50, 7)), generator.normal(size=(9, 7))
+    bank = generator.normal(size=(50, 7)).astype(np.float32)
+    queries = generator.normal(size=(9, 7)).astype(np.float32)
     distances, nearest = MemoryBank(bank).search(queries, 3)
     apart = np.linalg.norm(queries[:, None] - bank[None], axis=2)
     assert (nearest == np.argsort(apart, axis=1)[:, :3]).all()

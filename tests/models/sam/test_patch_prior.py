@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from pipeline.errors import WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.models.cards import PatchPriorCard
+from pipeline.models.features.patches import FeaturesSource
 from pipeline.models.sam.merge_views import MaskLogits, PriorLogits
 from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.patch_prior import (
@@ -33,7 +33,7 @@ class Brightness:
     side = 64
 
     def __init__(self) -> None:
-        self.card: dict[str, Any] = {"features": "brightness", "weights_sha256": ""}
+        self.card = FeaturesSource(features="brightness", weights_sha256="", image_side=64)
         self.calls = 0
 
     def patches(self, image: np.ndarray) -> torch.Tensor:
@@ -82,6 +82,7 @@ def test_it_lies_where_the_pixels_are_and_is_the_same_for_every_part_of_an_image
     assert (whole[:, :24] < 0).all()
     assert (whole[:, 24:] > 0).all()
     np.testing.assert_allclose(prior.ratio(image, 13, 7, 41, 30), whole[7:30, 13:41], atol=1e-5)
+    assert isinstance(prior.features, Brightness)
     assert prior.features.calls == 1  # the image's patches are kept for its other boxes
 
 

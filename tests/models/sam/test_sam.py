@@ -58,8 +58,9 @@ def test_a_disc_is_cut_out_to_a_pixel_or_so(segmenter: SamSegmenter, disc: np.nd
 def test_every_box_has_one_row_in_order_and_bad_ones_are_marked(
     segmenter: SamSegmenter, disc: np.ndarray
 ) -> None:
-    good = [108, 58, 192, 142]
-    outside, flat, unknown = [400, 10, 420, 30], [10, 10, 10, 40], [np.nan, 0, 9, 9]
+    good: list[float] = [108, 58, 192, 142]
+    flat: list[float] = [10, 10, 10, 40]
+    outside, unknown = [400.0, 10, 420, 30], [np.nan, 0, 9, 9]
     found = segmenter.segment(disc, as_boxes([outside, good, flat, unknown]))
     assert found.failed.tolist() == [True, False, True, True]
     assert [mask_geometry.area(rle) > 0 for rle in found.masks] == [False, True, False, False]
