@@ -25,7 +25,7 @@ from pipeline.formats.label_studio_regions import (
     shape_of,
 )
 from pipeline.formats.label_studio_schema import ROW, TASK, Row, Task
-from pipeline.formats.label_studio_tasks import Annotators
+from pipeline.formats.label_studio_tasks import Annotators, Chosen
 from pipeline.formats.schema import Text, checked_size
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error
@@ -119,7 +119,7 @@ class _Reader:
             pages = self._pages(task, where)
             for number, page in enumerate(pages):
                 own = [row for row in rows if (row.get("item_index") or 0) == number]
-                self._add_page(page, own, task, where, chosen.score)
+                self._add_page(page, own, task, where, chosen)
         for row in rows:
             if (row.get("item_index") or 0) >= len(pages):
                 self._log.leave_out(row["type"], "its task has no such page", where)
@@ -138,7 +138,7 @@ class _Reader:
         return pages
 
     def _add_page(
-        self, page: Page, rows: Sequence[Row], task: Task, where: str, score: float | None
+        self, page: Page, rows: Sequence[Row], task: Task, where: str, chosen: Chosen
     ) -> None:
         place, name = page
         size = _size(rows) or read_size(place)
@@ -151,7 +151,7 @@ class _Reader:
             label = self._labels.setdefault(region.label, len(self._labels))
             drawn = draw_region(region, label, size, self._path, self._log)
             if drawn is not None:
-                found.append(drawn if drawn.score is not None else replace(drawn, score=score))
+                found.append(replace(drawn, score=chosen.score_of(region.score)))
         self._objects[record.id] = gather(found, size, self._log)
         self._records.append(record)
 

@@ -121,7 +121,7 @@ def draw_region(
     region: Region, label: int, size: Size, path: Path, log: SourceLog
 ) -> FoundObject | None:
     """A region in pixels; None for a polygon of two points, which is left out. Raises DataError."""
-    found = FoundObject(kind=region.kind, where=region.where, label=label, score=region.score)
+    found = FoundObject(kind=region.kind, where=region.where, label=label)
     where = f"{region.where} value"
     with as_data_error(path, region.where, "export it again"):
         if region.shape == "rectangle":

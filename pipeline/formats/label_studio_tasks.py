@@ -12,11 +12,18 @@ from pipeline.formats.source import SourceLog
 
 @dataclass(frozen=True)
 class Chosen:
-    """The results of a task that are read. score: of a prediction; None for an annotation."""
+    """The results of a task that are read. score: of a prediction as a whole."""
 
     results: Sequence[object]
     is_prediction: bool = False
     score: float | None = None
+
+    def score_of(self, own: float | None) -> float | None:
+        """The score of a region, whose result may have its own. None in an annotation: what a
+        person confirmed is no prediction any more."""
+        if not self.is_prediction:
+            return None
+        return self.score if own is None else own
 
 
 class Annotators:

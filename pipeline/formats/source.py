@@ -140,7 +140,7 @@ class SourceLog:
 def refuse_left_out(rows: Iterable[LeftOut], source: Path) -> None:
     """Raise DataError for a source of which anything was left out."""
     for row in rows:
-        raise DataError(source, _line(row), "mend it, or go without --strict")
+        raise DataError(source, _line(row), "correct it, or go without --strict")
 
 
 def _line(row: LeftOut) -> str:

@@ -25,7 +25,7 @@ def rectangle_ring(
     (x, y), (width, height) = corner, size
     ring = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)])
     cos, sin = _turn(degrees)
-    return (ring - pivot) @ np.array([[cos, sin], [-sin, cos]]) + pivot
+    return np.asarray((ring - pivot) @ np.array([[cos, sin], [-sin, cos]]) + pivot)
 
 
 def box_of_ring(ring: Ring) -> list[float] | None:
