@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.image_objects import FoundObject, patch_rle, polygon_rle
-from pipeline.formats.values import attribute, number
+from pipeline.formats.values import attribute, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
-from pipeline.geometry.shapes import box_of_ring, draw_ellipse, rectangle_ring
+from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
 
 SIDES = ("xtl", "ytl", "xbr", "ybr")
 _NUMBERS = {"box": SIDES, "ellipse": ("cx", "cy", "rx", "ry"),
@@ -80,7 +80,8 @@ def draw_shape(shape: Shape, found: FoundObject, size: Size) -> FoundObject:
     ring = rectangle_ring((first, second), sides, shape.rotation, pivot=centre)
     if box := box_of_ring(ring):
         return replace(found, box=box)
-    return replace(found, rle=polygon_rle(ring, *size), to="mask")
+    refuse_far(ring, *size)
+    return replace(found, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
 
 
 def _draw_runs(shape: Shape, height: int, width: int) -> Patch:
