@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def visible_shapes(given: Sequence[TrackedShape], frames: Sequence[int]) -> Iter
     given: in the order of their frames, none twice. frames: of the video, ascending; shapes are
     interpolated in these alone.
     """
-    for first, second in zip(given, [*given[1:], None], strict=True):
+    for first, second in zip_longest(given, given[1:]):
         if first.is_outside:
             continue
         yield first
