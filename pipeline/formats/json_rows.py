@@ -102,6 +102,10 @@ class _Place:
     column: int = 1
 
 
+class _Utf16Error(Exception):
+    """The file is UTF-16."""
+
+
 class _NotJsonError(Exception):
     """The message names the place in the file and the fault."""
 
@@ -114,8 +118,11 @@ class _Text:
         self._text, self._at = "", 0
         self._raw_decode = json.JSONDecoder().raw_decode
         stream.seek(start.byte)
-        if not start.byte and stream.read(3) == codecs.BOM_UTF8:
+        mark = b"" if start.byte else stream.read(3)
+        if mark == codecs.BOM_UTF8:
             self._start = _Place(3)
+        if mark[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
+            raise _Utf16Error
         stream.seek(self._start.byte)
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
@@ -183,6 +190,8 @@ def _opened(path: Path, start: _Place = _Place()) -> Iterator[_Text]:
     with open_regular(path, TEXT_LIMIT) as stream:
         try:
             yield _Text(stream, start)
+        except _Utf16Error as error:
+            raise DataError(path, "is UTF-16 text", "save it as UTF-8") from error
         except _NotJsonError as error:
             raise DataError(path, f"is not JSON ({error})", "write it again") from error
         except UnicodeDecodeError as error:

@@ -48,10 +48,10 @@ def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) ->
     coco.write_coco(root / "annotations" / "instances.json", dataset, loss)
 
 
-def _read_coco(source: Path, images: Path | None) -> Dataset:
+def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "annotations" / "instances.json", images or source / "images"
-    return coco.read_coco(source, images)
+    return coco.read_coco(source, images, log)
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -60,10 +60,10 @@ def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
     coco.write_coco_results(root / "results.json", dataset)
 
 
-def _read_results(source: Path, images: Path | None) -> Dataset:
+def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "results.json", images or source / "images"
-    return coco.read_coco_results(source, source.parent / "images.json", images)
+    return coco.read_coco_results(source, source.parent / "images.json", images, log)
 
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -169,17 +169,17 @@ _FORMATS: dict[str, Format] = {
     "coco": Format(
         "COCO instances, masks as RLE",
         without_polygons(_write_rle),
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-polygon": Format(
         "COCO instances, masks as polygons on pixel edges",
         _write_coco,
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
         without_polygons(_write_results),
-        without_image_check(_read_results),
+        counted(_read_results),
     ),
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
