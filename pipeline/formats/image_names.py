@@ -75,10 +75,12 @@ class ImageFinder:
         )
         if not ends:
             return None
-        common = [_common_end(wanted[:-1], folders) for folders, _ in ends]
-        best = [
-            place for (_, place), count in zip(ends, common, strict=True) if count == max(common)
+        # the most common folders; of these one whose path is a whole end of the name
+        ranks = [
+            (count := _common_end(wanted[:-1], folders), count == len(folders))
+            for folders, _ in ends
         ]
+        best = [place for (_, place), rank in zip(ends, ranks, strict=True) if rank == max(ranks)]
         if len(best) > 1:
             reason = f"may be {best[0]} or {best[1]}"
             raise DataError(

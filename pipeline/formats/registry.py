@@ -36,11 +36,13 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """One label format: one line that describes it, its writer and its reader."""
+    """One label format: one line that describes it, its writer and its reader. has_annotators: it
+    holds the labels of several people, of whom `SourceLog.annotator` names one."""
 
     about: str
     write: Write
     read: Read
+    has_annotators: bool = False
 
 
 def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) -> None:
@@ -194,7 +196,8 @@ _FORMATS: dict[str, Format] = {
     "label-studio": Format(
         "Label Studio's JSON: brush strokes and rectangles",
         without_polygons(label_studio.write_label_studio),
-        without_image_check(label_studio.read_label_studio),
+        counted(label_studio.read_label_studio),
+        has_annotators=True,
     ),
     "labelme": Format(
         "LabelMe's JSON: masks",

@@ -4,6 +4,9 @@ dropped in silence.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,10 +66,13 @@ class SourceLog:
     Each object is counted once: as `read`, `converted` or `left_out`.
     """
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, annotator: str = "") -> None:
         """faults: what to do with a file, image or object that is faulty; without it, the first
-        fault is raised."""
+        fault is raised. annotator: whose labels are read, where a source has those of several; ""
+        for the choice of the reader."""
         self.faults = faults or Faults()
+        self.annotator = annotator
+        self.made: Path | None = None  # see `made_files`
         self._read = 0
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
@@ -99,6 +105,14 @@ class SourceLog:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
         unless faults are kept."""
         self.faults.add(error)
+
+    def made_files(self) -> Path:
+        """A folder for images that a reader makes: frames of a video, the content of a zip. It is
+        removed when the program ends."""
+        if self.made is None:
+            self.made = Path(tempfile.mkdtemp(prefix="pipeline-"))
+            atexit.register(shutil.rmtree, self.made, ignore_errors=True)
+        return self.made
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """What was left out so far."""
@@ -135,7 +149,7 @@ class SourceLog:
 def refuse_left_out(rows: Iterable[LeftOut], source: Path) -> None:
     """Raise DataError for a source of which anything was left out."""
     for row in rows:
-        raise DataError(source, _line(row), "mend it, or go without --strict")
+        raise DataError(source, _line(row), "correct it, or go without --strict")
 
 
 def _line(row: LeftOut) -> str:
