@@ -9,7 +9,18 @@ from types import MappingProxyType
 from typing import Protocol
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
+from pipeline.formats import (
+    coco,
+    cvat,
+    label_studio,
+    labelme,
+    mvtec,
+    png_masks,
+    voc,
+    voc_reader,
+    yolo,
+    yolo_reader,
+)
 from pipeline.formats.source import SourceLog
 from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
@@ -140,15 +151,6 @@ def _read_mvtec(
     return _all_read(dataset, log)
 
 
-def _read_yolo(
-    source: Path,
-    images: Path | None,
-    allow_outside: bool = False,
-    log: SourceLog | None = None,
-) -> Dataset:
-    return _all_read(yolo.read_yolo(source, images, allow_outside), log)
-
-
 def _all_read(dataset: Dataset, log: SourceLog | None) -> Dataset:
     if log:
         log.read(sum(map(len, dataset.objects.values())))
@@ -222,10 +224,10 @@ _FORMATS: dict[str, Format] = {
     "voc": Format(
         "Pascal VOC: boxes, and masks by object and by class",
         without_polygons(voc.write_voc),
-        without_image_check(voc.read_voc),
+        counted(voc_reader.read_voc),
     ),
-    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), _read_yolo),
-    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, _read_yolo),
+    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), yolo_reader.read_yolo),
+    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, yolo_reader.read_yolo),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 

@@ -18,7 +18,7 @@ from pipeline.formats.validation.findings import (
     colliding_stems,
 )
 from pipeline.formats.values import file_mode
-from pipeline.formats.yolo import label_file_of
+from pipeline.formats.yolo_labels import label_file_of
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
 from pipeline.types import SPLITS
