@@ -14,6 +14,7 @@ from pipeline.formats import (
     cvat,
     label_studio,
     labelme,
+    labelme_reader,
     mvtec,
     png_masks,
     voc,
@@ -204,12 +205,12 @@ _FORMATS: dict[str, Format] = {
     "labelme": Format(
         "LabelMe's JSON: masks",
         without_polygons(labelme.write_labelme),
-        without_image_check(labelme.read_labelme),
+        counted(labelme_reader.read_labelme),
     ),
     "labelme-polygon": Format(
         "LabelMe's JSON: polygons",
         labelme.write_labelme,
-        without_image_check(labelme.read_labelme),
+        counted(labelme_reader.read_labelme),
     ),
     "mvtec": Format(
         "MVTec AD's layout; objects that touch become one",

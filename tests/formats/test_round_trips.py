@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.formats.cvat import row_runs
-from pipeline.formats.labelme import draw_polygon
+from pipeline.formats.labelme_shapes import draw_polygon
 from pipeline.formats.registry import FORMATS
 from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.geometry import masks as mask_geometry
