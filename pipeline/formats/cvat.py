@@ -1,11 +1,12 @@
 """CVAT: its own XML for images (version 1.1), and COCO in the folders that CVAT needs.
 
-A mask is written as runs along the rows of its rectangle, background first. It loses nothing.
+A mask is written as runs along the rows of its rectangle, background first. It loses nothing. See
+`cvat_reader` for what is read of the XML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,30 +15,16 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
-from pipeline.formats.image_files import refuse_false_size
-from pipeline.formats.values import (
-    as_data_error,
-    attribute,
-    encode_stream,
-    label_of,
-    labels_by_name,
-    number,
-    refuse_far,
-    refuse_names_unfit_for_xml,
-    whole_number,
-)
-from pipeline.geometry.boxes import as_boxes
-from pipeline.geometry.masks import bounding_boxes, from_box, to_patch
-from pipeline.geometry.patches import Patch, paste, tight
-from pipeline.geometry.polygons import draw_coco
+from pipeline.formats.cvat_reader import XML, read_cvat
+from pipeline.formats.cvat_shapes import SIDES
+from pipeline.formats.values import as_data_error, refuse_names_unfit_for_xml
+from pipeline.geometry.masks import to_patch
 from pipeline.io.names import leaves_its_folder, safe_component
-from pipeline.io.read import read_xml, shown_value
 from pipeline.io.write import place_file, write_text
-from pipeline.types import Dataset, Detections, ImageRecord, split_of
+from pipeline.types import Dataset, Detections, ImageRecord
 
-_FILE = "annotations.xml"
+__all__ = ["read_cvat", "read_cvat_coco", "row_runs", "write_cvat", "write_cvat_coco"]
 _UNSORTED = "default"  # CVAT's subset of images without a split
-_SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
 def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
@@ -58,37 +45,7 @@ def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
         place_file(record.path, root / "images" / record.file_name, copy_images)
         _add_image(tree, row, record, dataset.on(record), dataset.categories)
     ElementTree.indent(tree)
-    write_text(root / _FILE, ElementTree.tostring(tree, encoding="unicode") + "\n")
-
-
-def read_cvat(source: Path, images: Path | None = None) -> Dataset:
-    """Read annotations.xml, or the folder that holds it: masks, polygons and boxes.
-
-    pycocotools draws the polygons, as in CVAT's own exporter. On an image with masks or polygons,
-    boxes become filled masks. images: the folder of images; without it, `images` beside the file.
-    Raises DataError.
-    """
-    path = source / _FILE if source.is_dir() else source
-    tree = read_xml(path, "annotations")
-    nodes = list(tree.iter("image"))
-    used = {name for node in nodes for shape in node if (name := shape.get("label"))}
-    categories = [name.text or "" for name in tree.iterfind("meta//label/name")] or sorted(used)
-    labels = labels_by_name(categories)
-    records, objects = [], {}
-    for key, node in enumerate(nodes, start=1):
-        name = node.get("name", "")
-        where = f"image {shown_value(name)}"
-        with as_data_error(path, where, "export it again"):
-            size = (
-                whole_number(node.get("height"), "height"),
-                whole_number(node.get("width"), "width"),
-            )
-            place = (images or path.parent / "images") / name
-            split = node.get("subset", split_of(name))
-            records.append(ImageRecord(key, place, name, *size, split=split))
-        refuse_false_size(place, size)
-        objects[key] = _parse(node, labels, size, path, where)
-    return Dataset(tuple(categories), tuple(records), objects)
+    write_text(root / XML, ElementTree.tostring(tree, encoding="unicode") + "\n")
 
 
 def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
@@ -165,7 +122,7 @@ def _add_image(
         source = "auto" if objects.confidence_columns else "manual"
         common = {"label": categories[int(label)], "source": source, "occluded": "0"}
         if objects.masks is None:
-            sides = zip(_SIDES, objects.boxes[row].tolist(), strict=True)
+            sides = zip(SIDES, objects.boxes[row].tolist(), strict=True)
             corners = {name: f"{value:.2f}" for name, value in sides}
             shape = ElementTree.SubElement(node, "box", {**common, **corners, "z_order": "0"})
             _add_confidence(shape, objects, row)
@@ -204,69 +161,3 @@ def row_runs(pixels: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> list[in
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     lengths: list[int] = np.diff(np.concatenate([[0], edges, [pixels.size]])).tolist()
     return lengths
-
-
-def _parse(
-    node: ElementTree.Element, labels: Mapping[str, int], size: tuple[int, int], path: Path,
-    where: str,
-) -> Detections:  # fmt: skip
-    """The objects of an image: boxes if all shapes are boxes, otherwise masks."""
-    shapes = [shape for shape in node if shape.tag in {"mask", "polygon", "box"}]
-    if not shapes:
-        return Detections.none()
-    boxed = all(shape.tag == "box" for shape in shapes)
-    column: list[int] = []
-    corners: list[list[float]] = []
-
-    def patches() -> Iterator[Patch]:
-        for row, shape in enumerate(shapes, start=1):
-            with as_data_error(path, f"{where}: {shape.tag} {row}", "export it again"):
-                column.append(label_of(attribute(shape, "label"), labels))
-                if boxed:
-                    corners.append(_corners(shape))
-                    continue
-                patch = _draw(shape, *size)
-            yield patch
-
-    masks = encode_stream(patches(), *size)
-    boxes = as_boxes(corners) if boxed else bounding_boxes(masks)
-    return Detections(boxes, np.array(column, np.int64), masks=None if boxed else tuple(masks))
-
-
-def _corners(shape: ElementTree.Element) -> list[float]:
-    return [number(shape.get(side), side) for side in _SIDES]
-
-
-def _draw(shape: ElementTree.Element, height: int, width: int) -> Patch:
-    if shape.tag == "box":
-        box = np.array(_corners(shape), dtype=np.float32)
-        return to_patch(from_box(box, height, width))
-    if shape.tag == "mask":
-        return _draw_runs(shape, height, width)
-    pairs = [point.split(",") for point in attribute(shape, "points").split(";")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError("its points are not pairs")
-    points = np.array([[number(value, "a point") for value in pair] for pair in pairs])
-    refuse_far(points, height, width)
-    return draw_coco([points], height, width)
-
-
-def _draw_runs(shape: ElementTree.Element, height: int, width: int) -> Patch:
-    """The pixels of a mask from the runs along the rows of its rectangle."""
-    left, top, across, down = (
-        int(number(shape.get(key), key)) for key in ("left", "top", "width", "height")
-    )
-    if across < 1 or down < 1 or across * down > height * width:
-        raise ValueError(f"a mask of {across}x{down} pixels on an image of {width}x{height}")
-    if not (-across < left < width and -down < top < height):
-        raise ValueError(f"a mask at ({left}, {top}) is outside an image of {width}x{height}")
-    text = attribute(shape, "rle")
-    try:
-        runs = np.array(text.split(","), dtype=np.int64)
-    except (ValueError, OverflowError):
-        raise ValueError("the runs of its rle are not whole numbers") from None
-    if runs.min() < 0 or runs.max() > across * down or runs.sum() != across * down:
-        raise ValueError(f"its runs do not add up to {across}x{down} pixels")
-    values = np.arange(len(runs)) % 2 == 1
-    pixels = np.repeat(values, runs).reshape(down, across)
-    return tight(paste(Patch(left, top, pixels), height, width))

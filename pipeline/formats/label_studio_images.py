@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from pipeline.io.read import shown_value
 
 _IN_A_QUERY = re.compile(r"[?&](d|filepath|fileuri)=(.+)$")  # local files, uploads, cloud storage
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # that Label Studio puts before an uploaded name
+_SAVED = re.compile(r"^[0-9a-f]{8}__(?=.)")  # that its exports put before a name from a storage
 _DROPPED = re.compile(r"[^-\w.]")  # from an uploaded name, after spaces became _
 _USUAL = "image"  # the key in Label Studio's own templates
 _OTHERS = (".gif", ".heic", ".jfif", ".avif")  # photos that this program may not read
@@ -66,29 +68,30 @@ class TaskImages:
         return images or named
 
     def _find(self, name: str) -> Page:
-        """The photo of a name, as it stands, or without what Label Studio adds at an upload."""
+        """The photo of a name: as it stands, as Label Studio's own exports save it, or without
+        what it adds at an upload."""
         place = _place(name)
-        try:
-            return self._finder.find(place)
-        except DataError:
-            last = PurePosixPath(unquote(place).replace("\\", "/")).name
-            bare = _UPLOADED.sub("", last)
-            if bare == last:
-                raise
+        path = place.partition("?")[0] if "://" in place or place.startswith("/") else place
+        last = PurePosixPath(unquote(path).replace("\\", "/")).name
+        digest = hashlib.md5(name.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+        bare = _UPLOADED.sub("", last)
+        faults: list[DataError] = []
+        for candidate in dict.fromkeys((place, f"{digest[:8]}__{last}", bare)):
             try:
-                return self._finder.find(bare)
-            except DataError:
-                found = self._by_uploaded_name.get(bare, [])
-                if len(found) != 1:
-                    raise
-                return self._root / found[0], found[0]
+                return self._finder.find(candidate)
+            except DataError as error:
+                faults.append(error)
+        found = self._by_saved_name.get(bare, [])
+        if len(found) != 1:
+            raise faults[0]
+        return self._root / found[0], found[0]
 
     @cached_property
-    def _by_uploaded_name(self) -> dict[str, list[str]]:
-        """The images below the root by the name that an upload gives them, without its prefix."""
+    def _by_saved_name(self) -> dict[str, list[str]]:
+        """The images below the root by the name that an upload gives them, without prefixes."""
         index: dict[str, list[str]] = defaultdict(list)
         for path in images_below(self._root) if self._root.is_dir() else ():
-            name = _DROPPED.sub("", path.name.strip().replace(" ", "_"))
+            name = _DROPPED.sub("", _SAVED.sub("", path.name).strip().replace(" ", "_"))
             index[name].append(path.relative_to(self._root).as_posix())
         return dict(index)
 

@@ -28,9 +28,9 @@ from pipeline.formats.label_studio_schema import (
 from pipeline.formats.labelme_schema import refuse_large_png
 from pipeline.formats.rle_pack import decode_brush_patch
 from pipeline.formats.source import SourceLog
-from pipeline.formats.values import as_data_error
+from pipeline.formats.values import as_data_error, refuse_far
 from pipeline.geometry.patches import Patch, tight
-from pipeline.geometry.shapes import box_of_ring, draw_ellipse, rectangle_ring
+from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
 from pipeline.io.read import checked
 
 _NO_AREA = {"keypoint": "a point", "vector": "a line"}
@@ -173,7 +173,8 @@ def _rectangle(found: FoundObject, value: Rectangle, size: Size) -> FoundObject:
     ring = rectangle_ring(corner, sides, degrees, pivot=corner)
     if box := box_of_ring(ring):
         return replace(found, box=box)
-    return replace(found, rle=polygon_rle(ring, *size), to="mask")
+    refuse_far(ring, *size)
+    return replace(found, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
 
 
 def _ellipse(found: FoundObject, value: Ellipse, size: Size) -> FoundObject:

@@ -189,7 +189,7 @@ _FORMATS: dict[str, Format] = {
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
         without_polygons(cvat.write_cvat),
-        without_image_check(cvat.read_cvat),
+        counted(cvat.read_cvat),
     ),
     "cvat-coco": Format(
         "COCO 1.0 in the folders that CVAT asks for",

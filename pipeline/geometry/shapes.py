@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.geometry.patches import Patch, tight
 from pipeline.geometry.polygons import Ring
 
 _ALIGNED = 1e-3  # pixels: sides that differ by less are along the axes
+_FLAT = 1e-9  # pixels: a side that rises less crosses no row
+Reals = NDArray[np.float64]
 _NOTHING = Patch(0, 0, np.zeros((0, 0), dtype=bool))
 
 
@@ -62,14 +65,35 @@ def draw_ellipse(
     rows = np.flatnonzero(square >= 0)
     half = np.sqrt(square[rows]) / a
     middle = x - b * v[rows] / a
-    starts = np.clip(np.ceil(middle - half - 0.5), 0, width)
-    ends = np.clip(np.floor(middle + half - 0.5) + 1, 0, width)
+    return _between(middle - half, middle + half, top + rows, width)
+
+
+def draw_convex(ring: Ring, height: int, width: int) -> Patch:
+    """The pixels of an image (height, width) whose centre is inside a convex polygon (P, 2), as
+    `masks.from_box` fills a box."""
+    low, high = np.clip([ring[:, 1].min() - 1, ring[:, 1].max() + 1], 0, height).round()
+    rows = np.arange(int(low), int(high))
+    lefts, rights = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if abs(y1 - y0) > _FLAT:
+            share = (rows + 0.5 - y0) / (y1 - y0)
+            crossing = np.where((share >= 0) & (share <= 1), x0 + (x1 - x0) * share, np.nan)
+            lefts, rights = np.fmin(lefts, crossing), np.fmax(rights, crossing)
+    crossed = lefts <= rights
+    return _between(lefts[crossed], rights[crossed], rows[crossed], width)
+
+
+def _between(lefts: Reals, rights: Reals, rows: NDArray[np.integer], width: int) -> Patch:
+    """The pixels whose centres are between two places in x, the second outside, in consecutive
+    rows."""
+    starts = np.clip(np.ceil(lefts - 0.5), 0, width)
+    ends = np.clip(np.ceil(rights - 0.5), 0, width)
     if not (starts < ends).any():
         return _NOTHING
-    left, right = int(starts.min()), int(ends.max())
-    columns = np.arange(left, right)
+    first, last = int(starts.min()), int(ends.max())
+    columns = np.arange(first, last)
     pixels = (columns >= starts[:, None]) & (columns < ends[:, None])
-    return tight(pixels, left, top + int(rows[0]))
+    return tight(pixels, first, int(rows[0]))
 
 
 def _turn(degrees: float) -> Sequence[float]:

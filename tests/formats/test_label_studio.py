@@ -80,7 +80,9 @@ def test_an_unrotated_and_a_turned_rectangle_agree_with_label_studios_own_conver
     value = {"x": 40, "y": 30, "width": 30, "height": 20, "rotation": 30}
     row = result("rectanglelabels", value | {"rectanglelabels": ["crack"]})
     dataset, _ = read(tmp_path, task(annotation(row)))
-    (mask,) = dataset.on(dataset.records[0]).masks or ()
+    masks = dataset.on(dataset.records[0]).masks
+    assert masks is not None
+    (mask,) = masks
     corners = np.array([(32, 18), (52.785, 30), (46.785, 40.392), (26, 28.392)])
     true = np.zeros((HEIGHT * 8, WIDTH * 8), np.uint8)
     cv2.fillPoly(true, [(corners * 8).round().astype(np.int32)], 1)

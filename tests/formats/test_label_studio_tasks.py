@@ -128,6 +128,10 @@ FILE_URI = base64.urlsafe_b64encode(b"s3://bucket/line 3/a.png").decode()
         (f"/tasks/12/resolve/?fileuri={FILE_URI}", ["line 3/a.png"], "line 3/a.png"),
         (f"/projects/1/presign/?fileuri={FILE_URI.rstrip('=')}", ["a.png"], "a.png"),
         ("/storage-data/uploaded/?filepath=upload/1/3f2a9c1b-a.png", ["a.png"], "a.png"),
+        ("https://host/b/3f2a9c1b-a.png?X-Amz-Signature=a", ["a.png"], "a.png"),
+        # as its own exports save a photo: 8 digits of the md5 of the address, and __
+        ("s3://bucket/camA/a.png", ["f5ae816d__a.png", "00000000__a.png"], "f5ae816d__a.png"),
+        ("s3://bucket/camA/a.png", ["12345678__a.png"], "12345678__a.png"),
         ("a", ["a.png"], "a.png"),
     ],
 )  # fmt: skip

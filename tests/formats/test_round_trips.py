@@ -314,7 +314,7 @@ def test_labelmes_polygons_are_drawn_as_labelme_does(mask: np.ndarray) -> None:
          '"annotations": [], "categories": []}', "leaves its folder"),
         ("cvat", "annotations.xml",
          '<annotations><image name="/etc/a.png" height="1" width="1"/></annotations>',
-         "leaves its folder"),
+         "no such image"),
         ("yolo", "data.yaml", "train: images", "names no categories"),
         ("yolo", "data.yaml", "names: [a]\ntrain: images", "does not exist"),
     ],

@@ -127,22 +127,24 @@ def polygon(points: str) -> str:
         (cvat('<box label="crack" xtl="1" ytl="1" xbr="-inf" ybr="3"/>'), ["box 1", "xbr"]),
         (cvat('<box label="crack" xtl="1" ytl="1" xbr="4"/>'), ["box 1", "lacks ybr"]),
         (cvat('<box xtl="1" ytl="1" xbr="4" ybr="4"/>'), ["box 1", "lacks label"]),
-        (cvat("", 'width="30"'), ["'a.png'", "lacks height"]),
+        (cvat("", 'width="30" height="tall"'), ["'a.png'", "height is 'tall'"]),
         (cvat("", f'width="30" height="{"9" * 5000}"'), ["'a.png'", "height"]),
         (cvat("", f'width="{2**31 + 1}" height="1"'), ["'a.png'", "width"]),
-        (cvat("", 'width="1100000" height="1000000"'), ["'a.png'", "no such image"]),
-        (cvat("", name="x" * 5000), ["leaves its folder"]),
-        (cvat("", name=""), ["leaves its folder"]),
-        (cvat("", name="C:/x.png"), ["leaves its folder"]),
-        (cvat("", name="a&#10;b.png"), ["leaves its folder"]),
+        (cvat("", 'width="1100000" height="1000000"'), ["a.png", "too many to be read"]),
+        (cvat("", name="x" * 5000), ["cannot hold an image 'xxx"]),
+        (cvat("", name=""), ["cannot hold an image ''"]),
+        (cvat("", name="C:/x.png"), ["x.png", "no such image"]),
+        (cvat("", name="../../etc/passwd"), ["images/etc/passwd", "no such image"]),
+        (cvat("", name="a&#10;b.png"), ["cannot hold an image"]),
         ("<annotation/>", ["is XML of <annotation>"]),
         ("<annotations>" + "<a>" * DEEP, ["is not readable XML"]),
         ('<?xml version="1.0" encoding="utf-7"?><annotations/>', ["is not readable XML"]),
     ],
 )  # fmt: skip
 def test_cvat_names_image_and_object(tmp_path: Path, content: str, parts: list[str]) -> None:
+    write_png(tmp_path / "images" / "a.png", np.zeros((20, 30, 3), np.uint8))
     (tmp_path / "annotations.xml").write_text(content)
-    refused("cvat", tmp_path, "annotations.xml", *parts)
+    refused("cvat", tmp_path, str(tmp_path), *parts)
 
 
 def test_cvats_huge_image_is_believed_only_if_it_is_one(tmp_path: Path) -> None:
