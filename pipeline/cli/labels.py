@@ -64,7 +64,7 @@ _FORMATS = click.option("--formats", is_flag=True, is_eager=True, expose_value=F
                         callback=_list_formats, help="List the formats and leave.")  # fmt: skip
 
 
-@configured("ExportConfig", "export")
+@configured("ExportConfig", "export", but=("annotator",))
 @click.argument("source", type=FILE)
 @click.option("--to", required=True, metavar="FORMAT", help="What to write; see --formats.")
 @click.option("--images", type=FILE, help="Folder of the images [beside the file].")

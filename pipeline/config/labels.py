@@ -93,6 +93,11 @@ class ExportConfig(Config):
     strict: bool = Field(
         False, description="Stop if anything of the source is left out, instead of saying so."
     )
+    annotator: str | None = Field(
+        None,
+        description="Whose annotations are read, by id or email, where a format has those of "
+        "several. Without it a task gives its ground truth, or else its first.",
+    )
 
 
 class EvaluateConfig(ImagesConfig):

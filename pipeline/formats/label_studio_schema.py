@@ -1,115 +1,115 @@
-"""Label Studio's tasks; pydantic checks each value."""
+"""Label Studio's tasks, annotations and results; pydantic checks each value.
+
+All lengths are in percent of the image. A key that is not named here is ignored.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
-from pydantic import ConfigDict, Discriminator, Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
-from pipeline.formats.schema import Number, Side, Text, checked_size
+from pipeline.formats.schema import Number, Side, Text
 
-Names = Annotated[list[Text], Field(min_length=1)]
-Size = tuple[Side, Side]  # (height, width)
-
-
-class Brush(TypedDict):
-    """A brush stroke, as bytes of rle-pack; see `rle_pack`."""
-
-    rle: list[Annotated[int, Field(strict=True, ge=0, le=255)]]
-    brushlabels: Names
+Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
 
 
 class Rectangle(TypedDict):
-    """A rectangle in percent of the image."""
+    """x, y: its top left corner, about which it is turned clockwise by `rotation` degrees."""
 
     x: Number
     y: Number
     width: Number
     height: Number
     rotation: NotRequired[Number | None]
-    rectanglelabels: Names
 
 
-class BrushRow(TypedDict):
-    """A result that is a brush stroke."""
+class Ellipse(TypedDict):
+    """x, y: its centre, about which it is turned clockwise by `rotation` degrees."""
 
-    type: Literal["brushlabels"]
-    value: Brush
-    original_height: NotRequired[Side]
-    original_width: NotRequired[Side]
-    score: NotRequired[Number]
-
-
-class RectangleRow(TypedDict):
-    """A result that is a rectangle."""
-
-    type: Literal["rectanglelabels"]
-    value: Rectangle
-    original_height: NotRequired[Side]
-    original_width: NotRequired[Side]
-    score: NotRequired[Number]
+    x: Number
+    y: Number
+    radiusX: Number
+    radiusY: Number
+    rotation: NotRequired[Number | None]
 
 
-Row = BrushRow | RectangleRow
+class Polygon(TypedDict):
+    """Its points; a polygon that is not `closed` was left unfinished."""
+
+    points: list[tuple[Number, Number]]
+    closed: NotRequired[bool | None]
 
 
-class Data(TypedDict):
-    """The data of a task. Other keys belong to the labeling project and are ignored."""
+class Brush(TypedDict):
+    """A brush stroke, as bytes of rle-pack; see `rle_pack`."""
 
-    image: Text
-    split: NotRequired[Text | None]
-    part: NotRequired[Text | None]
+    rle: list[Byte]
 
 
-class AnnotationSet(TypedDict):
-    """An annotation or a prediction: the results of one person or model for a task. Results of
-    other types than brush strokes and rectangles are ignored."""
+class Bitmask(TypedDict):
+    """A drawing as large as the image: a PNG in base64, transparent where nothing is drawn."""
 
-    result: NotRequired[list[object]]
+    imageDataURL: Text
+
+
+class Row(TypedDict):
+    """A result: a region, a label of a region, or an answer about the task.
+
+    to_name: the tag of the labeling interface that shows the image. item_index: the page, for a
+    task with several.
+    """
+
+    id: NotRequired[Text | None]
+    type: Annotated[Text, AfterValidator(str.lower)]
+    to_name: NotRequired[Text | None]
+    value: NotRequired[dict[str, object] | None]
+    original_height: NotRequired[Side | None]
+    original_width: NotRequired[Side | None]
+    score: NotRequired[Number | None]
+    item_index: NotRequired[Annotated[int, Field(ge=0)] | None]
+
+
+class User(TypedDict):
+    """Who made an annotation."""
+
+    id: NotRequired[Text | None]
+    email: NotRequired[Text | None]
+    username: NotRequired[Text | None]
+
+
+class ResultSet(TypedDict):
+    """An annotation, a draft or a prediction: the results of one person or model for a task.
+
+    was_cancelled, skipped: the person gave the task up. score: of a prediction as a whole.
+    """
+
+    id: NotRequired[Text | None]
+    result: NotRequired[list[object] | None]
+    completed_by: NotRequired[User | Text | None]
+    was_cancelled: NotRequired[bool | None]
+    skipped: NotRequired[bool | None]
+    ground_truth: NotRequired[bool | None]
+    score: NotRequired[Number | None]
 
 
 class Task(TypedDict):
-    """A task. `size` is this pipeline's own key, for an image without results."""
+    """A task. completions: the annotations before version 1.0. predictions, drafts: some exports
+    have their ids alone."""
 
-    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
-
-    data: Data
-    annotations: NotRequired[list[AnnotationSet] | None]
-    predictions: NotRequired[list[AnnotationSet] | None]
-    size: NotRequired[Size]
+    data: dict[str, object]
+    annotations: NotRequired[list[ResultSet] | None]
+    completions: NotRequired[list[ResultSet] | None]
+    predictions: NotRequired[list[ResultSet | int] | None]
+    drafts: NotRequired[list[ResultSet | int] | None]
 
 
 TASK = TypeAdapter(Task)
-ROW: TypeAdapter[Row] = TypeAdapter(Annotated[Row, Discriminator("type")])
-_TYPES = frozenset({"brushlabels", "rectanglelabels"})
-
-
-def results_of(task: Task) -> list[object]:
-    """The results of the first annotation, or of the first prediction if there is no annotation."""
-    sets = task.get("annotations") or task.get("predictions") or []
-    rows = sets[0].get("result", []) if sets else []
-    return [row for row in rows if isinstance(row, dict) and _is_supported(row.get("type"))]
-
-
-def _is_supported(name: object) -> bool:
-    return isinstance(name, str) and name in _TYPES
-
-
-def size_of(task: Task, rows: list[Row]) -> Size:
-    """(height, width) of the image of a task. Raises ValueError for a task without a size."""
-    if not rows:
-        if "size" not in task:
-            raise ValueError("it has no results and no size")
-        return checked_size(*task["size"])
-    first = rows[0]
-    if "original_height" not in first or "original_width" not in first:
-        raise ValueError("its first result has no original_width or original_height")
-    return checked_size(first["original_height"], first["original_width"])
-
-
-def label_of(row: Row) -> str:
-    """The first label of a result."""
-    if row["type"] == "brushlabels":
-        return row["value"]["brushlabels"][0]
-    return row["value"]["rectanglelabels"][0]
+ROW = TypeAdapter(Row)
+RECTANGLE = TypeAdapter(Rectangle)
+ELLIPSE = TypeAdapter(Ellipse)
+POLYGON = TypeAdapter(Polygon)
+BRUSH = TypeAdapter(Brush)
+BITMASK = TypeAdapter(Bitmask)
+LABELS = TypeAdapter(list[Text])

@@ -36,11 +36,13 @@ class Read(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """One label format: one line that describes it, its writer and its reader."""
+    """One label format: one line that describes it, its writer and its reader. has_annotators: it
+    holds the labels of several people, of whom `SourceLog.annotator` names one."""
 
     about: str
     write: Write
     read: Read
+    has_annotators: bool = False
 
 
 def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) -> None:
@@ -48,10 +50,10 @@ def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) ->
     coco.write_coco(root / "annotations" / "instances.json", dataset, loss)
 
 
-def _read_coco(source: Path, images: Path | None) -> Dataset:
+def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "annotations" / "instances.json", images or source / "images"
-    return coco.read_coco(source, images)
+    return coco.read_coco(source, images, log)
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -60,10 +62,10 @@ def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
     coco.write_coco_results(root / "results.json", dataset)
 
 
-def _read_results(source: Path, images: Path | None) -> Dataset:
+def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "results.json", images or source / "images"
-    return coco.read_coco_results(source, source.parent / "images.json", images)
+    return coco.read_coco_results(source, source.parent / "images.json", images, log)
 
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -169,17 +171,17 @@ _FORMATS: dict[str, Format] = {
     "coco": Format(
         "COCO instances, masks as RLE",
         without_polygons(_write_rle),
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-polygon": Format(
         "COCO instances, masks as polygons on pixel edges",
         _write_coco,
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
         without_polygons(_write_results),
-        without_image_check(_read_results),
+        counted(_read_results),
     ),
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
@@ -194,7 +196,8 @@ _FORMATS: dict[str, Format] = {
     "label-studio": Format(
         "Label Studio's JSON: brush strokes and rectangles",
         without_polygons(label_studio.write_label_studio),
-        without_image_check(label_studio.read_label_studio),
+        counted(label_studio.read_label_studio),
+        has_annotators=True,
     ),
     "labelme": Format(
         "LabelMe's JSON: masks",

@@ -4,6 +4,9 @@ dropped in silence.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +48,7 @@ class SourceCounts:
     """Everything in a source: `objects` = `read` + all of `converted` + all of `left_out`.
 
     images: in the source, with faulty ones. categories: with those that have no object. read:
-    objects that are kept as they are.
+    objects that are kept as they are. notes: what else was done.
     """
 
     images: int
@@ -54,6 +57,7 @@ class SourceCounts:
     read: int
     converted: tuple[Converted, ...]
     left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...] = ()
 
 
 class SourceLog:
@@ -62,14 +66,18 @@ class SourceLog:
     Each object is counted once: as `read`, `converted` or `left_out`.
     """
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, annotator: str = "") -> None:
         """faults: what to do with a file, image or object that is faulty; without it, the first
-        fault is raised."""
+        fault is raised. annotator: whose labels are read, where a source has those of several; ""
+        for the choice of the reader."""
         self.faults = faults or Faults()
+        self.annotator = annotator
+        self.made: Path | None = None  # see `made_files`
         self._read = 0
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
+        self._notes: dict[str, None] = {}
 
     def read(self, count: int = 1) -> None:
         """Count objects that are kept as they are."""
@@ -77,7 +85,8 @@ class SourceLog:
 
     def convert(self, kind: str, to: str = "mask", count: int = 1) -> None:
         """Count objects of a kind that become another shape."""
-        self._converted[kind, to] += count
+        if count:
+            self._converted[kind, to] += count
 
     def leave_out(self, kind: str, why: str, where: str, count: int = 1) -> None:
         """Count objects of a kind that are left out. where: file or image, and the object's id or
@@ -88,10 +97,22 @@ class SourceLog:
         if len(examples) < _EXAMPLES:
             examples.append(where)
 
+    def note(self, text: str) -> None:
+        """Record what else was done to the source, once for each text."""
+        self._notes.setdefault(text)
+
     def fault(self, error: DataError) -> None:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
         unless faults are kept."""
         self.faults.add(error)
+
+    def made_files(self) -> Path:
+        """A folder for images that a reader makes: frames of a video, the content of a zip. It is
+        removed when the program ends."""
+        if self.made is None:
+            self.made = Path(tempfile.mkdtemp(prefix="pipeline-"))
+            atexit.register(shutil.rmtree, self.made, ignore_errors=True)
+        return self.made
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """What was left out so far."""
@@ -112,11 +133,13 @@ class SourceLog:
             images=len(dataset.records) + len(self.faults.found),
             categories=len(dataset.categories),
             objects=self._read + others, read=self._read,
-            converted=converted, left_out=left_out,
+            converted=converted, left_out=left_out, notes=tuple(self._notes),
         )  # fmt: skip
 
     def report(self) -> None:
         """Print a line for each kind that was converted or left out."""
+        for text in self._notes:
+            say(text)
         for (kind, to), count in self._converted.items():
             say(f"{count} x {shown_value(kind)}: converted to {to}")
         for row in self.left_out():
@@ -126,7 +149,7 @@ class SourceLog:
 def refuse_left_out(rows: Iterable[LeftOut], source: Path) -> None:
     """Raise DataError for a source of which anything was left out."""
     for row in rows:
-        raise DataError(source, _line(row), "mend it, or go without --strict")
+        raise DataError(source, _line(row), "correct it, or go without --strict")
 
 
 def _line(row: LeftOut) -> str:

@@ -192,10 +192,10 @@ def paired_iou(first: Rle, second: Rle) -> float:
 
 def from_box(box: NDArray[np.float32], height: int, width: int) -> Rle:
     """The mask of a filled box (4,) xyxy: the pixels whose centre is inside it."""
-    x0, y0, x1, y1 = np.clip(np.ceil(box - 0.5), 0, [width, height, width, height]).astype(int)
-    mask = np.zeros((height, width), dtype=bool)
-    mask[y0:y1, x0:x1] = True
-    return encode(mask)
+    sides = np.clip(np.ceil(box - 0.5), 0, [width, height, width, height]).astype(int)
+    x0, y0, x1, y1 = (int(side) for side in sides)
+    inside = np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), dtype=bool)
+    return encode_patches([Patch(x0, y0, inside)], height, width)[0]
 
 
 def boundary_iou(first: Rle, second: Rle, width_ratio: float = 0.02) -> float:

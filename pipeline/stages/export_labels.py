@@ -111,11 +111,14 @@ def import_labels(
     origin: the format of `source`, a name in `FORMATS`. images: the folder of the images, where the
     format does not say. onto: COCO labels (file or folder) of which `source` holds some images,
     reviewed: these images take the objects of `source`, and the others keep their own.
-    allow_outside, keep_going: as in `export_labels`. Raises as `export_labels` does, and DataError
-    for a reviewed image that is not in `onto`.
+    allow_outside, keep_going: as in `export_labels`. Raises as `export_labels` does, ConfigError
+    for `config.annotator` with a format that names none, and DataError for a reviewed image that is
+    not in `onto`.
     """
-    _format(origin, "--from")
-    log = SourceLog(Faults(keep_going))
+    form = _format(origin, "--from")
+    if config.annotator and not form.has_annotators:
+        raise ConfigError(f"--annotator: {origin} does not say who labelled what; leave it out")
+    log = SourceLog(Faults(keep_going), config.annotator or "")
     dataset = _read(origin, source, images, allow_outside, log)
     counts = _counts(log, dataset, source, config)
     if onto:
@@ -229,6 +232,8 @@ def _read(
     roots = [source if source.is_dir() else source.parent]
     if images is not None:  # YOLO's folders of splits lie beside each other
         roots = [images.parent if name.startswith("yolo") else images, *roots]
+    if log.made is not None:
+        roots.append(log.made)
     return leave_out_leaks(dataset, roots, allow_outside, log.faults)
 
 

@@ -56,6 +56,12 @@ def test_of_two_images_with_one_name_the_folder_decides(tmp_path: Path) -> None:
         ImageFinder(root).find("1.png")
 
 
+def test_of_two_images_one_whose_whole_path_ends_the_name_comes_first(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, "a.png", "train/a.png")
+    assert ImageFinder(root).find("images/a.png")[1] == "a.png"
+    assert ImageFinder(root).find("images/train/a.png")[1] == "train/a.png"
+
+
 def test_an_image_of_exactly_the_name_comes_before_others_alike(tmp_path: Path) -> None:
     root = folder_of(tmp_path, "a%20b.png", "a b.png")
     assert ImageFinder(root).find("a%20b.png")[1] == "a%20b.png"

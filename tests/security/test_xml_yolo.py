@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_mvtec
 from pipeline.formats.registry import FORMATS
-from pipeline.formats.validation.yolo import check_yolo
+from pipeline.formats.validation.yolo import YoloCheck, check_yolo
 from pipeline.formats.yolo import read_yolo
 from pipeline.io.images import write_png
 from pipeline.stages.validate import validate
@@ -166,7 +166,7 @@ def yolo(tmp_path: Path) -> Path:
 
 def test_the_set_that_the_cases_change_is_a_good_one(yolo: Path) -> None:
     assert len(read_yolo(yolo).records) == 1
-    assert check_yolo(yolo) == ([], {})
+    assert check_yolo(yolo) == YoloCheck()
 
 
 @pytest.mark.parametrize(

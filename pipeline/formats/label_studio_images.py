@@ -1,0 +1,118 @@
+"""Which photos a task means: its data names them, under a key of the user's choice."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from pipeline.errors import DataError
+from pipeline.formats.image_names import ImageFinder
+from pipeline.io.images import SUFFIXES, images_below
+from pipeline.io.read import shown_value
+
+_IN_A_QUERY = re.compile(r"[?&](d|filepath|fileuri)=(.+)$")  # local files, uploads, cloud storage
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # that Label Studio puts before an uploaded name
+_DROPPED = re.compile(r"[^-\w.]")  # from an uploaded name, after spaces became _
+_USUAL = "image"  # the key in Label Studio's own templates
+_OTHERS = (".gif", ".heic", ".jfif", ".avif")  # photos that this program may not read
+Page = tuple[Path, str]  # where a photo is, and its name below the folder of the images
+
+
+class TaskImages:
+    """Finds the photos of tasks below one folder."""
+
+    def __init__(self, root: Path, keys: Sequence[str] = ()) -> None:
+        """root: the folder of the images. keys: of the data, that the labeling interface shows."""
+        self._finder, self._root = ImageFinder(root), root
+        self._keys = (*keys, _USUAL)
+
+    def find(self, data: Mapping[str, object]) -> list[Page]:
+        """The photo of a task, or its pages where the data has a list. Raises ValueError for data
+        that names none or several, DataError for a photo that is not there."""
+        choices = self._choices(data)
+        if not choices:
+            named = ", ".join(map(shown_value, data)) or "none"
+            raise ValueError(f"its data names no image (keys: {named})")
+        there: dict[str, list[Page]] = {}
+        faults: list[DataError] = []
+        for key, names in choices.items():
+            try:
+                there[key] = [self._find(name) for name in names]
+            except DataError as error:
+                faults.append(error)
+        if len(there) > 1:
+            raise ValueError(
+                f"its data names several images (keys: {', '.join(map(shown_value, there))}); "
+                "put the labeling interface beside the file, as label_config.xml"
+            )
+        if not there:
+            raise faults[0]
+        return next(iter(there.values()))
+
+    def _choices(self, data: Mapping[str, object]) -> dict[str, list[str]]:
+        """The names of images by the key of the data that may mean the photo."""
+        given = {key: _texts(value) for key, value in data.items()}
+        for key in self._keys:
+            if given.get(key):
+                return {key: given[key]}
+        named = {key: names for key, names in given.items() if names}
+        images = {key: names for key, names in named.items() if all(map(_names_image, names))}
+        return images or named
+
+    def _find(self, name: str) -> Page:
+        """The photo of a name, as it stands, or without what Label Studio adds at an upload."""
+        place = _place(name)
+        try:
+            return self._finder.find(place)
+        except DataError:
+            last = PurePosixPath(unquote(place).replace("\\", "/")).name
+            bare = _UPLOADED.sub("", last)
+            if bare == last:
+                raise
+            try:
+                return self._finder.find(bare)
+            except DataError:
+                found = self._by_uploaded_name.get(bare, [])
+                if len(found) != 1:
+                    raise
+                return self._root / found[0], found[0]
+
+    @cached_property
+    def _by_uploaded_name(self) -> dict[str, list[str]]:
+        """The images below the root by the name that an upload gives them, without its prefix."""
+        index: dict[str, list[str]] = defaultdict(list)
+        for path in images_below(self._root) if self._root.is_dir() else ():
+            name = _DROPPED.sub("", path.name.strip().replace(" ", "_"))
+            index[name].append(path.relative_to(self._root).as_posix())
+        return dict(index)
+
+
+def _texts(value: object) -> list[str]:
+    """A text, or a list of texts, as a list; anything else is empty."""
+    values = value if isinstance(value, list) else [value]
+    texts = [each for each in values if isinstance(each, str) and each.strip()]
+    return texts if len(texts) == len(values) else []
+
+
+def _names_image(name: str) -> bool:
+    place = _place(name).partition("?")[0].lower()
+    return place.endswith((*SUFFIXES, *_OTHERS))
+
+
+def _place(name: str) -> str:
+    """The path or URL of a file: of an address of Label Studio's own, what its query names."""
+    found = _IN_A_QUERY.search(name)
+    if not found:
+        return name
+    if found[1] != "fileuri":
+        return found[2]
+    try:
+        return base64.urlsafe_b64decode(unquote(found[2])).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return name
