@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from pipeline.errors import Faults
-from pipeline.formats.labelme import draw_polygon
+from pipeline.formats.labelme_shapes import draw_polygon
 from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, count_parts_and_holes, split_instances

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, JsonValue, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
 from pipeline.formats.json_rows import JsonRows
-from pipeline.formats.schema import FileName, Id, Number, Side, Text, checked_size
+from pipeline.formats.schema import FileName, Id, Name, Number, Side, Text, checked_size
+from pipeline.formats.source import SourceLog
 from pipeline.io.read import checked, shown_value
 
 LISTS = ("images", "annotations", "categories")
 
 
-class CocoImage(TypedDict):
-    """An image. The keys after `width` are this pipeline's own."""
+Key = Id | Name  # COCO's ids are whole numbers; some tools write names
+_NO_BOX = BeforeValidator(lambda value: None if value == [] else value)
 
-    id: Id
+
+class CocoImage(TypedDict):
+    """An image. The keys after `width` are this pipeline's own. Without height or width, they are
+    read from the photo."""
+
+    id: Key
     file_name: FileName
-    height: Side
-    width: Side
+    height: NotRequired[Side | None]
+    width: NotRequired[Side | None]
     product: NotRequired[Text | None]
     source_split: NotRequired[Text | None]
     defect: NotRequired[Text | None]
@@ -35,23 +41,24 @@ class CocoImage(TypedDict):
 class CocoCategory(TypedDict):
     """A category."""
 
-    id: Id
+    id: Key
     name: Text
 
 
 class CocoRow(TypedDict):
     """An annotation. Other keys stay in it, see `coco_columns`.
 
-    segmentation: anything; `coco_masks.segmentation_rle` checks it.
+    bbox: without it, the box is that of the mask. segmentation: anything;
+    `coco_masks.segmentation_rle` checks it.
     """
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
-    image_id: Id
-    category_id: Id
-    bbox: tuple[Number, Number, Number, Number]
-    id: NotRequired[Id]
-    score: NotRequired[Number]
+    image_id: Key
+    category_id: Key
+    bbox: NotRequired[Annotated[tuple[Number, Number, Number, Number] | None, _NO_BOX]]
+    id: NotRequired[Key | None]
+    score: NotRequired[Number | None]
     segmentation: NotRequired[object]
 
 
@@ -70,12 +77,15 @@ def open_coco(path: Path, needed: Sequence[str] = LISTS) -> JsonRows:
 
 
 def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
-    """The categories, in the order of their ids. Raises DataError."""
+    """The categories, in the order of their ids; in the file's order where one is a text. Raises
+    DataError."""
     categories = [
         checked(_CATEGORY, entry, path, place_of("category", entry, number))
         for number, entry in enumerate(raw.rows("categories"), start=1)
     ]
-    return sorted(categories, key=lambda entry: entry["id"])
+    if all(isinstance(entry["id"], int) for entry in categories):
+        return sorted(categories, key=lambda entry: int(entry["id"]))
+    return categories
 
 
 def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
@@ -83,20 +93,27 @@ def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
     for number, entry in enumerate(raw.rows("images"), start=1):
         where = place_of("image", entry, number)
         image = checked(_IMAGE, entry, path, where)
+        height, width = image.get("height"), image.get("width")
         try:
-            checked_size(image["height"], image["width"])
+            if height and width:
+                checked_size(height, width)
         except ValueError as error:
             raise DataError(path, f"{where}: {error}", "correct it") from error
         yield image
 
 
-def coco_rows(path: Path, rows: Iterator[JsonValue]) -> Iterator[CocoRow]:
-    """The annotations, in the file's order. Raises DataError."""
+def coco_rows(path: Path, rows: Iterator[JsonValue], log: SourceLog) -> Iterator[CocoRow]:
+    """The annotations, in the file's order. Raises DataError, unless `log` keeps faults."""
     for number, entry in enumerate(rows, start=1):
         try:
-            yield _ROW.validate_python(entry)
+            row = _ROW.validate_python(entry)
         except ValueError:
-            yield _explained(path, entry, place_of("annotation", entry, number))
+            try:
+                row = _explained(path, entry, place_of("annotation", entry, number))
+            except DataError as error:
+                log.fault(error)
+                continue
+        yield row
 
 
 def _explained(path: Path, entry: JsonValue, where: str) -> CocoRow:

@@ -51,6 +51,7 @@ class DataYaml(BaseModel):
     train: Places = ()
     val: Places = ()
     test: Places = ()
+    unsorted: Places = ()  # of a set without splits; see yolo_sets
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -58,8 +59,9 @@ class DataYaml(BaseModel):
         return tuple(self.names[key] for key in sorted(self.names))
 
     def places(self, split: str) -> tuple[str, ...]:
-        """The folders and lists of a split: train, val or test."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
+        """The folders and lists of a split: train, val or test, and "" for images of none."""
+        lists = {"train": self.train, "val": self.val, "test": self.test, "": self.unsorted}
+        return lists[split]
 
     def root(self, file: Path) -> Path:
         """The folder that `places` are relative to."""
@@ -87,6 +89,9 @@ def images_of(data: Path, root: Path, places: Sequence[str], folders: NamedFolde
     for name in places:
         place = root / name
         mode = file_mode(place)
+        if mode == 0 and name.startswith("../"):  # Roboflow's, which ultralytics reads so too
+            place = root / name.removeprefix("../")
+            mode = file_mode(place)
         if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)
         folders.refuse_outside(place)
@@ -109,6 +114,9 @@ def _listed_images(path: Path, folders: NamedFolders) -> list[Path]:
         if unusable(name):
             reason = f"row {row}: no file is called {shown_value(name)}"
             raise DataError(path, reason, "list one image a row")
-        folders.refuse_outside(path.parent / name)
-        images.append(path.parent / name)
+        place = path.parent / name
+        if not file_mode(place) and name.startswith("data/"):  # darknet's, from the folder above
+            place = path.parent / name.removeprefix("data/")
+        folders.refuse_outside(place)
+        images.append(place)
     return images

@@ -29,9 +29,10 @@ Parts = tuple[str, ...]
 class ImageFinder:
     """Finds the images below one folder by the names in a label file."""
 
-    def __init__(self, root: Path) -> None:
-        """root: the folder of the images."""
+    def __init__(self, root: Path, search: bool = True) -> None:
+        """root: the folder of the images. search: look for names through all folders below it."""
         self.root = root
+        self._search = search
 
     def find(self, *names: str) -> tuple[Path, str]:
         """The image that a label file means, and its name: the path below the root, with `/`.
@@ -40,20 +41,28 @@ class ImageFinder:
         whose last folders and name are the same. Raises DataError for an image that is not there,
         and where several may be meant.
         """
-        readings = list(dict.fromkeys(parts for name in names for parts in _readings(name)))
-        for parts in readings:
-            path = self.root.joinpath(*parts)
-            if _is_file(path):
-                return path, "/".join(parts)
-        for parts in readings:
-            if place := self._alike(parts):
-                return self.root / place, place
+        if place := self.find_or_none(*names):
+            return place
+        readings = [parts for name in names for parts in _readings(name)]
         shown = names[0] if names else ""
         if unusable(shown) or not readings:
             raise DataError(self.root, f"cannot hold an image {shown_value(shown)}", "rename it")
         raise DataError(
             self.root.joinpath(*readings[0]), "no such image", "give their folder with --images"
         )
+
+    def find_or_none(self, *names: str) -> tuple[Path, str] | None:
+        """As `find`; None for an image that is not there. Raises DataError where several images may
+        be meant."""
+        readings = list(dict.fromkeys(parts for name in names for parts in _readings(name)))
+        for parts in readings:
+            path = self.root.joinpath(*parts)
+            if _is_file(path):
+                return path, "/".join(parts)
+        for parts in readings if self._search else ():
+            if place := self._alike(parts):
+                return self.root / place, place
+        return None
 
     def _alike(self, parts: Parts) -> str | None:
         """The image with the longest common end of the path. Without a suffix in the name, images

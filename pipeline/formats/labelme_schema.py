@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Annotated, NotRequired
+from typing import NotRequired
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
@@ -18,22 +18,23 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class LabelMeShape(TypedDict):
-    """One shape. mask: a PNG in base64, for a shape of type `mask`."""
+    """One shape. label, points: None or missing in a shape that is left out. mask: a PNG in base64,
+    for a shape of type `mask`."""
 
-    label: Text
-    points: Annotated[list[Point], Field(min_length=1)]
+    label: Text | None
+    points: NotRequired[list[Point] | None]
     shape_type: NotRequired[str | None]
     group_id: NotRequired[int | str | None]
     mask: NotRequired[str | None]
 
 
 class LabelMeFile(TypedDict):
-    """A file, without the copy of the image that it may contain."""
+    """A file, without the copy of the image that it may contain. LabelMe 3 wrote no sides."""
 
     shapes: list[LabelMeShape]
     imagePath: Text
-    imageHeight: Side
-    imageWidth: Side
+    imageHeight: NotRequired[Side | None]
+    imageWidth: NotRequired[Side | None]
 
 
 _FILE = TypeAdapter(LabelMeFile)
@@ -46,8 +47,9 @@ def read_labelme_file(path: Path) -> LabelMeFile | None:
     if not isinstance(raw, dict) or "shapes" not in raw:
         return None
     content = checked(_FILE, raw, path, "is not a LabelMe file:")
+    height, width = content.get("imageHeight"), content.get("imageWidth")
     try:
-        checked_size(content["imageHeight"], content["imageWidth"])
+        checked_size(height or 1, width or 1)
     except ValueError as error:
         raise DataError(path, str(error), "correct it") from error
     return content

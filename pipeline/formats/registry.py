@@ -9,7 +9,19 @@ from types import MappingProxyType
 from typing import Protocol
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.formats import coco, cvat, label_studio, labelme, mvtec, png_masks, voc, yolo
+from pipeline.formats import (
+    coco,
+    cvat,
+    label_studio,
+    labelme,
+    labelme_reader,
+    mvtec,
+    png_masks,
+    voc,
+    voc_reader,
+    yolo,
+    yolo_reader,
+)
 from pipeline.formats.source import SourceLog
 from pipeline.io.write import place_file
 from pipeline.types import Dataset, Detections
@@ -50,10 +62,10 @@ def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) ->
     coco.write_coco(root / "annotations" / "instances.json", dataset, loss)
 
 
-def _read_coco(source: Path, images: Path | None) -> Dataset:
+def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "annotations" / "instances.json", images or source / "images"
-    return coco.read_coco(source, images)
+    return coco.read_coco(source, images, log)
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -62,10 +74,10 @@ def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
     coco.write_coco_results(root / "results.json", dataset)
 
 
-def _read_results(source: Path, images: Path | None) -> Dataset:
+def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "results.json", images or source / "images"
-    return coco.read_coco_results(source, source.parent / "images.json", images)
+    return coco.read_coco_results(source, source.parent / "images.json", images, log)
 
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -140,15 +152,6 @@ def _read_mvtec(
     return _all_read(dataset, log)
 
 
-def _read_yolo(
-    source: Path,
-    images: Path | None,
-    allow_outside: bool = False,
-    log: SourceLog | None = None,
-) -> Dataset:
-    return _all_read(yolo.read_yolo(source, images, allow_outside), log)
-
-
 def _all_read(dataset: Dataset, log: SourceLog | None) -> Dataset:
     if log:
         log.read(sum(map(len, dataset.objects.values())))
@@ -171,17 +174,17 @@ _FORMATS: dict[str, Format] = {
     "coco": Format(
         "COCO instances, masks as RLE",
         without_polygons(_write_rle),
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-polygon": Format(
         "COCO instances, masks as polygons on pixel edges",
         _write_coco,
-        without_image_check(_read_coco),
+        counted(_read_coco),
     ),
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
         without_polygons(_write_results),
-        without_image_check(_read_results),
+        counted(_read_results),
     ),
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
@@ -202,12 +205,12 @@ _FORMATS: dict[str, Format] = {
     "labelme": Format(
         "LabelMe's JSON: masks",
         without_polygons(labelme.write_labelme),
-        without_image_check(labelme.read_labelme),
+        counted(labelme_reader.read_labelme),
     ),
     "labelme-polygon": Format(
         "LabelMe's JSON: polygons",
         labelme.write_labelme,
-        without_image_check(labelme.read_labelme),
+        counted(labelme_reader.read_labelme),
     ),
     "mvtec": Format(
         "MVTec AD's layout; objects that touch become one",
@@ -222,10 +225,10 @@ _FORMATS: dict[str, Format] = {
     "voc": Format(
         "Pascal VOC: boxes, and masks by object and by class",
         without_polygons(voc.write_voc),
-        without_image_check(voc.read_voc),
+        counted(voc_reader.read_voc),
     ),
-    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), _read_yolo),
-    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, _read_yolo),
+    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), yolo_reader.read_yolo),
+    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, yolo_reader.read_yolo),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 

@@ -50,6 +50,7 @@ Id = Annotated[int, BeforeValidator(_no_bool), Field(ge=-(2**63), lt=2**63)]
 Label = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MOST_SIDE)]
 Number = Annotated[float, Field(strict=True, ge=-_MOST_NUMBER, le=_MOST_NUMBER)]
+Name = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 Text = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_encodable)]
 FileName = Annotated[Text, AfterValidator(file_name)]
 

@@ -48,7 +48,7 @@ class SourceCounts:
     """Everything in a source: `objects` = `read` + all of `converted` + all of `left_out`.
 
     images: in the source, with faulty ones. categories: with those that have no object. read:
-    objects that are kept as they are.
+    objects that are kept as they are. notes: what else was done.
     """
 
     images: int
@@ -57,6 +57,7 @@ class SourceCounts:
     read: int
     converted: tuple[Converted, ...]
     left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...] = ()
 
 
 class SourceLog:
@@ -76,6 +77,7 @@ class SourceLog:
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
+        self._notes: dict[str, None] = {}
 
     def read(self, count: int = 1) -> None:
         """Count objects that are kept as they are."""
@@ -83,7 +85,8 @@ class SourceLog:
 
     def convert(self, kind: str, to: str = "mask", count: int = 1) -> None:
         """Count objects of a kind that become another shape."""
-        self._converted[kind, to] += count
+        if count:
+            self._converted[kind, to] += count
 
     def leave_out(self, kind: str, why: str, where: str, count: int = 1) -> None:
         """Count objects of a kind that are left out. where: file or image, and the object's id or
@@ -93,6 +96,10 @@ class SourceLog:
         examples = self._examples.setdefault(key, [])
         if len(examples) < _EXAMPLES:
             examples.append(where)
+
+    def note(self, text: str) -> None:
+        """Record what else was done to the source, once for each text."""
+        self._notes.setdefault(text)
 
     def fault(self, error: DataError) -> None:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
@@ -126,11 +133,13 @@ class SourceLog:
             images=len(dataset.records) + len(self.faults.found),
             categories=len(dataset.categories),
             objects=self._read + others, read=self._read,
-            converted=converted, left_out=left_out,
+            converted=converted, left_out=left_out, notes=tuple(self._notes),
         )  # fmt: skip
 
     def report(self) -> None:
         """Print a line for each kind that was converted or left out."""
+        for text in self._notes:
+            say(text)
         for (kind, to), count in self._converted.items():
             say(f"{count} x {shown_value(kind)}: converted to {to}")
         for row in self.left_out():

@@ -21,6 +21,7 @@ from pipeline.runtime.progress import say
 NOWHERE = Path(os.devnull) / "defect-pipeline"  # no file can be written below a device
 _ENVIRONMENT = "PIPELINE_CACHE"
 _MATPLOTLIB = "MPLCONFIGDIR"  # in the environment, its folder for settings and fonts
+_TORCH = "TORCHINDUCTOR_CACHE_DIR"  # in the environment, its folder for compiled networks
 _NAME = "defect-pipeline"
 _ABANDONED_S = 3600  # age at which an unfinished file of a killed process is removed
 
@@ -76,6 +77,19 @@ def use_for_matplotlib() -> None:
     if not os.environ.get(_MATPLOTLIB):
         folder = prepared_folder(cache_root() / "matplotlib", lambda _: None)
         os.environ[_MATPLOTLIB] = str(folder.absolute())
+
+
+def use_for_torch() -> None:
+    """Let torch keep compiled networks below the cache root, unless the user has set
+    $TORCHINDUCTOR_CACHE_DIR. torch makes that folder when it is imported, and fails where it
+    cannot. So where the cache cannot be written, torch keeps its own temporary folder."""
+    if os.environ.get(_TORCH):
+        return
+    folder = cache_root().absolute() / "torch"
+    with suppress(OSError):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        if place.is_dir() and os.access(place, os.W_OK):
+            os.environ[_TORCH] = str(folder)
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:

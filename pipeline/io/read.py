@@ -6,6 +6,7 @@ anything that a file names.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -60,9 +61,12 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
-    """The text of a UTF-8 file; a byte order mark is skipped. Raises DataError."""
+    """The text of a UTF-8 file, or of a UTF-16 file with a byte order mark. The mark is skipped.
+    Raises DataError."""
+    data = read_bytes(path, limit)
+    is_utf16 = data[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8 text (byte {error.start})"
         raise DataError(path, reason, "save it as UTF-8") from error

@@ -16,6 +16,7 @@ from pipeline.geometry import boxes as box_geometry
 from pipeline.geometry.masks import Rle, iou, to_patch
 from pipeline.geometry.patches import Patch, boundary, count_parts_and_holes
 from pipeline.geometry.polygons import overlap, patch_iou
+from pipeline.geometry.runs import count_shapes
 from pipeline.types import Detections, ImageRecord
 
 _ROUNDING = 0.01  # pixels; a change this small comes from the digits of a text file
@@ -112,19 +113,43 @@ def compare(
     """
     rows: list[ObjectFidelity] = []
     masks: list[tuple[Rle, Rle | None] | None] = []
+    equal = _equal_masks(true, read) if patches is None else {}
     for row, partner in enumerate(_partners(true, read)):
+        if row in equal:
+            rows.append(equal[row])
+            masks.append(None)
+            continue
         box = true.boxes[row]
         box_read = np.zeros(4, np.float32) if partner is None else read.boxes[partner]
         if true.masks is None or read.masks is None:
             rows.append(box_fidelity(box, box_read))
             masks.append(None)
             continue
-        mask_read = None if partner is None else read.masks[partner]
+        drawn = None if partner is None else read.masks[partner]
         source = patches[row] if patches is not None else to_patch(true.masks[row])
-        patch_read = to_patch(mask_read) if mask_read is not None else _EMPTY
-        rows.append(mask_fidelity(source, patch_read, offset(box, box_read), height, width))
-        masks.append((true.masks[row], mask_read) if rows[-1].iou < 1 else None)
+        back = to_patch(drawn) if drawn is not None else _EMPTY
+        rows.append(mask_fidelity(source, back, offset(box, box_read), height, width))
+        masks.append((true.masks[row], drawn) if rows[-1].iou < 1 else None)
     return Comparison(rows, masks)
+
+
+def _equal_masks(true: Detections, read: Detections) -> dict[int, ObjectFidelity]:
+    """The fidelity of each object whose mask has the same RLE as that of its partner, by row:
+    nothing is decoded for it."""
+    if true.masks is None or read.masks is None or len(true) != len(read):
+        return {}
+    pairs = zip(true.masks, read.masks, strict=True)
+    rows = [row for row, (one, other) in enumerate(pairs) if one == other]
+    if not rows:
+        return {}
+    shapes = count_shapes([true.masks[row] for row in rows])
+    moved = np.abs(true.boxes - read.boxes).max(axis=1).tolist()
+    return {
+        row: ObjectFidelity(1.0, 1.0, area, area, parts, parts, holes, holes, moved[row])
+        for row, area, parts, holes in zip(
+            rows, *(column.tolist() for column in shapes), strict=True
+        )
+    }
 
 
 def _partners(true: Detections, read: Detections) -> Sequence[int | None]:

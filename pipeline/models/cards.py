@@ -274,9 +274,6 @@ def as_weights_error(path: Path, fault: str = "does not fit its card") -> Iterat
         raise WeightsError(f"{path}: {fault} ({detail}); {_RETRAIN}") from error
 
 
-fitting, SAM = as_weights_error, SAM_CARD  # the names under which sam.model imports them
-
-
 def refuse_other_size(
     path: Path, state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int | None, ...]]
 ) -> None:

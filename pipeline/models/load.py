@@ -89,6 +89,6 @@ def _refuse_other_memory(path: Path, state: Mapping[str, torch.Tensor], categori
         raise WeightsError(f"{path}: has labels that are no categories; train the model again")
 
 
-def anomaly_heatmap(model: TrainedModel) -> AnomalyDetector | None:
+def as_anomaly_detector(model: TrainedModel) -> AnomalyDetector | None:
     """The model as one with heat maps; None for another."""
     return model if isinstance(model, AnomalyDetector) else None

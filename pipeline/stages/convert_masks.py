@@ -22,7 +22,8 @@ from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write
 from pipeline.formats.datasets import read_datasets
 from pipeline.formats.mvtec import group_by, read_defect_values
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
-from pipeline.formats.yolo import parse_labels, write_yolo_image
+from pipeline.formats.yolo import write_yolo_image
+from pipeline.formats.yolo_labels import parse_labels
 from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, has_grey_values, split_instances
 from pipeline.io.names import safe_component

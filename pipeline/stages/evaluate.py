@@ -11,8 +11,10 @@ import numpy as np
 
 from pipeline.config.schema import EvaluateConfig
 from pipeline.errors import ConfigError
-from pipeline.formats.coco import read_coco
+from pipeline.formats.coco import read_coco, read_coco_results
+from pipeline.formats.coco_schema import LISTS
 from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.json_rows import JsonRows
 from pipeline.io.images import read_image, write_png
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
@@ -76,12 +78,15 @@ def evaluate(
 ) -> EvaluateResult:
     """Compare two COCO files: box and mask AP, and the mask IoU of matched objects.
 
-    truth, predictions: COCO files; predictions have scores. output: the folder for figures, a plot
-    and a gallery; None writes nothing. images: the folder of images; without it, there are no
-    baselines and no gallery. Raises ConfigError for a split without images and for other
-    categories, DataError for a file that cannot be read and for predictions on other images.
+    truth, predictions: COCO files; predictions have scores, and may be a list of COCO results.
+    output: the folder for figures, a plot and a gallery; None writes nothing. images: the folder of
+    images; without it, there are no baselines and no gallery. Raises ConfigError for a split
+    without images and for other categories, DataError for a file that cannot be read and for
+    predictions on other images.
     """
-    matched = match_objects(_selected(truth, config, images), read_coco(predictions, images))
+    matched = match_objects(
+        _selected(truth, config, images), _read_predictions(predictions, truth, images)
+    )
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images)
     if output:
@@ -93,6 +98,13 @@ def evaluate(
                     _write_gallery(folder / "gallery", matched, agreed.iou.tolist())
             record.write(folder, result.to_json())
     return result
+
+
+def _read_predictions(path: Path, truth: Path, images: Path | None) -> Dataset:
+    """Predictions: COCO instances, or a list of COCO results on the images of the truth."""
+    if JsonRows(path, LISTS).is_list:
+        return read_coco_results(path, truth, images)
+    return read_coco(path, images)
 
 
 def _result(

@@ -225,7 +225,7 @@ def _written(
     record: ImageRecord,
 ) -> Prediction:
     """The row with an image's objects and anomaly score; writes its pictures, masks, heat map."""
-    from pipeline.models.load import anomaly_heatmap
+    from pipeline.models.load import as_anomaly_detector
 
     scores = np.ones(len(detections)) if detections.scores is None else detections.scores
     columns = zip(detections.labels, scores, detections.boxes, strict=True)
@@ -243,7 +243,7 @@ def _written(
     if detections.masks:
         write_png_mask(folder / "masks", record, detections)
     row = replace(row, objects=objects)
-    anomaly_model = anomaly_heatmap(model)
+    anomaly_model = as_anomaly_detector(model)
     return _with_heatmap(row, anomaly_model, image, folder) if anomaly_model else row
 
 

@@ -35,8 +35,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryStats:
-    """images: images of this category. instances: objects of this category on all images. area_px:
-    their areas in pixels; None without objects."""
+    """images: images of this category or with an object of it. instances: objects of this category
+    on all images. area_px: their areas in pixels; None without objects."""
 
     images: int
     instances: int
@@ -128,7 +128,7 @@ def _with_instances(dataset: Dataset, faults: Faults, threshold: int) -> Dataset
 
 
 def _count(dataset: Dataset) -> StatsResult:
-    images = Counter(_category(dataset, record) for record in dataset.records)
+    images = Counter(name for record in dataset.records for name in _categories(dataset, record))
     areas = _areas(dataset)
     counts = [images[name] for name in dataset.categories if images[name]]
     return StatsResult(
@@ -147,13 +147,10 @@ def _count(dataset: Dataset) -> StatsResult:
     )
 
 
-def _category(dataset: Dataset, record: ImageRecord) -> str:
-    """The category of an image: its own, or that of its first object in a COCO file of another
-    tool, which gives images no category."""
-    if record.defect != GOOD:
-        return record.defect
-    objects = dataset.on(record)
-    return dataset.categories[int(objects.labels[0])] if len(objects) else GOOD
+def _categories(dataset: Dataset, record: ImageRecord) -> set[str]:
+    """The categories of an image: its own and those of its objects; `good` without any."""
+    own = {dataset.categories[label] for label in dataset.on(record).labels.tolist()}
+    return (own | {record.defect}) - {GOOD} or {GOOD}
 
 
 def _areas(dataset: Dataset) -> dict[str, list[float]]:

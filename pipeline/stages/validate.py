@@ -1,5 +1,6 @@
 """`pipeline validate`: all faults of COCO files and YOLO datasets. `--fix` corrects the faults that
-have a safe fix, and keeps the original file beside the new one."""
+have a safe fix, keeps the original file beside the new one, and moves what no tool can read into
+rejected.json."""
 
 from __future__ import annotations
 
@@ -9,27 +10,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue, TypeAdapter
+
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside
 from pipeline.formats.text_stream import text_file
 from pipeline.formats.validation.coco import check_coco
 from pipeline.formats.validation.findings import Finding
 from pipeline.formats.validation.yolo import check_yolo
-from pipeline.io.write import whole_file, write_error
+from pipeline.io.read import checked, read_json
+from pipeline.io.write import whole_file, write_error, write_json
 from pipeline.results import StageResult
+
+_REJECTED_FILE = "rejected.json"
+_REJECTED = TypeAdapter(dict[str, list[JsonValue]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateResult(StageResult):
     """checked: the sources. faults: their number, of which `fixed` are fixed. by_kind: number of
-    faults by name. originals: copies of the files that were changed. left: a line for each fault
-    that is not fixed, with its file and entry."""
+    faults by name. originals: copies of the files that were changed. rejected: number of
+    annotations or rows that were moved into `rejected_files`. left: a line for each fault that is
+    not fixed, with its file and entry."""
 
     checked: tuple[Path, ...]
     faults: int
     by_kind: Mapping[str, int]
     fixed: int
     originals: tuple[Path, ...]
+    rejected: int = 0
+    rejected_files: tuple[Path, ...] = ()
     left: tuple[str, ...]
 
     @property
@@ -41,10 +51,11 @@ class ValidateResult(StageResult):
 @dataclass(frozen=True)
 class _Check:
     """The faults of one source. changed: the new text, in pieces, of each file that a fix changes.
-    categories: of a COCO file, name by id."""
+    rejected: what a fix takes out of each file. categories: of a COCO file, name by id."""
 
     findings: Sequence[Finding]
     changed: Mapping[Path, Iterable[str]]
+    rejected: Mapping[Path, Sequence[JsonValue]]
     categories: Mapping[object, object] | None = None
 
 
@@ -64,6 +75,7 @@ def validate(
     """
     findings: list[Finding] = []
     originals: list[Path] = []
+    rejected: dict[Path, int] = {}
     categories: dict[Path, Mapping[object, object]] = {}
     for source in sources:
         check = _check(source, images, allow_outside)
@@ -71,6 +83,7 @@ def validate(
         if check.categories is not None:
             categories[source] = check.categories
         if fix:
+            rejected |= _reject(check.rejected)
             originals += [_replace(path, pieces) for path, pieces in check.changed.items()]
     findings += _disagreements(categories)
     left = [finding for finding in findings if not (fix and finding.fix)]
@@ -80,6 +93,8 @@ def validate(
         by_kind=dict(sorted(Counter(finding.kind for finding in findings).items())),
         fixed=len(findings) - len(left) if fix else 0,
         originals=tuple(originals),
+        rejected=sum(rejected.values()),
+        rejected_files=tuple(rejected),
         left=tuple(map(str, left)),
     )
 
@@ -88,10 +103,12 @@ def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
     if source.suffix == ".json":
         check = check_coco(source, images or images_beside(source))
         changed = {source: check.text()} if check.changes else {}
-        return _Check(check.findings, changed, check.categories)
+        rejected = {source: check.rejected} if check.rejected else {}
+        return _Check(check.findings, changed, rejected, check.categories)
     if source.is_dir() or source.suffix in {".yaml", ".yml"}:
-        findings, texts = check_yolo(source, allow_outside)
-        return _Check(findings, {path: [text] for path, text in texts.items()})
+        found = check_yolo(source, allow_outside)
+        texts = {path: [text] for path, text in found.fixed.items()}
+        return _Check(found.findings, texts, found.rejected)
     raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
 
 
@@ -104,6 +121,18 @@ def _disagreements(categories: Mapping[Path, Mapping[object, object]]) -> list[F
         for path, names in listed[1:]
         if names != listed[0][1]
     ]
+
+
+def _reject(entries: Mapping[Path, Sequence[JsonValue]]) -> dict[Path, int]:
+    """Add entries to rejected.json beside their file, by the name of the file. Returns the number
+    of entries by rejected.json."""
+    counts: dict[Path, int] = {}
+    for path, rows in entries.items():
+        target = path.with_name(_REJECTED_FILE)
+        before = checked(_REJECTED, read_json(target), target) if target.exists() else {}
+        write_json(target, {**before, path.name: [*before.get(path.name, []), *rows]})
+        counts[target] = counts.get(target, 0) + len(rows)
+    return counts
 
 
 def _replace(path: Path, pieces: Iterable[str]) -> Path:

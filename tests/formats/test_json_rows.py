@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.formats import json_rows
+from pipeline.formats import json_window
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.text_stream import json_lines_list, json_list, text_file
@@ -47,7 +47,7 @@ def test_the_rows_are_those_that_json_reads_wherever_the_window_ends(
         return rows_of(tmp_path, "\ufeff" * mark + text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_rows, "_WINDOW", window)
+        patch.setattr(json_window, "_WINDOW", window)
         found = written({"a": other, "rows": rows, "more": other})
         assert list(found.rows("rows")) == rows
         assert found.values["a"] == other
@@ -69,7 +69,7 @@ def test_the_rows_are_those_that_json_reads_wherever_the_window_ends(
 def test_a_fault_is_named_by_its_place_wherever_the_window_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, text: bytes, place: str
 ) -> None:
-    monkeypatch.setattr(json_rows, "_WINDOW", window)
+    monkeypatch.setattr(json_window, "_WINDOW", window)
     (tmp_path / "x.json").write_bytes(text)
     with pytest.raises(DataError, match=place):
         JsonRows(tmp_path / "x.json", ("rows",))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.formats.cvat import row_runs
-from pipeline.formats.labelme import draw_polygon
+from pipeline.formats.labelme_shapes import draw_polygon
 from pipeline.formats.registry import FORMATS
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
@@ -274,7 +274,7 @@ def test_labelmes_polygons_are_drawn_as_labelme_does(mask: np.ndarray) -> None:
     ("name", "file", "content", "message"),
     [
         ("voc", "Annotations/a.xml", "<annotation>", "is not Pascal VOC's XML"),
-        ("voc", "Annotations/a.xml", "<annotation/>", "lacks size/height"),
+        ("voc", "Annotations/a.xml", "<annotation/>", "lacks filename"),
         ("cvat", "annotations.xml", "no xml", "is not readable XML"),
         ("cvat", "annotations.xml", '<annotations><image name="a.png"/></annotations>', "a.png"),
         ("labelme", "a.json", '{"shapes": [{"label": "x"}]}', "is not a LabelMe file"),
@@ -308,7 +308,7 @@ def test_a_broken_file_is_one_line_with_its_path(
     [
         ("x 0.5 0.5 0.1 0.1", "row 1 is not all numbers"),
         ("3 0.5 0.5 0.1 0.1", "row 1 names label 3, but there are 3"),
-        ("0 0.5 0.5 0.1 0.1 0.2", "row 1 has 5 numbers"),
+        ("0 0.5 0.5 0.1", "row 1 has 3 numbers"),
     ],
 )
 def test_a_bad_yolo_row_is_named(tmp_path: Path, row: str, message: str) -> None:

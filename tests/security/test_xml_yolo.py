@@ -13,8 +13,8 @@ import pytest
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_mvtec
 from pipeline.formats.registry import FORMATS
-from pipeline.formats.validation.yolo import check_yolo
-from pipeline.formats.yolo import read_yolo
+from pipeline.formats.validation.yolo import YoloCheck, check_yolo
+from pipeline.formats.yolo_reader import read_yolo
 from pipeline.io.images import write_png
 from pipeline.stages.validate import validate
 
@@ -53,14 +53,14 @@ def voc(size: str = "<height>20</height><width>30</width>", name: str = "crack",
         (voc(box="1 1 5"), ["object 1", "lacks ymax"]),
         (voc(name=""), ["object 1", "lacks name"]),
         (voc(filename=""), ["lacks filename"]),
-        (voc(filename=".."), ["leaves its folder"]),
-        (voc("<height>20</height>"), ["lacks size/width"]),
-        (voc(f"<height>{'9' * 5000}</height><width>3</width>"), ["height", "not a whole number"]),
+        (voc(filename=".."), ["cannot hold an image"]),
+        (voc("<height>20</height>"), ["no such image"]),
+        (voc(f"<height>{'9' * 5000}</height><width>3</width>"), ["size is", "which no image has"]),
         (voc(f"<height>{2**31}</height><width>3</width>"), ["no such image"]),
         (voc("<height>1000000</height><width>1100000</width>"), ["no such image"]),
-        (voc("<height>-1</height><width>3</width>"), ["height", "'-1'"]),
+        (voc("<height>-1</height><width>3</width>"), ["its size is '3x-1'"]),
         (voc("<height>0</height><width>3</width>"), ["no such image"]),
-        (voc("<height>20.5</height><width>3</width>"), ["height", "'20.5'"]),
+        (voc("<height>20.5</height><width>3</width>"), ["its size is '3x20.5'"]),
         ("<a>" * DEEP + "</a>" * DEEP, ["is not Pascal VOC's XML"]),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', ["is not Pascal VOC's XML"]),
         ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&f;</annotation>', ["not readable XML"]),
@@ -168,7 +168,7 @@ def yolo(tmp_path: Path) -> Path:
 
 def test_the_set_that_the_cases_change_is_a_good_one(yolo: Path) -> None:
     assert len(read_yolo(yolo).records) == 1
-    assert check_yolo(yolo) == ([], {})
+    assert check_yolo(yolo) == YoloCheck()
 
 
 @pytest.mark.parametrize(

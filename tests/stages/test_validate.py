@@ -72,7 +72,9 @@ COCO: list[tuple[str, str, Change, bool]] = [
      lambda raw: rows(raw)[0].update(segmentation={"size": [5, 5], "counts": "i0"}), False),
     ("duplicate image", "image", lambda raw: raw["images"].append(
         {**raw["images"][0], "id": 77}), False),
-    ("image without size or name", "image 1", lambda raw: raw["images"][0].pop("height"), False),
+    ("image without size or name", "image 1", lambda raw: raw["images"][0].pop("height"), True),
+    ("flat outline", "annotation 1",
+     lambda raw: rows(raw)[0].update(segmentation=[20, 10, 26, 10, 26, 14, 20, 14]), True),
     ("missing image", "image 1", lambda raw: raw["images"][0].update(file_name="no.png"), False),
     ("size differs", "image 1", lambda raw: raw["images"][0].update(height=47), False),
     ("file_name not relative", "image 1",
@@ -114,6 +116,20 @@ def test_a_fix_changes_nothing_that_was_right(good: Path) -> None:
     path.write_text(json.dumps(raw))
     assert validate([path], fix=True).fixed == 1
     assert json.loads(path.read_text()) == expected
+
+
+def test_what_no_tool_can_read_is_moved_to_rejected_json(good: Path) -> None:
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    lost = {"id": 99, "image_id": 1, "category_id": 1}
+    raw["annotations"].append(lost)
+    path.write_text(json.dumps(raw))
+    for count in (1, 2):  # the second time it is added to the first
+        fixed = validate([path], fix=True)
+        assert (fixed.rejected, fixed.rejected_files) == (1, (path.with_name("rejected.json"),))
+        kept = json.loads(path.with_name("rejected.json").read_text())
+        assert kept == {"instances.json": [lost] * count}
+        path.write_text(json.dumps(raw))
 
 
 def test_fixing_twice_keeps_both_originals(good: Path) -> None:
@@ -159,7 +175,8 @@ YOLO: list[tuple[str, str, str, bool]] = [
     ("row not numbers", "0 a b c d\n", "0 a b c d\n", False),
     ("categories disagree", "2 0.5 0.5 0.1 0.1\n", "2 0.5 0.5 0.1 0.1\n", False),
     ("categories disagree", "0.5 0.5 0.5 0.1 0.1\n", "0.5 0.5 0.5 0.1 0.1\n", False),
-    ("polygon under 3 points", "0 0.1 0.1 0.2 0.2 0.3\n1 0.5 0.5 0.1 0.1\n",
+    ("sixth column", "0 0.5 0.5 0.1 0.1 0.9\n", "0 0.5 0.5 0.1 0.1\n", True),
+    ("polygon under 3 points", "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n1 0.5 0.5 0.1 0.1\n",
      "1 0.5 0.5 0.1 0.1\n", True),
     ("row not numbers", "0 nan 0.5 0.1 0.1\n", "", True),
     ("zero area", "0 0.5 0.5 0 0.1\n", "", True),

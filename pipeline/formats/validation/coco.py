@@ -19,6 +19,8 @@ from pipeline.formats.schema import MOST_PIXELS, MOST_SIDE, unusable
 from pipeline.formats.text_stream import json_list
 from pipeline.formats.validation.coco_row import Row, check_annotation, is_whole, key_of, shown
 from pipeline.formats.validation.findings import Finding, check_image, colliding_stems, repeated
+from pipeline.io.images import read_size
+from pipeline.io.names import leaves_its_folder
 from pipeline.io.write import json_text
 from pipeline.runtime.progress import track
 
@@ -31,13 +33,16 @@ class CocoCheck:
     """The faults of a file, and its text after all safe fixes.
 
     categories: name by id, both as they are in the file. fixed: the annotations that a fix changes,
-    by their place in the file; None for one that is removed.
+    by their place in the file; None for one that is moved to `rejected`. sizes: (height, width) by
+    image id, read from the photos of images that have none in the file.
     """
 
     raw: JsonRows
     findings: list[Finding]
     categories: Mapping[object, object]
     fixed: dict[int, Row | None] = field(default_factory=dict)
+    rejected: list[Row] = field(default_factory=list)
+    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:
@@ -52,11 +57,21 @@ class CocoCheck:
             start = ","
             if name == "annotations":
                 yield from json_list(self._rows(), depth=1)
+            elif name == "images":
+                yield from json_list(self._images(), depth=1)
             elif name in LISTS:
                 yield from json_list(self.raw.rows(name), depth=1)
             else:
                 yield json_text(self.raw.values[name])[:-1].replace("\n", "\n ")
         yield "\n}\n"
+
+    def _images(self) -> Iterator[JsonValue]:
+        for entry in self.raw.rows("images"):
+            size = self.sizes.get(key_of(entry.get("id"))) if isinstance(entry, dict) else None
+            if size and isinstance(entry, dict):
+                yield {**entry, "height": size[0], "width": size[1]}
+            else:
+                yield entry
 
     def _rows(self) -> Iterator[Row]:
         renumber = any(
@@ -88,16 +103,22 @@ def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
     entries = list(_entries(path, raw, "categories"))
     categories = {key_of(entry.get("id")): entry.get("name") for entry in entries}
     listed = [_image(entry) for entry in _entries(path, raw, "images")]
-    findings = [*_check_categories(path, entries), *_check_images(path, listed, images)]
-    sizes = {image.key: image.size for image in listed}
-    check = CocoCheck(raw, findings, categories)
+    measured = {image.key: size for image in listed if (size := _measured(image, images))}
+    findings = [
+        *_check_categories(path, entries), *_check_images(path, listed, images, measured)
+    ]  # fmt: skip
+    sizes = {image.key: image.size or measured.get(image.key) for image in listed}
+    check = CocoCheck(raw, findings, categories, sizes=measured)
     ids = _Ids(path)
     for place, row in enumerate(track(_entries(path, raw, "annotations"), "check")):
         ids.add(row.get("id"))
+        original = {**row}
         faults, keep = check_annotation(path, row, sizes, categories)
         check.findings += faults
         if not keep or any(fault.fix for fault in faults):
             check.fixed[place] = row if keep else None
+        if not keep:
+            check.rejected.append(original)
     check.findings += ids.faults()
     return check
 
@@ -138,7 +159,24 @@ def _image(entry: Row) -> _Image:
     return _Image(key_of(entry.get("id")), str(name), (sides[0], sides[1]) if usable else None)
 
 
-def _check_images(path: Path, listed: list[_Image], images: Path | None) -> Iterator[Finding]:
+def _measured(image: _Image, images: Path | None) -> tuple[int, int] | None:
+    """(height, width) of a photo that the file lists without a size; None for any other, and where
+    it is not readable."""
+    named = image.name and is_whole(image.key) and not leaves_its_folder(image.name)
+    if image.size or images is None or not named:
+        return None
+    try:
+        return read_size(images / image.name)
+    except DataError:
+        return None
+
+
+def _check_images(
+    path: Path,
+    listed: list[_Image],
+    images: Path | None,
+    measured: Mapping[object, tuple[int, int]],
+) -> Iterator[Finding]:
     for value in repeated([image.key for image in listed]):
         yield Finding("duplicate id", path, f"image {value}", "two images have this id")
     names = [image.name for image in listed]
@@ -147,7 +185,10 @@ def _check_images(path: Path, listed: list[_Image], images: Path | None) -> Iter
     yield from colliding_stems(dict.fromkeys(names), path)
     for image in track(listed, "check images"):
         where = f"image {image.key}"
-        if not image.name or not is_whole(image.key) or image.size is None:
+        if size := measured.get(image.key):
+            text, fix = "lacks height or width", f"set to {size[1]}x{size[0]}, the photo's"
+            yield Finding(_NAMELESS, path, where, text, fix)
+        elif not image.name or not is_whole(image.key) or image.size is None:
             text = "lacks file_name, id, height or width, or one of them is not a number"
             yield Finding(_NAMELESS, path, where, text)
         elif unusable(image.name):

@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard
 from pydantic import JsonValue
 
 from pipeline.formats.coco_masks import segmentation_rle
-from pipeline.formats.validation.findings import Finding
+from pipeline.formats.validation.findings import REJECTED, Finding
 from pipeline.geometry.masks import Rle, area, bounding_boxes
 from pipeline.io.read import shown_value
 
@@ -46,7 +46,7 @@ def check_annotation(
     for name, ids in (("image_id", sizes), ("category_id", categories)):
         if not is_scalar(row.get(name)) or row.get(name) not in ids:
             text = f"{name} {shown(row.get(name))} is not in the file"
-            add("dangling reference", text, "removed")
+            add("dangling reference", text, REJECTED)
             return findings, False
     if row.get("iscrowd") == 1:
         text = "iscrowd is 1, so COCOeval ignores the object and each detection of it"
@@ -64,6 +64,10 @@ def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle
     segmentation = row.get("segmentation")
     if not segmentation:
         return None
+    if isinstance(segmentation, list) and all(is_number(value) for value in segmentation):
+        text = "segmentation is a list of numbers, not of polygons"
+        add("flat outline", text, "made one polygon")
+        row["segmentation"] = segmentation = [segmentation]
     if isinstance(segmentation, list) and not _check_rings(row, segmentation, size, add):
         return None
     try:
@@ -123,7 +127,7 @@ def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding
     if _is_box(stated):
         box = stated
     elif rle is None:
-        add("no box", f"bbox is {shown(stated)}, and there is no mask", "removed")
+        add("no box", f"bbox is {shown(stated)}, and there is no mask", REJECTED)
         return False
     else:
         add("no box", f"bbox is {shown(stated)}", "taken from the mask")
@@ -132,7 +136,7 @@ def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding
     x, y, w, h = box
     if w <= 0 or h <= 0:
         if rle is None:
-            add("zero area", f"bbox {box} covers nothing", "removed")
+            add("zero area", f"bbox {box} covers nothing", REJECTED)
             return False
         add("zero area", f"bbox {box} covers nothing", "taken from the mask")
         x, y, w, h = box = _box_of(rle)
@@ -141,7 +145,7 @@ def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding
     if outside > _SLACK:
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 <= x0 or y1 <= y0:
-            add("box outside the image", f"bbox {box} is wholly outside", "removed")
+            add("box outside the image", f"bbox {box} is wholly outside", REJECTED)
             return False
         text = f"bbox {box} by {float(outside):g} pixels"
         add("box outside the image", text, "clipped to the image")

@@ -10,6 +10,8 @@ from pathlib import Path
 from pipeline.errors import DataError, one_line
 from pipeline.io.images import read_size
 
+REJECTED = "moved to rejected.json"  # the fix of an entry that no tool can read
+
 
 @dataclass(frozen=True)
 class Finding:

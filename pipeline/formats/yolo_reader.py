@@ -1,0 +1,113 @@
+"""YOLO's folders, read: a data.yaml, or the classes.txt and obj.names of labelling tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.data_yaml import LAYOUT, DataYaml, images_of
+from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.source import SourceLog
+from pipeline.formats.values import as_data_error, file_mode
+from pipeline.formats.yolo_labels import label_file_of, parse_labels
+from pipeline.formats.yolo_sets import read_description
+from pipeline.io.images import read_size
+from pipeline.io.read import read_text
+from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
+
+_LISTS = {"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "labels.txt"}
+
+
+def read_yolo(
+    source: Path,
+    images: Path | None = None,
+    allow_outside: bool = False,
+    log: SourceLog | None = None,
+) -> Dataset:
+    """Read a data.yaml, or the folder that holds it, with the labels and images of its splits.
+
+    Without a data.yaml, the names are those of classes.txt (Label Studio, labelImg) or obj.names
+    (CVAT, darknet). A label file whose rows all have four numbers holds boxes. As in ultralytics,
+    one longer row makes polygons of all rows of its file; a box becomes its four corners. images:
+    the folder of images, in place of the folders in data.yaml. log: counts every row. Raises
+    DataError naming the file and the row at fault, and for images outside the folder of the dataset
+    unless `allow_outside`.
+    """
+    log = log or SourceLog()
+    path, data = read_description(source, log)
+    root = images.parent if images else data.root(path)
+    folders = NamedFolders([images.parent if images else path.parent], allow_outside)
+    split_of: dict[Path, str] = {}
+    for split in (*SPLITS, ""):
+        for image in images_of(path, root, data.places(split), folders):
+            split_of.setdefault(image, split)
+    if not split_of:
+        raise DataError(path, "lists no image", LAYOUT)
+    names = _names(list(split_of), root)
+    records: list[ImageRecord] = []
+    objects: dict[int, Detections] = {}
+    for image, split in split_of.items():
+        try:
+            record = _record(len(records) + 1, image, names[image], split, folders)
+            own = _objects(record, data, log)
+        except DataError as error:
+            log.fault(error)
+            continue
+        records.append(record)
+        if own is not None:
+            objects[record.id] = own
+    _count_orphans(list(split_of), log)
+    return Dataset(data.categories, tuple(records), objects)
+
+
+def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:
+    folders.refuse_outside(image)
+    height, width = read_size(image)
+    with as_data_error(image, "", "rename it"):
+        return ImageRecord(key, image, name, height, width, split=split)
+
+
+def _objects(record: ImageRecord, data: DataYaml, log: SourceLog) -> Detections | None:
+    """The objects of an image; None without a label file, as for an image without objects."""
+    label_file = label_file_of(record.path)
+    if not file_mode(label_file):
+        return None
+    text = read_text(label_file)
+    with as_data_error(label_file, "", "correct or remove the row"):
+        return parse_labels(text, record.size, len(data.names), log)
+
+
+def _names(images: Sequence[Path], root: Path) -> dict[Path, str]:
+    """The name of each image below its last folder called `images`. Where two would have one name,
+    as of train/images and valid/images, all names have their other folders too."""
+    names = {image: _inside_images(image) for image in images}
+    stems = {name.rpartition(".")[0] for name in names.values()}
+    return names if len(stems) == len(names) else {image: _below(image, root) for image in images}
+
+
+def _inside_images(image: Path) -> str:
+    """The name of an image below the last folder called `images`, else its bare name."""
+    parts = image.parts
+    if "images" not in parts[:-1]:
+        return image.name
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return "/".join(parts[last + 1 :])
+
+
+def _below(image: Path, root: Path) -> str:
+    """The path of an image below the root, without folders called `images`."""
+    inside = image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[1:])
+    folders = [part for part in inside.parts[:-1] if part not in {"images", "..", "."}]
+    return "/".join([*folders, inside.name])
+
+
+def _count_orphans(images: Sequence[Path], log: SourceLog) -> None:
+    """Count the rows of label files that have no image."""
+    expected = {label_file_of(image) for image in images}
+    for folder in sorted({path.parent for path in expected if path.parent.is_dir()}):
+        for path in sorted(folder.glob("*.txt")):
+            if path in expected or path.name in _LISTS:
+                continue
+            rows = [line for line in read_text(path).splitlines() if line.strip()]
+            log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))

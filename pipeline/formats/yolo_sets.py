@@ -1,0 +1,78 @@
+"""What describes a YOLO set: data.yaml, or the text files of labelling tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.data_yaml import LAYOUT, DataYaml, read_data_yaml
+from pipeline.formats.source import SourceLog
+from pipeline.io.read import read_text
+from pipeline.types import SPLITS
+
+_NAMES = ("classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt")
+_DARKNET = ("obj.data", "data/obj.data")
+_ALIASES = {"valid": "val", "validation": "val"}
+
+
+def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
+    """The file that describes a set, and what it says. source: that file, or its folder. Raises
+    DataError where there is none."""
+    if not source.is_dir():
+        if source.suffix.lower() in {".yaml", ".yml"}:
+            return source, _with_root(source, read_data_yaml(source), log)
+        return source, _from_names(source.parent, source)
+    path = source / "data.yaml"
+    if not path.exists():
+        others = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+        for name in _NAMES if not others else ():
+            if (source / name).is_file():
+                return source / name, _from_names(source, source / name)
+        path = others[0] if len(others) == 1 else path
+    return path, _with_root(path, read_data_yaml(path), log)
+
+
+def _with_root(path: Path, data: DataYaml, log: SourceLog) -> DataYaml:
+    """Without a `path` that is not on this machine: then folders are relative to the file."""
+    if not data.path or data.root(path).is_dir():
+        return data
+    log.note(f"{path.name}: there is no folder {data.path}; the set is read beside the file")
+    return data.model_copy(update={"path": None})
+
+
+def _from_names(root: Path, names: Path) -> DataYaml:
+    """A set of labelImg, Label Studio or darknet. Its images are those that the lists name, else
+    all in its folders called `images` or in `obj_train_data`, else all."""
+    lines = read_text(names).splitlines()
+    categories = {number: line.strip() for number, line in enumerate(lines)}
+    while categories and not categories[len(categories) - 1]:
+        del categories[len(categories) - 1]
+    if not categories:
+        raise DataError(names, "names no categories", LAYOUT)
+    lists = _lists(root)
+    if not lists:
+        folders = [name for name in ("images", "obj_train_data") if (root / name).is_dir()]
+        return DataYaml(names=categories, unsorted=folders or ["."])
+    return DataYaml(names=categories, **lists)
+
+
+def _lists(root: Path) -> dict[str, str]:
+    """The list of images of each split, of those that there are."""
+    lists: dict[str, str] = {}
+    for name in _DARKNET:
+        if (root / name).is_file():
+            for line in read_text(root / name).splitlines():
+                key, _, value = (part.strip() for part in line.partition("="))
+                key = _ALIASES.get(key, key)
+                if key in SPLITS and value and (place := _place(root, value)):
+                    lists[key] = place
+    for split in (*SPLITS, *_ALIASES):
+        if (root / f"{split}.txt").is_file():
+            lists.setdefault(_ALIASES.get(split, split), f"{split}.txt")
+    return lists
+
+
+def _place(root: Path, value: str) -> str | None:
+    """A file that darknet names from the folder above: `data/train.txt`."""
+    names = (value, value.removeprefix("data/"))
+    return next((name for name in names if (root / name).is_file()), None)
