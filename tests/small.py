@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,18 @@ SAM = FinetuneSamConfig(
     folds=2,
     views=ViewsConfig(side=64, tta=2, box_jitters=1),
 )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command leaves behind: its exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+CallPipeline = Callable[..., Ended]  # the fixture `call_pipeline`
 
 
 def draw_product(
