@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .foreign import cvat_video
 from .pixels import chunk, png_bomb, png_of
 from .samples import COCO, Kind, Run, call, config_file, imported, write_coco_set, written
 from .values import DEEP, alias_bomb, entity_bomb
@@ -77,6 +79,24 @@ def _text(form: str, name: str, change: Callable[[str], str]) -> Callable[[Path]
 def _entities(text: str) -> str:
     end = text.index(">") + 1
     return f"{entity_bomb()}{text[:end]}&e;{text[end:]}"
+
+
+def _endless_tracks(root: Path) -> None:
+    cvat_video(root)
+    for path in (root / "images").iterdir():
+        path.unlink()
+    path = root / "annotations.xml"
+    text = path.read_text().replace(
+        "<size>3</size>", "<size>2000000000</size><source>v.avi</source>"
+    )
+    path.write_text(text)
+    (root / "v.avi").write_bytes(b"RIFF\0\0\0\0AVI ")
+
+
+def _zip(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(root / "task.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", bytes(10**9))
 
 
 def _brush(text: str) -> str:
@@ -201,6 +221,8 @@ BOMBS: Mapping[str, list[Kind]] = {
         _text("cvat", "annotations.xml", lambda text: text.replace('rle="', 'rle="0, 1000000000000,'
               )), imported("cvat"),
     ),
+    "tracks of CVAT in 10^9 frames": bomb(_endless_tracks, imported("cvat")),
+    "zip of CVAT of 10^9 bytes": bomb(_zip, call("import {in}/task.zip --from cvat -o {out}")),
     "entities in VOC": bomb(_text("voc", "Annotations/train/a.xml", _entities), imported("voc")),
     "entities in Label Studio's interface": bomb(
         _text("label-studio", "label_config.xml", _entities), imported("label-studio")

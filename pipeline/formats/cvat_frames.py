@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.formats.source import SourceLog
 from pipeline.formats.values import whole_number
 from pipeline.io.images import Image, images_below, write_png
 from pipeline.io.read import open_regular
@@ -24,6 +23,7 @@ _STEP = re.compile(r"step\s*=\s*(\d{1,9})")
 _VIDEOS = (  # where the mark of a kind of video is, and the mark
     (4, b"ftyp"), (0, b"RIFF"), (0, b"\x1a\x45\xdf\xa3"),  # MP4 and MOV, AVI, Matroska and WebM
 )  # fmt: skip
+_AS_FRAMES = "export it as frames"
 Frame = tuple[Path, str]  # where the image is, and its name
 
 
@@ -69,18 +69,22 @@ def _task(node: ElementTree.Element) -> TaskMeta:
     )  # fmt: skip
 
 
-class Frames(Protocol):
+class Frames(ABC):
     """The frames of a video. numbers: ascending. lists_empty: frames without an object are images
-    of the dataset too."""
+    of the dataset too. has_ended: no frame can be had any more."""
 
-    @property
-    def numbers(self) -> Sequence[int]: ...
-    @property
-    def lists_empty(self) -> bool: ...
+    numbers: Sequence[int]
+    lists_empty = True
+    has_ended = False
 
-    def images(self, wanted: Sequence[int], log: SourceLog) -> dict[int, Frame]:
-        """The images of frames, in their order. One that is not there is a fault."""
-        ...
+    @abstractmethod
+    def image(self, number: int) -> Frame:
+        """The image of a frame; the numbers of the calls ascend. Raises DataError for one that is
+        not there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the video."""
 
 
 def numbered_frames(root: Path, folder: Path, named: Set[int], frames: range) -> dict[int, Frame]:
@@ -107,46 +111,71 @@ def frames_in_order(root: Path, folder: Path, frames: range) -> dict[int, Frame]
     return {number: (path, path.relative_to(root).as_posix()) for number, path in pairs}
 
 
-class FolderOfFrames:
+class FolderOfFrames(Frames):
     """Frames that are images in a folder."""
-
-    lists_empty = True
 
     def __init__(self, folder: Path, there: Mapping[int, Frame]) -> None:
         self._folder, self._there = folder, there
         self.numbers = sorted(there)
 
-    def images(self, wanted: Sequence[int], log: SourceLog) -> dict[int, Frame]:
+    def image(self, number: int) -> Frame:
         """See `Frames`."""
-        for number in wanted:
-            if number not in self._there:
-                place = self._folder / f"frame_{number:06d}.png"
-                reason, remedy = "no such image", "give the frames or the video by --images"
-                log.fault(DataError(place, f"{reason}, which tracks name", remedy))
-        return {number: self._there[number] for number in wanted if number in self._there}
+        if number not in self._there:
+            place = self._folder / f"frame_{number:06d}.png"
+            reason, remedy = "no such image", "give the frames or the video by --images"
+            raise DataError(place, f"{reason}, which a track names", remedy)
+        return self._there[number]
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-class VideoFrames:
-    """Frames that are read from a video, and written as PNG."""
+class VideoFrames(Frames):
+    """Frames that are read from a video, and written as PNG. Only those with an object are images
+    of the dataset: a video has thousands."""
 
-    lists_empty = False  # a video has thousands
+    lists_empty = False
 
-    def __init__(self, video: Path, log: SourceLog, prefix: str, frames: range) -> None:
-        """log: its `made_files` get the frames. prefix: of their names, such as `12/`."""
-        self._video, self._target, self._prefix = video, log.made_files(), prefix
+    def __init__(self, video: Path, target: Path, prefix: str, frames: range) -> None:
+        """target: the folder that gets the frames. prefix: of their names, such as `12/`."""
+        self._video, self._target, self._prefix = video, target, prefix
         self.numbers = frames
+        self._reader: Any = None
+        self._at = -1  # the frame that was read last
 
-    def images(self, wanted: Sequence[int], log: SourceLog) -> dict[int, Frame]:
+    def image(self, number: int) -> Frame:
         """See `Frames`."""
-        written = {}
+        import cv2
+
         try:
-            for number, pixels in _decoded(self._video, wanted):
-                name = f"{self._prefix}frame_{number:06d}.png"
-                write_png(self._target / name, pixels)
-                written[number] = self._target / name, name
-        except DataError as error:
-            log.fault(error)
-        return written
+            pixels = self._pixels(number)
+        except cv2.error as error:
+            raise DataError(self._video, "cannot be decoded", _AS_FRAMES) from error
+        name = f"{self._prefix}frame_{number:06d}.png"
+        write_png(self._target / name, np.ascontiguousarray(pixels[:, :, ::-1]))
+        return self._target / name, name
+
+    def close(self) -> None:
+        """Close the video."""
+        if self._reader is not None:
+            self._reader.release()
+
+    def _pixels(self, number: int) -> Image:
+        """A frame as (H, W, 3) uint8 BGR. Raises DataError."""
+        if self._reader is None:
+            self.has_ended = True
+            self._reader = _opened(self._video)
+            self.has_ended = False
+        while self._at < number:
+            if not self._reader.grab():
+                self.has_ended = True
+                reason = f"has {self._at + 1} frames; the labels name frame {number}"
+                raise DataError(self._video, reason, "give the video of the labels")
+            self._at += 1
+        was_read, pixels = self._reader.retrieve()
+        if not was_read:
+            raise DataError(self._video, f"has a broken frame {number}", _AS_FRAMES)
+        return np.asarray(pixels, dtype=np.uint8)
 
 
 def is_video(path: Path) -> bool:
@@ -158,38 +187,14 @@ def is_video(path: Path) -> bool:
     return known and not (start.startswith(b"RIFF") and start[8:12] != b"AVI ")
 
 
-def _decoded(video: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
-    """The frames of these numbers, ascending, as (H, W, 3) uint8 RGB. Raises DataError."""
-    if not is_video(video):
-        raise DataError(video, "is not a video (MP4, MOV, AVI, MKV, WebM)", "export it as frames")
-    with _opened(video) as reader:
-        at = -1
-        for number in wanted:
-            while at < number:
-                if not reader.grab():
-                    reason = f"has {at + 1} frames; the labels name frame {number}"
-                    raise DataError(video, reason, "give the video of the labels")
-                at += 1
-            read, pixels = reader.retrieve()
-            if not read:
-                raise DataError(video, f"has a broken frame {number}", "export it as frames")
-            yield number, np.ascontiguousarray(np.asarray(pixels, np.uint8)[:, :, ::-1])
-
-
-@contextmanager
-def _opened(video: Path) -> Iterator[Any]:
+def _opened(video: Path) -> Any:
     """OpenCV's reader of a video. Raises DataError for one that it cannot read."""
     import cv2
 
+    if not is_video(video):
+        raise DataError(video, "is not a video (MP4, MOV, AVI, MKV, WebM)", _AS_FRAMES)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the DataError says it
-    reader = None
-    try:
-        reader = cv2.VideoCapture(str(video.resolve()), cv2.CAP_FFMPEG)
-        if not reader.isOpened():
-            raise DataError(video, "is not a video that OpenCV reads", "export it as frames")
-        yield reader
-    except cv2.error as error:
-        raise DataError(video, "cannot be decoded", "export it as frames") from error
-    finally:
-        if reader is not None:
-            reader.release()
+    reader = cv2.VideoCapture(str(video.resolve()), cv2.CAP_FFMPEG)
+    if not reader.isOpened():
+        raise DataError(video, "is not a video that OpenCV reads", _AS_FRAMES)
+    return reader

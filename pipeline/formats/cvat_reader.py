@@ -58,7 +58,8 @@ def read_cvat(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     else:
         video = Video(path, root, tree.find("meta"), tracks)
         for subset, place, name, size, objects in VideoReader(video, reader.labels, log).read():
-            reader.append(place, name, size, _split(subset, name), objects)
+            with as_data_error(path, name, "export it again"):
+                reader.append(place, name, size, _split(subset, name), objects)
     return Dataset(tuple(categories), tuple(reader.records), reader.objects)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,7 +31,6 @@ from pipeline.io.images import read_size
 from pipeline.io.names import safe_component
 from pipeline.runtime.progress import say
 
-_MOST_SHAPES = 5_000_000  # of all tracks, in all frames
 FrameImage = tuple[str, Path, str, Size, list[FoundObject]]  # subset, place, name, size, objects
 
 
@@ -43,12 +45,15 @@ class Video:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A shape of a track in one frame. where: the track and the frame."""
+class _Track:
+    """A track. name: in messages. shapes: those that the file has, in the order of their frames."""
 
+    name: str
     label: int
-    where: str
-    shape: TrackedShape
+    shapes: list[TrackedShape]
+
+
+_Seen = tuple[_Track, TrackedShape]
 
 
 class VideoReader:
@@ -56,7 +61,6 @@ class VideoReader:
 
     def __init__(self, video: Video, labels: Mapping[str, int], log: SourceLog) -> None:
         self._video, self._labels, self._log = video, labels, log
-        self._shapes = 0
         self._owners: dict[Path, str] = {}  # the task of each folder of frames
 
     def read(self) -> Iterator[FrameImage]:
@@ -75,36 +79,36 @@ class VideoReader:
     def _read_task(
         self, task: TaskMeta, tracks: Sequence[ElementTree.Element]
     ) -> Iterator[FrameImage]:
-        given: list[tuple[int, str, list[TrackedShape]]] = []
+        """The frames of one task, with the shapes of all its tracks."""
+        given = list(self._parsed(tracks))
+        named = {shape.frame for each in given for shape in each.shapes}
+        with closing(self._frames(task, named)) as frames:
+            streams = [_seen(each, frames.numbers) for each in given]
+            if frames.lists_empty:
+                streams.append((number, None) for number in frames.numbers)
+            listed = 0
+            in_order = merge(*streams, key=itemgetter(0))
+            for number, group in groupby(in_order, key=itemgetter(0)):
+                listed += 1
+                try:
+                    place, name = frames.image(number)
+                    yield self._image(task, place, name, [each for _, each in group if each])
+                except DataError as error:
+                    self._log.fault(error)
+                    if frames.has_ended:
+                        break
+            if (rest := len(frames.numbers) - listed) > 0:
+                say(f"{rest} frames of the video without an object: not read")
+
+    def _parsed(self, tracks: Sequence[ElementTree.Element]) -> Iterator[_Track]:
         for number, track in enumerate(tracks, start=1):
             where = f"track {track.get('id') or number}"
             try:
                 with as_data_error(self._video.path, where, "export it again"):
                     label = label_of(attribute(track, "label"), self._labels)
-                    given.append((label, where, self._given(track, where)))
+                    yield _Track(where, label, self._given(track, where))
             except DataError as error:
                 self._log.fault(error)
-        named = {shape.frame for _, _, shapes in given for shape in shapes}
-        frames = self._frames(task, named)
-        seen: dict[int, list[_Seen]] = defaultdict(list)
-        for label, where, shapes in given:
-            for shape in visible_shapes(shapes, frames.numbers):
-                self._count_shape()
-                seen[shape.frame].append(_Seen(label, f"{where} frame {shape.frame}", shape))
-        wanted = sorted({*seen, *frames.numbers}) if frames.lists_empty else sorted(seen)
-        if (rest := len(frames.numbers) - len(wanted)) > 0:
-            say(f"{rest} frames of the video without an object: not read")
-        for number, (place, name) in frames.images(wanted, self._log).items():
-            try:
-                yield self._image(task, place, name, seen[number])
-            except DataError as error:
-                self._log.fault(error)
-
-    def _count_shape(self) -> None:
-        self._shapes += 1
-        if self._shapes > _MOST_SHAPES:
-            reason = f"its tracks have more than {_MOST_SHAPES} shapes in all frames"
-            raise DataError(self._video.path, reason, "split it")
 
     def _given(self, track: ElementTree.Element, where: str) -> list[TrackedShape]:
         """The shapes of a track that have an area, in the order of their frames. Raises
@@ -132,7 +136,7 @@ class VideoReader:
         if frames is None:
             frames = range(max(named, default=-1) + 1)
         if root.is_file():
-            return VideoFrames(root, self._log, "", frames)
+            return VideoFrames(root, self._log.made_files(), "", frames)
         folder = root / safe_component(task.subset) if task.subset else root
         folder = folder if folder.is_dir() else root
         there = numbered_frames(root, folder, {*named}, frames)
@@ -141,7 +145,7 @@ class VideoReader:
                 video = place / safe_component(Path(task.source).name) if task.source else place
                 if video.is_file():
                     prefix = f"{safe_component(task.key)}/" if task.key else ""
-                    return VideoFrames(video, self._log, prefix, frames)
+                    return VideoFrames(video, self._log.made_files(), prefix, frames)
             there = frames_in_order(root, folder, frames)
         owner = self._owners.setdefault(folder, task.key)
         if owner != task.key and there:
@@ -154,13 +158,19 @@ class VideoReader:
         size = task.size or read_size(place)
         refuse_false_size(place, size)
         objects = []
-        for each in seen:
-            shape = each.shape.shape
-            found = FoundObject(kind=shape.kind, where=each.where, label=each.label)
-            with as_data_error(self._video.path, each.where, "export it again"):
+        for track, tracked in seen:
+            shape, where = tracked.shape, f"{track.name} frame {tracked.frame}"
+            found = FoundObject(kind=shape.kind, where=where, label=track.label)
+            with as_data_error(self._video.path, where, "export it again"):
                 drawn = draw_shape(shape, found, size)
-            if not each.shape.is_given:
+            if not tracked.is_given:
                 kind, to = f"{shape.kind} between key frames", "mask" if drawn.rle else "box"
                 drawn = replace(drawn, kind=kind, to=to)
             objects.append(drawn)
         return task.subset, place, name, size, objects
+
+
+def _seen(track: _Track, frames: Sequence[int]) -> Iterator[tuple[int, _Seen | None]]:
+    """A track with its shape in each frame where it is in sight, ascending."""
+    for shape in visible_shapes(track.shapes, frames):
+        yield shape.frame, (track, shape)

@@ -57,9 +57,9 @@ def count_kinds(results: Sequence[object]) -> dict[str, int]:
     """How many results of each type there are, for results that are not read. The label of a region
     does not count beside it."""
     rows = [row for row in results if isinstance(row, dict) and isinstance(row.get("type"), str)]
-    regions = {row.get("id") for row in rows if row["type"] != _LABELS}
+    regions = {str(row.get("id")) for row in rows if row["type"] != _LABELS}
     return Counter(
-        row["type"] for row in rows if row["type"] != _LABELS or row.get("id") not in regions
+        row["type"] for row in rows if row["type"] != _LABELS or str(row.get("id")) not in regions
     )
 
 

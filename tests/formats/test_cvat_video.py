@@ -115,7 +115,7 @@ def test_without_meta_tracks_end_with_the_last_frame_that_is_named(tmp_path: Pat
 
 def test_a_frame_that_is_missing_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, meta(3), track(box(0, 10), box(2, 30)), frames=FRAMES[:1])
-    with pytest.raises(DataError, match=r"frame_000002\.png: no such image, which tracks name"):
+    with pytest.raises(DataError, match=r"frame_000002\.png: no such image, which a track names"):
         read(path)
     log = SourceLog(Faults(keep_going=True))
     assert list(lefts(read(path, log=log)[0]).values()) == [[10]]
@@ -158,12 +158,18 @@ def test_a_faulty_track_is_one_line(tmp_path: Path, tracks: str, message: str) -
         read(path)
 
 
-def test_endless_tracks_end_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.formats.cvat_video._MOST_SHAPES", 1000)
-    path = write(tmp_path, meta(2_000_000_000, "<source>a.avi</source>"), track(box(0, 10)))
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_endless_tracks_end_in_one_line(tmp_path: Path, keep_going: bool) -> None:
+    about = meta(2_000_000_000, "<source>a.avi</source>")
+    path = write(tmp_path, about, track(box(0, 10)), track(box(5, 10), box(1_999_999_999, 20)))
     (tmp_path / "a.avi").write_bytes(b"RIFF\0\0\0\0AVI ")
-    with pytest.raises(DataError, match="more than 1000 shapes in all frames"):
-        read(path)
+    log = SourceLog(Faults(keep_going))
+    if keep_going:
+        assert read(path, log=log)[0].records == ()
+        assert len(log.faults.found) == 1
+    else:
+        with pytest.raises(DataError, match=r"a\.avi: is not a video that OpenCV reads"):
+            read(path)
 
 
 def test_images_of_any_name_are_frames_in_their_order(tmp_path: Path) -> None:

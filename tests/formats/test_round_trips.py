@@ -18,7 +18,6 @@ from pipeline.errors import DataError
 from pipeline.formats.cvat import row_runs
 from pipeline.formats.labelme_shapes import draw_polygon
 from pipeline.formats.registry import FORMATS
-from pipeline.formats.rle_pack import decode_brush, encode_brush
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
 from pipeline.geometry.polygons import centre_ring
@@ -229,32 +228,6 @@ def test_cvats_runs_start_with_background_and_cover_the_rectangle(mask: np.ndarr
     assert sum(runs) == mask.size
     assert all(run > 0 for run in runs[1:])
     assert (np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(mask.shape) == mask).all()
-
-
-@quick
-@given(strategies.masks)
-def test_label_studios_brush_comes_back(mask: np.ndarray) -> None:
-    assert (decode_brush(encode_brush(mask), *mask.shape) == mask).all()
-
-
-def test_a_brush_of_label_studios_own_encoder_is_read() -> None:
-    """Made by label_studio_sdk 2.1.2, converter/brush.py, encode_rle; it ends a byte later."""
-    theirs = [0, 0, 0, 96, 57, 27, 254, 31, 0, 183, 255, 108, 2, 223, 254, 27, 0, 0]
-    mask = np.zeros((4, 6), bool)
-    mask[1:3, 2:5] = True
-    assert (decode_brush(theirs, 4, 6) == mask).all()
-    assert encode_brush(mask) == theirs[:-1]
-
-
-def test_a_brush_with_literals_is_read() -> None:
-    # 8 values of 8 bits, sizes 3, 4, 8, 16: a block of 8 literals (flag 0, size 00, length 7)
-    bits = f"{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}" + "0" + "00" + "111"
-    bits += "".join(f"{value:08b}" for value in (0, 0, 0, 0, 255, 255, 255, 255))
-    bits += "0" * (-len(bits) % 8)
-    data = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-    assert decode_brush(data, 1, 2).tolist() == [[False, True]]
-    with pytest.raises(ValueError, match="a brush of 8 values on an image of 3x1"):
-        decode_brush(data, 1, 3)
 
 
 @pytest.mark.parametrize("name", ["labelme", "labelme-polygon", "mvtec", "png", "voc", "yolo"])
