@@ -72,9 +72,9 @@ def narrow_yolo_world(folder: Path) -> Iterator[None]:
     """In here, the weights `yolov8s-world` are a file in `folder`: the same layers with random
     weights, an eighth as wide. A training draws no plots: ultralytics takes longer for them than
     for the training. `test_end_to_end` has the published weights and the plots."""
-    from pipeline.models.yolo_world import trainer
+    from pipeline.models.yolo_world import options, trainer
 
-    registry, settings = store.registry, trainer.ultralytics_settings
+    registry, settings = store.registry, options.ultralytics_settings
     entry = registry()["yolov8s-world"]
     _write_narrow_yolo_world(folder / entry.file)
     narrow = replace(entry, sha256=sha256_of(folder / entry.file), sources=())

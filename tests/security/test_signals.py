@@ -56,9 +56,7 @@ def started(arguments: Arguments, point: int = 0, **more: Any) -> subprocess.Pop
     return process
 
 
-def stopped(
-    arguments: Arguments, number: int, point: int, alone: bool = False
-) -> tuple[int, str]:
+def stopped(arguments: Arguments, number: int, point: int, alone: bool = False) -> tuple[int, str]:
     """The exit code and stderr of a command that a signal hits at a point. All that hold its stdout
     must have ended too: so there is no orphan. Ctrl-C and a hangup reach all processes, unless the
     command is to get it alone."""
