@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads numpy or torch
 
 import pytest
-from small import draw_product
+from small import CallPipeline, Ended, draw_product
 
+from pipeline import cli
+from pipeline.runtime import signals
 from pipeline.runtime.progress import set_quiet
 
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
@@ -48,3 +51,28 @@ def make_product(tmp_path: Path) -> MakeProduct:
         return draw_product(tmp_path / name, defects, good_train, good_test, **options)
 
     return make
+
+
+@pytest.fixture
+def call_pipeline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CallPipeline:
+    """The command in this process, which is as a user has it but for the time that a start takes.
+    Its handlers of signals do not outlast it."""
+
+    def call(*arguments: object) -> Ended:
+        before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+        hook = sys.unraisablehook
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(str(ended.code))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            sys.unraisablehook = hook
+        return Ended(code, *capsys.readouterr())
+
+    return call

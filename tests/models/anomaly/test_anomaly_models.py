@@ -104,7 +104,7 @@ def test_no_model_answers_before_it_has_learned_or_learns_from_nothing(
 def test_the_same_seed_learns_the_same() -> None:
     scores = []
     for _ in range(2):
-        model = MODELS["vae"]()
+        model = small(True, steps=8)
         model.fit(weave(seed) for seed in range(3))
         scores.append(model.score(torn(1)).score)
     assert scores[0] == scores[1]
