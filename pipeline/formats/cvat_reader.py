@@ -21,7 +21,7 @@ from pipeline.formats.values import (
     labels_by_name,
     whole_number,
 )
-from pipeline.io.images import SUFFIXES, read_size
+from pipeline.io.images import SUFFIXES, images_below, read_size
 from pipeline.io.read import files_below, read_xml, shown_value
 from pipeline.io.unzip import is_zip, unpack
 from pipeline.types import Dataset, Detections, ImageRecord, split_of
@@ -42,8 +42,11 @@ def read_cvat(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     """
     path = _xml_of(source, log)
     tree = read_xml(path, "annotations")
-    beside = path.parent / "images"
-    root = images or (beside if beside.is_dir() else path.parent)
+    folder = path.parent
+    if source.is_file() and source != path and not images_below(folder):
+        folder = source.parent  # of a zip of labels alone
+    beside = folder / "images"
+    root = images or (beside if beside.is_dir() else folder)
     categories = _categories(tree)
     reader = _ImageReader(path, root, labels_by_name(categories), log)
     nodes, tracks = list(tree.iter("image")), tree.findall("track")
@@ -69,7 +72,7 @@ def _xml_of(source: Path, log: SourceLog) -> Path:
     if not source.is_dir():
         if not is_zip(source):
             return source
-        folder = log.made_files() / source.stem
+        folder = log.made_files() / source.name  # so that messages name the zip
         unpack(source, folder, {*SUFFIXES, ".xml"})
     if (folder / XML).is_file():
         return folder / XML

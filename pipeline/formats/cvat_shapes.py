@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.image_objects import FoundObject, patch_rle, polygon_rle
-from pipeline.formats.values import attribute, number, refuse_far
+from pipeline.formats.values import attribute, many_numbers, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
 
@@ -47,10 +47,10 @@ def parse_shape(node: ElementTree.Element) -> Shape:
     """The numbers of a shape that has an area. Raises ValueError."""
     kind = node.tag
     if kind == "polygon":
-        pairs = [point.split(",") for point in attribute(node, "points").split(";")]
-        if any(len(pair) != 2 for pair in pairs):
+        text = attribute(node, "points")
+        if any(point.count(",") != 1 for point in text.split(";")):
             raise ValueError("its points are not pairs")
-        return Shape(kind, np.array([number(text, "a point") for pair in pairs for text in pair]))
+        return Shape(kind, many_numbers(text.replace(";", ",").split(","), "a point"))
     numbers = np.array([number(node.get(key), key) for key in _NUMBERS[kind]])
     if kind != "mask":
         return Shape(kind, numbers, number(node.get("rotation") or "0", "rotation"))

@@ -16,6 +16,8 @@ from pipeline.geometry.masks import Rle, area, bounding_boxes, encode_patches, f
 from pipeline.geometry.patches import Patch
 from pipeline.types import Detections
 
+_ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundObject:
@@ -38,10 +40,11 @@ class FoundObject:
 def gather(found: Sequence[FoundObject], size: tuple[int, int], log: SourceLog) -> Detections:
     """The objects of an image (height, width), each counted in `log`.
 
-    Boxes stay boxes where no object has a mask; otherwise they become filled masks. A box without
-    an area is left out, and an object that covers no pixel.
+    Boxes stay boxes where no object has a mask; otherwise they become filled masks. They are
+    clipped to the image. A box without an area inside is left out, and an object that covers no
+    pixel.
     """
-    objects = [_with_low_corner_first(each) for each in found]
+    objects = [_inside(each, size) for each in found]
     if any(each.rle is not None for each in objects):
         objects = [_as_mask(each, size) for each in objects]
     objects = [each for each in objects if _has_area(each, log)]
@@ -71,12 +74,21 @@ def patch_rle(patch: Patch, height: int, width: int) -> Rle:
     return encode_patches([patch], height, width)[0]
 
 
-def _with_low_corner_first(each: FoundObject) -> FoundObject:
-    if each.rle is not None or (each.box[0] <= each.box[2] and each.box[1] <= each.box[3]):
+def _inside(each: FoundObject, size: tuple[int, int]) -> FoundObject:
+    """A box with its low corner first, clipped to the image."""
+    if each.rle is not None:
         return each
     x0, y0, x1, y1 = each.box
-    box = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-    return replace(each, box=box, to="box with its corners swapped back")
+    box, to = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), each.to
+    if box != (x0, y0, x1, y1):
+        to = "box with its corners swapped back"
+    height, width = size
+    clipped = tuple(
+        min(max(side, 0.0), most) for side, most in zip(box, (width, height) * 2, strict=True)
+    )
+    if max(abs(one - other) for one, other in zip(box, clipped, strict=True)) > _ROUNDED:
+        to = to or "box clipped to the image"
+    return replace(each, box=clipped, to=to)
 
 
 def _as_mask(each: FoundObject, size: tuple[int, int]) -> FoundObject:
@@ -92,6 +104,6 @@ def _has_area(each: FoundObject, log: SourceLog) -> bool:
         log.leave_out(each.kind, "it covers no pixel of the image", each.where)
         return False
     if each.rle is None and (each.box[0] == each.box[2] or each.box[1] == each.box[3]):
-        log.leave_out(each.kind, "it has no area", each.where)
+        log.leave_out(each.kind, "it has no area inside the image", each.where)
         return False
     return True

@@ -49,6 +49,17 @@ def number(text: str | None, name: str) -> float:
     return value
 
 
+def many_numbers(texts: Sequence[str], name: str) -> NDArray[np.float64]:
+    """As `number`, for many texts at once."""
+    try:
+        values = np.fromiter(map(float, texts), dtype=np.float64, count=len(texts))
+    except ValueError:
+        values = np.full(1, np.nan)
+    if not (np.abs(values) <= _MAX_COORDINATE).all():  # `not` is true of NaN too
+        values = np.array([number(text, name) for text in texts])  # which names the fault
+    return values
+
+
 def whole_number(text: str | None, name: str, least: int = 0) -> int:
     """A whole number from `least` to 2**31."""
     text = _required(text, name)
@@ -86,6 +97,10 @@ def label_of(name: str, labels: Mapping[str, int]) -> int:
 def refuse_far(points: NDArray[np.float64], height: int, width: int) -> None:
     """Raise ValueError for a ring (P, 2) xy in pixels that has a point further outside the image
     than the image's own side, or an extremely long outline: drawing it would take all memory."""
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    is_inside = left >= 0 and top >= 0 and right <= width and bottom <= height
+    if is_inside and len(points) * max(right - left, bottom - top) <= _MAX_OUTLINE:
+        return  # the common case
     sides = np.array([width, height], dtype=np.float64)
     far = ~((points >= -sides) & (points <= 2 * sides)).all(axis=1)  # `not` is true of NaN too
     if far.any():

@@ -188,6 +188,7 @@ def test_keep_going_reads_the_images_after_a_faulty_one(tmp_path: Path) -> None:
 
 
 def zipped(folder: Path, target: Path, below: str = "") -> Path:
+    target.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(folder.rglob("*")):
             archive.write(path, f"{below}{path.relative_to(folder).as_posix()}")
@@ -208,10 +209,12 @@ def test_the_zip_is_read_and_its_photos_are_copied(tmp_path: Path, below: str) -
 def test_a_zip_of_labels_alone_takes_the_photos_of_a_folder(tmp_path: Path) -> None:
     path = write(tmp_path / "task", image(BOX))
     photos = (tmp_path / "task" / "images").rename(tmp_path / "photos")
-    source = zipped(path.parent, tmp_path / "task_7.zip")
-    with pytest.raises(DataError, match=r"a\.png: no such image"):
+    source = zipped(path.parent, tmp_path / "zip" / "task_7.zip")
+    with pytest.raises(DataError, match=f"{source.parent}/a.png: no such image"):
         read(source)
     assert len(read(source, photos)[0].records) == 1
+    photos.rename(source.parent / "images")  # beside the zip
+    assert len(read(source)[0].records) == 1
 
 
 def test_a_folder_may_hold_its_one_xml_file_under_any_name(tmp_path: Path) -> None:

@@ -91,6 +91,29 @@ def test_an_unrotated_and_a_turned_rectangle_agree_with_label_studios_own_conver
     assert both.sum() / (decode(mask) | small).sum() > 0.93  # pycocotools rounds on the left
 
 
+@pytest.mark.parametrize(
+    ("x", "width", "left", "right", "to"),
+    [
+        (-0.25, 25, 0, 19.8, None),  # by rounding
+        (-12.5, 25, 0, 10, "box clipped to the image"),
+        (90, 25, 72, 80, "box clipped to the image"),
+        (101, 25, None, None, None),
+        (-30, 25, None, None, None),
+    ],
+)
+def test_rectangles_are_clipped_to_the_photo(
+    tmp_path: Path, x: float, width: float, left: float | None, right: float | None, to: str | None
+) -> None:
+    row = result("rectanglelabels", BOX | {"x": x, "width": width, "rectanglelabels": ["a"]})
+    dataset, counts = read(tmp_path, task(annotation(row)))
+    boxes = dataset.on(dataset.records[0]).boxes
+    if left is None:
+        assert (len(boxes), left_out(counts)) == (0, {"rectanglelabels": 1})
+        return
+    assert boxes[0, [0, 2]] == pytest.approx([left, right])
+    assert [each.to for each in counts.converted] == ([] if to is None else [to])
+
+
 def test_rectangles_beside_a_mask_become_filled_masks(tmp_path: Path) -> None:
     polygon = result("polygonlabels", POLYGON | {"polygonlabels": ["stain"]}, "r2")
     dataset, counts = read(tmp_path, task(annotation(box(), polygon)))
