@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline.formats.coco import row_texts
 from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.patches import split_instances
-from pipeline.io.images import read_mask
+from pipeline.io.mask_files import read_mask
 from pipeline.models import ultralytics_offline
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import Detections, ImageRecord
