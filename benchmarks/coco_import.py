@@ -37,7 +37,8 @@ def write_set(folder: Path, images: int, objects: int) -> Path:
     random = np.random.default_rng(0)
     photo = random.integers(0, 4, (SIDE, SIDE, 3), dtype=np.uint8)
     angles = np.linspace(0, 2 * math.pi, VERTICES, endpoint=False)
-    entries, rows = [], []
+    entries: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for number in range(1, images + 1):
         write_png(folder / "images" / f"{number:05d}.png", np.roll(photo, number, axis=1))
         name = f"{number:05d}.png"

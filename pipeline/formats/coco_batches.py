@@ -174,7 +174,7 @@ def _values(row: object) -> int:
     segmentation = row.get("segmentation") if type(row) is dict else None
     if type(segmentation) is dict:
         counts = segmentation.get("counts")
-        return len(counts) if type(counts) in {str, list} else 0
+        return len(counts) if isinstance(counts, (str, list)) else 0
     if type(segmentation) is not list:
         return 0
     if len(segmentation) == 1 and type(segmentation[0]) is list:

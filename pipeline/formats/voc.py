@@ -18,10 +18,11 @@ from pipeline.errors import DataError
 from pipeline.formats.values import refuse_names_unfit_for_xml
 from pipeline.formats.voc_folders import UNSORTED
 from pipeline.geometry.masks import to_patch
+from pipeline.io.image_copies import place_image
 from pipeline.io.images import write_indexed_png
 from pipeline.io.names import safe_component
 from pipeline.io.read import shown_value
-from pipeline.io.write import place_file, write_text
+from pipeline.io.write import write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 
@@ -36,7 +37,7 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     segmented: dict[str, list[str]] = {}
     for record in dataset.records:
         stem = Path(record.file_name).with_suffix("")
-        place_file(record.path, root / "JPEGImages" / record.file_name, copy_images)
+        place_image(record.path, root / "JPEGImages" / record.file_name, copy_images)
         objects = dataset.on(record)
         write_text(root / "Annotations" / f"{stem}.xml", _xml(record, objects, dataset.categories))
         split = safe_component(record.split or UNSORTED)

@@ -26,7 +26,7 @@ from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.formats.data_yaml import read_data_yaml
 from pipeline.formats.yolo_training import read_training_set, write_training_set
-from pipeline.io.images import read_heatmap
+from pipeline.io.heatmaps import read_heatmap
 from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
 from pipeline.models.artifact import read_artifact

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
-from pipeline.io.images import read_mask_values
+from pipeline.io.mask_files import read_mask_values
 from pipeline.metrics.fidelity import FormatFidelity
 from pipeline.results import from_json
 from pipeline.runners import Runner
