@@ -64,6 +64,7 @@ def pairs(dataset: Dataset, back: Dataset) -> list[tuple[ImageRecord, Detections
     return [(r, dataset.on(r), back.on(by_name[r.file_name])) for r in dataset.records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @quick
 @given(mask=strategies.masks, draw=st.data())

@@ -111,6 +111,7 @@ def test_the_canary_sings_where_a_door_is_open(tmp_path: Path, marker: Path) -> 
     assert marker.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [None, 0])
 def test_a_training_runs_nothing_that_came_with_its_data(
     data: Path,
@@ -375,6 +376,7 @@ assert utils.SAFE_LOAD and not utils.ONLINE and not utils.AUTOINSTALL
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"mlflow": true, "comet": true, "wandb": true}', "[1]", "\0"])
 def test_settings_and_the_environment_start_no_tracker_and_open_no_door(
     tmp_path: Path, marker: Path, text: str

@@ -84,6 +84,7 @@ BOMBS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", BOMBS.values(), ids=BOMBS.keys())
 def test_a_stream_is_never_inflated_beyond_its_picture(
     tmp_path: Path, half_a_gigabyte: bytes, build: Callable[[bytes], bytes]
