@@ -197,7 +197,7 @@ _FORMATS: dict[str, Format] = {
         without_image_check(cvat.read_cvat_coco),
     ),
     "label-studio": Format(
-        "Label Studio's JSON: brush strokes and rectangles",
+        "Label Studio's JSON: brush strokes or rectangles",
         without_polygons(label_studio.write_label_studio),
         counted(label_studio.read_label_studio),
         has_annotators=True,
