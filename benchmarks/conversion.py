@@ -22,10 +22,10 @@ import numpy as np
 from drawn_masks import write_product
 from numpy.typing import NDArray
 
-from pipeline.formats.coco import row_texts
+from pipeline.formats.coco_rows import row_texts
 from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.patches import split_instances
-from pipeline.io.images import read_mask
+from pipeline.io.mask_files import read_mask
 from pipeline.models import ultralytics_offline
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import Detections, ImageRecord

@@ -16,10 +16,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipeline.runtime.threads import obey_limit, wait_passively
+from pipeline.runtime.threads import choose_waiting, obey_limit
 from pipeline.version import __version__
 
-wait_passively()  # before anything imports torch
+choose_waiting()  # before anything imports torch
 obey_limit()
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.formats import coco
 from pipeline.geometry.masks import Rle, instances
 from pipeline.io import images as image_files
+from pipeline.io import mask_files
 from pipeline.types import Classifier, Dataset, Detector, Image
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load_model(
 
 
 def read_image(path: str | Path) -> Image:
-    """An image file as (H, W, 3) uint8 RGB. Raises DataError for what is no image."""
+    """An image file as (H, W, 3) uint8 RGB, upright. Raises DataError for what is no image."""
     return image_files.read_image(Path(path))
 
 
@@ -78,5 +79,5 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> Dataset:
 
 def mask_instances(path: str | Path) -> list[Rle]:
     """The 8-connected components of a mask image, values above 0, as RLE. Raises DataError."""
-    rles, _ = instances(image_files.read_mask(Path(path)))
+    rles, _ = instances(mask_files.read_mask(Path(path)))
     return list(rles)

@@ -143,6 +143,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_a_conversion_even_with_keep_going(
     make_product: MakeProduct, tmp_path: Path, workers: int

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from pipeline import cli
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "synthesize.per_defect=3",
     "synthesize.good_train=3",

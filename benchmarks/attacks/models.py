@@ -48,7 +48,8 @@ def _pictures(root: Path) -> None:
 def _read_pictures(_: Random, places: Places) -> Any:
     """Every reader on every picture; a refusal of one does not end the others."""
     from pipeline.errors import DataError
-    from pipeline.io.images import images_below, read_image, read_indices, read_mask, read_size
+    from pipeline.io.images import images_below, read_image, read_size
+    from pipeline.io.mask_files import read_indices, read_mask
 
     refused: DataError | None = None
     for path in images_below(places.sample):
@@ -69,7 +70,7 @@ def _heat_maps(root: Path) -> None:
 
 
 def _read_heat(_: Random, places: Places) -> Any:
-    from pipeline.io.images import read_heatmap
+    from pipeline.io.heatmaps import read_heatmap
 
     for name in ("a.png", "b.png"):
         read_heatmap(places.sample, name, SIZE)
@@ -121,7 +122,7 @@ def _stopped(root: Path) -> None:
     from unittest import mock
 
     from pipeline.errors import DataError
-    from pipeline.io.images import write_heatmap
+    from pipeline.io.heatmaps import write_heatmap
     from pipeline.stages import anomaly
 
     _product(root / "product")

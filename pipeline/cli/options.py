@@ -53,7 +53,10 @@ def printed(verb: Verb) -> Verb:
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
     @functools.wraps(verb)
     def wrapped(quiet: bool, as_json: bool, **values: Any) -> int:
+        from pipeline.io.rotated_photos import RotatedPhotos
+
         set_quiet(quiet)
+        rotated = RotatedPhotos()
         result = verb(**values)
         clear_bars()
         if result is None:
@@ -64,6 +67,8 @@ def printed(verb: Verb) -> Verb:
             summary, code = result.to_json(), result.exit_code
         else:
             summary, code = result, result.pop("exit_code", 0)
+        if count := len(rotated):
+            summary["exif_rotated_read_upright"] = count
         if as_json:
             print(one_line(json.dumps(summary, sort_keys=True, ensure_ascii=False)))
         elif not quiet:

@@ -8,46 +8,27 @@ with an `iscrowd` of 1.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from pipeline.errors import DataError
-from pipeline.formats.coco_columns import json_number, written_columns
+from pipeline.formats.coco_listing import read_listing
 from pipeline.formats.coco_masks import segmentation_rle
-from pipeline.formats.coco_reader import detections, read_annotations, read_listing
-from pipeline.formats.coco_schema import (
-    CocoRow,
-    open_coco,
-)
+from pipeline.formats.coco_reader import detections, read_annotations
+from pipeline.formats.coco_rows import JsonRow, json_line, row_texts
+from pipeline.formats.coco_schema import CocoRow, open_coco
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
-from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import xyxy_to_xywh
-from pipeline.geometry.masks import Rle, to_patch
-from pipeline.geometry.polygons import coco_rings, draw_coco, patch_iou, simplified
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _IMAGE_KEYS = ("product", "source_split", "defect", "group", "split")
 
-JsonRow = dict[str, JsonValue]  # an image's entry, or an annotation
-
 
 def image_text(record: ImageRecord) -> str:
     """An image's entry as JSON."""
-    return _text(_image(record))
-
-
-def row_texts(record: ImageRecord, objects: Detections, loss: float | None = None) -> list[str]:
-    """An image's annotations as JSON texts without ids, for `CocoWriter`.
-
-    loss: None writes RLE. A number writes polygons, simplified to lose at most this share of IoU,
-    and RLE for an object whose polygons would lose more.
-    """
-    return [_text(row) for row in _annotations(record, objects, loss)]
+    return json_line(_image(record))
 
 
 def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int) -> Detections:
@@ -70,11 +51,7 @@ def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
     with coco_writer(path, dataset.categories) as writer:
         for record in dataset.records:
             writer.add_image(image_text(record))
-        rows = (row for r in dataset.records for row in _annotations(r, dataset.on(r), loss))
-        if any(dataset.on(record).prompt_ids is not None for record in dataset.records):
-            writer.add_rows(map(_text, sorted(rows, key=_prompt_id)))
-        else:
-            writer.add_rows(map(_text, rows))
+        writer.add_rows(_rows_in_order(dataset, loss))
 
 
 def write_coco_results(path: Path, dataset: Dataset) -> None:
@@ -82,22 +59,30 @@ def write_coco_results(path: Path, dataset: Dataset) -> None:
 
     The score of an object without one is 1.
     """
-    rows = [row for r in dataset.records for row in _annotations(r, dataset.on(r))]
-    rows.sort(key=_prompt_id)
-    write_rows(path, (result_text(_text(row)) for row in rows))
+    write_rows(path, map(result_text, _rows_in_order(dataset)))
 
 
-def _prompt_id(row: JsonRow) -> int:
-    """The id of the annotation whose box a row was segmented from; 0 for a row without one."""
-    prompt = row.get("prompt_id")
-    return int(prompt) if isinstance(prompt, (int, float)) else 0
+def _rows_in_order(dataset: Dataset, loss: float | None = None) -> Iterator[str]:
+    """The annotations of all images, by the ids of the annotations whose boxes they were segmented
+    from, where they have these; others count as 0."""
+    on_images = ((record, dataset.on(record)) for record in dataset.records)
+    if all(dataset.on(record).prompt_ids is None for record in dataset.records):
+        for record, objects in on_images:
+            yield from row_texts(record, objects, loss)
+        return
+    rows: list[tuple[int, str]] = []
+    for record, objects in on_images:
+        prompts = [0] * len(objects) if objects.prompt_ids is None else objects.prompt_ids.tolist()
+        rows += zip(prompts, row_texts(record, objects, loss), strict=True)
+    rows.sort(key=itemgetter(0))
+    yield from (text for _, text in rows)
 
 
 def result_text(row: str) -> str:
     """One row of `row_texts` as a row of COCO's results."""
     keys = ("image_id", "category_id", "bbox", "segmentation", "score")
     scored: JsonRow = {"score": 1, **json.loads(row)}
-    return _text({key: scored[key] for key in keys if key in scored})
+    return json_line({key: scored[key] for key in keys if key in scored})
 
 
 def read_coco_results(
@@ -148,42 +133,3 @@ def _image(record: ImageRecord) -> JsonRow:
         "width": record.width,
     }
     return entry | {key: value for key in _IMAGE_KEYS if (value := getattr(record, key))}
-
-
-def _annotations(
-    record: ImageRecord, objects: Detections, loss: float | None = None
-) -> list[JsonRow]:
-    rows = []
-    boxes = xyxy_to_xywh(objects.boxes)
-    columns = written_columns(objects)
-    for index in range(len(objects)):
-        row: JsonRow = {
-            "image_id": record.id,
-            "category_id": int(objects.labels[index]) + 1,
-            "bbox": [json_number(value) for value in boxes[index]],
-            "area": json_number(boxes[index, 2] * boxes[index, 3]),
-            "iscrowd": 0,
-        }
-        if objects.masks is not None:
-            row["segmentation"] = _segmentation(objects.masks[index], loss)
-            row["area"] = mask_geometry.area(objects.masks[index])  # one by one: 256 fail at once
-        if objects.scores is not None:
-            row["score"] = json_number(objects.scores[index], 6)
-        for name, column in columns.items():
-            row[name] = column[index]
-        rows.append(row)
-    return rows
-
-
-def _segmentation(rle: Rle, loss: float | None) -> JsonValue:
-    if loss is not None:
-        patch = to_patch(rle)
-        draw = partial(draw_coco, height=rle["size"][0], width=rle["size"][1])
-        rings = simplified(coco_rings(patch), patch, draw, loss)
-        if rings and patch_iou(patch, draw(rings)) >= 1 - loss:
-            return [[json_number(value) for value in ring.ravel()] for ring in rings]
-    return {"size": [*rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def _text(value: JsonRow) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -65,7 +65,8 @@ def written_columns(objects: Detections) -> dict[str, list[JsonValue]]:
 
 
 def json_number(value: object, digits: int = 3) -> bool | int | float:
-    """A numpy scalar as a number of JSON: a whole one without a point, another one rounded."""
+    """A number of numpy or Python as one of JSON: a whole one without a point, another one
+    rounded."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     number = round(float(cast(float, value)), digits)

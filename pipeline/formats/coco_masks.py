@@ -31,8 +31,7 @@ def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
     size, and for a mask larger than any image that can be read.
     """
     height, width = size
-    if max(size) > SIDE_LIMIT or height * width >= PIXEL_LIMIT:
-        raise ValueError(f"a mask on an image of {width}x{height} pixels, which cannot be read")
+    refuse_large(size)
     if isinstance(segmentation, list):
         return _polygons_rle(segmentation, size)
     if not isinstance(segmentation, dict):
@@ -50,6 +49,13 @@ def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
         raise ValueError(f"a mask whose counts are {shown_value(counts)}")
     check_runs(counts, height, width)
     return Rle(size=[height, width], counts=counts)
+
+
+def refuse_large(size: tuple[int, int]) -> None:
+    """Raise ValueError for a mask on an image (height, width) that is too large to be read."""
+    height, width = size
+    if max(size) > SIDE_LIMIT or height * width >= PIXEL_LIMIT:
+        raise ValueError(f"a mask on an image of {width}x{height} pixels, which cannot be read")
 
 
 def _short(value: object) -> str:
@@ -74,17 +80,29 @@ def _polygons_rle(rings: list[object], size: tuple[int, int]) -> Rle:
 
 
 def refuse_far(points: NDArray[np.float64], size: tuple[int, int]) -> None:
-    """Raise ValueError for a polygon (P, 2) xy that is far outside an image (height, width), or
-    that has an outline longer than any real one."""
+    """As `refuse_far_points`, for one polygon (P, 2)."""
+    refuse_far_points(points, np.array([len(points)]), size)
+
+
+def refuse_far_points(
+    points: NDArray[np.float64], ends: NDArray[np.int64], size: tuple[int, int]
+) -> None:
+    """Raise ValueError for a polygon that is far outside an image (height, width), or that has an
+    outline longer than any real one. points: (P, 2) xy of all polygons, one after another. ends:
+    (N,), where each ends."""
     height, width = size
     far = _FAR_SIDES * max(size) + _FAR_PIXELS
     outside = max(float((-points).max()), float((points - (width, height)).max()))
-    if outside > far:
+    if not outside <= far:  # true of NaN too
         reason = f"a polygon with a point {outside:g} pixels outside"
         raise ValueError(f"{reason} an image of {width}x{height}")
-    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
-    if float(steps.sum()) > _MAX_OUTLINE:
-        raise ValueError(f"a polygon with an outline of {steps.sum():g} pixels")
+    before = np.roll(points, 1, axis=0)
+    starts = np.concatenate([[0], ends[:-1]])
+    before[starts] = points[ends - 1]
+    steps = np.abs(points - before).max(axis=1)
+    length = float(np.add.reduceat(steps, starts).max())
+    if length > _MAX_OUTLINE:
+        raise ValueError(f"a polygon with an outline of {length:g} pixels")
 
 
 def _counts_rle(counts: list[object], size: tuple[int, int]) -> Rle:

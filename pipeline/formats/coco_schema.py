@@ -12,7 +12,6 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 from pipeline.errors import DataError
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.schema import FileName, Id, Name, Number, Side, Text, checked_size
-from pipeline.formats.source import SourceLog
 from pipeline.io.read import checked, shown_value
 
 LISTS = ("images", "annotations", "categories")
@@ -102,21 +101,8 @@ def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
         yield image
 
 
-def coco_rows(path: Path, rows: Iterator[JsonValue], log: SourceLog) -> Iterator[CocoRow]:
-    """The annotations, in the file's order. Raises DataError, unless `log` keeps faults."""
-    for number, entry in enumerate(rows, start=1):
-        try:
-            row = _ROW.validate_python(entry)
-        except ValueError:
-            try:
-                row = _explained(path, entry, place_of("annotation", entry, number))
-            except DataError as error:
-                log.fault(error)
-                continue
-        yield row
-
-
-def _explained(path: Path, entry: JsonValue, where: str) -> CocoRow:
+def checked_row(path: Path, entry: JsonValue, where: str) -> CocoRow:
+    """An annotation. Raises DataError."""
     try:
         return checked(_ROW, entry, path, where)
     except DataError as error:

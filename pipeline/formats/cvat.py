@@ -19,8 +19,9 @@ from pipeline.formats.cvat_reader import XML, read_cvat
 from pipeline.formats.cvat_shapes import SIDES
 from pipeline.formats.values import as_data_error, refuse_names_unfit_for_xml
 from pipeline.geometry.masks import to_patch
+from pipeline.io.image_copies import place_image
 from pipeline.io.names import leaves_its_folder, safe_component
-from pipeline.io.write import place_file, write_text
+from pipeline.io.write import write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["read_cvat", "read_cvat_coco", "row_runs", "write_cvat", "write_cvat_coco"]
@@ -42,7 +43,7 @@ def write_cvat(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
         ElementTree.SubElement(entry, "name").text = name
         _declare(ElementTree.SubElement(entry, "attributes"), dataset)
     for row, record in enumerate(dataset.records):
-        place_file(record.path, root / "images" / record.file_name, copy_images)
+        place_image(record.path, root / "images" / record.file_name, copy_images)
         _add_image(tree, row, record, dataset.on(record), dataset.categories)
     ElementTree.indent(tree)
     write_text(root / XML, ElementTree.tostring(tree, encoding="unicode") + "\n")
@@ -57,7 +58,7 @@ def write_cvat_coco(root: Path, dataset: Dataset, copy_images: bool = False) -> 
         target = root / "images" / subset / _name(record)
         if written.setdefault(target, record.path) != record.path:
             raise DataError(record.path, f"has the same name as {written[target]}", "rename one")
-        place_file(record.path, target, copy_images)
+        place_image(record.path, target, copy_images)
     for subset in sorted(set(subsets)):
         records = [r for of, r in zip(subsets, dataset.records, strict=True) if of == subset]
         renamed = tuple(replace(record, file_name=_name(record)) for record in records)

@@ -10,10 +10,9 @@ import numpy as np
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import images_beside, read_coco
-from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.image_files import NamedFolders, refuse_missized
 from pipeline.formats.mvtec import category_of, read_mvtec
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import read_size
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, split_of
 
 _IN_FOLDER = Path("annotations") / "instances.json"
@@ -96,11 +95,7 @@ def _usable(
     for record in records:
         try:
             folders.refuse_outside(record.path)
-            if not record.path.exists():
-                raise DataError(record.path, "no such image", "give their folder with --images")
-            if (size := read_size(record.path)) != record.size:
-                reason = f"is {size[1]}x{size[0]}, but listed as {record.width}x{record.height}"
-                raise DataError(record.path, reason, "pipeline validate names all such faults")
+            refuse_missized(record.path, record.size)
         except DataError as error:
             faults.add(error)
             continue

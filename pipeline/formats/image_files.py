@@ -13,7 +13,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.schema import unusable
 from pipeline.formats.values import as_data_error
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.io.images import images_below, read_size
+from pipeline.io.images import images_below, read_size, refuse_other_size
 from pipeline.io.read import shown_value
 from pipeline.types import Dataset, ImageRecord, split_of
 
@@ -49,10 +49,7 @@ class NamedFolders:
         self.refuse_outside(record.path)
         if record.mask_path is not None:
             self.refuse_outside(record.mask_path)
-        size = size_on_disk(record.path)
-        if size is not None and size != record.size:
-            reason = f"is {size[1]}x{size[0]}, but listed as {record.width}x{record.height}"
-            raise DataError(record.path, reason, "pipeline validate names all such faults")
+        refuse_missized(record.path, record.size)
 
 
 def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:
@@ -118,18 +115,13 @@ def _without_faults(
     return dataset if len(records) == len(dataset.records) else dataset.subset(records)
 
 
-def size_on_disk(path: Path) -> tuple[int, int] | None:
-    """(height, width) from the header of an image file. None for an image that EXIF rotates: a
-    label file may mean either side by its height. Raises DataError for a file that is not an
-    image."""
+def refuse_missized(path: Path, size: tuple[int, int]) -> None:
+    """Raise DataError for a file that is not an image of the listed size (height, width), upright.
+    Only its header is read."""
     try:
         if not path.exists():
             raise DataError(path, "no such image", "give their folder with --images")
-        return read_size(path)
-    except DataError as error:
-        if "EXIF orientation" in error.reason:
-            return None
-        raise
+        refuse_other_size(path, size)
     except (OSError, ValueError) as error:  # a name that is too long, or not possible
         raise DataError(path, f"cannot be read ({error})", "rename it") from error
 
@@ -140,9 +132,8 @@ def refuse_false_size(path: Path, size: tuple[int, int]) -> None:
     if max(size) > SIDE_LIMIT or size[0] * size[1] > PIXEL_LIMIT:
         reason = f"is listed as {size[1]}x{size[0]} pixels, too many to be read"
         raise DataError(path, reason, "correct the label file")
-    if size[0] * size[1] > _UNCHECKED and size_on_disk(path) not in {None, size}:
-        reason = f"is not {size[1]}x{size[0]} pixels, the size in its label file"
-        raise DataError(path, reason, "correct the label file")
+    if size[0] * size[1] > _UNCHECKED:
+        refuse_missized(path, size)
 
 
 def _resolved(path: Path) -> Path:

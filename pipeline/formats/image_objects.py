@@ -26,6 +26,7 @@ class FoundObject:
     kind: as the source names it, such as `polygon`. where: its file or image, and its id. box: x0,
     y0, x1, y1 in pixels, for an object without a mask. rle: its mask. to: what it was converted to,
     such as `mask` for an ellipse; "" for what is read as it is. score: in [0, 1], of a prediction.
+    flags: what is true of it, such as `difficult`.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class FoundObject:
     rle: Rle | None = None
     to: str = ""
     score: float | None = None
+    flags: frozenset[str] = frozenset()
 
 
 def gather(found: Sequence[FoundObject], size: tuple[int, int], log: SourceLog) -> Detections:
@@ -42,7 +44,8 @@ def gather(found: Sequence[FoundObject], size: tuple[int, int], log: SourceLog) 
 
     Boxes stay boxes where no object has a mask; otherwise they become filled masks. They are
     clipped to the image. A box without an area inside is left out, and an object that covers no
-    pixel.
+    pixel. Scores are kept if all objects have one. A flag of any object is a column of
+    `attributes` for all.
     """
     objects = [_inside(each, size) for each in found]
     if any(each.rle is not None for each in objects):
@@ -55,10 +58,15 @@ def gather(found: Sequence[FoundObject], size: tuple[int, int], log: SourceLog) 
     labels = np.array([each.label for each in objects], dtype=np.int64)
     given = [each.score for each in objects if each.score is not None]
     scores = np.array(given, dtype=np.float32) if len(given) == len(objects) else None
+    if given and scores is None:
+        log.note("scores are not kept, for an object beside them has none", objects[0].where)
+    flags = {flag for each in objects for flag in each.flags}
+    columns = {flag: np.array([flag in each.flags for each in objects]) for flag in sorted(flags)}
     masks = tuple(each.rle for each in objects if each.rle is not None)
     if masks:
-        return Detections(bounding_boxes(masks), labels, scores, masks)
-    return Detections(as_boxes([each.box for each in objects]), labels, scores)
+        return Detections(bounding_boxes(masks), labels, scores, masks, attributes=columns)
+    boxes = as_boxes([each.box for each in objects])
+    return Detections(boxes, labels, scores, attributes=columns)
 
 
 def polygon_rle(points: NDArray[np.float64], height: int, width: int) -> Rle:

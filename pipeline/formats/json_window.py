@@ -98,6 +98,7 @@ class JsonText:
 
     def _objects(self) -> Iterator[tuple[int, JsonValue]]:
         """The next entries that are objects, numbered from 1, as far as the window has them."""
+        self.peek()
         text, at, count = self._text, self._at, 0
         while text.startswith("{", at):
             try:
@@ -112,6 +113,7 @@ class JsonText:
 
     def _pass_over_objects(self) -> bool:
         """As `_objects`, without decoding; returns whether there was any."""
+        self.peek()
         text, start = self._text, self._at
         at = start
         while found := _OBJECT.match(text, at):

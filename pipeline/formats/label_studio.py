@@ -16,7 +16,8 @@ from pipeline.formats.rle_pack import encode_brush_patch
 from pipeline.formats.text_stream import json_lines_list, text_file
 from pipeline.geometry.boxes import xyxy_to_xywh
 from pipeline.geometry.masks import to_patch
-from pipeline.io.write import place_file, write_text
+from pipeline.io.image_copies import place_image
+from pipeline.io.write import write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["read_label_studio", "write_label_studio"]
@@ -33,7 +34,7 @@ def write_label_studio(root: Path, dataset: Dataset, copy_images: bool = False) 
     is its lowest, to sort the tasks by. Other objects become annotations.
     """
     for record in dataset.records:
-        place_file(record.path, root / "images" / record.file_name, copy_images)
+        place_image(record.path, root / "images" / record.file_name, copy_images)
     tasks = (_task(record, dataset.on(record), dataset.categories) for record in dataset.records)
     with text_file(root / TASKS) as file:
         file.writelines(json_lines_list(tasks))

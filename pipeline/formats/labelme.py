@@ -19,7 +19,8 @@ from pipeline.formats.labelme_shapes import draw_polygon
 from pipeline.geometry.masks import to_patch
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import Ring, best_centre_ring, patch_iou, simplified
-from pipeline.io.write import place_file, write_json, write_text
+from pipeline.io.image_copies import place_image
+from pipeline.io.write import write_json, write_text
 from pipeline.types import Dataset, Detections
 
 _VERSION = "5.5.0"
@@ -37,7 +38,7 @@ def write_labelme(
     dataset.refuse_equal_stems()
     for record in dataset.records:
         target = root / record.file_name
-        place_file(record.path, target, copy_images)
+        place_image(record.path, target, copy_images)
         content: dict[str, JsonValue] = {
             "version": _VERSION,
             "flags": {},

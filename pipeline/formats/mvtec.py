@@ -18,10 +18,12 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.values import as_data_error
 from pipeline.geometry.masks import decode, instances
-from pipeline.io.images import SUFFIXES, list_images, read_mask_values, read_size, write_png
+from pipeline.io.image_copies import place_image
+from pipeline.io.images import SUFFIXES, list_images, read_size, write_png
+from pipeline.io.mask_files import read_mask_values
 from pipeline.io.names import safe_component
 from pipeline.io.read import is_junk
-from pipeline.io.write import make_folder, place_file
+from pipeline.io.write import make_folder
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, Mask
 
 _LAYOUT = "expected <product>/test/<defect>/*.png (and train/good, ground_truth/<defect>)"
@@ -112,7 +114,7 @@ def write_mvtec(root: Path, dataset: Dataset, copy_images: bool = False) -> None
         category = safe_component(defect)
         trained = defect == GOOD and "train" in (record.source_split, record.split)
         folder = root / ("train" if trained else "test") / category
-        place_file(record.path, folder / name, copy_images)
+        place_image(record.path, folder / name, copy_images)
         if defect != GOOD:
             canvas = np.zeros(record.size, dtype=np.uint8)
             for rle in objects.masks or ():

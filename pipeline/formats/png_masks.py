@@ -19,7 +19,8 @@ from pipeline.errors import DataError
 from pipeline.formats.schema import FileName, Label, Side, Text, checked_size
 from pipeline.geometry.masks import bounding_boxes, encode_patches, to_patch
 from pipeline.geometry.patches import Patch, tight
-from pipeline.io.images import read_indices, read_size, write_png
+from pipeline.io.images import read_size, write_png
+from pipeline.io.mask_files import read_indices
 from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord

@@ -23,7 +23,7 @@ from pipeline.formats import (
     yolo_reader,
 )
 from pipeline.formats.source import SourceLog
-from pipeline.io.write import place_file
+from pipeline.io.image_copies import place_image
 from pipeline.types import Dataset, Detections
 
 Write = Callable[[Path, Dataset, bool, float], None]  # folder, dataset, copy images, polygon loss
@@ -97,7 +97,7 @@ def place_images(root: Path, dataset: Dataset, copy: bool) -> None:
         if written.setdefault(record.file_name, record.path) != record.path:
             reason = f"has the same name as {written[record.file_name]}"
             raise DataError(record.path, reason, "rename one")
-        place_file(record.path, root / "images" / record.file_name, copy)
+        place_image(record.path, root / "images" / record.file_name, copy)
 
 
 def _without_masks(dataset: Dataset) -> Dataset:

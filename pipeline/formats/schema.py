@@ -13,7 +13,7 @@ from pipeline.io.names import MAX_BYTES
 MOST_SIDE = 2**31  # pixels
 MOST_PIXELS = 2**40  # of an image
 _MOST_NAME = 2048  # bytes of a file name with its folders
-_MOST_NUMBER = 1e10  # of a coordinate: float32 and whole pixels hold it
+MOST_NUMBER = 1e10  # of a coordinate: float32 and whole pixels hold it
 
 
 def _no_bool(value: object) -> object:
@@ -49,7 +49,7 @@ def file_name(text: str) -> str:
 Id = Annotated[int, BeforeValidator(_no_bool), Field(ge=-(2**63), lt=2**63)]
 Label = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=MOST_SIDE)]
-Number = Annotated[float, Field(strict=True, ge=-_MOST_NUMBER, le=_MOST_NUMBER)]
+Number = Annotated[float, Field(strict=True, ge=-MOST_NUMBER, le=MOST_NUMBER)]
 Name = Annotated[str, Field(strict=True), AfterValidator(_encodable)]
 Text = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_encodable)]
 FileName = Annotated[Text, AfterValidator(file_name)]

@@ -8,7 +8,7 @@ import atexit
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class SourceLog:
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
-        self._notes: dict[str, None] = {}
+        self._notes: dict[str, list[str]] = {}  # the places of each
 
     def read(self, count: int = 1) -> None:
         """Count objects that are kept as they are."""
@@ -97,9 +97,19 @@ class SourceLog:
         if len(examples) < _EXAMPLES:
             examples.append(where)
 
-    def note(self, text: str) -> None:
-        """Record what else was done to the source, once for each text."""
-        self._notes.setdefault(text)
+    def note(self, text: str, where: str = "") -> None:
+        """Record what else was done to the source, once for each text. where: each place of it, of
+        which the first three are named."""
+        places = self._notes.setdefault(text, [])
+        if where:
+            places.append(where)
+
+    def notes(self) -> tuple[str, ...]:
+        """What else was done, each with the number of its places and the first three."""
+        return tuple(
+            f"{len(places)} x {text}: {_listed(places, len(places))}" if places else text
+            for text, places in self._notes.items()
+        )
 
     def fault(self, error: DataError) -> None:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
@@ -133,12 +143,12 @@ class SourceLog:
             images=len(dataset.records) + len(self.faults.found),
             categories=len(dataset.categories),
             objects=self._read + others, read=self._read,
-            converted=converted, left_out=left_out, notes=tuple(self._notes),
+            converted=converted, left_out=left_out, notes=self.notes(),
         )  # fmt: skip
 
     def report(self) -> None:
         """Print a line for each kind that was converted or left out."""
-        for text in self._notes:
+        for text in self.notes():
             say(text)
         for (kind, to), count in self._converted.items():
             say(f"{count} x {shown_value(kind)}: converted to {to}")
@@ -153,5 +163,9 @@ def refuse_left_out(rows: Iterable[LeftOut], source: Path) -> None:
 
 
 def _line(row: LeftOut) -> str:
-    places = ", ".join(row.examples) + (", ..." if row.count > len(row.examples) else "")
+    places = _listed(row.examples, row.count)
     return f"{row.count} x {shown_value(row.kind)} left out ({row.why}): {places}"
+
+
+def _listed(places: Sequence[str], count: int) -> str:
+    return ", ".join(places[:_EXAMPLES]) + (", ..." if count > _EXAMPLES else "")

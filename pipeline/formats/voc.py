@@ -15,15 +15,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.formats.values import (
-    refuse_names_unfit_for_xml,
-)
-from pipeline.formats.voc_reader import UNSORTED
+from pipeline.formats.values import refuse_names_unfit_for_xml
+from pipeline.formats.voc_folders import UNSORTED
 from pipeline.geometry.masks import to_patch
+from pipeline.io.image_copies import place_image
 from pipeline.io.images import write_indexed_png
 from pipeline.io.names import safe_component
 from pipeline.io.read import shown_value
-from pipeline.io.write import place_file, write_text
+from pipeline.io.write import write_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 
@@ -38,7 +37,7 @@ def write_voc(root: Path, dataset: Dataset, copy_images: bool = False) -> None:
     segmented: dict[str, list[str]] = {}
     for record in dataset.records:
         stem = Path(record.file_name).with_suffix("")
-        place_file(record.path, root / "JPEGImages" / record.file_name, copy_images)
+        place_image(record.path, root / "JPEGImages" / record.file_name, copy_images)
         objects = dataset.on(record)
         write_text(root / "Annotations" / f"{stem}.xml", _xml(record, objects, dataset.categories))
         split = safe_component(record.split or UNSORTED)
@@ -62,13 +61,19 @@ def _xml(record: ImageRecord, objects: Detections, categories: Sequence[str]) ->
     if safe_component(record.split or UNSORTED) != (record.split or UNSORTED):
         _add(root, split=record.split)  # because the name of its list differs
     refuse_names_unfit_for_xml(record.path, [record.file_name, record.split])
-    for label, box in zip(objects.labels, np.rint(objects.boxes).astype(int), strict=True):
+    for row, box in enumerate(np.rint(objects.boxes).astype(int)):
         entry = ElementTree.SubElement(root, "object")
-        _add(entry, name=categories[int(label)], pose="Unspecified", truncated=0, difficult=0)
+        _add(entry, name=categories[int(objects.labels[row])], pose="Unspecified")
+        _add(entry, **{flag: _flag(objects, flag, row) for flag in ("truncated", "difficult")})
         x0, y0, x1, y1 = box.tolist()
         _add(ElementTree.SubElement(entry, "bndbox"), xmin=x0 + 1, ymin=y0 + 1, xmax=x1, ymax=y1)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _flag(objects: Detections, name: str, row: int) -> int:
+    column = objects.attributes.get(name)
+    return int(column is not None and column.ndim == 1 and bool(column[row]))
 
 
 def _add(parent: ElementTree.Element, **texts: object) -> None:

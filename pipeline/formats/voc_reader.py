@@ -1,234 +1,241 @@
-"""Pascal VOC, read: the folders of VOC, or labelImg's XML files beside the photos.
+"""Pascal VOC, read: the folders of VOC, or labelImg's XML files beside the photos. See `voc_xml`
+for what a file holds, and `voc_folders` for where it is.
 
-Box sides are pixels counted from 1, and both ends are inside (VOC2012 development kit, section
-3.3). The k-th object of an XML file has the value k in SegmentationObject.
+The k-th object of an XML file has the value k in SegmentationObject.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from xml.etree import ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_names import ImageFinder
+from pipeline.formats.image_objects import FoundObject, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.source import SourceLog
-from pipeline.formats.values import as_data_error, child_text, label_of, labels_by_name, number
-from pipeline.geometry.boxes import as_boxes
-from pipeline.geometry.masks import Rle
-from pipeline.io.images import read_size
+from pipeline.formats.values import as_data_error, refuse_far
+from pipeline.formats.voc_folders import SPLIT_OF_NAME, UNSORTED, VocFolder, voc_folders
+from pipeline.formats.voc_xml import REMEDY, VocFile, VocObject, read_voc_file
+from pipeline.geometry.masks import Rle, area
+from pipeline.geometry.patches import Patch, paste, tight
+from pipeline.geometry.polygons import draw_centres
+from pipeline.io.images import images_below, read_size
 from pipeline.io.names import safe_component
-from pipeline.io.read import read_text, read_xml, shown_value
-from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
+from pipeline.io.read import read_text
+from pipeline.types import Dataset, Detections, ImageRecord
 
-UNSORTED = "default"  # the list of images without a split
+__all__ = ["UNSORTED", "read_voc"]
 _MASKED = 255  # objects in 8 bits
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-_BOTH = "trainval"  # VOC's list of train and val together, which is no split
-_REMEDY = "correct or remove it"
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    """The content of one XML file.
-
-    name: of the image, as the file says. size: (height, width); None where the file has none.
-    labels, boxes: of each object; a box is (x0, y0, x1, y1) in pixels. rows: the place of each
-    object in the file, from 1. count: objects in the file, with those that are left out.
-    """
-
-    name: str
-    size: tuple[int, int] | None
-    labels: tuple[str, ...]
-    boxes: tuple[Box, ...]
-    rows: tuple[int, ...]
-    count: int
-    split: str
 
 
 def read_voc(root: Path, images: Path | None = None, log: SourceLog | None = None) -> Dataset:
-    """Read a VOC folder, or a folder of labelImg with the XML files beside the photos.
+    """Read a VOC folder, a folder of several, or XML files beside the photos.
 
     The photo of an XML file has the same name; if there is none, the name that the file gives.
-    Categories are the names in labelmap.txt; without that file, the sorted names of the objects.
-    images: the folder of images; without it, JPEGImages, or the folder of the XML files. log:
-    counts every object. Raises DataError naming the file at fault.
+    Categories are the names in labelmap.txt and then those that it lacks; without that file, the
+    sorted names of the objects. root: a folder, or one XML file. images: the folder of images;
+    without it, JPEGImages or images, or the folder of the XML files. log: counts every object.
+    Raises DataError naming the file at fault.
     """
-    log = log or SourceLog()
-    base, files = _xml_files(root)
-    finder = ImageFinder(images or _image_folder(root, base))
-    lists = _read_lists(root / "ImageSets" / "Main")
-    annotations: list[tuple[Path, _Annotation]] = []
-    for path in files:
+    reading = _Reading(log or SourceLog())
+    for folder in voc_folders(root, reading.log):
+        reading.add(folder, images)
+        if images is None and root.is_dir():
+            reading.note_unread(folder)
+    return reading.dataset()
+
+
+@dataclass
+class _Reading:
+    """What was read so far.
+
+    listed: names in labelmap.txt. used: the label of each name, in the order of their first
+    objects. xml_of_photo: the file that a photo was read for. strangers: XML of other programs.
+    """
+
+    log: SourceLog
+    listed: list[str] = field(default_factory=list)
+    used: dict[str, int] = field(default_factory=dict)
+    records: list[ImageRecord] = field(default_factory=list)
+    objects: dict[int, Detections] = field(default_factory=dict)
+    xml_of_photo: dict[Path, Path] = field(default_factory=dict)
+    strangers: list[Path] = field(default_factory=list)
+    is_empty: bool = True
+
+    def add(self, folder: VocFolder, images: Path | None) -> None:
+        """Read the files of one set."""
+        finder = ImageFinder(images or folder.photos)
+        splits = folder.splits(self.log)
+        self.listed += _read_labelmap(folder.root / "labelmap.txt")
+        for path in folder.files:
+            try:
+                file = read_voc_file(path, self.log)
+                if file is None:
+                    self.strangers.append(path)
+                    self.log.note("XML files of another program are passed over", path.name)
+                    continue
+                self.is_empty = False
+                self._add_file(file, folder, finder, splits, images)
+            except DataError as error:
+                self.log.fault(error)
+
+    def note_unread(self, folder: VocFolder) -> None:
+        """Note the photos of a set that no XML file names."""
+        for photo in images_below(folder.photos):
+            is_mask = photo.relative_to(folder.photos).parts[0].startswith("Segmentation")
+            if photo not in self.xml_of_photo and not is_mask:
+                self.log.note("photos without an XML file are not read", photo.name)
+
+    def _add_file(
+        self, file: VocFile, folder: VocFolder, finder: ImageFinder,
+        splits: Mapping[str, str], images: Path | None,
+    ) -> None:  # fmt: skip
+        stem = folder.stem(file.path)
         try:
-            annotations.append((path, _parse(path, log)))
+            with as_data_error(file.path, "", REMEDY):
+                place, name = _photo(file, stem, finder, self.log)
+                self._refuse_second(file.path, place)
+                prefix = "" if images else folder.prefix
+                size = file.size or self._size_of(place, file.path)
+                split = _split(file, splits.get(str(stem), ""), f"{prefix}{stem}")
+                key = len(self.records) + 1
+                record = ImageRecord(key, place, f"{prefix}{name}", *size, split=split)
+            found = list(self._found(file, folder.mask(stem), record))
         except DataError as error:
-            log.fault(error)
-    used = sorted({label for _, annotation in annotations for label in annotation.labels})
-    categories = _read_labelmap(root / "labelmap.txt") or used
-    label_by_name = labels_by_name(categories)
-    records: list[ImageRecord] = []
-    objects: dict[int, Detections] = {}
-    for path, annotation in annotations:
-        key, stem = len(records) + 1, path.relative_to(base).with_suffix("")
-        try:
-            with as_data_error(path, "", _REMEDY):
-                labels = [label_of(name, label_by_name) for name in annotation.labels]
-                record = _record(key, path, annotation, stem, finder, lists, log)
-            masks = _read_masks(root, stem, annotation, record.size)
-        except DataError as error:
-            log.fault(error)
-            log.leave_out("object", "its file is faulty", path.name, len(annotation.labels))
-            continue
-        log.read(len(labels))
-        records.append(record)
-        column = np.array(labels, dtype=np.int64)
-        objects[key] = Detections(as_boxes(annotation.boxes), column, masks=masks)
-    return Dataset(tuple(categories), tuple(records), objects)
+            self.log.fault(error)
+            self.log.leave_out("object", "its file is faulty", file.path.name, len(file.objects))
+            return
+        self.xml_of_photo[place] = file.path
+        self.records.append(record)
+        self.objects[key] = gather(found, size, self.log)
 
+    def _refuse_second(self, path: Path, photo: Path) -> None:
+        if other := self.xml_of_photo.get(photo):
+            reason = f"names the photo {photo.name}, which is that of {other.name} too"
+            raise DataError(path, reason, "name the photo of each")
 
-def _xml_files(root: Path) -> tuple[Path, list[Path]]:
-    """The folder of the XML files, and all that are in it."""
-    base = root / "Annotations" if (root / "Annotations").is_dir() else root
-    files = sorted(path for path in base.rglob("*.[xX][mM][lL]") if not path.name.startswith("."))
-    if not files:
-        raise DataError(base, "holds no XML file", "give the folder above it")
-    return base, files
+    def _size_of(self, photo: Path, path: Path) -> tuple[int, int]:
+        self.log.note("XML files give no size: it is that of the photo", path.name)
+        return read_size(photo)
 
+    def _found(self, file: VocFile, mask: Path, record: ImageRecord) -> Iterator[FoundObject]:
+        masks = _read_masks(mask, file, record.size)
+        for each in file.objects:
+            label = self.used.setdefault(each.name, len(self.used))
+            where = f"{file.path.name} object {each.row}"
+            found = FoundObject(
+                kind=each.kind, where=where, label=label, box=each.box, flags=each.flags
+            )
+            rle = masks[each.row - 1] if masks else None
+            if rle is not None and area(rle):
+                yield replace(found, rle=rle)
+            elif each.rings:
+                with as_data_error(file.path, f"object {each.row}", REMEDY):
+                    rle = _draw(each, record)
+                yield replace(found, rle=rle, to="mask" if each.kind == "robndbox" else "")
+            elif cut := _cut(found, each, record.size, self.log):
+                yield cut
 
-def _image_folder(root: Path, base: Path) -> Path:
-    """JPEGImages beside the folder of the XML files, or that folder itself."""
-    folders = (root / "JPEGImages", base.parent / "JPEGImages")
-    return next((folder for folder in folders if folder.is_dir()), base if base == root else root)
-
-
-def _read_lists(folder: Path) -> dict[str, str]:
-    """The split of each image, by the image's name without suffix: the name of the list that holds
-    it. A list of one category, such as crack_train.txt, and trainval.txt are no splits."""
-    lists: dict[str, str] = {}
-    paths = sorted(folder.glob("*.txt"), key=lambda path: (path.stem in SPLITS, path.name))
-    for path in paths:
-        rows = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-        if path.stem != _BOTH and not _is_of_category(path.stem, rows):
-            lists.update(dict.fromkeys(rows, path.stem))
-    return lists
-
-
-def _is_of_category(name: str, rows: list[str]) -> bool:
-    """Whether a list says for each image if it has an object of one category: 1, 0 or -1."""
-    ends = any(name.endswith(f"_{split}") for split in (*SPLITS, _BOTH))
-    return ends and all(row.split()[-1] in {"1", "0", "-1"} for row in rows)
-
-
-def _record(
-    key: int, path: Path, annotation: _Annotation, stem: Path, finder: ImageFinder,
-    lists: dict[str, str], log: SourceLog,
-) -> ImageRecord:  # fmt: skip
-    try:
-        place, name = _photo(path, annotation, stem, finder, log)
-    except DataError as error:
-        raise DataError(path, f"its photo {error.path}: {error.reason}", error.remedy) from error
-    listed = lists.get(stem.as_posix(), UNSORTED)
-    split = "" if listed == UNSORTED else listed
-    if annotation.split and safe_component(annotation.split) == listed:
-        split = annotation.split
-    size = annotation.size
-    if size is None:
-        size = read_size(place)
-        log.note("sizes that XML files do not give are those of the photos")
-    return ImageRecord(key, place, name, *size, split=split)
+    def dataset(self) -> Dataset:
+        """All images, with labels in the order of the categories."""
+        if self.is_empty and self.strangers:
+            raise DataError(self.strangers[0], "is not Pascal VOC's XML", "check --from")
+        listed = list(dict.fromkeys(self.listed))
+        categories = listed or sorted(self.used)
+        for name in sorted(set(self.used) - set(categories)):
+            self.log.note("names that labelmap.txt lacks are categories too", name)
+            categories.append(name)
+        label_of = np.array([categories.index(name) for name in self.used], dtype=np.int64)
+        objects = {
+            key: replace(found, labels=label_of[found.labels]) if len(found) else found
+            for key, found in self.objects.items()
+        }
+        return Dataset(tuple(categories), tuple(self.records), objects)
 
 
 def _photo(
-    path: Path, annotation: _Annotation, stem: Path, finder: ImageFinder, log: SourceLog
+    file: VocFile, stem: PurePosixPath, finder: ImageFinder, log: SourceLog
 ) -> tuple[Path, str]:
     """The photo of an XML file, and its name. Raises DataError for one that is not there."""
-    given = annotation.name.replace("\\", "/").rpartition("/")[2]
-    named = (stem.parent / given).as_posix()
-    if given.rpartition(".")[0] in {stem.name, ""} or given == stem.name:
-        return finder.find(named, stem.as_posix(), annotation.name)
-    if own := finder.find_or_none(stem.as_posix()):
-        log.note(f"{path.name} names {shown_value(given)}; the photo of its own name is taken")
-        return own
-    return finder.find(named, annotation.name)
+    given = file.name.replace("\\", "/").rpartition("/")[2]
+    named = str(stem.parent / given) if given else str(stem)
+    try:
+        if not given or given == stem.name or given.rpartition(".")[0] == stem.name:
+            return finder.find(named, str(stem), file.name or str(stem))
+        if own := finder.find_or_none(str(stem)):
+            log.note(
+                "XML files name another photo; that of their own name is taken", file.path.name
+            )
+            return own
+        return finder.find(named, file.name)
+    except DataError as error:
+        lacks = "" if given else "it lacks filename; "
+        reason = f"{lacks}its photo {error.path}: {error.reason}"
+        raise DataError(file.path, reason, error.remedy) from error
 
 
-def _read_masks(
-    root: Path, stem: Path, annotation: _Annotation, size: tuple[int, int]
-) -> tuple[Rle, ...] | None:
-    path = root / "SegmentationObject" / f"{stem}.png"
-    count = annotation.count
-    if not annotation.labels or not path.is_file():
-        return None
-    if count > _MASKED:
-        raise DataError(path, f"belongs to {count} objects, but can count {_MASKED}", "remove it")
-    masks = read_png_mask(path, count).masks or ()
+def _split(file: VocFile, listed: str, name: str) -> str:
+    """The split of an image: that of its list, else of its folder, as Roboflow has them."""
+    if file.split and (not listed or safe_component(file.split) == listed):
+        return file.split
+    if listed:
+        return "" if listed == UNSORTED else listed
+    folders = PurePosixPath(name).parent.parts
+    return next((SPLIT_OF_NAME[part] for part in folders if part in SPLIT_OF_NAME), "")
+
+
+def _read_masks(path: Path, file: VocFile, size: tuple[int, int]) -> tuple[Rle, ...]:
+    """The mask of each object in the file; () where there is no mask file."""
+    if not file.objects or not path.is_file():
+        return ()
+    if file.count > _MASKED:
+        reason = f"belongs to {file.count} objects, but can count {_MASKED}"
+        raise DataError(path, reason, "remove it")
+    masks = read_png_mask(path, file.count).masks or ()
     if tuple(masks[0]["size"]) != size:
         height, width = size
         raise DataError(path, f"has not the size {width}x{height} of its XML", "remove it")
-    return tuple(masks[row - 1] for row in annotation.rows)
+    return masks
 
 
-def _parse(path: Path, log: SourceLog) -> _Annotation:
-    try:
-        root = read_xml(path)
-    except DataError as error:
-        reason = f"is not Pascal VOC's XML: {error.reason}"
-        raise DataError(path, reason, _REMEDY) from error
-    with as_data_error(path, "is not Pascal VOC's XML", _REMEDY):
-        if root.tag != "annotation":
-            raise ValueError(f"its root is {shown_value(root.tag)}, not annotation")
-        size = _size(root)
-        name = child_text(root, "filename")
-        split = root.findtext("split") or root.findtext("part") or ""  # `part`: as 0.7 wrote it
-    entries = list(root.iter("object"))
-    objects = list(_objects(path, entries, log))
-    return _Annotation(
-        name=name,
-        size=size,
-        labels=tuple(label for _, label, _ in objects),
-        boxes=tuple(box for _, _, box in objects),
-        rows=tuple(row for row, _, _ in objects),
-        count=len(entries),
-        split=split,
-    )
+def _draw(each: VocObject, record: ImageRecord) -> Rle:
+    """The union of the polygons of an object. Raises ValueError for a point far outside."""
+    refuse_false_size(record.path, record.size)
+    patches = []
+    for ring in each.rings:
+        refuse_far(ring, *record.size)
+        patches.append(draw_centres(ring.round(), *record.size))
+    return patch_rle(_union(patches, record.size), *record.size)
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """(height, width); None where a side is missing, empty or 0, as labelImg writes a photo that it
-    could not measure. Raises ValueError."""
-    texts = [(root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
-    if not all(texts):
+def _union(patches: list[Patch], size: tuple[int, int]) -> Patch:
+    if len(patches) == 1:
+        return patches[0]
+    whole = paste(patches[0], *size)
+    for patch in patches[1:]:
+        whole |= paste(patch, *size)
+    return tight(whole)
+
+
+def _cut(
+    found: FoundObject, each: VocObject, size: tuple[int, int], log: SourceLog
+) -> FoundObject | None:
+    """A box cut to the image: some tools count pixels from 0, and write an xmin of 0. None, and
+    counted, for one that is not on the image."""
+    x0, y0, x1, y1 = each.box or (0.0, 0.0, 0.0, 0.0)
+    height, width = size
+    if (x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0) and x0 < x1 and y0 < y1:
+        log.leave_out(found.kind, "it is not on the photo", found.where)
         return None
-    height, width = (number(text, "size") for text in texts)
-    if height == 0 or width == 0:
-        return None
-    if not (height.is_integer() and width.is_integer() and height > 0 and width > 0):
-        raise ValueError(f"its size is {shown_value('x'.join(reversed(texts)))}")
-    return int(height), int(width)
-
-
-def _objects(
-    path: Path, entries: list[ElementTree.Element], log: SourceLog
-) -> Iterator[tuple[int, str, Box]]:
-    """The place from 1, name and box of each object that has a box."""
-    for row, entry in enumerate(entries, start=1):
-        with as_data_error(path, f"object {row}", _REMEDY):
-            name = child_text(entry, "name")
-            if entry.find("bndbox") is None:
-                log.leave_out("object", "has no bndbox", f"{path.name} object {row}")
-                continue
-            x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{k}"), k) for k in _SIDES)
-        if x0 > x1 or y0 > y1:
-            log.note(f"{path.name} object {row}: swapped corners are put in order")
-            x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        yield row, name, (x0 - 1, y0 - 1, x1, y1)
+    box = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    if each.is_swapped:
+        return replace(found, box=box, to="box with its corners swapped back")
+    return replace(found, box=box, to="" if box == each.box else "box cut to the photo")
 
 
 def _read_labelmap(path: Path) -> list[str]:

@@ -24,7 +24,8 @@ from pipeline.geometry.polygons import (
     simplified,
     to_yolo,
 )
-from pipeline.io.write import place_file, write_text
+from pipeline.io.image_copies import place_image
+from pipeline.io.write import write_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
@@ -70,7 +71,7 @@ def write_yolo_image(
     loss: float = 0.0,
 ) -> str:
     """Write one image and its label file; returns the text of the label file."""
-    place_file(record.path, root / "images" / record.file_name, copy_images)
+    place_image(record.path, root / "images" / record.file_name, copy_images)
     rows = _segment_rows(record, objects, loss) if segments else _box_rows(record, objects)
     text = "".join(f"{row}\n" for row in rows)
     write_text(root / "labels" / Path(record.file_name).with_suffix(".txt"), text)

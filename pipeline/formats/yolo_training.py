@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.formats.yolo import write_data_yaml, write_yolo_image
-from pipeline.io.images import SUFFIXES, read_size
+from pipeline.io.images import SUFFIXES, refuse_other_size
 from pipeline.io.names import safe_component
 from pipeline.io.read import read_bytes
 from pipeline.io.write import make_folder, remove_tree, write_text
@@ -116,9 +116,7 @@ def _check_image(record: ImageRecord, inside: Path) -> None:
         raise DataError(path, "no such image", "run convert-masks again")
     if not path.resolve().is_relative_to(inside):
         raise DataError(path, f"is a link that leads out of {inside}", "copy the image there")
-    if (size := read_size(path)) != record.size:
-        reason = f"is {size[1]}x{size[0]}, but listed as {record.width}x{record.height}"
-        raise DataError(path, reason, "pipeline validate names all such faults")
+    refuse_other_size(path, record.size)
 
 
 def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:

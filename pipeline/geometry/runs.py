@@ -43,23 +43,28 @@ def run_lengths(texts: Sequence[bytes]) -> tuple[Ints, Ints] | None:
     maskApi.c, rleFrString: groups of 5 bits, lowest first; from the fourth run on, the difference
     to the run two places before.
     """
-    codes = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
+    codes = np.frombuffer(b"".join(texts), dtype=np.uint8) - np.uint8(48)  # 0 to 63
     ends = np.cumsum([len(text) for text in texts])
-    if not all(texts) or codes.min(initial=0) < 0 or codes.max(initial=0) > 63:
+    if not all(texts) or codes.max(initial=0) > 63:
         return None
-    last = np.flatnonzero((codes & 32) == 0)  # the last character of each run
+    last = np.flatnonzero(codes < 32)  # the last character of each run
     first_run = np.concatenate([[0], np.searchsorted(last, ends)])
     if not len(last) or (last[first_run[1:] - 1] != ends - 1).any():
         return None
     first = np.concatenate([[0], last[:-1] + 1])
-    if int((last - first).max()) >= _LONGEST_RUN:
+    size = last - first + 1
+    longest = int(size.max())
+    if longest > _LONGEST_RUN:
         return None
-    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
-    values = np.add.reduceat((codes & 31) << (5 * place), first)
-    values -= np.where((codes[last] & 16) != 0, 1 << (5 * (last - first + 1)), 0)
-    number = np.arange(len(last)) - np.repeat(first_run[:-1], np.diff(first_run))
+    values = (codes[first] & 31).astype(np.int64)
+    for place in range(1, longest):
+        rows = np.flatnonzero(size > place)
+        values[rows] += (codes[first[rows] + place] & 31).astype(np.int64) << 5 * place
+    negative = np.flatnonzero(codes[last] & 16)
+    values[negative] -= 1 << 5 * size[negative]
+    number = _numbers(first_run)
     for least in (1, 2):  # the runs of each parity are sums; the first run of all is its own
-        rows = np.flatnonzero((number >= least) & (number % 2 == least % 2))
+        rows = np.flatnonzero((number >= least) & (number & 1 == least & 1))
         values[rows] = _sums_from(values[rows], number[rows] == least)
     return values, first_run
 
@@ -76,11 +81,7 @@ def cover(texts: Sequence[bytes], pixels: int) -> bool:
 
 def areas(rles: Sequence[Rle]) -> Ints:
     """The number of pixels of each mask, (N,)."""
-    if not rles:
-        return np.zeros(0, np.int64)
-    lengths, first_run = _valid_lengths(rles)
-    number = np.arange(len(lengths)) - np.repeat(first_run[:-1], np.diff(first_run))
-    return np.asarray(np.add.reduceat(np.where(number % 2 == 1, lengths, 0), first_run[:-1]))
+    return _areas(*_valid_lengths(rles)) if rles else np.zeros(0, np.int64)
 
 
 def count_shapes(rles: Sequence[Rle]) -> ShapeCounts:
@@ -90,32 +91,44 @@ def count_shapes(rles: Sequence[Rle]) -> ShapeCounts:
     neighbouring columns. Its components are the parts. As three pieces never touch each other,
     parts - holes = nodes - edges (Euler's formula).
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not rles:
         none = np.zeros(0, np.int64)
         return ShapeCounts(none, none, none)
-    width = rles[0]["size"][1]
-    pieces = _pieces(rles)
-    count = len(pieces.column)
-    left, right = _touching(pieces, *rles[0]["size"])
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
-    _, part = connected_components(graph, directed=False)
-    owner = pieces.column // width
-    _, first = np.unique(part, return_index=True)
-    nodes, edges, parts = (
-        np.bincount(owner[rows], minlength=len(rles)) for rows in (slice(None), left, first)
-    )
-    return ShapeCounts(areas(rles), parts, parts - nodes + edges)
-
-
-def _pieces(rles: Sequence[Rle]) -> _Pieces:
-    height = rles[0]["size"][0]
+    height, width = rles[0]["size"]
     lengths, first_run = _valid_lengths(rles)
+    pieces = _pieces(lengths, first_run, height)
+    left, right = _touching(pieces, height, width)
+    owner = pieces.column // width
+    nodes, edges = (np.bincount(rows, minlength=len(rles)) for rows in (owner, owner[left]))
+    has_left = np.zeros(len(owner), dtype=bool)
+    has_left[right] = True
+    parts = np.bincount(owner[~has_left], minlength=len(rles))
+    if (parts > 1).any():  # pieces without a neighbour on the left may still be of one part
+        parts = np.bincount(owner[_first_of_parts(len(owner), left, right)], minlength=len(rles))
+    return ShapeCounts(_areas(lengths, first_run), parts, parts - nodes + edges)
+
+
+def _first_of_parts(count: int, left: Ints, right: Ints) -> Ints:
+    """The first node of each component of a graph of `count` nodes."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    number, part = connected_components(graph, directed=False)
+    first = np.zeros(number, np.int64)
+    first[part[::-1]] = np.arange(count)[::-1]  # of several values the last stays
+    return first
+
+
+def _areas(lengths: Ints, first_run: Ints) -> Ints:
+    number = _numbers(first_run)
+    return np.asarray(np.add.reduceat(np.where(number & 1 == 1, lengths, 0), first_run[:-1]))
+
+
+def _pieces(lengths: Ints, first_run: Ints, height: int) -> _Pieces:
     ends = np.cumsum(lengths)
-    number = np.arange(len(lengths)) - np.repeat(first_run[:-1], np.diff(first_run))
-    rows = np.flatnonzero((number % 2 == 1) & (lengths > 0))
+    number = _numbers(first_run)
+    rows = np.flatnonzero((number & 1 == 1) & (lengths > 0))
     start, end = ends[rows] - lengths[rows], ends[rows]
     apart = start[1:] != end[:-1]  # a background run of no pixel joins its neighbours
     start, end = start[np.r_[True, apart][: len(rows)]], end[np.r_[apart, True][: len(rows)]]
@@ -147,6 +160,11 @@ def _valid_lengths(rles: Sequence[Rle]) -> tuple[Ints, Ints]:
     if found is None:
         raise ValueError("a mask's counts are not COCO's compressed runs")
     return found
+
+
+def _numbers(first_run: Ints) -> Ints:
+    """The number of each run in its text, from 0."""
+    return np.asarray(np.arange(first_run[-1]) - np.repeat(first_run[:-1], np.diff(first_run)))
 
 
 def _sums_from(values: Ints, starts: NDArray[np.bool_]) -> Ints:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 from pipeline.io.folders import clear_work, has_key, resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
+from pipeline.io.rotated_photos import RotatedPhotos
 from pipeline.results import R, StageResult, from_json
 from pipeline.version import __version__
 
@@ -29,7 +30,8 @@ _RUN_FILES = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never p
 
 
 class RunFile(BaseModel):
-    """The keys of a run.json that are read back. summary: the dump of the stage's result."""
+    """The keys of a run.json that are read back. summary: the dump of the stage's result.
+    exif_rotated_read_upright: photos that EXIF rotates."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +41,7 @@ class RunFile(BaseModel):
     weights: dict[str, str] = {}
     versions: dict[str, str] = {}
     git_commit: str = ""
+    exif_rotated_read_upright: int = 0
 
 
 _RUN_FILE = TypeAdapter(RunFile)
@@ -59,6 +62,7 @@ class RunRecord:
         self._started = time.perf_counter()
         self._command, self._reads = command, [path for path in reads if path]
         self._resume_key = ""
+        self._rotated = RotatedPhotos()
         self.content: dict[str, Any] = {
             "command": command,
             "config": dict(config),
@@ -133,6 +137,8 @@ class RunRecord:
             "seconds": seconds,
             "summary": result.to_json() if isinstance(result, StageResult) else dict(result),
         }
+        if count := len(self._rotated):
+            outcome["exif_rotated_read_upright"] = count
         write_manifest(folder, self.content | outcome)
 
 

@@ -7,6 +7,7 @@ import heapq
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -295,6 +296,11 @@ class FidelityTotals:
 def table_rows(name: str, record: ImageRecord, comparison: Comparison) -> list[list[str]]:
     """The rows of a table: format, image, number of the object, then `COLUMNS`."""
     return [
-        [name, record.file_name, str(index), *(f"{value:.6g}" for value in row)]
+        [name, record.file_name, str(index), *map(_cell, row)]
         for index, row in enumerate(comparison.rows, start=1)
     ]
+
+
+@lru_cache(maxsize=1 << 12)  # most values are small whole numbers
+def _cell(value: float) -> str:
+    return f"{value:.6g}"

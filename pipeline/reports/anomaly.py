@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.formats.mvtec import read_defect_mask
-from pipeline.io.images import read_heatmap
+from pipeline.io.heatmaps import read_heatmap
 from pipeline.metrics.anomaly import AnomalyScores, anomaly_scores, pixel_figures, ranking
 from pipeline.metrics.pixel_counts import Pair
 from pipeline.types import GOOD, ImageRecord

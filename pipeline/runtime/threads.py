@@ -1,8 +1,10 @@
 """How many threads work, and how they wait.
 
 OpenMP's threads spin while they wait for each other. Beside another busy process that makes a
-training several times slower, because spinning threads take the core of the one that works
-(benchmarks/threads.py). So they sleep while they wait, unless the user has chosen otherwise.
+training several times slower, because spinning threads take the core of the one that works. On an
+idle machine, threads that sleep while they wait are up to twice as slow (benchmarks/threads.py). So
+they sleep where other processes need the CPUs when the program starts, and spin elsewhere, unless
+the user has chosen.
 
 OpenVINO's threads (TBB) need no setting: they give their core away between looking for work.
 """
@@ -10,6 +12,7 @@ OpenVINO's threads (TBB) need no setting: they give their core away between look
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -26,6 +29,32 @@ _OTHER_POOLS = {
 }
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_LOADS = Path("/proc/loadavg")
+_SAMPLES, _PAUSE_S = 3, 0.002
+
+
+def choose_waiting(
+    environment: MutableMapping[str, str] | None = None, loads: Path = _LOADS
+) -> None:
+    """Let threads sleep while they wait, as `wait_passively`, if the machine is busy now."""
+    if is_busy(environment, loads):
+        wait_passively(environment)
+
+
+def is_busy(environment: MutableMapping[str, str] | None = None, loads: Path = _LOADS) -> bool:
+    """Whether other processes run on so many CPUs that not each thread of this one would have its
+    own. True where the system does not say.
+
+    loads: Linux's file with the number of tasks that run now, this one among them.
+    """
+    running = []
+    try:
+        for _ in range(_SAMPLES):  # the least: a process of a moment does not count
+            running.append(int(loads.read_text(encoding="ascii").split()[3].partition("/")[0]))
+            time.sleep(_PAUSE_S)
+    except (OSError, ValueError, IndexError):
+        return True
+    return min(running) - 1 + working_threads(environment) > (os.cpu_count() or 1)
 
 
 def wait_passively(environment: MutableMapping[str, str] | None = None) -> None:

@@ -15,7 +15,8 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.formats.products import read_product, train_and_test
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import Image, read_image, write_heatmap, write_png
+from pipeline.io.heatmaps import write_heatmap
+from pipeline.io.images import Image, read_image, write_png
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import RunRecord

@@ -18,7 +18,8 @@ from pydantic import FiniteFloat, TypeAdapter
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import read_heatmap, read_image
+from pipeline.io.heatmaps import read_heatmap
+from pipeline.io.images import read_image
 from pipeline.io.read import RUN_FILE, checked, read_json
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text

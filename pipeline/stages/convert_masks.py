@@ -16,7 +16,8 @@ import numpy as np
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.coco import image_text, parse_row_texts, row_texts
+from pipeline.formats.coco import image_text, parse_row_texts
+from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write_lists
 from pipeline.formats.datasets import read_datasets

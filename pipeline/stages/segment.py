@@ -19,13 +19,15 @@ from pydantic import TypeAdapter
 
 from pipeline.config.schema import SegmentConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.coco import read_coco, row_texts
+from pipeline.formats.coco import read_coco
 from pipeline.formats.coco_log import rows_with_least, sum_figures, write_logged_coco
 from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import Image, read_heatmap, read_image, write_png
+from pipeline.io.heatmaps import read_heatmap
+from pipeline.io.images import Image, read_image, refuse_other_size, write_png
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.reports.review_page import ReviewMask, review_page
@@ -196,12 +198,7 @@ def _read_ahead(records: list[ImageRecord], faults: Faults) -> Iterator[tuple[Im
 def _read(record: ImageRecord) -> Image:
     image = read_image(record.path)
     if image.shape[:2] != record.size:
-        height, width = image.shape[:2]
-        raise DataError(
-            record.path,
-            f"is {width}x{height}, but the boxes are for {record.width}x{record.height}",
-            "give the images that the boxes were drawn on",
-        )
+        refuse_other_size(record.path, record.size)
     return image
 
 

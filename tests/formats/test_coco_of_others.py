@@ -149,11 +149,14 @@ def test_a_faulty_annotation_costs_itself_alone_with_keep_going(tmp_path: Path) 
     assert len(only(dataset)) == 1
 
 
-def test_utf_16_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "coco.json"
-    path.write_text(json.dumps(plain()), encoding="utf-16")
-    with pytest.raises(DataError, match="is UTF-16 text; save it as UTF-8"):
-        read_coco(path)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_as_windows_tools_save_it_is_read(tmp_path: Path, encoding: str) -> None:
+    raw = plain()
+    raw["categories"][0]["name"] = "Kratzer \u00fc \U0001f600"
+    (tmp_path / "coco.json").write_text(json.dumps(raw, ensure_ascii=False), encoding=encoding)
+    dataset = read_coco(tmp_path / "coco.json")
+    assert dataset.categories == ("Kratzer \u00fc \U0001f600",)
+    assert len(only(dataset)) == 1
 
 
 @pytest.mark.parametrize("name", [1, "a", "a.png"])

@@ -33,6 +33,7 @@ def rows_of(folder: Path, text: str) -> JsonRows:
     return JsonRows(folder / "x.json", ("rows", "more"))
 
 
+@pytest.mark.slow
 @quick
 @given(
     rows=st.lists(values), other=values, indent=st.sampled_from([None, 0, 3]),

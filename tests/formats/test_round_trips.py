@@ -64,6 +64,7 @@ def pairs(dataset: Dataset, back: Dataset) -> list[tuple[ImageRecord, Detections
     return [(r, dataset.on(r), back.on(by_name[r.file_name])) for r in dataset.records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @quick
 @given(mask=strategies.masks, draw=st.data())
@@ -327,7 +328,7 @@ def test_coco_polygons_that_would_lose_more_than_the_bound_become_rle(
     """Rings on pixel centres, as cv2.findContours gives them, shrink 5 x 5 pixels to 4 x 4, of
     which COCO's reader keeps 16 of 25: a loss of 0.36."""
     monkeypatch.setattr(
-        "pipeline.formats.coco.coco_rings", lambda patch: [centre_ring(patch).round()]
+        "pipeline.formats.coco_rows.coco_rings", lambda patch: [centre_ring(patch).round()]
     )
     mask = np.zeros((20, 20), bool)
     mask[4:9, 4:9] = True

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.io.images import read_mask, read_mask_values, write_png
+from pipeline.io.images import write_png
+from pipeline.io.mask_files import read_mask, read_mask_values
 from pipeline.io.png import read_grey
 
 FILTERS = [cv2.IMWRITE_PNG_FAST_FILTERS, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_FILTER_SUB,

@@ -187,6 +187,7 @@ def test_rank_correlation_is_that_of_the_order_alone() -> None:
     assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_rank_correlation_draws_whole_photos() -> None:
     from pipeline.metrics.intervals import bootstrap_rank_correlation
 

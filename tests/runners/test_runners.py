@@ -68,6 +68,7 @@ def test_only_a_few_results_are_made_ahead_of_their_reader() -> None:
     assert seen == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_in_order() -> None:
     assert list(map_items(abs, range(-40, 0), "ray", 1)) == list(range(40, 0, -1))
 

@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.runtime.threads import (
     available_cpus,
+    choose_waiting,
+    is_busy,
     obey_limit,
     wait_passively,
     working_threads,
@@ -35,6 +37,27 @@ def test_threads_wait_passively_unless_the_user_chose(
     assert environment.items() >= before.items()
 
 
+@pytest.mark.parametrize(
+    ("text", "busy"),
+    [
+        (None, True),  # a system without the file
+        ("0.00 0.00 0.00", True),
+        ("9.00 9.00 9.00 1/200 77\n", False),  # only this process runs, whatever ran before
+        (f"0.00 0.00 0.00 {CPUS + 1}/200 77\n", True),  # one other process for each CPU
+    ],
+)
+def test_threads_sleep_where_other_processes_need_the_cpus(
+    tmp_path: Path, text: str | None, busy: bool
+) -> None:
+    loads = tmp_path / "loadavg"
+    if text is not None:
+        loads.write_text(text)
+    environment = {"OMP_NUM_THREADS": "1"}
+    assert is_busy(environment, loads) == busy
+    choose_waiting(environment, loads)
+    assert ("OMP_WAIT_POLICY" in environment) == busy
+
+
 def test_the_pools_of_opencv_and_openblas_wait_passively_too() -> None:
     environment = {"OPENBLAS_THREAD_TIMEOUT": "20"}
     wait_passively(environment)
@@ -43,8 +66,10 @@ def test_the_pools_of_opencv_and_openblas_wait_passively_too() -> None:
 
 
 def test_the_policy_is_set_before_torch_can_be_imported() -> None:
+    """More threads than any machine has CPUs: it is busy."""
     script = "import os, pipeline; print(os.environ['OMP_WAIT_POLICY'])"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP", "GOMP", "KMP"))}
+    environment["OMP_NUM_THREADS"] = "1000000"
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )

@@ -221,6 +221,7 @@ except signals.Stopped:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_after_all_graphs_are_gone_still_stops_the_command() -> None:
     """Two Cores of OpenVINO leave the system with the first one's freed stack for signals."""
     done = subprocess.run(

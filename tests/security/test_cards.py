@@ -206,6 +206,7 @@ def test_every_key_may_be_missing_or_wrong(mailed: tuple[Path, Opener]) -> None:
             open_or_one_line(opened, card.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "name", "part"),
     [

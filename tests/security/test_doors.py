@@ -26,7 +26,7 @@ from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.formats.data_yaml import read_data_yaml
 from pipeline.formats.yolo_training import read_training_set, write_training_set
-from pipeline.io.images import read_heatmap
+from pipeline.io.heatmaps import read_heatmap
 from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
 from pipeline.models.artifact import read_artifact
@@ -111,6 +111,7 @@ def test_the_canary_sings_where_a_door_is_open(tmp_path: Path, marker: Path) -> 
     assert marker.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [None, 0])
 def test_a_training_runs_nothing_that_came_with_its_data(
     data: Path,
@@ -375,6 +376,7 @@ assert utils.SAFE_LOAD and not utils.ONLINE and not utils.AUTOINSTALL
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"mlflow": true, "comet": true, "wandb": true}', "[1]", "\0"])
 def test_settings_and_the_environment_start_no_tracker_and_open_no_door(
     tmp_path: Path, marker: Path, text: str

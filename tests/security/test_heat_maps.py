@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.io.images import read_heatmap
+from pipeline.io.heatmaps import read_heatmap
 
 
 def npy(array: Any, **options: bool) -> bytes:

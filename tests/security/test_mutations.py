@@ -24,6 +24,8 @@ from attacks.samples import Kind
 from attacks.trial import Outcome
 from attacks.values import TOKEN, Places, planted_pickle
 
+pytestmark = pytest.mark.slow
+
 _SLOW = {"stopped run", "anomaly model", "classifier", "detector", "tuned SAM", "job"}
 _QUICK = {name: kind for name, kind in KINDS.items() if name not in _SLOW}
 _COUNT = inputs_of_kinds(_QUICK, 250)

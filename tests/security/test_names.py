@@ -97,7 +97,9 @@ def hostile_names(canary: Path) -> list[str]:
     return [str(canary), f"../../{canary.name}", f"{up}{canary}", "..", "a/b", "~/x", "con", ""]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))]
+)
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("key", ["defect", "source_split", "split", "group", "product", "category"])
 def test_no_name_in_a_coco_file_leads_out_of_what_is_exported(

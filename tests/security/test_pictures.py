@@ -14,14 +14,8 @@ from PIL import Image as PillowImage
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_mvtec
-from pipeline.io.images import (
-    list_images,
-    read_image,
-    read_indices,
-    read_mask,
-    read_mask_values,
-    read_size,
-)
+from pipeline.io.images import list_images, read_image, read_size
+from pipeline.io.mask_files import read_indices, read_mask, read_mask_values
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 READERS = (read_size, read_image, read_mask, read_indices)
@@ -222,13 +216,21 @@ def orientation_in(form: str, where: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("form", "where"),
-    [("PNG", "exif"), ("PNG", "profile"), ("PNG", "xmp"), ("JPEG", "exif"), ("JPEG", "xmp"),
-     ("TIFF", "exif"), ("WEBP", "exif"), ("WEBP", "xmp")],
-)  # fmt: skip
+    [("PNG", "exif"), ("PNG", "profile"), ("JPEG", "exif"), ("TIFF", "exif"), ("WEBP", "exif")],
+)
 def test_an_orientation_is_found_wherever_it_is_kept(tmp_path: Path, form: str, where: str) -> None:
     (tmp_path / "a.png").write_bytes(orientation_in(form, where))
-    with pytest.raises(DataError, match="carries EXIF orientation 6"):
-        read_size(tmp_path / "a.png")
+    assert read_size(tmp_path / "a.png") == (8, 6)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_an_orientation_in_xmp_alone_is_refused_for_tools_disagree(
+    tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(orientation_in(form, "xmp"))
+    for reader in READERS:
+        with pytest.raises(DataError, match="orientation 6 in XMP but not in EXIF"):
+            reader(tmp_path / "a.png")
 
 
 def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path: Path) -> None:

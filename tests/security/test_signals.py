@@ -109,6 +109,7 @@ def undisturbed(product: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return content(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [1, 60])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_conversion_that_was_stopped_is_made_good_by_the_next_call(
@@ -127,6 +128,7 @@ def test_a_conversion_that_was_stopped_is_made_good_by_the_next_call(
     assert beside(output) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_processes_is_still_one_line(convert: Arguments, number: int) -> None:
     assert stopped(convert, number, 1) == (128 + number, STOPPED)
@@ -138,12 +140,14 @@ def test_ctrl_c_that_the_command_alone_receives_ends_its_processes_too(convert: 
     assert beside(Path(convert[-1])) == set()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     synthesize = ["synthesize", "--size", "512", "-o", str(tmp_path / "made" / "out")]
     assert stopped(synthesize, signal.SIGINT, 3) == (130, STOPPED)
     assert not list((tmp_path / "made").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_old_output_stays_until_the_new_one_takes_its_place(
     convert: Arguments, number: int
@@ -158,6 +162,7 @@ def test_the_old_output_stays_until_the_new_one_takes_its_place(
     assert beside(output) == set()
 
 
+@pytest.mark.slow
 def test_masks_go_on_where_they_were_stopped(
     make_product: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -179,6 +184,7 @@ def test_masks_go_on_where_they_were_stopped(
     assert beside(output) == set()
 
 
+@pytest.mark.slow
 def test_a_hangup_that_is_ignored_stays_ignored(convert: Arguments) -> None:
     def as_nohup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
-from pipeline.io.images import read_mask_values
+from pipeline.io.mask_files import read_mask_values
 from pipeline.metrics.fidelity import FormatFidelity
 from pipeline.results import from_json
 from pipeline.runners import Runner
@@ -70,6 +70,7 @@ def test_the_same_input_gives_the_same_bytes(make_product: MakeProduct, tmp_path
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runner", "workers"), [("local", 2), ("ray", 2)])
 def test_processes_and_ray_write_the_same_bytes(
     make_product: MakeProduct, tmp_path: Path, runner: Runner, workers: int

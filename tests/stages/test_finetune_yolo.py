@@ -80,6 +80,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return home / "data", stopped(home / "data", home / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "done"), [(1, 1), (2, 2), ("end", 2)])
 def test_a_stopped_training_ends_with_the_same_bytes(
     undisturbed: tuple[Path, Path, FinetuneYoloResult], tmp_path: Path, where: int | str, done: int
@@ -109,6 +110,7 @@ def test_a_picture_is_there_when_the_training_goes_on(tmp_path: Path, module: st
     assert (tmp_path / "a.jpg").is_file()
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_repeated_and_not_lost(
     undisturbed: tuple[Path, Path, FinetuneYoloResult],
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_finished_training_is_not_repeated_and_not_lost(
         finetune_yolo(data, run, TINY, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_not_dropped_for_other_settings(
     begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -134,6 +137,7 @@ def test_a_stopped_training_is_not_dropped_for_other_settings(
     assert finetune_yolo(data, run, other, device="cpu", overwrite=True).epochs_run == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train/weights/last.pt", ".work/training.bin"])
 def test_a_damaged_checkpoint_is_one_line_and_overwrite_is_the_way_out(
     begun: tuple[Path, Path], tmp_path: Path, name: str
@@ -159,6 +163,7 @@ def test_a_run_that_could_not_begin_leaves_nothing_and_loses_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_persons_file_in_a_finished_run_is_never_lost(
     undisturbed: tuple[Path, Path, FinetuneYoloResult], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from pipeline.synthesis.product import MVTEC_ZIPPER
 MakeProduct = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_counts_areas_and_the_long_tail_are_reported(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from pipeline.config.schema import Experiment, StudyConfig
 from pipeline.io.images import write_png
 from pipeline.stages.study import study
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"image_side": 32, "epochs": 3, "batch": 4, "learning_rate": 0.01, "unfreeze": "head"}
 
 

@@ -45,6 +45,7 @@ def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(defe
     assert difference[mask].mean() > 4 * difference[~mask].mean()
 
 
+@pytest.mark.slow
 def test_a_filled_box_is_a_poor_mask() -> None:
     ious = []
     for defect in DEFECTS:
@@ -56,6 +57,7 @@ def test_a_filled_box_is_a_poor_mask() -> None:
     assert np.mean(ious) < 0.65  # on MVTec's zipper it has 0.71
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_bytes_and_counts_do_not_matter(tmp_path: Path) -> None:
     write_product(tmp_path / "a", 512, 1, 0, {"rough": 1}, seed=4)
     write_product(tmp_path / "b", 512, 0, 0, {"rough": 2}, seed=4)
@@ -66,6 +68,7 @@ def test_the_same_seed_draws_the_same_bytes_and_counts_do_not_matter(tmp_path: P
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_product_is_in_mvtecs_layout(tmp_path: Path) -> None:
     write_product(tmp_path / "zipper", 512, 1, 1, {"rough": 1, "combined": 1}, seed=0)
     dataset = read_mvtec([tmp_path / "zipper"], Faults())

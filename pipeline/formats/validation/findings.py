@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DataError, one_line
-from pipeline.io.images import read_size
+from pipeline.io.image_decode import header_of
 
 REJECTED = "moved to rejected.json"  # the fix of an entry that no tool can read
 
@@ -36,7 +36,7 @@ class Finding:
 def check_image(
     path: Path, where: str, listed: Path, size: tuple[int, int] | None
 ) -> list[Finding]:
-    """The fault of an image file: missing, broken, rotated by EXIF, or of another size than listed.
+    """The fault of an image file: missing, broken, or of another size than listed, upright.
 
     listed: the file that names the image. size: the listed (height, width); None for none.
     """
@@ -47,14 +47,17 @@ def check_image(
     if not exists:
         return [Finding("missing image", listed, where, f"no file {path}")]
     try:
-        actual = read_size(path)
+        header = header_of(path)
     except DataError as error:
-        kind = "EXIF rotation" if "EXIF" in error.reason else "broken image"
-        return [Finding(kind, listed, where, str(error))]
-    if size is not None and actual != size:
-        text = f"is {actual[1]}x{actual[0]} on disk, but {size[1]}x{size[0]} here: {path}"
-        return [Finding("size differs", listed, where, text)]
-    return []
+        return [Finding("broken image", listed, where, str(error))]
+    if size is None or header.size == size:
+        return []
+    actual = header.size
+    text = f"is {actual[1]}x{actual[0]} on disk, but {size[1]}x{size[0]} here: {path}"
+    if size == (header.height, header.width):
+        text += f" (EXIF orientation {header.orientation} turns it upright)"
+        return [Finding("EXIF rotation", listed, where, text)]
+    return [Finding("size differs", listed, where, text)]
 
 
 def colliding_stems(names: Iterable[str], path: Path) -> list[Finding]:

@@ -52,7 +52,13 @@ def torn(seed: int) -> Image:
     return image
 
 
-@pytest.fixture(scope="module", params=MODELS)
+QUICK = "patchcore"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in MODELS],
+)
 def fitted(request: pytest.FixtureRequest) -> AnomalyModel:
     model = MODELS[request.param]()
     model.fit(weave(seed) for seed in range(8))
@@ -101,6 +107,7 @@ def test_no_model_answers_before_it_has_learned_or_learns_from_nothing(
         model.fit([])
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same() -> None:
     scores = []
     for _ in range(2):

@@ -21,6 +21,7 @@ def vectors(kind: str, count: int, seed: int) -> np.ndarray:
     return np.asarray(along @ directions + noise + 3, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count", "two_steps"),
     [("flat", 100, False), ("flat", 9000, True), ("crowded", 9000, True), ("round", 9000, False)],

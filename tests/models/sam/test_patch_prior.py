@@ -130,6 +130,7 @@ def test_the_prior_is_added_where_it_overlaps_the_logits(
     assert not mask.logits.any()
 
 
+@pytest.mark.slow
 def test_a_segmenter_leaves_out_what_was_outside_of_known_masks() -> None:
     """A bright disc whose lower half is grey, which SAM takes for one thing; grey was outside."""
     y, x = np.mgrid[0:240, 0:320]
@@ -150,6 +151,7 @@ def test_a_segmenter_leaves_out_what_was_outside_of_known_masks() -> None:
     assert ious[1] > max(0.8, ious[0] + 0.1)
 
 
+@pytest.mark.slow
 def test_a_patch_prior_survives_its_file_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     features = prior_features(CPU)
     assert features is not None

@@ -55,6 +55,7 @@ def test_a_disc_is_cut_out_to_a_pixel_or_so(segmenter: SamSegmenter, disc: np.nd
     assert found.quality["stability"][0] > 0.9
 
 
+@pytest.mark.slow
 def test_every_box_has_one_row_in_order_and_bad_ones_are_marked(
     segmenter: SamSegmenter, disc: np.ndarray
 ) -> None:
@@ -67,6 +68,7 @@ def test_every_box_has_one_row_in_order_and_bad_ones_are_marked(
     assert found.quality["predicted_iou"][[0, 2, 3]].tolist() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_it_predicts_as_segment_anythings_own_predictor(
     sam: SamModel, segmenter: SamSegmenter, disc: np.ndarray
 ) -> None:
@@ -105,6 +107,7 @@ def test_the_decoder_for_many_pictures_is_segment_anythings_own(sam: SamModel) -
             torch.testing.assert_close(rated[n : n + 1], scores, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
     sam: SamModel, tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
             np.testing.assert_allclose(iou, rated, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_crops_give_the_disc_too_and_agree_with_each_other(sam: SamModel, disc: np.ndarray) -> None:
     close = sam.segmenter(CPU, "torch", cache_gb=0, views=CLOSE)
     found = close.segment(disc, as_boxes([[108, 58, 192, 142]]))
@@ -135,6 +139,7 @@ def test_crops_give_the_disc_too_and_agree_with_each_other(sam: SamModel, disc: 
     assert all((column >= 0).all() and (column <= 1).all() for column in found.quality.values())
 
 
+@pytest.mark.slow
 def test_boxes_below_a_size_alone_are_cropped(sam: SamModel, disc: np.ndarray) -> None:
     """The image's longer side is 320: a box of 84 is 0.26 of it."""
     box = as_boxes([[108, 58, 192, 142]])
@@ -143,6 +148,7 @@ def test_boxes_below_a_size_alone_are_cropped(sam: SamModel, disc: np.ndarray) -
         assert len(made._views(disc, box, [])[0]) == views
 
 
+@pytest.mark.slow
 def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: np.ndarray) -> None:
     """Half of the disc is in the box, which is 42 wide; 0.1 of that is 4.2."""
     box = as_boxes([[108, 58, 150, 142]])
@@ -152,6 +158,7 @@ def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: 
     assert x1 <= 150 + 4.2 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "views", [ViewOptions(rounds=2, point=True), ViewOptions(multimask=True), ViewOptions(pad=0.1)]
 )
@@ -173,6 +180,7 @@ def test_the_highest_place_of_a_heat_map_inside_the_box_becomes_a_point() -> Non
     assert peak_in_box(heat, np.array([50, 2, 60, 8], np.float32)) is None
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_heat_map_changes_the_mask(segmenter: SamSegmenter, disc: np.ndarray) -> None:
     box, heat = as_boxes([[60, 20, 300, 220]]), np.zeros((240, 320), np.float32)
     heat[30, 280] = 1.0  # on the table, far from the disc
@@ -181,6 +189,7 @@ def test_the_peak_of_a_heat_map_changes_the_mask(segmenter: SamSegmenter, disc: 
     assert mask_geometry.decode(with_point.masks[0])[30, 280]
 
 
+@pytest.mark.slow
 def test_an_embedding_is_computed_once_and_read_again(
     sam: SamModel, disc: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +204,7 @@ def test_an_embedding_is_computed_once_and_read_again(
     assert second.quality["predicted_iou"] == first.quality["predicted_iou"]
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_masks_of_torch(
     sam: SamModel, disc: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

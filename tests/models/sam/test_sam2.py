@@ -18,6 +18,8 @@ from pipeline.models.sam.sam2 import Sam2Segmenter, load_sam2
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Entry, Weights, WeightsStore
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

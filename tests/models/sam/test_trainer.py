@@ -24,6 +24,8 @@ from pipeline.models.sam.trainer import (
 )
 from pipeline.models.sam.views import ViewOptions
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SIDE = 128
 VIEWS = ViewOptions(side=SIDE, crop_below=9.0, crop_scales=(1.6,), tta=2)

@@ -69,6 +69,7 @@ def test_embeddings_survive_their_file(tmp_path: Path) -> None:
         TextEmbeddings.load(tmp_path / "bad")
 
 
+@pytest.mark.slow
 def test_clip_gives_the_embeddings_when_its_file_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_card_of_version_0_7_is_read(
     assert load_finetuned(tmp_path, device="cpu").confidence == 0.125
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_an_exported_detector_finds_the_same_boxes(
     weights: Path, reference: np.ndarray, tmp_path: Path, form: str

@@ -1,0 +1,98 @@
+"""The bytes of an image file, checked and decoded by OpenCV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.io.exif import tiff_as_stored, upright
+from pipeline.io.image_header import Header, read_header
+from pipeline.io.read import open_regular
+from pipeline.io.rotated_photos import note_rotated
+
+_TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
+_END_MARKS = {b"\x89P": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
+_UNREADABLE = "is not a readable image (broken or empty)"
+_BROKEN = "copy it again from its source, or leave it out with --keep-going"
+_MOST_BYTES, _BYTES_OF_A_PIXEL = 1 << 28, 16  # of a file
+_SCAN, _MOST_SCANS = b"\xff\xda", 100  # of a JPEG; encoders make about ten
+
+
+def header_of(path: Path) -> Header:
+    """The header of an image file that is whole. Raises DataError."""
+    with open_regular(path) as stream, decoding(path):
+        header = _noted(stream, path)
+        stream.seek(0)
+        head = stream.read(2)
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
+        _refuse_truncated(path, head, stream.read(_TAIL))
+    return header
+
+
+def read_file(path: Path) -> tuple[Header, bytes]:
+    """Header and bytes of an image file. Raises DataError, also for far more bytes than its pixels
+    need."""
+    with open_regular(path) as stream, decoding(path):
+        header = _noted(stream, path)
+        size = os.fstat(stream.fileno()).st_size
+        if size > _MOST_BYTES + header.height * header.width * _BYTES_OF_A_PIXEL:
+            raise DataError(path, f"has {size} bytes, too many for its picture", "save it again")
+        stream.seek(0)
+        data = stream.read()
+    if header.kind == "JPEG" and data.count(_SCAN) > _MOST_SCANS:  # each goes over every pixel
+        raise DataError(path, f"has more than {_MOST_SCANS} scans", "save it again")
+    return header, data
+
+
+def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
+    """The upright pixels (H, W) or (H, W, C) of an image file, as OpenCV orders and stores them.
+    Raises DataError."""
+    import cv2
+
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the DataError says it
+    with decoding(path):
+        if header.kind == "TIFF" and header.orientation != 1:
+            data = tiff_as_stored(data)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise DataError(path, _UNREADABLE, _BROKEN)
+    _refuse_truncated(path, data[:2], data[-_TAIL:])
+    return upright(np.asarray(pixels), header.orientation)
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn every exception of a decoder within the block into a DataError about the file."""
+    import cv2
+
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        full = isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem
+        if full:
+            raise DataError(path, "takes more memory than there is", "cut it into parts") from error
+        raise DataError(path, _UNREADABLE, _BROKEN) from error
+
+
+def _noted(stream: IO[bytes], path: Path) -> Header:
+    header = read_header(stream, path)
+    if header.orientation != 1:
+        note_rotated(path, stream)
+    return header
+
+
+def _refuse_truncated(path: Path, head: bytes, tail: bytes) -> None:
+    """Decoders fill missing pixels with grey without an error, so look for the end mark."""
+    end = _END_MARKS.get(head)
+    if end is not None and end not in tail:
+        raise DataError(path, "is truncated: its end is missing", _BROKEN)

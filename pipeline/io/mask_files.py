@@ -1,0 +1,104 @@
+"""Mask files: the values of their pixels, upright."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.io.exif import tiff_as_stored, upright
+from pipeline.io.image_decode import decode, decoding, read_file
+from pipeline.io.image_header import Header
+from pipeline.io.png import read_grey
+
+Mask = NDArray[np.bool_]
+_PNG_PALETTE = 3  # the colour type in byte 25
+
+
+def read_mask(path: Path, threshold: int = 0) -> Mask:
+    """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect.
+
+    Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; of several channels the
+    greatest value counts, and what is transparent is background. Raises DataError as `read_image`.
+    """
+    return np.asarray(read_mask_values(path) > threshold)
+
+
+def read_mask_values(
+    path: Path, size: tuple[int, int] | None = None, image: str = ""
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values (H, W) of a mask file, in its own range. Raises DataError as `read_image`; with
+    the `size` (height, width) of the image of that name, also for a mask of another size, before
+    any of its pixels is decoded."""
+    header, data = read_file(path)
+    if size is not None and size != header.size:
+        _refuse_size(path, header.size, size, image)
+    with decoding(path):
+        grey = read_grey(data) if header.kind == "PNG" else None
+    if grey is not None and grey.shape == (header.height, header.width):
+        return upright(grey, header.orientation)
+    indices = _palette_indices(header, data)
+    raw = decode(path, header, data)
+    with decoding(path):
+        return _meant(raw, indices)
+
+
+def _meant(
+    raw: NDArray[Any], indices: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The greatest colour value (H, W) of decoded pixels, 0 where they are background: transparent,
+    or, in a picture with a palette that has no black, of the commonest colour of its border."""
+    colours = raw[:, :, :3] if raw.ndim == 3 else raw[:, :, None]
+    if raw.ndim == 3 and raw.shape[2] in {2, 4}:
+        colours, alpha = raw[:, :, :-1], raw[:, :, -1]
+        return np.asarray(np.where(alpha > 0, colours.max(axis=2), 0), raw.dtype)
+    values = np.asarray(colours.max(axis=2))
+    if indices is not None and values.size and values.min() > 0:
+        border = np.concatenate([indices[0], indices[-1], indices[:, 0], indices[:, -1]])
+        values = np.where(indices == np.bincount(border).argmax(), 0, values).astype(values.dtype)
+    return values
+
+
+def _refuse_size(path: Path, own: tuple[int, int], size: tuple[int, int], image: str) -> NoReturn:
+    reason = f"is {own[1]}x{own[0]} but its image {image} is {size[1]}x{size[0]}"
+    remedy = "draw the mask on the image it belongs to"
+    if own == size[::-1]:
+        remedy += "; a photo that EXIF rotates is read upright, so its mask has to be upright too"
+    raise DataError(path, reason, remedy)
+
+
+def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values (H, W) of a mask file; of one with a palette the indices, not the colours. Raises
+    DataError as `read_image`."""
+    header, data = read_file(path)
+    indices = _palette_indices(header, data)
+    return read_mask_values(path) if indices is None else indices
+
+
+def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:
+    """The indices of an image with a palette, by Pillow: OpenCV gives colours. Pillow's classes are
+    called directly, because ultralytics changes PIL's `open`, and no other format may be tried."""
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.PngImagePlugin import PngImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    readers = {"PNG": PngImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
+    if header.kind not in readers or (header.kind == "PNG" and data[25] != _PNG_PALETTE):
+        return None
+    if header.kind == "TIFF" and header.orientation != 1:  # else Pillow turns it
+        data = tiff_as_stored(data)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            readers[header.kind](io.BytesIO(data)) as image,
+        ):
+            if image.mode == "P" and image.size == (header.width, header.height):
+                return upright(np.asarray(image, dtype=np.uint8), header.orientation)
+    except Exception:  # any error of a decoder: OpenCV tries next and reports its own
+        return None
+    return None
