@@ -42,11 +42,7 @@ def read_cvat(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     """
     path = _xml_of(source, log)
     tree = read_xml(path, "annotations")
-    folder = path.parent
-    if source.is_file() and source != path and not images_below(folder):
-        folder = source.parent  # of a zip of labels alone
-    beside = folder / "images"
-    root = images or (beside if beside.is_dir() else folder)
+    root = images or _folder_of_images(source, path)
     categories = _categories(tree)
     reader = _ImageReader(path, root, labels_by_name(categories), log)
     nodes, tracks = list(tree.iter("image")), tree.findall("track")
@@ -84,6 +80,15 @@ def _xml_of(source: Path, log: SourceLog) -> Path:
         names = ", ".join(str(path.relative_to(folder)) for path in found[:3])
         raise DataError(source, f"holds several XML files ({names})", "give one of them")
     return found[0]
+
+
+def _folder_of_images(source: Path, path: Path) -> Path:
+    """`images` beside the XML file, or the file's own folder; beside a zip of labels alone."""
+    folder = path.parent
+    if source.is_file() and source != path and not images_below(folder):
+        folder = source.parent
+    beside = folder / "images"
+    return beside if beside.is_dir() else folder
 
 
 def _categories(tree: ElementTree.Element) -> list[str]:

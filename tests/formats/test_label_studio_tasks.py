@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from studio import HEIGHT, WIDTH, annotation, box, left_out, read, result, task
 
 from pipeline.config.schema import ExportConfig
@@ -194,6 +195,20 @@ def test_the_pages_of_a_task_are_images_of_their_own(tmp_path: Path) -> None:
 def test_a_photo_without_results_has_the_size_of_its_file(tmp_path: Path) -> None:
     dataset, _ = read(tmp_path, task(annotation()))
     assert dataset.records[0].size == (HEIGHT, WIDTH)
+
+
+def test_a_photo_that_exif_turns_is_labelled_as_it_is_shown(tmp_path: Path) -> None:
+    """80 x 60 pixels are stored on their side; browsers, and Label Studio, show them upright."""
+    path = tmp_path / "images" / "a.jpg"
+    path.parent.mkdir()
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (HEIGHT, WIDTH)).save(path, exif=exif)
+    tasks = task(annotation(box()), image="a.jpg"), task(annotation(), image="b.png", key=2)
+    dataset, _ = read(tmp_path, *tasks, images=("b.png",))
+    assert [record.size for record in dataset.records] == [(HEIGHT, WIDTH)] * 2
+    found = import_labels(tmp_path / "project.json", "label-studio", tmp_path / "out")
+    assert (found.images, found.objects) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -280,5 +280,5 @@ def test_an_image_that_is_listed_as_huge_is_held_against_its_file(tmp_path: Path
         return content | {"imageHeight": 20_000, "imageWidth": 20_000}
 
     written(tmp_path, "labelme", huge)
-    with pytest.raises(DataError, match="is not 20000x20000 pixels, the size in its label file"):
+    with pytest.raises(DataError, match="is 20x15, but listed as 20000x20000"):
         FORMATS["labelme"].read(tmp_path, None)

@@ -152,7 +152,7 @@ def test_cvats_huge_image_is_believed_only_if_it_is_one(tmp_path: Path) -> None:
     shape = '<polygon label="crack" points="0,0;29999,0;29999,29999"/>'
     content = cvat(shape, 'width="30000" height="30000"')
     (tmp_path / "annotations.xml").write_text(content)
-    refused("cvat", tmp_path, "a.png", "is not 30000x30000 pixels")
+    refused("cvat", tmp_path, "a.png", "is 30x20, but listed as 30000x30000")
 
 
 @pytest.fixture
