@@ -117,12 +117,17 @@ class SourceLog:
         self.faults.add(error)
 
     def made_files(self) -> Path:
-        """A folder for images that a reader makes: frames of a video, the content of a zip. It is
-        removed when the program ends."""
+        """A folder for images that a reader makes: frames of a video, the content of a zip. `close`
+        removes it, or else the end of the program."""
         if self.made is None:
             self.made = Path(tempfile.mkdtemp(prefix="pipeline-"))
             atexit.register(shutil.rmtree, self.made, ignore_errors=True)
         return self.made
+
+    def close(self) -> None:
+        """Remove the images that the reader made."""
+        if self.made is not None:
+            shutil.rmtree(self.made, ignore_errors=True)
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """What was left out so far."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -118,15 +119,16 @@ def import_labels(
     form = _format(origin, "--from")
     if config.annotator and not form.has_annotators:
         raise ConfigError(f"--annotator: {origin} does not say who labelled what; leave it out")
-    log = SourceLog(Faults(keep_going), config.annotator or "")
-    dataset = _read(origin, source, images, allow_outside, log)
-    counts = _counts(log, dataset, source, config)
-    if onto:
-        base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
-        dataset = _merged(base, dataset)
-    return _write(
-        ImportLabelsResult, "import", dataset, "coco", [source, onto], output, config, log, counts
-    )
+    with closing(SourceLog(Faults(keep_going), config.annotator or "")) as log:
+        dataset = _read(origin, source, images, allow_outside, log)
+        counts = _counts(log, dataset, source, config)
+        if onto:
+            base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
+            dataset = _merged(base, dataset)
+        reads = [source, onto]
+        return _write(
+            ImportLabelsResult, "import", dataset, "coco", reads, output, config, log, counts
+        )
 
 
 def _counts(log: SourceLog, dataset: Dataset, source: Path, config: ExportConfig) -> SourceCounts:

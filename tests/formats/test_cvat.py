@@ -196,14 +196,19 @@ def zipped(folder: Path, target: Path, below: str = "") -> Path:
 
 
 @pytest.mark.parametrize("below", ["", "task 7/"])
-def test_the_zip_is_read_and_its_photos_are_copied(tmp_path: Path, below: str) -> None:
+def test_the_zip_is_read_and_its_photos_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
     write(
         tmp_path / "task", image(BOX), image(POLYGON, name="b/c.png"), images=("a.png", "b/c.png")
     )
     source = zipped(tmp_path / "task", tmp_path / "task_7.zip", below)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     found = import_labels(source, "cvat", tmp_path / "out", ExportConfig())
     assert (found.images, found.objects, found.source.read) == (2, 2, 2)
     assert (tmp_path / "out" / "images" / "b" / "c.png").is_file()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_zip_of_labels_alone_takes_the_photos_of_a_folder(tmp_path: Path) -> None:
