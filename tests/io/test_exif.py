@@ -147,7 +147,8 @@ def test_a_jpeg_keeps_its_exif_for_its_readers_turn_it(tmp_path: Path, copy: boo
     assert target.read_bytes() == source.read_bytes()
     for read in (cv2.imread, imread):
         assert np.asarray(read(str(target))).shape == (6, 4, 3)
-    assert exif_size(PillowImage.open(target)) == (4, 6)
+    with PillowImage.open(target) as image:
+        assert exif_size(image) == (4, 6)
 
 
 def test_a_run_counts_each_rotated_photo_once(tmp_path: Path) -> None:
