@@ -126,4 +126,5 @@ def _state(path: Path) -> bytes:
 
 def _is_fixed(path: Path, after: Mapping[Path, bytes]) -> bool:
     """Whether a file is one that `validate --fix` changed, or the original that it kept."""
-    return ".orig" in path.name or path.with_name(f"{path.name}.orig") in after
+    is_kept = ".orig" in path.name or path.name == "rejected.json"
+    return is_kept or path.with_name(f"{path.name}.orig") in after
