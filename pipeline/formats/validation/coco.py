@@ -13,12 +13,24 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.errors import DataError
-from pipeline.formats.coco_schema import LISTS, open_coco
+from pipeline.formats.coco_schema import (
+    LISTS,
+    coco_rows,
+    open_coco,
+    refuse_other_annotations,
+    with_name,
+)
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.schema import MOST_PIXELS, MOST_SIDE, unusable
 from pipeline.formats.text_stream import json_list
 from pipeline.formats.validation.coco_row import Row, check_annotation, is_whole, key_of, shown
-from pipeline.formats.validation.findings import Finding, check_image, colliding_stems, repeated
+from pipeline.formats.validation.findings import (
+    REJECTED,
+    Finding,
+    check_image,
+    colliding_stems,
+    repeated,
+)
 from pipeline.io.images import read_size
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.write import json_text
@@ -41,7 +53,7 @@ class CocoCheck:
     findings: list[Finding]
     categories: Mapping[object, object]
     fixed: dict[int, Row | None] = field(default_factory=dict)
-    rejected: list[Row] = field(default_factory=list)
+    rejected: list[JsonValue] = field(default_factory=list)
     sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -60,7 +72,7 @@ class CocoCheck:
             elif name == "images":
                 yield from json_list(self._images(), depth=1)
             elif name in LISTS:
-                yield from json_list(self.raw.rows(name), depth=1)
+                yield from json_list(coco_rows(self.raw, name), depth=1)
             else:
                 yield json_text(self.raw.values[name])[:-1].replace("\n", "\n ")
         yield "\n}\n"
@@ -78,7 +90,7 @@ class CocoCheck:
             finding.kind in {"duplicate id", "id 0"} and finding.fix for finding in self.findings
         )
         number = 0
-        for place, raw in enumerate(self.raw.rows("annotations")):
+        for place, raw in enumerate(coco_rows(self.raw, "annotations")):
             row = self.fixed.get(place, raw)
             if isinstance(row, dict):  # None is removed; `check_coco` refuses other values
                 number += 1
@@ -108,9 +120,23 @@ def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
         *_check_categories(path, entries), *_check_images(path, listed, images, measured)
     ]  # fmt: skip
     sizes = {image.key: image.size or measured.get(image.key) for image in listed}
+    # on an image of another size, nothing is known to be outside
+    sizes |= {image.key: None for image in listed if _differs(image, images)}
+    if not raw.has("annotations"):
+        text = "has no list of annotations"
+        findings.append(Finding("no annotations", path, "", text, "made an empty list"))
     check = CocoCheck(raw, findings, categories, sizes=measured)
     ids = _Ids(path)
-    for place, row in enumerate(track(_entries(path, raw, "annotations"), "check")):
+    for place, row in enumerate(track(coco_rows(raw, "annotations"), "check")):
+        if not isinstance(row, dict):
+            where = f"annotation number {place + 1}"
+            check.findings.append(
+                Finding("no annotation", path, where, f"is {shown(row)}", REJECTED)
+            )
+            check.fixed[place] = None
+            check.rejected.append(row)
+            continue
+        refuse_other_annotations(path, row)
         ids.add(row.get("id"))
         original = {**row}
         faults, keep = check_annotation(path, row, sizes, categories)
@@ -150,7 +176,7 @@ def _check_categories(path: Path, categories: list[Row]) -> Iterator[Finding]:
 
 
 def _image(entry: Row) -> _Image:
-    name = entry.get("file_name", "")
+    name = with_name(entry).get("file_name", "")
     if not isinstance(name, (str, int, float)):
         name = ""
     values = entry.get("height"), entry.get("width")
@@ -162,13 +188,26 @@ def _image(entry: Row) -> _Image:
 def _measured(image: _Image, images: Path | None) -> tuple[int, int] | None:
     """(height, width) of a photo that the file lists without a size; None for any other, and where
     it is not readable."""
-    named = image.name and is_whole(image.key) and not leaves_its_folder(image.name)
-    if image.size or images is None or not named:
+    if image.size or images is None or not is_whole(image.key) or not _is_named(image):
         return None
     try:
         return read_size(images / image.name)
     except DataError:
         return None
+
+
+def _differs(image: _Image, images: Path | None) -> bool:
+    """Whether the photo is there, and has another size than the file lists."""
+    if image.size is None or images is None or not _is_named(image):
+        return False
+    try:
+        return read_size(images / image.name) != image.size
+    except DataError:
+        return False
+
+
+def _is_named(image: _Image) -> bool:
+    return bool(image.name) and not unusable(image.name) and not leaves_its_folder(image.name)
 
 
 def _check_images(
