@@ -178,6 +178,18 @@ def test_a_fix_keeps_what_other_tools_read(
 
 
 @pytest.mark.parametrize("more", [{"segments_info": []}, {"caption": "a crack"}])
+@pytest.mark.parametrize("form", ["images/{}", "C:\\data\\images\\{}", "file:///data/{}"])
+def test_a_file_name_of_another_machine_is_set_to_its_photo(good: Path, form: str) -> None:
+    path = good / "annotations" / "instances.json"
+    before = json.loads(path.read_text())
+    raw = deepcopy(before)
+    raw["images"][0]["file_name"] = form.format(before["images"][0]["file_name"])
+    path.write_text(json.dumps(raw))
+    found = validate([path], fix=True)
+    assert (found.faults, found.left) == (1, ())
+    assert json.loads(path.read_text()) == before
+
+
 def test_panoptic_files_and_captions_are_refused_whole(good: Path, more: dict[str, Any]) -> None:
     path = good / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
