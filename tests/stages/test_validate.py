@@ -177,7 +177,6 @@ def test_a_fix_keeps_what_other_tools_read(
         assert row["bbox"] == before["bbox"]
 
 
-@pytest.mark.parametrize("more", [{"segments_info": []}, {"caption": "a crack"}])
 @pytest.mark.parametrize("form", ["images/{}", "C:\\data\\images\\{}", "file:///data/{}"])
 def test_a_file_name_of_another_machine_is_set_to_its_photo(good: Path, form: str) -> None:
     path = good / "annotations" / "instances.json"
@@ -190,6 +189,7 @@ def test_a_file_name_of_another_machine_is_set_to_its_photo(good: Path, form: st
     assert json.loads(path.read_text()) == before
 
 
+@pytest.mark.parametrize("more", [{"segments_info": []}, {"caption": "a crack"}])
 def test_panoptic_files_and_captions_are_refused_whole(good: Path, more: dict[str, Any]) -> None:
     path = good / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
