@@ -15,6 +15,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.mvtec import read_defect_mask
 from pipeline.formats.products import read_product, train_and_test
 from pipeline.geometry import masks as mask_geometry
+from pipeline.interfaces import AnomalyModel
 from pipeline.io.heatmaps import write_heatmap
 from pipeline.io.images import Image, read_image, write_png
 from pipeline.io.manifest import WORK
@@ -27,7 +28,7 @@ from pipeline.reports.anomaly import CategoryScores, TestedImages, ThresholdCoun
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits, folds
-from pipeline.types import GOOD, AnomalyModel, Dataset, ImageRecord
+from pipeline.types import GOOD, Dataset, ImageRecord
 from pipeline.visualization.overlays import heat_overlay
 
 if TYPE_CHECKING:

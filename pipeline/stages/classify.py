@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from pipeline.config.schema import ClassifyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.products import image_categories, read_product, train_and_test
+from pipeline.interfaces import Classifier
 from pipeline.io.images import Image, read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE
@@ -23,7 +24,7 @@ from pipeline.metrics.intervals import wilson
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
-from pipeline.types import GOOD, Classifier, ImageRecord
+from pipeline.types import GOOD, ImageRecord
 from pipeline.visualization.plots import confusion
 
 if TYPE_CHECKING:

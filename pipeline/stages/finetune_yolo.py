@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
+from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE, read_text, sha256_of
@@ -23,7 +24,7 @@ from pipeline.metrics.detection import AveragePrecision, average_precision, best
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
-from pipeline.types import Dataset, Detections, Detector
+from pipeline.types import Dataset, Detections
 
 if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings

@@ -17,20 +17,14 @@ from pipeline.formats.coco import write_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import as_data_error
+from pipeline.interfaces import Classifier, Detector
 from pipeline.io.heatmaps import write_heatmap
 from pipeline.io.images import Image, images_below, read_image, write_png
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
-from pipeline.types import (
-    Classifier,
-    Dataset,
-    Detections,
-    Detector,
-    ImageRecord,
-    refuse_equal_stems,
-)
+from pipeline.types import Dataset, Detections, ImageRecord, refuse_equal_stems
 from pipeline.visualization.overlays import heat_overlay, overlay
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.geometry import masks as mask_geometry
+from pipeline.interfaces import Detector
 from pipeline.io.heatmaps import read_heatmap
 from pipeline.io.images import Image, read_image, refuse_other_size, write_png
 from pipeline.io.run_record import RunRecord, folder_of
@@ -33,7 +34,7 @@ from pipeline.io.work_log import LOG, WorkLog
 from pipeline.reports.review_page import ReviewMask, review_page
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
-from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, Masks
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, ImageRecord, Masks
 from pipeline.visualization.overlays import overlay
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes, as_boxes
+from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
 from pipeline.io.read import checked, read_json, sha256_of
@@ -53,7 +54,7 @@ from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
 from pipeline.models.sam.trainer import Delta, add_delta, write_delta
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Weights, WeightsStore
-from pipeline.types import Image, Masks, PromptedSegmenter
+from pipeline.types import Image, Masks
 
 CARD, DELTA, PRIOR = "card.json", "delta.safetensors", "patch_prior.safetensors"
 _GIGABYTE = 1 << 30
