@@ -29,7 +29,8 @@ from pipeline.geometry.masks import encode_patches, to_patch
 from pipeline.geometry.patches import Patch, has_grey_values, split_instances
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
-from pipeline.metrics.fidelity import Comparison, FormatFidelity, compare
+from pipeline.metrics.fidelity import Comparison, compare
+from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
 from pipeline.results import StageResult
 from pipeline.runners import Runner, map_items

@@ -22,7 +22,8 @@ from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.registry import FORMATS, Format
 from pipeline.formats.source import SourceCounts, SourceLog, refuse_left_out
 from pipeline.io.run_record import RunRecord
-from pipeline.metrics.fidelity import FormatFidelity, compare
+from pipeline.metrics.fidelity import compare
+from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.fidelity import fidelity_report
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
