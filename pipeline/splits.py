@@ -94,13 +94,13 @@ def long_tail(
     between keep numbers that fall evenly on a logarithmic scale."""
     counts = Counter(labels[rows].tolist())
     order = sorted(counts, key=lambda label: (-counts[label], label))
-    wanted = np.geomspace(tail[0], tail[1], max(len(order), 1))
+    sizes = np.geomspace(tail[0], tail[1], max(len(order), 1))
     generator = np.random.default_rng(seed)
-    kept = []
-    for label, count in zip(order, wanted, strict=True):
+    drawn = []
+    for label, count in zip(order, sizes, strict=True):
         own = rows[labels[rows] == label]
-        kept.append(generator.permutation(own)[: max(round(count), 1)])
-    return np.sort(np.concatenate(kept))
+        drawn.append(generator.permutation(own)[: max(round(count), 1)])
+    return np.sort(np.concatenate(drawn))
 
 
 def write_split(path: Path, dataset: Dataset) -> None:

@@ -120,8 +120,8 @@ def finetune_yolo(
         say("CLIP's text encoder is not installed: category names have fixed random embeddings.")
         say("Zero-shot figures are then of no use; training is not affected.")
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return from_json(FinetuneYoloResult, done, folder)
+        if summary := record.finished(folder):
+            return from_json(FinetuneYoloResult, summary, folder)
         result = _tuned(folder, splits, truth, base, embeddings, config, device_name, overwrite)
         result = replace(result, output=output)
         record.write(folder, result.to_json())

@@ -89,9 +89,11 @@ def _steps(config: RunConfig, root: Path, products: Sequence[Path], overwrite: b
     sam = [root / "sam"] if config.tune_sam else []
     split = "test" if config.convert.test > 0 or config.convert.split_file else "val"
     truth = data / "annotations" / f"instances_{split}.json"
-    for name, finder in (("truth", None), ("detector", detector)):
-        sources = [truth, *([finder] if finder else []), *sam]
-        steps.append(_masks(config, segment_config, root, name, sources, truth, finder, overwrite))
+    for name, prompts_from in (("truth", None), ("detector", detector)):
+        sources = [truth, *([prompts_from] if prompts_from else []), *sam]
+        steps.append(
+            _masks(config, segment_config, root, name, sources, truth, prompts_from, overwrite)
+        )
         steps.append(_evaluation(config, root, name, truth))
     if config.classify:
         steps.append(_classifier(config, config.classify, root, products[0], overwrite))

@@ -113,16 +113,16 @@ def segment(
     prompts = _read_prompts(images, boxes, config, faults)
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
     record = RunRecord("segment", config.model_dump(mode="json"), reads)
-    finder = _load_detector(detector, config, device) if detector else None
-    if finder:
-        prompts = replace(prompts, categories=finder.categories, objects={})
+    loaded_detector = _load_detector(detector, config, device) if detector else None
+    if loaded_detector:
+        prompts = replace(prompts, categories=loaded_detector.categories, objects={})
     segmenter = _load_segmenter(config, device)
     for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, SegmentResult):
             return finished
-        job = Job(prompts, segmenter, finder, config, folder)
+        job = Job(prompts, segmenter, loaded_detector, config, folder)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             _segment_images(job, log, faults)
             result = _result(output, segmenter.name, log, faults)
