@@ -23,6 +23,7 @@ from pipeline.io.read import shown_value
 
 GOOD = "good"
 SPLITS = ("train", "val", "test")
+CROWD = "iscrowd"  # the column of objects that are regions which an evaluation ignores
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NotRequired
 
@@ -59,6 +59,8 @@ class CocoRow(TypedDict):
     id: NotRequired[Key | None]
     score: NotRequired[Number | None]
     segmentation: NotRequired[object]
+    iscrowd: NotRequired[object]
+    attributes: NotRequired[object]
 
 
 _IMAGE = TypeAdapter(CocoImage)
@@ -87,18 +89,21 @@ def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
     return categories
 
 
-def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
-    """The images, in the file's order. Raises DataError."""
-    for number, entry in enumerate(raw.rows("images"), start=1):
-        where = place_of("image", entry, number)
-        image = checked(_IMAGE, entry, path, where)
-        height, width = image.get("height"), image.get("width")
-        try:
-            if height and width:
-                checked_size(height, width)
-        except ValueError as error:
-            raise DataError(path, f"{where}: {error}", "correct it") from error
-        yield image
+def coco_image(path: Path, entry: JsonValue, number: int) -> CocoImage:
+    """An entry of the images. number: from 1. Without `file_name`, it is that of `coco_url`, as in
+    LVIS. Raises DataError."""
+    where = place_of("image", entry, number)
+    if isinstance(entry, dict) and entry.get("file_name") is None:
+        url = entry.get("coco_url")
+        entry = {**entry, "file_name": url} if isinstance(url, str) else entry
+    image = checked(_IMAGE, entry, path, where)
+    height, width = image.get("height"), image.get("width")
+    try:
+        if height and width:
+            checked_size(height, width)
+    except ValueError as error:
+        raise DataError(path, f"{where}: {error}", "correct it") from error
+    return image
 
 
 def checked_row(path: Path, entry: JsonValue, where: str) -> CocoRow:
