@@ -17,7 +17,7 @@ from pipeline.formats.coco_listing import read_listing
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_reader import detections, read_annotations
 from pipeline.formats.coco_rows import JsonRow, json_line, row_texts
-from pipeline.formats.coco_schema import CocoRow, open_coco
+from pipeline.formats.coco_schema import CocoRow, coco_rows, open_coco
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
@@ -125,7 +125,9 @@ def read_coco(
     """
     raw, log = open_coco(path), log or SourceLog()
     listing = read_listing(path, raw, images, log)
-    return read_annotations(path, raw.rows("annotations"), listing, log, exact)
+    if not raw.has("annotations"):
+        log.note(f"{path.name} has no list of annotations: its images have no object")
+    return read_annotations(path, coco_rows(raw, "annotations"), listing, log, exact)
 
 
 def images_beside(path: Path) -> Path | None:

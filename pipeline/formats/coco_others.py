@@ -15,7 +15,7 @@ from pipeline.formats.coco_forms import key_in, note_forms, usual_form
 from pipeline.formats.coco_listing import Listing
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
 from pipeline.formats.coco_regions import ROUNDED
-from pipeline.formats.coco_schema import CocoRow, checked_row, place_of
+from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.shapes import box_of_ring, draw_convex, rectangle_ring
@@ -35,7 +35,7 @@ class OtherRows:
         """An annotation whose segmentation is its RLE, and what it was converted to: "" for
         nothing. None for one that is left out, or faulty."""
         where = place_of("annotation", entry, number)
-        self._refuse_panoptic(entry)
+        refuse_other_annotations(self._path, entry)
         if isinstance(entry, dict):
             entry, kinds = usual_form(entry)
             note_forms(kinds, where, self._log.note)
@@ -71,11 +71,6 @@ class OtherRows:
             reason = f"{where} names image {row['image_id']} or category {row['category_id']}"
             raise DataError(self._path, f"{reason}, which the file does not hold", "remove it")
         row["image_id"], row["category_id"] = image, category
-
-    def _refuse_panoptic(self, entry: JsonValue) -> None:
-        if isinstance(entry, dict) and "segments_info" in entry and "category_id" not in entry:
-            reason = "is COCO panoptic: its masks are in PNG files, which are not read"
-            raise DataError(self._path, reason, "convert it to COCO instances (panopticapi)")
 
 
 def _draw(row: CocoRow, size: _Size) -> str:

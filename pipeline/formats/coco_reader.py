@@ -70,6 +70,8 @@ def detections(
     if log and 0 < len(scores) < len(rows):
         log.note("scores that not all objects of an image have are left out")
     columns = read_columns(rows)
+    if log and "keypoints" not in columns.attributes and any("keypoints" in row for row in rows):
+        log.note("keypoints beside outlines and boxes are not kept")
     crowds = np.array([row.get("iscrowd") == 1 for row in rows]) if has_crowds else np.zeros(0)
     return Detections(
         boxes=boxes,

@@ -78,6 +78,7 @@ CHANGES: dict[str, Callable[[Raw], None]] = {
         0, {"id": 1, "file_name": "a.png"}
     ),
     "sides null": image(height=None, width=None),
+    "sides 0": image(height=0, width=0),
     "sides with a point": image(height=20.0, width=30.0),
     "score null": row(score=None),
     "private keys": row(attributes={"occluded": False}, track="x"),
@@ -358,3 +359,20 @@ def test_two_images_of_one_id_and_other_names_are_both_faulty(tmp_path: Path) ->
     dataset, counts = read(tmp_path, raw, keep_going=True)
     assert dataset.records == ()
     assert (counts.images, counts.objects) == (2, 1)
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_list_of_test_images_has_no_object_and_says_so(tmp_path: Path, absent: bool) -> None:
+    raw = plain() | {"annotations": None}
+    if absent:
+        del raw["annotations"]
+    dataset, counts = read(tmp_path, raw)
+    assert len(only(dataset)) == 0
+    assert "has no list of annotations" in counts.notes[0]
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    raw = plain()
+    del raw["categories"]
+    with pytest.raises(DataError, match="it has no list categories"):
+        read(tmp_path, raw)
