@@ -282,3 +282,30 @@ def test_datumaros_export_for_cvat_is_read(tmp_path: Path) -> None:
     for record in dataset.records:
         assert dataset.categories[int(dataset.on(record).labels[0])] == "crack"
         np.testing.assert_allclose(dataset.on(record).boxes, [[2, 3, 12, 8]], atol=1)
+
+
+def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
+    files = {"Annotations/cam1/1.xml": xml("1.png")}
+    root = written(tmp_path, files, ("JPEGImages/cam2/1.png",))
+    with pytest.raises(DataError, match=r"cam1/1\.xml: its photo .*cam1/1\.png: no such image"):
+        read(root)
+
+
+@pytest.mark.parametrize(("others", "photo"), [((), "b.png"), (("b",), "a.png")])
+def test_a_named_photo_is_read_unless_it_is_that_of_another_file(
+    tmp_path: Path, others: tuple[str, ...], photo: str
+) -> None:
+    files = {f"{name}.xml": xml("b.png") for name in ("a", *others)}
+    dataset, _ = read(written(tmp_path, files, ("a.png", "b.png")))
+    assert dataset.records[0].file_name == photo
+
+
+def test_the_border_of_a_mask_belongs_to_no_object(tmp_path: Path) -> None:
+    """VOC's value 255 around an object of 3 x 3 pixels."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 5:10] = 255
+    mask[5:8, 6:9] = 1
+    root = written(tmp_path, {"Annotations/a.xml": xml()}, ("JPEGImages/a.png",))
+    write_png(root / "SegmentationObject" / "a.png", mask)
+    dataset, _ = read(root)
+    assert dataset.on(dataset.records[0]).boxes.tolist() == [[6, 5, 9, 8]]
