@@ -22,6 +22,7 @@ from pipeline.io.image_parts import segments_of
 from pipeline.io.read import open_regular
 from pipeline.io.rotated_photos import note_rotated
 
+_BYTES_AT_WORK = 6  # of a pixel: as decoded, and as RGB
 _TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
 _END_MARKS = {b"\x89P": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
 _UNREADABLE = "is not a readable image (broken or empty)"
@@ -66,7 +67,7 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
 
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the DataError says it
-    with decoding(path):
+    with decoding(path, header):
         if header.kind == "HEIF":
             return heif.decode(data, path)
         if header.kind == "TIFF" and header.orientation != 1:
@@ -80,8 +81,9 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Turn every exception of a decoder within the block into a DataError about the file."""
+def decoding(path: Path, header: Header | None = None) -> Iterator[None]:
+    """Turn every exception of a decoder within the block into a DataError about the file. header:
+    of a file whose pixels are decoded."""
     import cv2
 
     try:
@@ -91,7 +93,11 @@ def decoding(path: Path) -> Iterator[None]:
     except Exception as error:
         full = isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem
         if full:
-            raise DataError(path, "takes more memory than there is", "cut it into parts") from error
+            reason = "takes more memory than there is"
+            if header is not None:
+                need = header.height * header.width * _BYTES_AT_WORK / 1e9
+                reason = f"is {header.width}x{header.height} pixels: at {need:,.1f} GB it {reason}"
+            raise DataError(path, reason, "cut it into parts") from error
         raise DataError(path, _UNREADABLE, _BROKEN) from error
 
 

@@ -34,7 +34,7 @@ def test_a_motion_photo_is_read_without_its_film(tmp_path: Path, progressive: bo
 def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path, progressive: bool) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(progressive=progressive)[:-500])
     for read in (read_size, read_image):
-        with pytest.raises(DataError, match="is truncated|is not a readable image"):
+        with pytest.raises(DataError, match=r"is truncated|is not a readable image"):
             read(tmp_path / "a.jpg")
 
 
