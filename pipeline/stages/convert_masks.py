@@ -27,6 +27,7 @@ from pipeline.formats.yolo import write_yolo_image
 from pipeline.formats.yolo_labels import parse_labels
 from pipeline.geometry.masks import to_patch
 from pipeline.geometry.patches import Patch
+from pipeline.io.image_copies import portable_name
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import Comparison, compare
@@ -249,7 +250,8 @@ def _with_splits(dataset: Dataset, config: ConvertConfig) -> Dataset:
         shares = {"train": train, "test": config.test, "val": config.val}
         split = assign_splits(dataset, shares, config.seed)
     named = (
-        replace(r, file_name=f"{safe_component(r.split)}/{r.file_name}") for r in split.records
+        replace(r, file_name=f"{safe_component(r.split)}/{portable_name(r.file_name)}")
+        for r in split.records
     )
     return replace(split, records=tuple(named))
 
