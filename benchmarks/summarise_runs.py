@@ -23,11 +23,9 @@ def row(run: Path) -> list[str]:
     detected = summary(run, "evaluation_detector_boxes")
     scores = sam["test"]["segmenters"]
     low, high = classifier["accuracy_interval"]
-    ious = (
-        detected["mask_iou"],
-        detected["baselines"]["box_fill"]["mask_iou"],
-        detected["baselines"]["grabcut"]["mask_iou"],
-    )
+    baselines = detected.get("baselines", {})  # absent where the detector matches nothing
+    measured = (detected, *(baselines.get(name, {}) for name in ("box_fill", "grabcut")))
+    ious = [figures.get("mask_iou") for figures in measured]
     return [
         run.name,
         f"{detector['held_out']['images']} / {detector['held_out']['instances']}",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.formats import coco
 from pipeline.geometry.masks import Rle, instances
+from pipeline.interfaces import Classifier, Detector
 from pipeline.io import images as image_files
 from pipeline.io import mask_files
-from pipeline.types import Classifier, Dataset, Detector, Image
+from pipeline.types import Dataset, Image
 
 if TYPE_CHECKING:
     from pipeline.models.sam.model import CalibratedSegmenter

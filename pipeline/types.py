@@ -1,4 +1,4 @@
-"""The nouns of the pipeline, and the interface of each type of model.
+"""The nouns of the pipeline.
 
 `Dataset`, `Detections` and `Masks` are the public API: every reader returns a `Dataset`, every
 writer takes one, and the objects of one image are a `Detections`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, decode
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.images import Image, Mask
+from pipeline.io.mask_files import MaskSource
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import shown_value
 
@@ -125,8 +125,8 @@ class ImageRecord:
     path: where the file is. file_name: the name inside the dataset, with `/` between folders.
     height, width: in pixels. source_split: the split that the source put the image in. split: the
     split that the image is used for (train, val or test). defect: the category of the whole image,
-    or `good`. mask_path: the mask file of an MVTec product; None for a good image. group: images
-    of one physical object share it, and never go to different splits.
+    or `good`. masks: where its masks are; none for a good image. group: images of one physical
+    object share it, and never go to different splits.
 
     Raises ValueError for a `file_name` that leaves its folder, because files are written by it, and
     for sides that no image has.
@@ -140,7 +140,7 @@ class ImageRecord:
     product: str = ""
     source_split: str = ""
     defect: str = GOOD
-    mask_path: Path | None = None
+    masks: tuple[MaskSource, ...] = ()
     group: str = ""
     split: str = ""
 
@@ -240,90 +240,17 @@ class AnomalyMap:
     heatmap: NDArray[np.float32]
 
 
-class AnomalyModel(Protocol):
-    """Learns from good images alone, and scores how much an image differs from them. Images are
-    (H, W, 3) uint8 RGB."""
-
-    kind: str
-
-    def fit(self, images: Iterable[Image]) -> None:
-        """Learn from good images, each of which is read once. Raises ConfigError for no image."""
-        ...
-
-    def score(self, image: Image) -> AnomalyMap:
-        """Anomaly map of one image. Raises ConfigError before `fit`."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write model.safetensors and card.json, which `anomaly.load_anomaly_model` reads."""
-        ...
-
-
-class Detector(Protocol):
-    """Finds objects on one image, (H, W, 3) uint8 RGB of any size."""
-
-    categories: tuple[str, ...]
-
-    def detect(self, image: Image) -> Detections:
-        """Boxes with labels and scores, highest score first."""
-        ...
-
-    def heatmap(self, image: Image) -> NDArray[np.float32] | None:
-        """Heat map (H, W) that the boxes of `detect` come from, 0 or more; None for a detector
-        that has none."""
-        ...
-
-
-class Segmenter(Protocol):
-    """Turns boxes on one image, (H, W, 3) uint8 RGB, into masks."""
-
-    def segment(self, image: Image, boxes: Boxes) -> Masks:
-        """One mask for each box, in order. A mask that failed is marked, never left out."""
-        ...
-
-
-class PromptedSegmenter(Protocol):
-    """A segmenter that also uses a heat map (H, W): its highest pixel inside a box is a point
-    prompt."""
-
-    def segment(
-        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
-    ) -> Masks:
-        """One mask for each box, in order. A mask that failed is marked, never left out."""
-        ...
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """Classifies whole images, (H, W, 3) uint8 RGB."""
-
-    categories: tuple[str, ...]
-
-    def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """(N, C) probabilities; each row sums to 1."""
-        ...
-
-    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
-        """Write model.safetensors and card.json, to which the entries of `card` are added."""
-        ...
-
-
 __all__ = [
     "EXPECTED_IOU",
     "GOOD",
     "SPLITS",
     "AnomalyMap",
-    "AnomalyModel",
     "Boxes",
-    "Classifier",
     "Dataset",
     "Detections",
-    "Detector",
     "Image",
     "ImageRecord",
     "Mask",
     "Masks",
-    "PromptedSegmenter",
     "Rle",
-    "Segmenter",
 ]

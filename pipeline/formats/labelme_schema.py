@@ -19,13 +19,17 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 class LabelMeShape(TypedDict):
     """One shape. label, points: None or missing in a shape that is left out. mask: a PNG in base64,
-    for a shape of type `mask`."""
+    for a shape of type `mask`. direction, score, difficult: X-AnyLabeling's; a value of another
+    type means nothing."""
 
     label: Text | None
     points: NotRequired[list[Point] | None]
     shape_type: NotRequired[str | None]
     group_id: NotRequired[int | str | None]
     mask: NotRequired[str | None]
+    direction: NotRequired[object]
+    score: NotRequired[object]
+    difficult: NotRequired[object]
 
 
 class LabelMeFile(TypedDict):

@@ -13,15 +13,45 @@ from pipeline.formats.coco_masks import refuse_far
 from pipeline.formats.labelme_schema import LabelMeShape, refuse_large_png
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import Ring
+from pipeline.geometry.shapes import box_of_ring, rectangle_ring
 
-RECTANGLE = "rectangle"
-CONVERTED = {"circle", "rotation"}  # shapes that become masks
-DRAWN = {"polygon", RECTANGLE, "mask", *CONVERTED}
+RECTANGLE, TURNED = "rectangle", "turned rectangle"
+CONVERTED = {"circle", "rotation", "oriented_rectangle", TURNED}  # shapes that become masks
+DRAWN = {"polygon", "quadrilateral", RECTANGLE, "mask", *CONVERTED}
+_MOST_TURN = 1000
+_TURN = 1e-6  # radians: a rectangle that is turned less is along the axes
 
 
 def type_of(shape: LabelMeShape) -> str:
-    """The type of a shape; LabelMe 3 wrote none for a polygon."""
-    return shape.get("shape_type") or "polygon"
+    """The type of a shape; LabelMe 3 wrote none for a polygon. A rectangle whose sides are not
+    along the axes is `turned rectangle`."""
+    kind = shape.get("shape_type") or "polygon"
+    points = shape.get("points") or ()
+    if kind != RECTANGLE or len(points) < 2:
+        return kind
+    if len(points) == 2:
+        return TURNED if abs(math.sin(_direction(shape))) > _TURN else RECTANGLE
+    return RECTANGLE if box_of_ring(np.array(points, dtype=np.float64)) else TURNED
+
+
+def rectangle_points(shape: LabelMeShape) -> Ring:
+    """The corners (4, 2) of a rectangle that may be turned: of two points and its `direction` in
+    radians, or the points that the file has, which are turned already."""
+    points = np.array(shape["points"], dtype=np.float64)
+    if len(points) != 2:
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    (x, y), (width, height) = low.tolist(), (high - low).tolist()
+    middle = (x + width / 2, y + height / 2)
+    return rectangle_ring((x, y), (width, height), math.degrees(_direction(shape)), middle)
+
+
+def _direction(shape: LabelMeShape) -> float:
+    """How far X-AnyLabeling turned a shape, in radians."""
+    value = shape.get("direction")
+    if isinstance(value, int) and abs(value) < _MOST_TURN:
+        value = float(value)
+    return value if isinstance(value, float) and math.isfinite(value) else 0.0
 
 
 def draw_shape(shape: LabelMeShape, height: int, width: int) -> Patch:
@@ -35,6 +65,8 @@ def draw_shape(shape: LabelMeShape, height: int, width: int) -> Patch:
     if kind == RECTANGLE:
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    if kind in {TURNED, "rotation", "oriented_rectangle"}:
+        points = rectangle_points(shape)
     refuse_far(points, (height, width))
     return draw_polygon(points, height, width)
 

@@ -23,7 +23,9 @@ from pipeline.formats import (
     yolo_reader,
 )
 from pipeline.formats.source import SourceLog
+from pipeline.formats.zipped import unzipped
 from pipeline.io.image_copies import place_image
+from pipeline.io.read import RUN_FILE
 from pipeline.types import Dataset, Detections
 
 Write = Callable[[Path, Dataset, bool, float], None]  # folder, dataset, copy images, polygon loss
@@ -49,12 +51,14 @@ class Read(Protocol):
 @dataclass(frozen=True)
 class Format:
     """One label format: one line that describes it, its writer and its reader. has_annotators: it
-    holds the labels of several people, of whom `SourceLog.annotator` names one."""
+    holds the labels of several people, of whom `SourceLog.annotator` names one. is_by_stem: the
+    labels of an image are named by its name without suffix."""
 
     about: str
     write: Write
     read: Read
     has_annotators: bool = False
+    is_by_stem: bool = False
 
 
 def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) -> None:
@@ -64,8 +68,18 @@ def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) ->
 
 def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
-        source, images = source / "annotations" / "instances.json", images or source / "images"
+        beside = source / "images"
+        images = images or (beside if beside.is_dir() else None)
+        source = _coco_file(source)
     return coco.read_coco(source, images, log)
+
+
+def _coco_file(folder: Path) -> Path:
+    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`."""
+    usual = folder / "annotations" / "instances.json"
+    found = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
+    found = [path for path in found if path.name != RUN_FILE]
+    return found[0] if not usual.exists() and len(found) == 1 else usual
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -142,6 +156,25 @@ def counted(read: Callable[[Path, Path | None, SourceLog], Dataset]) -> Read:
     return reader
 
 
+def or_zip(read: Read) -> Read:
+    """A reader that reads the zip of a folder too."""
+
+    def reader(
+        source: Path,
+        images: Path | None,
+        allow_outside: bool = False,
+        log: SourceLog | None = None,
+    ) -> Dataset:
+        log = log or SourceLog()
+        folder, images = unzipped(source, images, log)
+        try:
+            return read(folder, images, allow_outside, log)
+        except DataError as error:
+            raise log.shown(error) from error
+
+    return reader
+
+
 def _read_mvtec(
     source: Path,
     images: Path | None,  # noqa: ARG001  # they are in the folder of the product
@@ -174,12 +207,12 @@ _FORMATS: dict[str, Format] = {
     "coco": Format(
         "COCO instances, masks as RLE",
         without_polygons(_write_rle),
-        counted(_read_coco),
+        or_zip(counted(_read_coco)),
     ),
     "coco-polygon": Format(
         "COCO instances, masks as polygons on pixel edges",
         _write_coco,
-        counted(_read_coco),
+        or_zip(counted(_read_coco)),
     ),
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
@@ -205,12 +238,14 @@ _FORMATS: dict[str, Format] = {
     "labelme": Format(
         "LabelMe's JSON: masks",
         without_polygons(labelme.write_labelme),
-        counted(labelme_reader.read_labelme),
+        or_zip(counted(labelme_reader.read_labelme)),
+        is_by_stem=True,
     ),
     "labelme-polygon": Format(
         "LabelMe's JSON: polygons",
         labelme.write_labelme,
-        counted(labelme_reader.read_labelme),
+        or_zip(counted(labelme_reader.read_labelme)),
+        is_by_stem=True,
     ),
     "mvtec": Format(
         "MVTec AD's layout; objects that touch become one",
@@ -221,14 +256,23 @@ _FORMATS: dict[str, Format] = {
         "PNG masks: value k is the k-th object",
         without_polygons(_write_png),
         without_image_check(_read_png),
+        is_by_stem=True,
     ),
     "voc": Format(
         "Pascal VOC: boxes, and masks by object and by class",
         without_polygons(voc.write_voc),
-        counted(voc_reader.read_voc),
+        or_zip(counted(voc_reader.read_voc)),
+        is_by_stem=True,
     ),
-    "yolo": Format("YOLO boxes", without_polygons(_write_yolo_boxes), yolo_reader.read_yolo),
-    "yolo-segment": Format("YOLO polygons", _write_yolo_polygons, yolo_reader.read_yolo),
+    "yolo": Format(
+        "YOLO boxes",
+        without_polygons(_write_yolo_boxes),
+        or_zip(yolo_reader.read_yolo),
+        is_by_stem=True,
+    ),
+    "yolo-segment": Format(
+        "YOLO polygons", _write_yolo_polygons, or_zip(yolo_reader.read_yolo), is_by_stem=True
+    ),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)
 

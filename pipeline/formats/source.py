@@ -155,6 +155,15 @@ class SourceLog:
             atexit.register(shutil.rmtree, self.made, ignore_errors=True)
         return self.made
 
+    def shown(self, error: DataError) -> DataError:
+        """A fault in a file that was unpacked, with the zip in place of the folder that it was
+        unpacked to."""
+        if self.made is None:
+            return error
+        inside = error.path.is_relative_to(self.made)
+        path = error.path.relative_to(self.made) if inside else error.path
+        return DataError(path, error.reason.replace(f"{self.made}/", ""), error.remedy)
+
     def close(self) -> None:
         """Remove the images that the reader made."""
         if self.made is not None:

@@ -22,7 +22,7 @@ UNSORTED = "default"  # the list of images without a split
 SPLIT_OF_NAME = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
 _BOTH = "trainval"  # VOC's list of train and val together, which is no split
 _XML_FOLDER = "annotations"
-_PHOTO_FOLDERS = ("jpegimages", "images", "imgs", "img")  # in this order, in any case
+PHOTO_FOLDERS = ("jpegimages", "images", "imgs", "img")  # in this order, in any case
 _SETS = ("Main", "Segmentation", "Layout", "Action", "")  # below ImageSets, the first with lists
 _MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image has an object of the category
 _ABOVE = re.compile(r"^.*/(jpegimages|images|annotations)/", re.IGNORECASE)
@@ -43,12 +43,17 @@ class VocFolder:
         return PurePosixPath(path.relative_to(self.base).with_suffix("").as_posix())
 
     @cached_property
+    def stems(self) -> frozenset[str]:
+        """The names of all XML files."""
+        return frozenset(str(self.stem(path)) for path in self.files)
+
+    @cached_property
     def photos(self) -> Path:
         """The folder of the photos: JPEGImages or images, else the folder of the set."""
         if self.base == self.root:
             return self.root
         below = {path.name.lower(): path for path in sorted(self.root.iterdir()) if path.is_dir()}
-        return next((below[name] for name in _PHOTO_FOLDERS if name in below), self.root)
+        return next((below[name] for name in PHOTO_FOLDERS if name in below), self.root)
 
     def mask(self, stem: PurePosixPath) -> Path:
         """The mask by objects of an image."""
@@ -56,7 +61,7 @@ class VocFolder:
 
     def splits(self, log: SourceLog) -> Mapping[str, str]:
         """The split of each image that is in a list, by the stem of its XML file."""
-        stems = {str(self.stem(path)) for path in self.files}
+        stems = self.stems
         found: dict[str, str] = {}
         for split, rows in sorted(self._lists(log), key=lambda pair: _rank(pair[0])):
             for row in rows:

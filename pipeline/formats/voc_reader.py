@@ -6,7 +6,7 @@ The k-th object of an XML file has the value k in SegmentationObject.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,13 @@ from pipeline.formats.image_objects import FoundObject, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error, refuse_far
-from pipeline.formats.voc_folders import SPLIT_OF_NAME, UNSORTED, VocFolder, voc_folders
+from pipeline.formats.voc_folders import (
+    PHOTO_FOLDERS,
+    SPLIT_OF_NAME,
+    UNSORTED,
+    VocFolder,
+    voc_folders,
+)
 from pipeline.formats.voc_xml import REMEDY, VocFile, VocObject, read_voc_file
 from pipeline.geometry.masks import Rle, area
 from pipeline.geometry.patches import Patch, paste, tight
@@ -30,7 +36,7 @@ from pipeline.io.read import read_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["UNSORTED", "read_voc"]
-_MASKED = 255  # objects in 8 bits
+_MASKED = 254  # objects in 8 bits, of which 255 is the border
 
 
 def read_voc(root: Path, images: Path | None = None, log: SourceLog | None = None) -> Dataset:
@@ -98,7 +104,7 @@ class _Reading:
         stem = folder.stem(file.path)
         try:
             with as_data_error(file.path, "", REMEDY):
-                place, name = _photo(file, stem, finder, self.log)
+                place, name = _photo(file, stem, finder, folder.stems, self.log)
                 self._refuse_second(file.path, place)
                 prefix = "" if images else folder.prefix
                 size = file.size or self._size_of(place, file.path)
@@ -159,24 +165,41 @@ class _Reading:
 
 
 def _photo(
-    file: VocFile, stem: PurePosixPath, finder: ImageFinder, log: SourceLog
+    file: VocFile, stem: PurePosixPath, finder: ImageFinder, stems: Collection[str], log: SourceLog
 ) -> tuple[Path, str]:
-    """The photo of an XML file, and its name. Raises DataError for one that is not there."""
+    """The photo of an XML file, and its name. stems: of all XML files of the set. Raises DataError
+    for one that is not there."""
     given = file.name.replace("\\", "/").rpartition("/")[2]
     named = str(stem.parent / given) if given else str(stem)
     try:
         if not given or given == stem.name or given.rpartition(".")[0] == stem.name:
-            return finder.find(named, str(stem), file.name or str(stem))
+            return _near(finder.find(named, str(stem), file.name or str(stem)), stem, file, finder)
+        is_of_another = str(stem.parent / given.rpartition(".")[0]) in stems
+        if not is_of_another and (finder.root / named).is_file():
+            return finder.find(named)
         if own := finder.find_or_none(str(stem)):
             log.note(
                 "XML files name another photo; that of their own name is taken", file.path.name
             )
-            return own
-        return finder.find(named, file.name)
+            return _near(own, stem, file, finder)
+        return _near(finder.find(named, file.name), stem, file, finder)
     except DataError as error:
         lacks = "" if given else "it lacks filename; "
         reason = f"{lacks}its photo {error.path}: {error.reason}"
         raise DataError(file.path, reason, error.remedy) from error
+
+
+def _near(
+    found: tuple[Path, str], stem: PurePosixPath, file: VocFile, finder: ImageFinder
+) -> tuple[Path, str]:
+    """The photo that was found. Raises DataError for one in another folder than the XML file, and
+    than the file says: it may be that of another camera."""
+    folder = PurePosixPath(found[1]).parent.name
+    said = PurePosixPath(file.name.replace("\\", "/")).parent.name
+    if not stem.parent.name or folder in {"", stem.parent.name, said, *PHOTO_FOLDERS}:
+        return found
+    place = finder.root / stem.parent / found[0].name
+    raise DataError(place, "no such image", "give their folder with --images")
 
 
 def _split(file: VocFile, listed: str, name: str) -> str:

@@ -26,9 +26,10 @@ from pipeline.geometry.polygons import (
 )
 from pipeline.io.image_copies import place_image
 from pipeline.io.write import write_text
+from pipeline.runtime.progress import say
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
-_MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
+UNSORTED = "unsorted"  # the key and the list of images without a split
 
 
 def write_yolo(
@@ -40,19 +41,42 @@ def write_yolo(
 ) -> None:
     """Write labels, images (linked or copied) and data.yaml below `root`.
 
-    Where every image has a split, it lies in the folder of its split. segments: write polygons in
-    place of boxes. loss: the share of IoU that a polygon may lose to have fewer vertices.
+    Where every image has a split, it lies in the folder of its split. Where some have one, lists
+    name the images of each, and unsorted.txt those of none. segments: write polygons in place of
+    boxes. loss: the share of IoU that a polygon may lose to have fewer vertices.
     """
     dataset = replace(dataset, records=_by_split(dataset.records))
     dataset.refuse_equal_stems()
     for record in dataset.records:
         write_yolo_image(root, record, dataset.on(record), segments, copy_images, loss)
-    write_data_yaml(root / "data.yaml", dataset.categories, splits_of(dataset.records))
+    splits = splits_of(dataset.records)
+    if any(r.split in SPLITS for r in dataset.records) and not _all_have_split(dataset.records):
+        splits = _write_lists(root, dataset.records)
+    write_data_yaml(root / "data.yaml", dataset.categories, splits)
+
+
+def _all_have_split(records: Sequence[ImageRecord]) -> bool:
+    return all(record.split in SPLITS for record in records)
+
+
+def _write_lists(root: Path, records: Sequence[ImageRecord]) -> dict[str, str]:
+    """Write a list of the images of each split, and of those of none; the entries of data.yaml."""
+    listed: dict[str, list[str]] = {}
+    for record in records:
+        split = record.split if record.split in SPLITS else UNSORTED
+        listed.setdefault(split, []).append(f"./images/{record.file_name}\n")
+    entries = {split: f"{split}.txt" for split in (*SPLITS, UNSORTED) if split in listed}
+    for split, name in entries.items():
+        write_text(root / name, "".join(listed[split]))
+    say(f"{len(listed[UNSORTED])} of {len(records)} images are of no split: {UNSORTED}.txt lists "
+        "them, and a training does not use them")  # fmt: skip
+    other = entries.get("train") or entries.get("test") or entries["val"]
+    return {"train": other, "val": entries.get("val", other)} | entries
 
 
 def _by_split(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
     """The images under names that begin with their split, if all have one."""
-    if not all(record.split in SPLITS for record in records):
+    if not _all_have_split(records):
         return tuple(records)
     return tuple(
         record

@@ -3,7 +3,7 @@ confidence at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,41 +19,58 @@ from pipeline.geometry.polygons import Ring, draw_yolo
 from pipeline.types import Detections
 
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
+_MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
+_LEAST_KEYPOINTS = 3  # of a row that is taken for a pose without being told
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
 
 class _LabelRow(NamedTuple):
-    """Label, box (4,) or polygon (2 P,), and what stands behind it: a confidence or a track."""
+    """Label, box (4,) or polygon (2 P,), and what stands behind it: a confidence or a track.
+    has_track: a track is behind the confidence. is_pose: it is the box of a pose, whose keypoints
+    are left out."""
 
     label: int
     shape: NDArray[np.float64]
     last: float | None
+    has_track: bool = False
+    is_pose: bool = False
 
 
 def parse_labels(
-    text: str, size: tuple[int, int], categories: int, log: SourceLog | None = None
-) -> Detections:
+    text: str, size: tuple[int, int], categories: int | Mapping[int, int],
+    log: SourceLog | None = None, keypoints: tuple[int, int] | None = None,
+) -> Detections:  # fmt: skip
     """The objects of one label file: boxes, or polygons drawn by `fillPoly`, as in ultralytics.
 
-    size: (height, width) of the image. categories: their number. log: counts the rows. Raises
-    ValueError naming the row.
+    size: (height, width) of the image. categories: their number, or the index of each number that a
+    row may name. log: counts the rows. keypoints: their number and the numbers of each, of a set of
+    poses. Raises ValueError naming the row.
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines:
         return Detections.none()
-    rows = [_parse_row(line, number, categories) for number, line in enumerate(lines, start=1)]
+    known = dict(enumerate(range(categories))) if isinstance(categories, int) else categories
+    has_keypoints = keypoints is not None or all(map(_looks_like_pose, lines))
+    length = 4 + keypoints[0] * keypoints[1] if keypoints else len(lines[0]) - 1
+    rows = [
+        _parse_row(line, number, known, length if has_keypoints else 0)
+        for number, line in enumerate(lines, start=1)
+    ]
     labels = np.array([row.label for row in rows], dtype=np.int64)
     scores = _scores(rows, log)
+    poses = sum(row.is_pose for row in rows)
     boxes = sum(len(row.shape) == 4 for row in rows)
+    if log:
+        log.convert("pose", "box; its keypoints are left out", poses)
+        log.read(len(rows) - boxes)
     if boxes == len(rows):
         if log:
-            log.read(boxes)
+            log.read(boxes - poses)
         shapes = np.array([row.shape for row in rows])
         return Detections(yolo_to_xyxy(shapes, *size), labels, scores)
     masks = encode_stream(_draw_rows((row.shape for row in rows), size), *size)
     if log:
-        log.convert("box among polygons", "polygon", boxes)
-        log.read(len(rows) - boxes)
+        log.convert("box among polygons", "polygon", boxes - poses)
     return Detections(bounding_boxes(masks), labels, scores, tuple(masks))
 
 
@@ -66,26 +83,64 @@ def label_file_of(image: Path) -> Path:
     return Path(*parts) / f"{image.stem}.txt"
 
 
-def _parse_row(row: Sequence[str], number: int, categories: int) -> _LabelRow:
+def _parse_row(row: Sequence[str], number: int, known: Mapping[int, int], pose: int) -> _LabelRow:
+    """pose: how many numbers a pose has; 0 for a set without poses."""
     try:
         label, values = float(row[0]), np.array(row[1:], dtype=np.float64)
     except ValueError:
         raise ValueError(f"row {number} is not all numbers") from None
-    if not (label.is_integer() and 0 <= label < categories):
-        raise ValueError(f"row {number} names label {label:g}, but there are {categories}")
-    last = None
-    if len(values) >= 5 and len(values) % 2:
+    if label not in known:
+        raise ValueError(f"row {number} names label {label:g}, but there are {len(known)}")
+    is_pose = pose > 0 and len(values) in {pose, pose + 1}
+    last, has_track = None, _has_score_and_track(row)
+    if is_pose:
+        last = float(values[-1]) if len(values) > pose else None
+        values = values[:4]
+    elif has_track:
+        last, values = float(values[-2]), values[:-2]
+    elif len(values) >= 5 and len(values) % 2:
         values, last = values[:-1], float(values[-1])
     if len(values) != 4 and len(values) < 6:
         raise ValueError(f"row {number} has {len(row) - 1} numbers: 4, or 6 and more, in pairs")
     if not (np.abs(values) <= _MAX_NUMBER).all():  # `not` is true of NaN too
         raise ValueError(f"row {number} has numbers far outside 0 to 1")
-    return _LabelRow(int(label), values, last)
+    return _LabelRow(known[int(label)], values, last, has_track, is_pose)
+
+
+def _looks_like_pose(row: Sequence[str]) -> bool:
+    """Whether a row is a box and three keypoints or more, each with a mark of 0, 1 or 2. The parts
+    of a polygon are fractions."""
+    marks = row[7::3]
+    if len(marks) < _LEAST_KEYPOINTS or (len(row) - 5) % 3:
+        return False
+    try:
+        return {float(mark) for mark in marks} <= _MARKS
+    except ValueError:
+        return False
+
+
+def _has_score_and_track(row: Sequence[str]) -> bool:
+    """Whether ultralytics wrote a confidence and the number of a track behind a box or polygon: no
+    part of a polygon is a whole number above 1. Of one box, the track 1 is a whole number too."""
+    if len(row) not in {7, 9} and (len(row) < 9 or len(row) % 2 == 0):
+        return False
+    if not row[-1].isdecimal() or row[-1] == "0":
+        return False
+    return int(row[-1][:9]) > 1 or (len(row) == 7 and _is_box(row[1:5]) and "." in row[5])
+
+
+def _is_box(texts: Sequence[str]) -> bool:
+    """Whether four numbers are a box inside the image."""
+    x, y, width, height = map(float, texts)
+    return all(middle - side / 2 >= 0 and middle + side / 2 <= 1 and side > 0
+               for middle, side in ((x, width), (y, height)))  # fmt: skip
 
 
 def _scores(rows: Sequence[_LabelRow], log: SourceLog | None) -> NDArray[np.float32] | None:
     """The confidences (N,) in [0, 1] at the end of the rows; None where not all rows have one."""
     last = [row.last for row in rows if row.last is not None]
+    if log and any(row.has_track for row in rows):
+        log.note(_NOT_READ)
     if len(last) == len(rows) and all(0 <= value <= 1 for value in last):
         return np.array(last, dtype=np.float32)
     if last and log:

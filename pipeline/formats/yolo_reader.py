@@ -40,15 +40,17 @@ def read_yolo(
     folders = NamedFolders([images.parent if images else path.parent], allow_outside)
     split_of: dict[Path, str] = {}
     for split in (*SPLITS, ""):
-        for image in images_of(path, root, data.places(split), folders):
+        for image in images_of(path, root, data.places(split), folders, log):
             split_of.setdefault(image, split)
     if not split_of:
         raise DataError(path, "lists no image", LAYOUT)
     names = _names(list(split_of), root)
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
+    image_of: dict[Path, Path] = {}
     for image, split in split_of.items():
         try:
+            _refuse_shared_labels(image, image_of)
             record = _record(len(records) + 1, image, names[image], split, folders)
             own = _objects(record, data, log)
         except DataError as error:
@@ -59,6 +61,16 @@ def read_yolo(
             objects[record.id] = own
     _count_orphans(list(split_of), log)
     return Dataset(data.categories, tuple(records), objects)
+
+
+def _refuse_shared_labels(image: Path, image_of: dict[Path, Path]) -> None:
+    """Raise DataError for an image whose label file has rows and is that of another image too, such
+    as a.png beside a.jpg. image_of: the image of each label file so far."""
+    label_file = label_file_of(image)
+    other = image_of.setdefault(label_file, image)
+    if other != image and file_mode(label_file) and read_text(label_file).strip():
+        reason = f"has the label file {label_file.name}, which is that of {other.name} too"
+        raise DataError(image, reason, "remove or rename one of the images")
 
 
 def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:
@@ -75,7 +87,7 @@ def _objects(record: ImageRecord, data: DataYaml, log: SourceLog) -> Detections 
         return None
     text = read_text(label_file)
     with as_data_error(label_file, "", "correct or remove the row"):
-        return parse_labels(text, record.size, len(data.names), log)
+        return parse_labels(text, record.size, data.labels, log, data.kpt_shape)
 
 
 def _names(images: Sequence[Path], root: Path) -> dict[Path, str]:
@@ -83,7 +95,12 @@ def _names(images: Sequence[Path], root: Path) -> dict[Path, str]:
     as of train/images and valid/images, all names have their other folders too."""
     names = {image: _inside_images(image) for image in images}
     stems = {name.rpartition(".")[0] for name in names.values()}
-    return names if len(stems) == len(names) else {image: _below(image, root) for image in images}
+    if len(stems) == len(names):
+        return names
+    names = {image: _below(image, root) for image in images}
+    if len(set(names.values())) == len(names):
+        return names
+    return {image: _inside(image, root).as_posix() for image in images}
 
 
 def _inside_images(image: Path) -> str:
@@ -97,9 +114,13 @@ def _inside_images(image: Path) -> str:
 
 def _below(image: Path, root: Path) -> str:
     """The path of an image below the root, without folders called `images`."""
-    inside = image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[1:])
+    inside = _inside(image, root)
     folders = [part for part in inside.parts[:-1] if part not in {"images", "..", "."}]
     return "/".join([*folders, inside.name])
+
+
+def _inside(image: Path, root: Path) -> Path:
+    return image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[1:])
 
 
 def _count_orphans(images: Sequence[Path], log: SourceLog) -> None:
@@ -110,4 +131,10 @@ def _count_orphans(images: Sequence[Path], log: SourceLog) -> None:
             if path in expected or path.name in _LISTS:
                 continue
             rows = [line for line in read_text(path).splitlines() if line.strip()]
-            log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))
+            if not rows or _is_row(rows[0]):  # not a README
+                log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))
+
+
+def _is_row(line: str) -> bool:
+    first, *others = line.split()
+    return first.replace(".", "", 1).isdecimal() and len(others) >= 4

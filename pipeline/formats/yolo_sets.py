@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.formats.data_yaml import LAYOUT, DataYaml, read_data_yaml
+from pipeline.formats.data_yaml import LAYOUT, SPLIT_OF_KEY, DataYaml, read_data_yaml
 from pipeline.formats.source import SourceLog
 from pipeline.io.read import read_text
 from pipeline.types import SPLITS
 
 _NAMES = ("classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt")
 _DARKNET = ("obj.data", "data/obj.data")
-_ALIASES = {"valid": "val", "validation": "val"}
 
 
 def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
@@ -33,9 +32,17 @@ def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
 
 
 def _with_root(path: Path, data: DataYaml, log: SourceLog) -> DataYaml:
-    """Without a `path` that is not on this machine: then folders are relative to the file."""
+    """With a `path` that is on this machine: ultralytics' is relative to its own folder of sets.
+    Without one, folders are relative to the file."""
+    if data.nc is not None and data.nc != len(data.names):
+        log.note(f"{path.name}: nc is {data.nc}, but there are {len(data.names)} names; nc is not "
+                 "used")  # fmt: skip
     if not data.path or data.root(path).is_dir():
         return data
+    last = data.path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if last not in {"", ".."} and (path.parent / last).is_dir():
+        log.note(f"{path.name}: there is no folder {data.path}; the set is read in {last}")
+        return data.model_copy(update={"path": last})
     log.note(f"{path.name}: there is no folder {data.path}; the set is read beside the file")
     return data.model_copy(update={"path": None})
 
@@ -63,12 +70,12 @@ def _lists(root: Path) -> dict[str, str]:
         if (root / name).is_file():
             for line in read_text(root / name).splitlines():
                 key, _, value = (part.strip() for part in line.partition("="))
-                key = _ALIASES.get(key, key)
+                key = SPLIT_OF_KEY.get(key, key)
                 if key in SPLITS and value and (place := _place(root, value)):
                     lists[key] = place
-    for split in (*SPLITS, *_ALIASES):
+    for split in (*SPLITS, *SPLIT_OF_KEY):
         if (root / f"{split}.txt").is_file():
-            lists.setdefault(_ALIASES.get(split, split), f"{split}.txt")
+            lists.setdefault(SPLIT_OF_KEY.get(split, split), f"{split}.txt")
     return lists
 
 

@@ -73,10 +73,10 @@ def cover(texts: Sequence[bytes], pixels: int) -> bool:
     """Whether each text is compressed counts whose runs cover exactly so many pixels."""
     if not texts:
         return True
-    found = run_lengths(texts)
-    if found is None or bool((found[0] < 0).any()):
+    runs = run_lengths(texts)
+    if runs is None or bool((runs[0] < 0).any()):
         return False
-    return bool((np.add.reduceat(found[0], found[1][:-1]) == pixels).all())
+    return bool((np.add.reduceat(runs[0], runs[1][:-1]) == pixels).all())
 
 
 def areas(rles: Sequence[Rle]) -> Ints:
@@ -156,10 +156,10 @@ def _touching(pieces: _Pieces, height: int, width: int) -> tuple[Ints, Ints]:
 
 
 def _valid_lengths(rles: Sequence[Rle]) -> tuple[Ints, Ints]:
-    found = run_lengths([rle["counts"] for rle in rles])
-    if found is None:
+    runs = run_lengths([rle["counts"] for rle in rles])
+    if runs is None:
         raise ValueError("a mask's counts are not COCO's compressed runs")
-    return found
+    return runs
 
 
 def _numbers(first_run: Ints) -> Ints:

@@ -170,11 +170,11 @@ def _aupro(region: Curve, negative: Curve) -> NDArray[np.float64]:
     """Area under the mean share of regions (..., K) over the false positive rate, to 0.3."""
     good = negative.sum(axis=-1, keepdims=True)
     regions = region.sum(axis=-1, keepdims=True)
-    wanted = negative.shape[-1]
+    columns = negative.shape[-1]
     if negative.ndim == 1 and good > 0:  # beyond the limit nothing counts
         passed = int(np.searchsorted(np.cumsum(negative), _FPR_LIMIT * good[0]))
-        wanted = min(wanted, passed + 1)
-    region, negative = region[..., :wanted], negative[..., :wanted]
+        columns = min(columns, passed + 1)
+    region, negative = region[..., :columns], negative[..., :columns]
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = np.cumsum(negative, axis=-1) / good
         share = np.cumsum(region, axis=-1) / regions

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.interfaces import Classifier, Detector
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
 from pipeline.models.cards import as_weights_error, refuse_other_size
@@ -18,7 +19,6 @@ from pipeline.models.devices import torch_device
 from pipeline.models.sam.model import CalibratedSegmenter, load_segmenter
 from pipeline.models.weights.store import WeightsStore
 from pipeline.models.yolo_world.detector import load_finetuned
-from pipeline.types import Classifier, Detector
 
 TrainedModel = Detector | Classifier | CalibratedSegmenter
 _CLASSIFIERS = ("classifier", "rac")

@@ -19,10 +19,9 @@ from pipeline.formats.text_stream import text_file
 from pipeline.geometry.masks import encode, to_patch
 from pipeline.io.images import read_image, write_png
 from pipeline.io.write import write_json
-from pipeline.metrics.fidelity import (
-    COLUMNS,
+from pipeline.metrics.fidelity import COLUMNS, Comparison
+from pipeline.metrics.fidelity_totals import (
     ChangedObject,
-    Comparison,
     FidelityTotals,
     FormatFidelity,
     table_rows,

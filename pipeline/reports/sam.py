@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
+from pipeline.interfaces import Segmenter
 from pipeline.metrics.intervals import bootstrap_mean, bootstrap_rank_correlation, rank_correlation
 from pipeline.metrics.masks import mean_by
 from pipeline.models.baselines import BoxFillSegmenter, GrabCutSegmenter, MeanShapeSegmenter
@@ -21,7 +22,7 @@ from pipeline.models.sam.evaluation import (
     evaluate_boxes,
     perturb_boxes,
 )
-from pipeline.types import EXPECTED_IOU, Segmenter
+from pipeline.types import EXPECTED_IOU
 from pipeline.visualization.plots import curves, grouped_bars
 
 _ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)

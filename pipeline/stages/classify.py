@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from pipeline.config.schema import ClassifyConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.products import image_categories, read_product, train_and_test
+from pipeline.interfaces import Classifier
 from pipeline.io.images import Image, read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE
@@ -23,7 +24,7 @@ from pipeline.metrics.intervals import wilson
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
-from pipeline.types import GOOD, Classifier, ImageRecord
+from pipeline.types import GOOD, ImageRecord
 from pipeline.visualization.plots import confusion
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _split(
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
     dataset = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
                            config.allow_outside)  # fmt: skip
-    if not config.split_file:
+    if not config.split_file and not all(record.split for record in dataset.records):
         shares = {"train": 1 - config.val, "test": config.val}
         dataset = assign_splits(dataset, shares, config.seed)
     train, test = train_and_test(dataset)

@@ -31,7 +31,7 @@ from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality
 
 if TYPE_CHECKING:
-    from pipeline.types import Classifier, Detector
+    from pipeline.interfaces import Classifier, Detector
 
 Heat = Callable[[ImageRecord], NDArray[np.float32]]
 _MIN_CONFIDENCE = 0.001  # of the detector, so that faint detections rank images too

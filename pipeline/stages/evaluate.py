@@ -16,6 +16,7 @@ from pipeline.formats.coco_schema import LISTS
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.values import file_mode
+from pipeline.interfaces import Segmenter
 from pipeline.io.images import read_image, refuse_other_size, write_png
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
@@ -33,7 +34,7 @@ from pipeline.metrics.masks import Agreement, agreement
 from pipeline.metrics.matching import Match, MatchedObjects, match_objects
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
-from pipeline.types import Dataset, Segmenter
+from pipeline.types import Dataset
 from pipeline.visualization.overlays import close_up
 from pipeline.visualization.plots import grouped_bars
 

@@ -18,11 +18,13 @@ import numpy as np
 from pipeline.config.schema import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
+from pipeline.formats.distinct_names import with_distinct_stems
 from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.registry import FORMATS, Format
 from pipeline.formats.source import SourceCounts, SourceLog, refuse_left_out
 from pipeline.io.run_record import RunRecord
-from pipeline.metrics.fidelity import FormatFidelity, compare
+from pipeline.metrics.fidelity import compare
+from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.fidelity import fidelity_report
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
@@ -120,15 +122,16 @@ def import_labels(
     if config.annotator and not form.has_annotators:
         raise ConfigError(f"--annotator: {origin} does not say who labelled what; leave it out")
     with closing(SourceLog(Faults(keep_going), config.annotator or "")) as log:
-        dataset = _read(origin, source, images, allow_outside, log)
-        counts = _counts(log, dataset, source, config)
-        if onto:
-            base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
-            dataset = _merged(base, dataset)
-        reads = [source, onto]
-        return _write(
-            ImportLabelsResult, "import", dataset, "coco", reads, output, config, log, counts
-        )
+        try:
+            dataset = _read(origin, source, images, allow_outside, log)
+            counts = _counts(log, dataset, source, config)
+            if onto:
+                base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
+                dataset = _merged(base, dataset)
+            return _write(ImportLabelsResult, "import", dataset, "coco", [source, onto], output,
+                          config, log, counts)  # fmt: skip
+        except DataError as error:
+            raise log.shown(error) from error
 
 
 def _counts(log: SourceLog, dataset: Dataset, source: Path, config: ExportConfig) -> SourceCounts:
@@ -146,6 +149,8 @@ def _write(
 ) -> R:  # fmt: skip
     """Write the format `name`, read it back, and report the fidelity."""
     form = FORMATS[name]
+    if form.is_by_stem:
+        dataset = with_distinct_stems(dataset)
     settings = {**config.model_dump(mode="json"), "format": name}
     record = RunRecord(command, settings, reads)
     with record.whole_folder(output) as folder:
@@ -164,7 +169,7 @@ def _write(
             fidelity=report.finish(folder, source),
             objects_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
             source=source,
-            faults=tuple(map(str, log.faults.found)),
+            faults=tuple(str(log.shown(fault)) for fault in log.faults.found),
         )
         record.write(folder, result.to_json())
     return result

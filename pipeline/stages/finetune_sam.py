@@ -129,8 +129,8 @@ def finetune_sam(
         record.used_weights("start", start.delta_sha256)
     seed_all(config.seed)
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return from_json(FinetuneSamResult, done, folder)
+        if summary := record.finished(folder):
+            return from_json(FinetuneSamResult, summary, folder)
         tuned, selection = _tune(tuner, config, train, folder)
         if tuned.patch_prior:
             record.used_weights(*tuned.patch_prior.backbone)

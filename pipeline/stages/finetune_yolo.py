@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
+from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE, read_text, sha256_of
@@ -23,7 +24,7 @@ from pipeline.metrics.detection import AveragePrecision, average_precision, best
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
-from pipeline.types import Dataset, Detections, Detector
+from pipeline.types import Dataset, Detections
 
 if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings
@@ -119,8 +120,8 @@ def finetune_yolo(
         say("CLIP's text encoder is not installed: category names have fixed random embeddings.")
         say("Zero-shot figures are then of no use; training is not affected.")
     with record.resumable_folder(output, overwrite) as folder:
-        if done := record.finished(folder):
-            return from_json(FinetuneYoloResult, done, folder)
+        if summary := record.finished(folder):
+            return from_json(FinetuneYoloResult, summary, folder)
         result = _tuned(folder, splits, truth, base, embeddings, config, device_name, overwrite)
         result = replace(result, output=output)
         record.write(folder, result.to_json())

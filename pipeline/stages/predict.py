@@ -17,20 +17,14 @@ from pipeline.formats.coco import write_coco
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.formats.values import as_data_error
+from pipeline.interfaces import Classifier, Detector
 from pipeline.io.heatmaps import write_heatmap
 from pipeline.io.images import Image, images_below, read_image, write_png
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
-from pipeline.types import (
-    Classifier,
-    Dataset,
-    Detections,
-    Detector,
-    ImageRecord,
-    refuse_equal_stems,
-)
+from pipeline.types import Dataset, Detections, ImageRecord, refuse_equal_stems
 from pipeline.visualization.overlays import heat_overlay, overlay
 
 if TYPE_CHECKING:
@@ -177,16 +171,16 @@ def _listed(images: Sequence[Path], allow_outside: bool) -> list[tuple[Path, str
     """Each image file once, with a unique name: below the given folder, or below the common folder
     of all files where those names are not unique."""
     files: list[tuple[Path, str]] = []
-    for given in images:
-        if given.is_dir():
-            folders = NamedFolders([given], allow_outside)
-            for path in images_below(given):
+    for source in images:
+        if source.is_dir():
+            folders = NamedFolders([source], allow_outside)
+            for path in images_below(source):
                 folders.refuse_outside(path)
-            files += [(p, p.relative_to(given).as_posix()) for p in images_below(given)]
-        elif given.is_file():
-            files.append((given, given.name))
+            files += [(p, p.relative_to(source).as_posix()) for p in images_below(source)]
+        elif source.is_file():
+            files.append((source, source.name))
         else:
-            raise DataError(given, "no such image", "check the path")
+            raise DataError(source, "no such image", "check the path")
     if not files:
         raise DataError(images[0] if images else Path(), "holds no image", "check the path")
     if len({Path(name).with_suffix("") for _, name in files}) < len(files):

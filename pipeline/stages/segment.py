@@ -26,6 +26,7 @@ from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
 from pipeline.geometry import masks as mask_geometry
+from pipeline.interfaces import Detector
 from pipeline.io.heatmaps import read_heatmap
 from pipeline.io.images import Image, read_image, refuse_other_size, write_png
 from pipeline.io.run_record import RunRecord, folder_of
@@ -33,7 +34,7 @@ from pipeline.io.work_log import LOG, WorkLog
 from pipeline.reports.review_page import ReviewMask, review_page
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
-from pipeline.types import EXPECTED_IOU, Dataset, Detections, Detector, ImageRecord, Masks
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, ImageRecord, Masks
 from pipeline.visualization.overlays import overlay
 
 if TYPE_CHECKING:
@@ -112,16 +113,16 @@ def segment(
     prompts = _read_prompts(images, boxes, config, faults)
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
     record = RunRecord("segment", config.model_dump(mode="json"), reads)
-    finder = _load_detector(detector, config, device) if detector else None
-    if finder:
-        prompts = replace(prompts, categories=finder.categories, objects={})
+    loaded_detector = _load_detector(detector, config, device) if detector else None
+    if loaded_detector:
+        prompts = replace(prompts, categories=loaded_detector.categories, objects={})
     segmenter = _load_segmenter(config, device)
     for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, SegmentResult):
             return finished
-        job = Job(prompts, segmenter, finder, config, folder)
+        job = Job(prompts, segmenter, loaded_detector, config, folder)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             _segment_images(job, log, faults)
             result = _result(output, segmenter.name, log, faults)

@@ -96,8 +96,8 @@ def study(
         images = FoldedImages(categories, dataset.records, labels, parts)
         with WorkLog(folder / LOG, "folds", _PREDICTIONS) as log:
             predictions = {
-                name: _predict(name, chosen, images, device, log)
-                for name, chosen in config.experiments.items()
+                name: _predict(name, experiment, images, device, log)
+                for name, experiment in config.experiments.items()
             }
         _write_predictions(folder / "predictions.json", images, predictions)
         result = _result(config, images, predictions, faults, output)
@@ -116,13 +116,13 @@ def _result(
 ) -> StudyResult:
     rows = {
         name: experiment_scores(
-            chosen.backbone,
-            chosen.published,
+            experiment.backbone,
+            experiment.published,
             predictions[name],
             images,
             config.shots if config.long_tail else None,
         )
-        for name, chosen in config.experiments.items()
+        for name, experiment in config.experiments.items()
     }
     return StudyResult(
         output=output,
@@ -154,7 +154,7 @@ def _folds(
 
 def _predict(
     name: str,
-    chosen: ClassifyConfig,
+    experiment: ClassifyConfig,
     images: FoldedImages,
     device: str,
     log: WorkLog[LoggedFold],
@@ -166,7 +166,7 @@ def _predict(
     keys = {fold.name: f"{name} {fold.name}" for fold in images.folds}
     rows = {f.name: _kept(log, keys[f.name], f, len(images.categories)) for f in images.folds}
     if not all(rows.values()):
-        settings = chosen.model_dump(mode="json")
+        settings = experiment.model_dump(mode="json")
         trainer = build_trainer(images.categories, settings, torch_device(device))
         records = images.records
         trainers = FoldTrainer(

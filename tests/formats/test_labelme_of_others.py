@@ -119,3 +119,140 @@ def test_a_faulty_file_costs_itself_alone_with_keep_going(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"b\.json: is not a LabelMe file"):
         read(tmp_path, shape())
     assert len(only(read(tmp_path, shape(), keep_going=True)[0])) == 1
+
+
+def photo(path: Path, value: int = 0) -> str:
+    """Write a photo of one value; returns its bytes as LabelMe's imageData."""
+    write_png(path, np.full((20, 30, 3), value, np.uint8))
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def place(path: Path, image: str, data: str | None = None, *shapes: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"shapes": list(shapes) or [shape()], "imagePath": image, "imageData": data}
+    path.write_text(json.dumps(content))
+
+
+def values(dataset: Dataset) -> dict[str, float]:
+    """The value of each photo by its name in the dataset."""
+    return {record.file_name: read_image(record.path).mean() for record in dataset.records}
+
+
+def test_embedded_photos_of_one_name_stay_apart(tmp_path: Path) -> None:
+    for value, name in enumerate(("a/1.json", "b/1.json", "b/2.json", "b/3.json")):
+        data = photo(tmp_path / "gone.png", value)
+        place(tmp_path / "set" / name, "image.png", data)
+    dataset = read_labelme(tmp_path / "set")
+    assert values(dataset) == {"a/1.png": 0, "b/1.png": 1, "b/2.png": 2, "b/3.png": 3}
+
+
+def test_an_embedded_photo_has_no_name_that_another_photo_has(tmp_path: Path) -> None:
+    """1.json holds its photo, but 1.png is the photo of 2.json."""
+    place(tmp_path / "set" / "1.json", "x.png", photo(tmp_path / "gone.png", 5))
+    photo(tmp_path / "set" / "1.png", 6)
+    place(tmp_path / "set" / "2.json", "1.png")
+    dataset = read_labelme(tmp_path / "set")
+    assert sorted(values(dataset).values()) == [5, 6]
+    assert len(values(dataset)) == 2
+
+
+def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
+    place(tmp_path / "cam1" / "0001.json", "0001.png")
+    photo(tmp_path / "cam2" / "0001.png")
+    with pytest.raises(DataError, match=r"cam1/0001\.json: its photo '0001\.png' is not there"):
+        read_labelme(tmp_path)
+    place(tmp_path / "cam2" / "0001.json", "0001.png")
+    log = SourceLog(Faults(keep_going=True))
+    assert list(values(read_labelme(tmp_path, None, log))) == ["cam2/0001.png"]
+    assert "cam1/0001.json" in str(log.faults.found[0])
+
+
+def test_of_files_that_name_one_photo_the_one_of_its_name_has_it(tmp_path: Path) -> None:
+    photo(tmp_path / "1.png", 1)
+    place(tmp_path / "0.json", "1.png", photo(tmp_path.parent / "gone.png", 7))
+    place(tmp_path / "1.json", "1.png")
+    assert values(read_labelme(tmp_path)) == {"0.png": 7, "1.png": 1}
+    place(tmp_path / "2.json", "1.png")
+    with pytest.raises(DataError, match=r"2\.json: names the photo '1\.png', .* 1\.json too"):
+        read_labelme(tmp_path)
+
+
+def test_files_that_all_name_one_photo_have_those_of_their_own_names(tmp_path: Path) -> None:
+    for value in (1, 2):
+        photo(tmp_path / f"{value}.png", value)
+        place(tmp_path / f"{value}.json", "C:\\photos\\image.png")
+    assert values(read_labelme(tmp_path)) == {"1.png": 1, "2.png": 2}
+
+
+PLACES = {
+    "beside, from Windows": ("a.json", "D:\\old\\a.png", "a.png"),
+    "labels and images": ("labels/cam/a.json", "a.png", "images/cam/a.png"),
+    "a folder of labels below": ("cam/json/a.json", "a.png", "cam/a.png"),
+    "up and down": ("labels/cam/a.json", "..\\..\\raw\\cam\\a.png", "raw/cam/a.png"),
+    "another suffix": ("cam/a.json", "a.bmp", "cam/a.png"),
+    "a renamed pair": ("cam/a.json", "IMG_7.png", "cam/a.png"),
+    "the end of a path": ("a.json", "/home/x/raw/cam/a.png", "set/cam/a.png"),
+}
+
+
+@pytest.mark.parametrize("places", PLACES.values(), ids=PLACES.keys())
+def test_a_photo_is_found_where_tools_and_people_put_it(
+    tmp_path: Path, places: tuple[str, str, str]
+) -> None:
+    place(tmp_path / places[0], places[1])
+    photo(tmp_path / places[2])
+    assert [record.file_name for record in read_labelme(tmp_path).records] == [places[2]]
+
+
+def test_a_folder_of_images_has_the_same_folders_below(tmp_path: Path) -> None:
+    for cam in ("cam1", "cam2"):
+        place(tmp_path / "labels" / cam / "1.json", "1.png")
+        photo(tmp_path / "photos" / cam / "1.png")
+    dataset = read_labelme(tmp_path / "labels", tmp_path / "photos")
+    assert list(values(dataset)) == ["cam1/1.png", "cam2/1.png"]
+    (tmp_path / "photos" / "cam1" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"cam1/1\.json: its photo '1\.png' is not there"):
+        read_labelme(tmp_path / "labels", tmp_path / "photos")
+
+
+DIAMOND = [[15, 4], [21, 10], [15, 16], [9, 10]]  # its box has 12 x 12 pixels, it has half of them
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (shape(points=DIAMOND, shape_type="rectangle"), "turned rectangle"),
+        (shape(points=DIAMOND, shape_type="rotation", direction=0.785), "rotation"),
+        (shape(points=DIAMOND, shape_type="oriented_rectangle"), "oriented_rectangle"),
+        (shape(points=[[10.76, 5.76], [19.24, 14.24]], shape_type="rectangle",
+               direction=0.7853981633974483), "turned rectangle"),
+    ],
+)  # fmt: skip
+def test_a_turned_rectangle_is_a_mask_and_never_its_box(
+    tmp_path: Path, given: dict[str, Any], kind: str
+) -> None:
+    """A square of side 8.48 turned by 45 degrees: 72 pixels, and 85 with PIL's outline."""
+    dataset, counts = read(tmp_path, given)
+    masks = only(dataset).masks
+    assert masks is not None
+    assert 72 <= area(masks[0]) <= 90
+    assert [(row.kind, row.to) for row in counts.converted] == [(kind, "mask")]
+
+
+def test_a_rectangle_over_the_edge_is_cut_and_one_outside_left_out(tmp_path: Path) -> None:
+    over = shape(points=[[-5, 2], [12, 8]], shape_type="rectangle")
+    outside = shape(points=[[40, 2], [50, 8]], shape_type="rectangle")
+    dataset, counts = read(tmp_path, over, outside)
+    assert only(dataset).boxes.tolist() == [[0, 2, 12, 8]]
+    assert [row.to for row in counts.converted] == ["box clipped to the image"]
+    assert [row.examples for row in counts.left_out] == [("a.json shapes[1]",)]
+    assert counts.objects == 2
+
+
+def test_x_anylabelings_scores_and_difficult_are_kept(tmp_path: Path) -> None:
+    box = shape(points=[[2, 2], [12, 8]], shape_type="rectangle", score=0.75, difficult=True)
+    scores = only(read(tmp_path, box)[0]).scores
+    assert scores is not None
+    assert scores.tolist() == [0.75]
+    assert only(read(tmp_path, box)[0]).attributes["difficult"].tolist() == [True]
+    assert only(read(tmp_path, box | {"score": None})[0]).scores is None

@@ -71,7 +71,7 @@ def test_the_photo_of_the_files_own_name_is_found(tmp_path: Path, name: str) -> 
     assert read(root)[0].records[0].file_name == "a.png"
 
 
-def test_swapped_corners_are_put_in_order_and_said(tmp_path: Path) -> None:
+def test_swapped_corners_are_put_in_order_and_reported(tmp_path: Path) -> None:
     box = "<bndbox><xmin>12</xmin><ymin>8</ymin><xmax>3</xmax><ymax>3</ymax></bndbox>"
     dataset, counts = read(written(tmp_path, {"a.xml": xml(box=box)}, ("a.png",)))
     assert dataset.on(dataset.records[0]).boxes.tolist() == [[2, 2, 12, 8]]
@@ -117,7 +117,7 @@ def test_the_split_is_found_in_lists_of_every_form(tmp_path: Path, lists: dict[s
     assert read(root)[0].records[0].split == "val"
 
 
-def test_trainval_alone_is_said_to_be_no_split(tmp_path: Path) -> None:
+def test_trainval_alone_is_reported_as_no_split(tmp_path: Path) -> None:
     files = {"Annotations/a.xml": xml(), "ImageSets/Main/trainval.txt": "a\n"}
     dataset, counts = read(written(tmp_path, files, ("JPEGImages/a.png",)))
     assert dataset.records[0].split == ""
@@ -199,7 +199,7 @@ def test_a_turned_box_of_rolabelimg_is_a_mask(tmp_path: Path) -> None:
     np.testing.assert_allclose(dataset.on(dataset.records[0]).boxes, [[8, 5, 13, 14]], atol=1)
 
 
-def test_a_name_that_labelmap_lacks_is_a_category_and_said(tmp_path: Path) -> None:
+def test_a_name_that_labelmap_lacks_is_a_category_and_reported(tmp_path: Path) -> None:
     files = {"Annotations/a.xml": xml(), "labelmap.txt": "background:0,0,0::\nstain:1,1,1::\n"}
     dataset, counts = read(written(tmp_path, files, ("JPEGImages/a.png",)))
     assert dataset.categories == ("stain", "crack")
@@ -223,7 +223,7 @@ def test_a_faulty_object_takes_no_other_with_it(tmp_path: Path) -> None:
     assert (log.counts(dataset).read, log.counts(dataset).objects) == (1, 2)
 
 
-def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+def test_ignored_files_are_reported(tmp_path: Path) -> None:
     parts = f"<part><name>head</name><bndbox>{BOX}</bndbox></part>"
     box = f"<pose>Left</pose><bndbox>{BOX}</bndbox>{parts}"
     files = {"a.xml": xml(box=box), "b.aux.xml": "<PAMDataset/>"}
@@ -282,3 +282,30 @@ def test_datumaros_export_for_cvat_is_read(tmp_path: Path) -> None:
     for record in dataset.records:
         assert dataset.categories[int(dataset.on(record).labels[0])] == "crack"
         np.testing.assert_allclose(dataset.on(record).boxes, [[2, 3, 12, 8]], atol=1)
+
+
+def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
+    files = {"Annotations/cam1/1.xml": xml("1.png")}
+    root = written(tmp_path, files, ("JPEGImages/cam2/1.png",))
+    with pytest.raises(DataError, match=r"cam1/1\.xml: its photo .*cam1/1\.png: no such image"):
+        read(root)
+
+
+@pytest.mark.parametrize(("others", "photo"), [((), "b.png"), (("b",), "a.png")])
+def test_a_named_photo_is_read_unless_it_is_that_of_another_file(
+    tmp_path: Path, others: tuple[str, ...], photo: str
+) -> None:
+    files = {f"{name}.xml": xml("b.png") for name in ("a", *others)}
+    dataset, _ = read(written(tmp_path, files, ("a.png", "b.png")))
+    assert dataset.records[0].file_name == photo
+
+
+def test_the_border_of_a_mask_belongs_to_no_object(tmp_path: Path) -> None:
+    """VOC's value 255 around an object of 3 x 3 pixels."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 5:10] = 255
+    mask[5:8, 6:9] = 1
+    root = written(tmp_path, {"Annotations/a.xml": xml()}, ("JPEGImages/a.png",))
+    write_png(root / "SegmentationObject" / "a.png", mask)
+    dataset, _ = read(root)
+    assert dataset.on(dataset.records[0]).boxes.tolist() == [[6, 5, 9, 8]]

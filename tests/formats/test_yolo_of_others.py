@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.formats.registry import FORMATS
 from pipeline.formats.source import SourceCounts, SourceLog
 from pipeline.formats.yolo_reader import read_yolo
+from pipeline.geometry.masks import area
 from pipeline.io.images import write_png
 from pipeline.types import Dataset
 
@@ -44,6 +46,25 @@ SETS: dict[str, dict[str, str]] = {
                      "images/a.png": "", "labels/a.txt": ROW},
     "path of another machine": {"data.yaml": "path: ../x/y\ntrain: images\nnames: [stain, crack]\n",
                                 "images/a.png": "", "labels/a.txt": ROW},
+    "a key of people": {"data.yaml": "Valid: images\nNAMES: '[\"stain\", \"crack\"]'\n",
+                        "images/a.png": "", "labels/a.txt": ROW},
+    "numbers with a gap": {"data.yaml": "train: images\nnames: {0: stain, 5: crack}\n",
+                           "images/a.png": "", "labels/a.txt": ROW.replace("1", "5", 1)},
+    "numbers by name": {"data.yaml": "train: images\nnames: {stain: 0, crack: 1}\n",
+                        "images/a.png": "", "labels/a.txt": ROW},
+    "Windows": {"data.yaml": "path: D:\\sets\\x\ntrain: D:\\sets\\x\\images\\train\n"
+                             "names: [stain, crack]\n",
+                "images/train/a.png": "", "labels/train/a.txt": ROW},
+    "a list of another machine": {"data.yaml": "train: train.txt\nnames: [stain, crack]\n",
+                                  "train.txt": "C:\\x\\images\\cam\\a.png\r\n",
+                                  "images/cam/a.png": "", "labels/cam/a.txt": ROW},
+    "CVAT's for ultralytics": {"data.yaml": "path: .\ntrain: train.txt\n"
+                                            "names: {0: stain, 1: crack}\n",
+                               "train.txt": "data/images/train/a.png\n",
+                               "images/train/a.png": "", "labels/train/a.txt": ROW},
+    "a path below the sets of ultralytics": {
+        "data.yaml": "path: ../datasets/coco8\ntrain: images\nnames: [stain, crack]\n",
+        "coco8/images/a.png": "", "coco8/labels/a.txt": ROW},
 }  # fmt: skip
 
 
@@ -70,7 +91,7 @@ def test_a_confidence_behind_each_row_is_its_score(tmp_path: Path) -> None:
     assert scores.tolist() == [0.75]
 
 
-def test_a_track_behind_a_row_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_track_behind_a_row_is_left_out_and_reported(tmp_path: Path) -> None:
     dataset, counts = one(tmp_path, "1 0.5 0.5 0.2 0.4 17\n")
     assert dataset.on(dataset.records[0]).scores is None
     assert "track" in counts.notes[0]
@@ -96,3 +117,96 @@ def test_two_photos_with_one_name_stay_two_here_and_when_they_are_written(tmp_pa
     FORMATS["yolo"].write(tmp_path / "out", dataset, False, 0)
     back, _ = read(tmp_path / "out")
     assert {r.split: back.on(r).labels.tolist() for r in back.records} == {"train": [0], "val": [1]}
+
+
+def test_a_wrong_nc_is_said(tmp_path: Path) -> None:
+    files = SETS["Roboflow"] | {"data.yaml": "train: train/images\nnc: 3\nnames: [a, b]\n"}
+    assert "nc is 3, but there are 2 names" in read(written(tmp_path, **files))[1].notes[0]
+
+
+@pytest.mark.parametrize("key", ["val", "valid", "validation", "VAL", "Valid"])
+def test_a_split_is_read_under_every_name(tmp_path: Path, key: str) -> None:
+    files = {"data.yaml": f"train: train/images\n{key}: valid/images\nnames: [a, b]\n"}
+    for split in ("train", "valid"):
+        files |= {f"{split}/images/{split}.png": "", f"{split}/labels/{split}.txt": ROW}
+    dataset, _ = read(written(tmp_path, **files))
+    assert [record.split for record in dataset.records] == ["train", "val"]
+
+
+def test_the_folder_of_another_split_is_not_taken(tmp_path: Path) -> None:
+    """`valid/images` is gone, and `images` is no end of it."""
+    files = {"data.yaml": "train: images\nval: ../valid/images\nnames: [a, b]\n"}
+    root = written(tmp_path, **files, **{"images/a.png": "", "labels/a.txt": ROW})
+    with pytest.raises(DataError, match=r"names '\.\./valid/images', which does not exist"):
+        read(root)
+
+
+def test_rows_of_a_list_that_lead_to_one_image_are_refused(tmp_path: Path) -> None:
+    files = {"data.yaml": "train: train.txt\nnames: [a, b]\n", "images/a.png": "",
+             "train.txt": "/x/cam1/a.png\n/x/cam2/a.png\n"}  # fmt: skip
+    with pytest.raises(DataError, match="rows 1 and 2 both lead to"):
+        read(written(tmp_path, **files))
+
+
+def test_two_images_of_one_label_file_are_refused_if_it_has_rows(tmp_path: Path) -> None:
+    files = {"classes.txt": "a\nb\n", "images/a.png": "", "images/a.jpg": "x"}
+    root = written(tmp_path, **files, **{"labels/a.txt": ""})
+    (root / "images" / "a.jpg").write_bytes((root / "images" / "a.png").read_bytes())
+    assert len(read(root)[0].records) == 2
+    (root / "labels" / "a.txt").write_text(ROW)
+    with pytest.raises(DataError, match=r"a\.png: has the label file a\.txt, .* a\.jpg too"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("row", "score"),
+    [
+        ("1 0.5 0.5 0.2 0.4 0.75 12", [0.75]),  # ultralytics: confidence, then track
+        ("1 0.5 0.5 0.2 0.4 0.75 1", [0.75]),
+        ("1 0.5 0.5 0.2 0.4 0.2 0.3 2 0.4 0.5 1 0.1 0.1 0", None),  # three keypoints
+    ],
+)
+def test_what_stands_behind_a_box_makes_no_polygon(
+    tmp_path: Path, row: str, score: list[float] | None
+) -> None:
+    dataset, counts = one(tmp_path, f"{row}\n")
+    objects = dataset.on(dataset.records[0])
+    np.testing.assert_allclose(objects.boxes, [[12, 6, 18, 14]], atol=1e-4)
+    assert objects.masks is None
+    assert (None if objects.scores is None else objects.scores.tolist()) == score
+    assert counts.objects == 1
+
+
+def test_the_keypoints_of_a_pose_are_left_out_and_said(tmp_path: Path) -> None:
+    """kpt_shape [1, 2]: four numbers of the box and two of the keypoint."""
+    files = {"data.yaml": "train: images\nkpt_shape: [1, 2]\nnames: [a, b]\n",
+             "images/a.png": "", "labels/a.txt": "1 0.5 0.5 0.2 0.4 0.5 0.6\n"}  # fmt: skip
+    dataset, counts = read(written(tmp_path, **files))
+    np.testing.assert_allclose(dataset.on(dataset.records[0]).boxes, [[12, 6, 18, 14]], atol=1e-4)
+    assert [(row.kind, row.to) for row in counts.converted] == [
+        ("pose", "box; its keypoints are left out")
+    ]
+
+
+def test_four_corners_are_a_polygon(tmp_path: Path) -> None:
+    """A diamond on 30 x 20 pixels: half of its box of 12 x 8."""
+    dataset, _ = one(tmp_path, "0 0.5 0.3 0.7 0.5 0.5 0.7 0.3 0.5\n")
+    masks = dataset.on(dataset.records[0]).masks
+    assert masks is not None
+    assert 48 <= area(masks[0]) <= 70
+
+
+def test_images_of_no_split_keep_the_splits_of_the_others(tmp_path: Path) -> None:
+    lists = {"train": "a", "val": "b"}
+    files = {f"{split}.txt": f"./images/{name}.png\n" for split, name in lists.items()}
+    files |= {"data.yaml": "train: train.txt\nval: val.txt\nunsorted: u.txt\nnames: [a, b]\n",
+              "u.txt": "./images/c.png\n"}  # fmt: skip
+    files |= {f"{kind}/{name}.{end}": text for name in "abc"
+              for kind, end, text in (("images", "png", ""), ("labels", "txt", ROW))}  # fmt: skip
+    dataset, _ = read(written(tmp_path / "set", **files))
+    FORMATS["yolo"].write(tmp_path / "out", dataset, False, 0)
+    back, _ = read(tmp_path / "out")
+    assert {r.file_name: r.split for r in back.records} == {
+        "a.png": "train", "b.png": "val", "c.png": ""
+    }  # fmt: skip
+    assert (tmp_path / "out" / "unsorted.txt").read_text() == "./images/c.png\n"

@@ -9,15 +9,8 @@ from hypothesis import given, settings
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
-from pipeline.metrics.fidelity import (
-    Comparison,
-    FidelityTotals,
-    FormatTotals,
-    box_fidelity,
-    compare,
-    mask_fidelity,
-    table_rows,
-)
+from pipeline.metrics.fidelity import Comparison, box_fidelity, compare, mask_fidelity
+from pipeline.metrics.fidelity_totals import FidelityTotals, FormatTotals, table_rows
 from pipeline.types import Detections, ImageRecord
 
 RECORD = ImageRecord(1, Path("a.png"), "a.png", 20, 20)

@@ -5,12 +5,12 @@ import pytest
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
+from pipeline.interfaces import Segmenter
 from pipeline.models.baselines import (
     BoxFillSegmenter,
     GrabCutSegmenter,
     MeanShapeSegmenter,
 )
-from pipeline.types import Segmenter
 
 
 @pytest.mark.parametrize("segmenter", [BoxFillSegmenter(), GrabCutSegmenter()])

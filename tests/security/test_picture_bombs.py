@@ -13,23 +13,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as PillowImage
+from png_bytes import chunk, png
 
 from pipeline.errors import DataError
 from pipeline.io.images import read_image
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-SMALL = zlib.compress(bytes(6))  # the rows of 2x2 grey pixels
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(width: int, height: int, rows: bytes = SMALL, extra: bytes = b"", colour: int = 0) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    end = chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return SIGNATURE + chunk(b"IHDR", header) + extra + end
-
 
 _LIMITED = """
 import resource, sys

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.io.mask_files import read_mask_values
-from pipeline.metrics.fidelity import FormatFidelity
+from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.results import from_json
 from pipeline.runners import Runner
 from pipeline.stages.convert_masks import ConvertMasksResult, convert_masks

@@ -14,7 +14,7 @@ from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.registry import FORMATS
 from pipeline.io.images import read_image
-from pipeline.metrics.fidelity import FormatFidelity
+from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
 

@@ -62,7 +62,7 @@ def check_yolo(source: Path, allow_outside: bool = False) -> YoloCheck:
         findings += check_image(image, f"image {image.name}", path, None)
         if file_mode(label_file):
             folders.refuse_outside(label_file)
-            faults, text, rejected = _check_labels(label_file, len(data.names))
+            faults, text, rejected = _check_labels(label_file, data)
             findings += faults
             if any(fault.fix for fault in faults):
                 check.fixed[label_file] = text
@@ -106,7 +106,7 @@ def _orphans(images: list[Path]) -> Iterator[Finding]:
                 yield Finding("label without image", path, "", "no listed image has this stem")
 
 
-def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str, list[str]]:
+def _check_labels(path: Path, data: DataYaml) -> tuple[list[Finding], str, list[str]]:
     """The faults of a label file, its text after the fix, and the rows that the fix takes out."""
     findings: list[Finding] = []
     rejected: list[str] = []
@@ -115,7 +115,7 @@ def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str, list
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        faults, row = _check_row(path, f"row {number}", line, categories)
+        faults, row = _check_row(path, f"row {number}", line, data)
         findings += faults
         if not row:
             rejected.append(line)
@@ -132,7 +132,7 @@ def _check_labels(path: Path, categories: int) -> tuple[list[Finding], str, list
 
 
 def _check_row(  # noqa: PLR0911  # one return a fault
-    path: Path, where: str, line: str, categories: int
+    path: Path, where: str, line: str, data: DataYaml
 ) -> tuple[list[Finding], str]:
     """The faults of a row, and its text after the fix; an empty text for a row that is removed."""
     words = line.split()
@@ -141,9 +141,11 @@ def _check_row(  # noqa: PLR0911  # one return a fault
         label, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         return [Finding("row not numbers", path, where, text[:60])], text
-    if not label.is_integer() or not 0 <= label < categories:
-        fault = f"names label {words[0]}, but there are {categories} categories"
+    if label not in data.names:
+        fault = f"names label {words[0]}, but there are {len(data.names)} categories"
         return [Finding("categories disagree", path, where, fault)], text
+    if data.kpt_shape and len(values) == 4 + data.kpt_shape[0] * data.kpt_shape[1]:
+        return [], text  # a pose
     if len(values) == 5:
         fault = "has a sixth column, a confidence or a track, which ultralytics does not read"
         rest = " ".join(words[:5])

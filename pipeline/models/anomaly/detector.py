@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry.boxes import as_boxes
+from pipeline.interfaces import AnomalyModel
 from pipeline.models.anomaly import autoencoder, patchcore
 from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.anomaly.thresholds import Thresholds, read_thresholds
@@ -21,7 +22,7 @@ from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, Sa
 from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
 from pipeline.models.weights.store import WeightsStore
-from pipeline.types import AnomalyMap, AnomalyModel, Detections, Image
+from pipeline.types import AnomalyMap, Detections, Image
 
 _MAX_REGIONS = 100
 _SLOPE = 0.9  # share of a peak; a connected pixel above it is a peak of its own

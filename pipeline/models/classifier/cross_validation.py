@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
+from pipeline.interfaces import Classifier
 from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions
 from pipeline.models.classifier.network import ImageClassifier, cached_features, train_head, views
 from pipeline.models.classifier.rac import ImageVectors, RetrievalClassifier
@@ -20,7 +21,7 @@ from pipeline.models.devices import seed_all
 from pipeline.models.features.backbones import pretrained_weights, split_backbone
 from pipeline.models.text.encoders import TextEncoder, load_text_encoder
 from pipeline.models.weights.store import WeightsStore
-from pipeline.types import Classifier, Image
+from pipeline.types import Image
 
 Labelled = Iterable[tuple[Image, int]]
 

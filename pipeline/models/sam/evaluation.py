@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle
+from pipeline.interfaces import Segmenter
 from pipeline.io.images import Image, read_image
 from pipeline.models.sam.calibration import Calibration
 from pipeline.runtime.progress import track
-from pipeline.types import Dataset, ImageRecord, Segmenter
+from pipeline.types import Dataset, ImageRecord
 
 BoxError = Literal["shift", "scale"]
 

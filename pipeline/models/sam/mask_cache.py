@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.geometry.boxes import Boxes
 from pipeline.geometry.masks import Rle, check_runs
+from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.disk_cache import DiskCache, key_of
-from pipeline.types import Image, Masks, PromptedSegmenter
+from pipeline.types import Image, Masks
 from pipeline.version import __version__
 
 _REQUIRED = "predicted_iou"  # a column that all masks have

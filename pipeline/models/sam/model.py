@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes, as_boxes
+from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
 from pipeline.io.read import checked, read_json, sha256_of
@@ -53,7 +54,7 @@ from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
 from pipeline.models.sam.trainer import Delta, add_delta, write_delta
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Weights, WeightsStore
-from pipeline.types import Image, Masks, PromptedSegmenter
+from pipeline.types import Image, Masks
 
 CARD, DELTA, PRIOR = "card.json", "delta.safetensors", "patch_prior.safetensors"
 _GIGABYTE = 1 << 30
@@ -96,7 +97,7 @@ class SamModel:
     ) -> ImageEncoder:
         """The image encoder for pictures of `side` pixels, exported or loaded at its first use."""
         key = self.base.sha256 + (self.delta_sha256 if self.encoder_tuned else "")
-        chosen = choose_backend(backend, device)
+        resolved = choose_backend(backend, device)
 
         def network() -> torch.nn.Module:
             return build_encoder(self.base.name, side, self.network.state_dict())
@@ -104,7 +105,7 @@ class SamModel:
         def make() -> ImageEncoder:
             return TorchEncoder(network(), key, side, device)
 
-        if chosen == "openvino":
+        if resolved == "openvino":
             folder = cache_root() / "graphs"
             return CachedEncoder(OpenVinoEncoder(network, key, side, folder), cache)
         return CachedEncoder(
@@ -120,7 +121,7 @@ class SamModel:
     ) -> SamSegmenter:
         """A segmenter with the views of the model's card, or with `views`."""
         cache = disk_cache(cache_gb)
-        chosen = views or self.views
+        options = views or self.views
         weights, by = f"{self.base.sha256} {self.delta_sha256}", choose_backend(backend, device)
 
         def make() -> PromptDecoder:
@@ -131,8 +132,8 @@ class SamModel:
             if by == "openvino"
             else DeferredDecoder(f"{weights} torch", cells_on(device), make),
             self.encoder(SIDE, device, backend, cache),
-            self.encoder(close_side(self.base.name, chosen.side), device, backend, cache),
-            chosen,
+            self.encoder(close_side(self.base.name, options.side), device, backend, cache),
+            options,
             self.patch_prior.on(device) if self.patch_prior else None,
         )
 
@@ -163,11 +164,11 @@ class CalibratedSegmenter:
         prompt. The masks have the columns of `calibration.measures`, and `expected_iou` if the SAM
         is calibrated.
         """
-        chosen = as_boxes(boxes)
-        masks = self.segmenter.segment(image, chosen, heatmap)
+        prompts = as_boxes(boxes)
+        masks = self.segmenter.segment(image, prompts, heatmap)
         if self.calibration is None:
             return masks
-        return self.calibration.add_expected_iou(masks, categories or [""] * len(chosen))
+        return self.calibration.add_expected_iou(masks, categories or [""] * len(prompts))
 
 
 def disk_cache(gigabytes: float) -> DiskCache:
@@ -219,11 +220,11 @@ def load_segmenter(
     if sam.patch_prior:
         backbone, sha256 = sam.patch_prior.backbone
         used[backbone] = sha256
-    chosen = replace(sam.views, **views)
-    segmenter = sam.segmenter(device, backend, cache_gb, chosen)
+    options = replace(sam.views, **views)
+    segmenter = sam.segmenter(device, backend, cache_gb, options)
     cached = CachedSegmenter(segmenter, disk_cache(cache_gb), lambda: segmenter.key)
     return CalibratedSegmenter(
-        cached, sam.calibration if chosen == sam.views else None, sam.name, used
+        cached, sam.calibration if options == sam.views else None, sam.name, used
     )
 
 

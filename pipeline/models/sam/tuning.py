@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.geometry import masks as mask_geometry
+from pipeline.interfaces import Segmenter
 from pipeline.io.disk_cache import key_of
 from pipeline.models.sam.encoders import Backend, ImageEncoder
 from pipeline.models.sam.evaluation import Instance, by_image
@@ -25,7 +26,6 @@ from pipeline.models.sam.trainer import (
 )
 from pipeline.models.sam.views import ViewOptions
 from pipeline.runtime.progress import track
-from pipeline.types import Segmenter
 
 _MAX_EXAMPLES = 1200  # crops in memory, of 0.8 MB each at 512 px
 _MIN_CROPS = 4

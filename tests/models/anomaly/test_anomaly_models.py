@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.interfaces import AnomalyModel
 from pipeline.models.anomaly.autoencoder import Autoencoder, ssim
 from pipeline.models.anomaly.detector import (
     AnomalyDetector,
@@ -25,7 +26,7 @@ from pipeline.models.anomaly.thresholds import (
     read_thresholds,
 )
 from pipeline.models.features.patches import FeaturesSource
-from pipeline.types import AnomalyModel, Image
+from pipeline.types import Image
 
 CPU = torch.device("cpu")
 small = partial(Autoencoder, steps=80, side=64, latent=16)
