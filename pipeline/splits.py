@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, TypeAdapter
 
-from pipeline.errors import ConfigError, DataError, one_line
+from pipeline.errors import ConfigError, DataError, Faults, one_line
 from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, ImageRecord
@@ -108,20 +108,24 @@ def write_split(path: Path, dataset: Dataset) -> None:
     write_json(path, {"splits": {_key(record): record.split for record in dataset.records}})
 
 
-def read_split(path: Path, dataset: Dataset) -> Dataset:
+def read_split(path: Path, dataset: Dataset, faults: Faults | None = None) -> Dataset:
     """Set the split of each record from a split file, also of version 0.7, whose key is `parts`.
-    Raises DataError for another file, and for an image that the file does not name."""
+    Raises DataError for another file, and for an image that the file does not name; `faults` may
+    keep going without the image."""
     raw = read_json(path)
     key = "parts" if isinstance(raw, dict) and "parts" in raw else "splits"
     if not isinstance(raw, dict) or not isinstance(raw.get(key), dict):
         raise DataError(path, "is not a split file", "write one with convert-masks")
     splits = checked(_SPLITS, raw[key], path, key)
+    records = []
     for record in dataset.records:
-        if _key(record) not in splits:
-            reason = f"does not name {_key(record)}"
-            raise DataError(path, reason, "split again without --split-file")
-    records = tuple(replace(record, split=splits[_key(record)]) for record in dataset.records)
-    return replace(dataset, records=records)
+        if _key(record) in splits:
+            records.append(replace(record, split=splits[_key(record)]))
+            continue
+        reason = f"does not name {_key(record)}"
+        error = DataError(path, reason, "split again without --split-file")
+        (faults or Faults()).add(error)
+    return replace(dataset, records=tuple(records))
 
 
 def _key(record: ImageRecord) -> str:

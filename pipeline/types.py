@@ -18,11 +18,13 @@ from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, decode
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.images import Image, Mask
+from pipeline.io.mask_files import MaskSource
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import shown_value
 
 GOOD = "good"
 SPLITS = ("train", "val", "test")
+CROWD = "iscrowd"  # the column of objects that are regions which an evaluation ignores
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 
 
@@ -123,8 +125,8 @@ class ImageRecord:
     path: where the file is. file_name: the name inside the dataset, with `/` between folders.
     height, width: in pixels. source_split: the split that the source put the image in. split: the
     split that the image is used for (train, val or test). defect: the category of the whole image,
-    or `good`. mask_path: the mask file of an MVTec product; None for a good image. group: images
-    of one physical object share it, and never go to different splits.
+    or `good`. masks: where its masks are; none for a good image. group: images of one physical
+    object share it, and never go to different splits.
 
     Raises ValueError for a `file_name` that leaves its folder, because files are written by it, and
     for sides that no image has.
@@ -138,7 +140,7 @@ class ImageRecord:
     product: str = ""
     source_split: str = ""
     defect: str = GOOD
-    mask_path: Path | None = None
+    masks: tuple[MaskSource, ...] = ()
     group: str = ""
     split: str = ""
 

@@ -69,7 +69,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["import", "nowhere", "--from", "voc", "-o", "out"], "holds no XML file"),
         (["validate", "nowhere"], "nowhere: is neither COCO JSON nor a YOLO set"),
         (["validate", "no.json"], "no.json: no such file"),
-        (["classify", "--data", ".", "-o", "out"], "is not in MVTec layout"),
+        (["classify", "--data", ".", "-o", "out"], "is not in a layout that is read"),
         (["synthesize", "-o", "out", "--set", "colour=red"], "unknown key: 'colour'"),
         (["nonsense"], "No such command 'nonsense'"),
     ],

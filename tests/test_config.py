@@ -9,7 +9,7 @@ from pipeline.config.schema import FinetuneConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
-def test_nothing_said_gives_the_defaults() -> None:
+def test_no_settings_give_the_defaults() -> None:
     assert build(FinetuneConfig) == FinetuneConfig()
 
 

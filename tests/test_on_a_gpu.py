@@ -102,7 +102,7 @@ def test_a_tuned_sam_is_a_start_for_the_next(data: Path, tmp_path: Path) -> None
     assert found.test.segmenters["start"].mask_iou[0] > 0
 
 
-def test_sam_2_cuts() -> None:
+def test_sam_2_segments() -> None:
     ultralytics_offline.load()
     from ultralytics.models.sam.build import build_sam2_t
 

@@ -27,8 +27,11 @@ def synthesize(config: SynthesizeConfig, output: Path) -> Any:
 
 
 @configured("ConvertConfig", "convert-masks")
-@click.argument("products", nargs=-1, required=True, type=FILE)
-@click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
+@click.argument("products", nargs=-1, type=FILE)
+@click.option(
+    "--images", type=FILE, help="Folder of images: of a COCO file [beside it], or of --masks."
+)
+@click.option("--masks", type=FILE, help="Folder of masks, named as the images.")
 @options(OUTPUT, KEEP, OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one for each core].")
 @click.option(
@@ -37,17 +40,18 @@ def synthesize(config: SynthesizeConfig, output: Path) -> Any:
 )  # fmt: skip
 def convert_masks(
     config: ConvertConfig, products: tuple[Path, ...], output: Path, images: Path | None,
-    keep_going: bool, allow_outside: bool, workers: int, runner: Runner,
+    masks: Path | None, keep_going: bool, allow_outside: bool, workers: int, runner: Runner,
 ) -> Any:  # fmt: skip
     """Turn masks into COCO, YOLO and PNG.
 
-    PRODUCTS are folders in MVTec's layout, or COCO files with masks. If all images of these have a
-    split, they keep it. The result counts what was lost."""
+    PRODUCTS are folders in a known layout, or COCO files with masks. If all images of these have a
+    split, they keep it. In place of them, --images and --masks are a folder of images and one of
+    their masks. The result counts what was lost."""
     from pipeline.stages.convert_masks import convert_masks as stage
 
     return stage(
-        products=products, output=output, config=config, images=images, keep_going=keep_going,
-        allow_outside=allow_outside, workers=workers, runner=runner,
+        products=products, output=output, config=config, images=images, masks=masks,
+        keep_going=keep_going, allow_outside=allow_outside, workers=workers, runner=runner,
     )  # fmt: skip
 
 

@@ -59,7 +59,26 @@ class ConvertConfig(Config):
         0, description="Join components that are at most this many pixels apart."
     )
     copy_images: bool = Field(False, description="Copy images instead of linking them.")
-    mask_threshold: Whole = Field(0, description="Mask values above it are defect.")
+    mask_threshold: Whole = Field(
+        0,
+        description="Mask values above it are defect. A defect with soft edges that it would tear "
+        "apart is cut lower.",
+    )
+    mask_suffix: str | None = Field(
+        None,
+        description="With a folder of masks: what follows the image's name in the mask's, such as "
+        "_mask; by default the only suffix that fits.",
+    )
+    mask_values: Literal["auto", "defect", "categories", "instances"] = Field(
+        "auto",
+        description="With a folder of masks: what values but 0 mean. auto tells soft edges from "
+        "categories, and says so.",
+    )
+    categories: str | None = Field(
+        None,
+        description="With a folder of masks: names of values as 1=scratch,2=dent or "
+        "#ff0000=scratch, a file of such lines, one name for all, or `folders`.",
+    )
     polygons: bool = Field(False, description="Write COCO polygons in place of RLE.")
     polygon_loss: Share = Field(
         0.0, description="Share of IoU that a polygon may lose, so that it has fewer vertices."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.detection import (
     FinetuneConfig,
@@ -34,6 +35,13 @@ class RunConfig(ImagesConfig):
     products: tuple[Path, ...] = Field(
         (), description="MVTec product folders; without any, zippers are drawn."
     )
+    images: Path | None = Field(
+        None, description="In place of products: the folder of images, whose masks are in `masks`."
+    )
+    masks: Path | None = Field(
+        None, description="Folder of masks of the same names, or of a common suffix or sub-folders."
+    )
+    keep_going: bool = Field(False, description="Skip bad files and list them at the end.")
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="What is drawn.")
     convert: ConvertConfig = Field(ConvertConfig(), description="How masks are converted.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="How the detector learns.")
@@ -52,6 +60,14 @@ class RunConfig(ImagesConfig):
         EvaluateConfig(), description="How predictions are compared with the truth."
     )
     device: str = Field("auto", description="Device: auto, cpu, cuda, 0, or 0,1.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.images is None) != (self.masks is None):
+            raise ValueError("images and masks are given together")
+        if self.images and self.products:
+            raise ValueError("products and images are not given together")
+        return self
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from pipeline.formats.coco_listing import read_listing
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_reader import detections, read_annotations
 from pipeline.formats.coco_rows import JsonRow, json_line, row_texts
-from pipeline.formats.coco_schema import CocoRow, open_coco
+from pipeline.formats.coco_schema import CocoRow, coco_rows, open_coco
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
@@ -86,13 +86,17 @@ def result_text(row: str) -> str:
 
 
 def read_coco_results(
-    path: Path, listing: Path, images: Path | None = None, log: SourceLog | None = None
+    path: Path,
+    listing: Path,
+    images: Path | None = None,
+    log: SourceLog | None = None,
+    exact: bool = False,
 ) -> Dataset:
     """Read COCO results, with the images and categories of the instances file `listing`.
 
     An image is named by its id, or by its file name with or without suffix, as ultralytics does.
-    images: the folder that file names are relative to; without it, the folder of `listing`. Raises
-    DataError as `read_coco` does.
+    images: the folder that file names are relative to; without it, the folder of `listing`. exact:
+    as in `read_coco`. Raises DataError as `read_coco` does.
     """
     rows, raw = JsonRows(path), open_coco(listing, ("images", "categories"))
     if not rows.is_list:
@@ -102,21 +106,28 @@ def read_coco_results(
         for number, row in enumerate(rows.rows(), start=1)
     )
     log = log or SourceLog()
-    return read_annotations(path, numbered, read_listing(listing, raw, images, log).by_name(), log)
+    listed = read_listing(listing, raw, images, log).by_name()
+    return read_annotations(path, numbered, listed, log, exact)
 
 
-def read_coco(path: Path, images: Path | None = None, log: SourceLog | None = None) -> Dataset:
+def read_coco(
+    path: Path, images: Path | None = None, log: SourceLog | None = None, exact: bool = False
+) -> Dataset:
     """Read COCO instances.
 
     images: the folder that file names are relative to; without it, the folder of `path`. Polygons
     and uncompressed RLE become RLE, by pycocotools. A box among masks becomes a filled mask. Labels
     are in the order of the category ids. Keys beyond COCO's that every annotation of an image has
-    as numbers become columns, see `coco_columns`. log: counts every annotation. Raises DataError
-    naming the file and the id that is at fault.
+    as numbers become columns, see `coco_columns`. What is outside of its image is clipped; what has
+    no pixel in it is left out. log: counts every annotation. exact: nothing is clipped or left out
+    for its pixels, and `iscrowd` is a column, as COCOeval has it. Raises DataError naming the file
+    and the id that is at fault.
     """
     raw, log = open_coco(path), log or SourceLog()
     listing = read_listing(path, raw, images, log)
-    return read_annotations(path, raw.rows("annotations"), listing, log)
+    if not raw.has("annotations"):
+        log.note(f"{path.name} has no list of annotations: its images have no object")
+    return read_annotations(path, coco_rows(raw, "annotations"), listing, log, exact)
 
 
 def images_beside(path: Path) -> Path | None:

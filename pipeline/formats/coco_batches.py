@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline.formats.coco_masks import refuse_far_points, refuse_large
+from pipeline.formats.coco_regions import ROUNDED
 from pipeline.formats.schema import MOST_NUMBER
 from pipeline.geometry.masks import Rle
 from pipeline.geometry.runs import cover
@@ -50,6 +51,7 @@ class PlainRows:
         categories: their ids."""
         self._sizes, self._categories = sizes, categories
         self._keys = set(_CHECKED)  # keys of rows that can be written
+        self.clipped: set[int] = set()  # `id` of the rows drawn last that reach out of their image
 
     def draw(self, rows: Sequence[object]) -> Sequence[bool]:
         """Whether each row is plain. The segmentation of a plain row becomes its RLE."""
@@ -61,7 +63,8 @@ class PlainRows:
             if segmentation := row.get("segmentation"):
                 group = polygons if type(segmentation) is list else packed
                 group[cast(Size, self._sizes[row["image_id"]])].append(row)
-        masks = _drawn(polygons, packed) if _are_boxes(plain) else None
+        self.clipped = set()
+        masks = _drawn(polygons, packed, self.clipped) if _are_boxes(plain) else None
         if masks is None:
             return [False] * len(rows)
         for row, rle in masks:
@@ -86,7 +89,7 @@ class PlainRows:
             )
         if type(segmentation) is dict:
             return segmentation.get("size") == [*size] and type(segmentation.get("counts")) is str
-        return not segmentation and bool(row.get("bbox"))
+        return not segmentation and bool(row.get("bbox")) and not rotation_of(row)
 
     def _has_score(self, row: dict[str, Any]) -> bool:
         score = row.get("score")
@@ -117,10 +120,22 @@ def _are_boxes(rows: Sequence[Any]) -> bool:
     return _are_numbers(numbers) and bool((np.abs(_array(numbers)) <= MOST_NUMBER).all())
 
 
+def rotation_of(row: Mapping[str, Any]) -> float:
+    """The degrees, clockwise, by which CVAT's COCO files turn a box; 0 for none."""
+    attributes = row.get("attributes")
+    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if isinstance(turned, (int, float)) and -MOST_NUMBER <= turned <= MOST_NUMBER:
+        return float(turned) % 360
+    return 0.0
+
+
 def _drawn(
-    polygons: Mapping[Size, list[dict[str, Any]]], packed: Mapping[Size, list[dict[str, Any]]]
+    polygons: Mapping[Size, list[dict[str, Any]]],
+    packed: Mapping[Size, list[dict[str, Any]]],
+    clipped: set[int],
 ) -> list[tuple[dict[str, Any], Rle]] | None:
-    """The rows with their masks; None where one is at fault."""
+    """The rows with their masks; None where one is at fault. Adds to `clipped` the `id` of each row
+    whose polygons reach out of the image."""
     masks: list[tuple[dict[str, Any], Rle]] = []
     try:
         for size in {*polygons, *packed}:
@@ -132,9 +147,9 @@ def _drawn(
             rles = (Rle(size=[height, width], counts=text) for text in texts)
             masks += zip(rows, rles, strict=True)
         for size, rows in polygons.items():
-            masks += zip(
-                rows, _draw_rings([row["segmentation"] for row in rows], size), strict=True
-            )
+            outlines = [row["segmentation"] for row in rows]
+            masks += zip(rows, _draw_rings(outlines, size), strict=True)
+            clipped |= {id(rows[number]) for number in _reaching_out(outlines, size)}
     except ValueError:  # a character that is no Unicode, too
         return None
     return masks
@@ -156,6 +171,17 @@ def _draw_rings(outlines: Sequence[list[list[float]]], size: Size) -> Iterator[R
         masks = [next(drawn) for _ in outline]
         whole = coco_mask.merge(masks) if len(masks) > 1 else masks[0]
         yield Rle(size=list(size), counts=whole["counts"])
+
+
+def _reaching_out(outlines: Sequence[list[list[float]]], size: Size) -> Iterator[int]:
+    """The numbers of the outlines that have a point outside the image."""
+    rings = list(chain.from_iterable(outlines))
+    points = _array(list(chain.from_iterable(rings))).reshape(-1, 2)
+    beyond = np.maximum(-points, points - (size[1], size[0])).max(axis=1) > ROUNDED
+    if not beyond.any():
+        return
+    ends = np.cumsum([sum(map(len, outline)) // 2 for outline in outlines])
+    yield from np.unique(np.searchsorted(ends, np.flatnonzero(beyond), side="right")).tolist()
 
 
 def _are_numbers(values: Sequence[object]) -> bool:

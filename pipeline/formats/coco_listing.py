@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from pydantic import JsonValue
+
 from pipeline.errors import DataError
-from pipeline.formats.coco_schema import CocoImage, Key, coco_categories, coco_images
-from pipeline.formats.image_names import ImageFinder
+from pipeline.formats.coco_schema import CocoImage, Key, coco_categories, coco_image
+from pipeline.formats.image_names import ImageFinder, same_name
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
 from pipeline.io.images import read_size
+from pipeline.io.read import shown_value
 from pipeline.types import GOOD, ImageRecord
 
 
@@ -46,39 +49,132 @@ class Listing:
 def read_listing(path: Path, raw: JsonRows, images: Path | None, log: SourceLog) -> Listing:
     """The images and categories of a file. images: the folder of the images, which is searched for
     names of another machine; without it, the folder of `path`, which is not. Raises DataError."""
-    categories = coco_categories(path, raw)
+    names, label_of = _categories(path, raw, log)
     finder = ImageFinder(images or path.parent, search=images is not None)
-    records: list[ImageRecord] = []
-    image_of: dict[Key, int | None] = {}
-    by_name: dict[str, int] = {}
-    numbers: set[int] = set()
-    for entry in coco_images(path, raw):
-        key = entry["id"]
-        if key in image_of:
-            raise DataError(path, "has two images with one id", "number the images again")
+    listed = _Images(path, finder, log)
+    for number, entry in enumerate(raw.rows("images"), start=1):
+        listed.add(entry, number)
+    log.list_images(listed.count)
+    return Listing(names, label_of, *listed.records())
+
+
+def _categories(
+    path: Path, raw: JsonRows, log: SourceLog
+) -> tuple[tuple[str, ...], dict[Key, int]]:
+    """The names, and the label of each id. Two categories of one name are one."""
+    labels: dict[str, int] = {}
+    label_of: dict[Key, int] = {}
+    for entry in coco_categories(path, raw):
+        key, name = entry["id"], entry["name"]
+        if label_of.setdefault(key, labels.get(name, len(labels))) != labels.get(name, len(labels)):
+            reason = f"has two categories with the id {shown_value(key)}"
+            raise DataError(path, reason, "number the categories again")
+        if name in labels:
+            log.note(f"two categories are called {shown_value(name)}: they are read as one")
+        labels.setdefault(name, len(labels))
+    return tuple(labels), label_of
+
+
+class _Images:
+    """Finds the photo of each image of a file. Two images with one photo are one, if both name that
+    file; but one whose name is only alike has no photo."""
+
+    def __init__(self, path: Path, finder: ImageFinder, log: SourceLog) -> None:
+        self._path, self._finder, self._log = path, finder, log
+        self._entries: dict[Key, CocoImage] = {}
+        self._faulty: set[Key] = set()
+        self._photos: dict[str, dict[str, Key]] = defaultdict(dict)  # of each the names, their ids
+        self._places: dict[Key, tuple[Path, str] | None] = {}
+        self.count = 0
+
+    def add(self, entry: JsonValue, number: int) -> None:
+        """Add an entry of the file."""
+        self.count += 1
         try:
-            record = _record(path, entry, finder)
+            image = coco_image(self._path, entry, number)
+            self._refuse_second(image)
+            if image["id"] in self._entries:
+                return
+            name, place = self._found(image["file_name"])
         except DataError as error:
-            log.fault(error)
+            self._log.fault(error)
+            if isinstance(entry, dict) and isinstance(key := entry.get("id"), (int, str)):
+                self._faulty.add(key)
+            return
+        key = image["id"]
+        self._entries[key], self._places[key] = image, place
+        if place:
+            self._photos[place[1]].setdefault(same_name(name), key)
+
+    def records(self) -> tuple[tuple[ImageRecord, ...], dict[Key, int | None]]:
+        """The images, and the record of each id of the file; None for a faulty one."""
+        records: list[ImageRecord] = []
+        image_of: dict[Key, int | None] = dict.fromkeys(self._faulty)
+        by_name: dict[str, int] = {}
+        numbers: set[int] = set()
+        for key, entry in self._entries.items():
+            if key in image_of:
+                continue
             image_of[key] = None
-            continue
-        if record.file_name in by_name:
-            log.note(f"{record.file_name} is listed twice: all objects are on one image")
-        else:
-            number = key if isinstance(key, int) else len(records) + 1
-            while number in numbers:
-                number += 1
-            numbers.add(number)
-            by_name[record.file_name] = number
-            records.append(replace(record, id=number))
-        image_of[key] = by_name[record.file_name]
-    label_of = {entry["id"]: label for label, entry in enumerate(categories)}
-    names = tuple(entry["name"] for entry in categories)
-    return Listing(names, label_of, tuple(records), image_of)
+            try:
+                record = _record(self._path, entry, *self._own(key))
+            except DataError as error:
+                self._log.fault(error)
+                continue
+            if record.file_name in by_name:
+                self._note_twice(record.file_name)
+            else:
+                number = key if isinstance(key, int) else len(records) + 1
+                while number in numbers:
+                    number += 1
+                numbers.add(number)
+                by_name[record.file_name] = number
+                records.append(replace(record, id=number))
+            image_of[key] = by_name[record.file_name]
+        return tuple(records), image_of
+
+    def _refuse_second(self, image: CocoImage) -> None:
+        """Raise DataError for another image with an id of one before."""
+        before = self._entries.get(image["id"])
+        if before is None:
+            return
+        names = before["file_name"], image["file_name"]
+        if same_name(names[0]) != same_name(names[1]):
+            reason = f"two images have the id {image['id']}, {names[0]} and {names[1]}"
+            raise DataError(self._path, reason, "number the images again")
+        self._note_twice(names[0])
+
+    def _note_twice(self, name: str) -> None:
+        self._log.note(f"{name} is listed twice: all objects are on one image")
+
+    def _found(self, name: str) -> tuple[str, tuple[Path, str] | None]:
+        """A name, relative to the folder of the images if it lies in it, and its photo."""
+        root, whole = self._finder.root.resolve(), Path(name)
+        if whole.is_absolute() and whole.is_relative_to(root):
+            name = whole.relative_to(root).as_posix()
+        return name, self._finder.find_or_none(name)
+
+    def _own(self, key: Key) -> tuple[Path, str]:
+        """Path and name of an image; of one that is not there, those that the file gives. Raises
+        DataError for a photo that another image names, or may name."""
+        name, place = self._entries[key]["file_name"], self._places[key]
+        if place is None:
+            name = self._found(name)[0]
+            return self._finder.root / name, name
+        owners, own = self._photos[place[1]], same_name(self._found(name)[0])
+        if len(owners) == 1 or own == same_name(place[1]):
+            return place
+        owner = owners.get(same_name(place[1]))
+        other = next(each for text, each in owners.items() if text != own)
+        reason = (
+            f"image {key}, {name}, has no photo: {place[1]} is that of image {owner}"
+            if owner is not None
+            else f"image {key}, {name}, and image {other} may both be {place[1]}"
+        )
+        raise DataError(self._path, reason, "name their folders, or remove one")
 
 
-def _record(path: Path, entry: CocoImage, finder: ImageFinder) -> ImageRecord:
-    place, name = _placed(entry["file_name"], finder)
+def _record(path: Path, entry: CocoImage, place: Path, name: str) -> ImageRecord:
     defect = entry.get("defect")
     split, source_split = entry.get("split"), entry.get("source_split")
     if "part" in entry:  # 0.7 wrote `part` for the split, and `split` for the split of the source
@@ -103,11 +199,3 @@ def _record(path: Path, entry: CocoImage, finder: ImageFinder) -> ImageRecord:
         raise DataError(
             path, f"image {entry['id']}: {error}", "name files below --images"
         ) from error
-
-
-def _placed(name: str, finder: ImageFinder) -> tuple[Path, str]:
-    """Path and name of an image; of one that is not there, those that the file gives."""
-    whole = Path(name)
-    if whole.is_absolute() and whole.is_relative_to(finder.root.resolve()):
-        name = whole.relative_to(finder.root.resolve()).as_posix()
-    return finder.find_or_none(name) or (finder.root / name, name)

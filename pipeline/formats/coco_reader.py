@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -14,30 +14,35 @@ from pipeline.errors import DataError
 from pipeline.formats.coco_batches import PlainRows, batches
 from pipeline.formats.coco_columns import read_columns
 from pipeline.formats.coco_listing import Listing
-from pipeline.formats.coco_masks import segmentation_rle
-from pipeline.formats.coco_schema import CocoRow, Key, checked_row, place_of
+from pipeline.formats.coco_others import CLIPPED, OtherRows
+from pipeline.formats.coco_regions import regions
+from pipeline.formats.coco_schema import CocoRow, Key
 from pipeline.formats.source import SourceLog
+from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy
 from pipeline.geometry.masks import Rle, bounding_boxes, from_box
 from pipeline.runtime.garbage import paused_collection
-from pipeline.types import Dataset, Detections
+from pipeline.types import CROWD, Dataset, Detections
 
 
 def read_annotations(
-    path: Path, rows: Iterable[JsonValue], listing: Listing, log: SourceLog
+    path: Path, rows: Iterable[JsonValue], listing: Listing, log: SourceLog, exact: bool = False
 ) -> Dataset:
-    """The annotations of a file on the images of a listing. Raises DataError."""
+    """The annotations of a file on the images of a listing. exact: as in `coco.read_coco`. Raises
+    DataError."""
     by_image: dict[int, list[CocoRow]] = defaultdict(list)
     objects = {}
     with paused_collection():
-        for image, row in _Annotations(path, listing, log).with_masks(rows):
+        reader = _Annotations(path, listing, log)
+        for image, row in reader.with_masks(rows):
             by_image[image].append(row)
         for record in listing.records:
             if record.id in by_image:
+                own = by_image.pop(record.id)
+                if not exact:
+                    own = regions(own, record.size, log, reader.converted[record.id])
                 try:
-                    objects[record.id] = detections(
-                        by_image.pop(record.id), listing.label_of, record.size, log
-                    )
+                    objects[record.id] = detections(own, listing.label_of, record.size, log, exact)
                 except ValueError as error:
                     reason = f"image {record.id}: {error}"
                     raise DataError(path, reason, "correct its annotations") from error
@@ -49,23 +54,25 @@ def detections(
     label_of: Mapping[Key, int],
     size: tuple[int, int],
     log: SourceLog | None = None,
+    has_crowds: bool = False,
 ) -> Detections:
     """The objects of one image from its rows, whose segmentations are RLE. size: (height, width).
-    Raises ValueError naming a key."""
+    has_crowds: `iscrowd` becomes a column where one is 1. Raises ValueError naming a key."""
+    if not rows:
+        return Detections.none()
     masks = [cast(Rle | None, row.get("segmentation")) or None for row in rows]
     boxes = xywh_to_xyxy(as_boxes([row.get("bbox") or (0, 0, 0, 0) for row in rows]))
     boxless = [row for row, entry in enumerate(rows) if not entry.get("bbox")]
     boxes[boxless] = bounding_boxes([mask for row in boxless if (mask := masks[row])])
-    filled = masks.count(None) if any(masks) else 0
-    if log:
-        log.read(len(rows) - filled)
-        log.convert("box among masks", "filled mask", filled)
     pairs = zip(masks, boxes, strict=True)
     drawn = tuple(mask or from_box(box, *size) for mask, box in pairs) if any(masks) else None
     scores = [score for row in rows if (score := row.get("score")) is not None]
     if log and 0 < len(scores) < len(rows):
         log.note("scores that not all objects of an image have are left out")
     columns = read_columns(rows)
+    if log and "keypoints" not in columns.attributes and any("keypoints" in row for row in rows):
+        log.note("keypoints beside outlines and boxes are not kept")
+    crowds = np.array([row.get("iscrowd") == 1 for row in rows]) if has_crowds else np.zeros(0)
     return Detections(
         boxes=boxes,
         labels=np.array([label_of[row["category_id"]] for row in rows], dtype=np.int64),
@@ -76,16 +83,21 @@ def detections(
         ids=columns.ids,
         prompt_ids=columns.prompt_ids,
         prompt_boxes=columns.prompt_boxes,
-        attributes=columns.attributes,
+        attributes={**columns.attributes, CROWD: crowds} if crowds.any() else columns.attributes,
     )
 
 
 class _Annotations:
-    """Checks the annotations of a file, and draws their outlines."""
+    """Checks the annotations of a file, and draws their outlines.
+
+    converted: by record, the annotations that were counted as another shape.
+    """
 
     def __init__(self, path: Path, listing: Listing, log: SourceLog) -> None:
-        self._path, self._listing, self._log = path, listing, log
+        self._listing, self._log = listing, log
         self._sizes = {record.id: record.size for record in listing.records}
+        self._others = OtherRows(path, listing, log)
+        self.converted = Counter[int]()
 
     def with_masks(self, rows: Iterable[JsonValue]) -> Iterator[tuple[int, CocoRow]]:
         """The annotations that are kept, with the id of their record; each segmentation becomes its
@@ -99,51 +111,21 @@ class _Annotations:
         for batch in batches(rows):
             for row, drawn in zip(batch, plain.draw(batch), strict=True):
                 number += 1
+                to = ""
                 if drawn:
                     kept: CocoRow | None = cast(CocoRow, row)
+                    to = CLIPPED if id(row) in plain.clipped else ""
                 else:
-                    kept = self._checked(cast(JsonValue, row), number)
+                    kept, to = self._others.read(cast(JsonValue, row), number)
                 if kept is not None:
-                    yield cast(int, image_of[kept["image_id"]]), kept
+                    image = cast(int, image_of[kept["image_id"]])
+                    if to:
+                        self._count(image, kept, to)
+                    yield image, kept
 
-    def _checked(self, entry: JsonValue, number: int) -> CocoRow | None:
-        """An annotation with its mask; None for one that is left out, or faulty."""
-        where = place_of("annotation", entry, number)
-        try:
-            row = checked_row(self._path, entry, where)
-            key = row["image_id"]
-            if (
-                key not in self._listing.image_of
-                or row["category_id"] not in self._listing.label_of
-            ):
-                reason = f"{where} names image {key} or category {row['category_id']}"
-                raise DataError(self._path, f"{reason}, which the file does not hold", "remove it")
-            image = self._listing.image_of[key]
-            if image is None:
-                self._log.leave_out("annotation", "its image is faulty", where)
-                return None
-            try:
-                has_shape = _draw(row, self._sizes[image])
-            except ValueError as error:
-                remedy = "correct it; pipeline validate names all such faults"
-                raise DataError(self._path, f"{where}: {error}", remedy) from error
-        except DataError as error:
-            self._log.fault(error)
-            return None
-        if has_shape:
-            return row
-        kind = "keypoints" if "keypoints" in row else "annotation"
-        self._log.leave_out(kind, "has no outline and no box", f"{self._path.name} {where}")
-        return None
-
-
-def _draw(row: CocoRow, size: tuple[int, int]) -> bool:
-    """Replace the segmentation of a row by its RLE; returns whether the row has an outline or a
-    box. Raises ValueError."""
-    segmentation = row.get("segmentation")
-    if isinstance(segmentation, list):
-        if segmentation and all(isinstance(value, (int, float)) for value in segmentation):
-            segmentation = [segmentation]  # one flat ring in place of a list of rings
-        segmentation = [ring for ring in segmentation if ring != []]
-    row["segmentation"] = segmentation_rle(segmentation, size) if segmentation else None
-    return bool(row["segmentation"] or row.get("bbox"))
+    def _count(self, image: int, row: CocoRow, to: str) -> None:
+        """Count an annotation that became another shape, if it has any pixel."""
+        if not mask_geometry.area(cast(Rle, row["segmentation"])):
+            return
+        self.converted[image] += 1
+        self._log.convert("polygon" if to == CLIPPED else "turned box", to)

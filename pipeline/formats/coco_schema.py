@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NotRequired
 
@@ -18,6 +18,7 @@ LISTS = ("images", "annotations", "categories")
 
 
 Key = Id | Name  # COCO's ids are whole numbers; some tools write names
+_NO_SIDE = BeforeValidator(lambda value: None if value == 0 else value)
 _NO_BOX = BeforeValidator(lambda value: None if value == [] else value)
 
 
@@ -27,8 +28,8 @@ class CocoImage(TypedDict):
 
     id: Key
     file_name: FileName
-    height: NotRequired[Side | None]
-    width: NotRequired[Side | None]
+    height: NotRequired[Annotated[Side | None, _NO_SIDE]]
+    width: NotRequired[Annotated[Side | None, _NO_SIDE]]
     product: NotRequired[Text | None]
     source_split: NotRequired[Text | None]
     defect: NotRequired[Text | None]
@@ -59,6 +60,8 @@ class CocoRow(TypedDict):
     id: NotRequired[Key | None]
     score: NotRequired[Number | None]
     segmentation: NotRequired[object]
+    iscrowd: NotRequired[object]
+    attributes: NotRequired[object]
 
 
 _IMAGE = TypeAdapter(CocoImage)
@@ -67,12 +70,40 @@ _ROW = TypeAdapter(CocoRow)
 
 
 def open_coco(path: Path, needed: Sequence[str] = LISTS) -> JsonRows:
-    """A COCO instances file. Raises DataError for one without the lists that are `needed`."""
+    """A COCO instances file. Raises DataError for one without the lists that are `needed`.
+    Annotations may be absent or null, as in the lists of test images."""
     raw = JsonRows(path, LISTS)
-    if not all(raw.has(name) for name in needed):
-        reason = "is not COCO instances JSON"
+    missing = [name for name in needed if not raw.has(name)]
+    if missing == ["annotations"] and raw.values.get("annotations") is None:
+        return raw
+    if missing:
+        reason = f"is not COCO instances JSON: it has no list {', '.join(missing)}"
         raise DataError(path, reason, f"it needs the lists {', '.join(needed)}")
     return raw
+
+
+def coco_rows(raw: JsonRows, name: str) -> Iterator[JsonValue]:
+    """The entries of a list, which may not be there."""
+    return raw.rows(name) if raw.has(name) else iter(())
+
+
+def refuse_other_annotations(path: Path, entry: JsonValue) -> None:
+    """Raise DataError for an annotation of COCO panoptic or COCO captions."""
+    if not isinstance(entry, dict) or "category_id" in entry:
+        return
+    if "segments_info" in entry:
+        reason = "is COCO panoptic: its masks are in PNG files, which are not read"
+        raise DataError(path, reason, "convert it to COCO instances (panopticapi)")
+    if "caption" in entry:
+        raise DataError(path, "is COCO captions, which have no objects", "give the instances")
+
+
+def with_name(entry: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+    """An image's entry. Without `file_name`, it is that of `coco_url`, as in LVIS."""
+    url = entry.get("coco_url")
+    if entry.get("file_name") is not None or not isinstance(url, str):
+        return entry
+    return {**entry, "file_name": url}
 
 
 def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
@@ -87,18 +118,17 @@ def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
     return categories
 
 
-def coco_images(path: Path, raw: JsonRows) -> Iterator[CocoImage]:
-    """The images, in the file's order. Raises DataError."""
-    for number, entry in enumerate(raw.rows("images"), start=1):
-        where = place_of("image", entry, number)
-        image = checked(_IMAGE, entry, path, where)
-        height, width = image.get("height"), image.get("width")
-        try:
-            if height and width:
-                checked_size(height, width)
-        except ValueError as error:
-            raise DataError(path, f"{where}: {error}", "correct it") from error
-        yield image
+def coco_image(path: Path, entry: JsonValue, number: int) -> CocoImage:
+    """An entry of the images, see `with_name`. number: from 1. Raises DataError."""
+    where = place_of("image", entry, number)
+    image = checked(_IMAGE, with_name(entry) if isinstance(entry, dict) else entry, path, where)
+    height, width = image.get("height"), image.get("width")
+    try:
+        if height and width:
+            checked_size(height, width)
+    except ValueError as error:
+        raise DataError(path, f"{where}: {error}", "correct it") from error
+    return image
 
 
 def checked_row(path: Path, entry: JsonValue, where: str) -> CocoRow:

@@ -1,4 +1,4 @@
-"""The input of a conversion: MVTec product folders and COCO files with masks, as one dataset."""
+"""The input of a conversion: product folders and COCO files with masks, as one dataset."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import DataError, Faults
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside, read_coco
 from pipeline.formats.image_files import NamedFolders, refuse_missized
-from pipeline.formats.mvtec import category_of, read_mvtec
+from pipeline.formats.layouts import read_products
+from pipeline.formats.mvtec import category_of
 from pipeline.geometry import masks as mask_geometry
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, split_of
 
@@ -24,17 +25,17 @@ def read_datasets(
     images: Path | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """Read MVTec folders without objects, and COCO files with objects.
+    """Read product folders without objects, and COCO files with objects.
 
-    sources: MVTec folders, COCO files, or folders that hold annotations/instances.json. An object
+    sources: product folders, COCO files, or folders that hold annotations/instances.json. An object
     of a COCO file needs a mask, and gets the box of its mask. images: the folder that file names in
     COCO are relative to; without it, `images` beside the file or its folder. allow_outside: images
-    may be outside that folder, or outside their product. Raises DataError as `read_mvtec` does, and
+    may be outside that folder, or outside their product. Raises DataError as `read_products`, and
     for objects without masks. `faults` decides on single images: missing, of another size, or
     outside their folder.
     """
     products = [source for source in sources if _listing(source) is None]
-    sets = [read_mvtec(products, faults, allow_outside)] if products else []
+    sets = [read_products(products, faults, allow_outside)] if products else []
     for source in sources:
         if (path := _listing(source)) is not None:
             place = images or images_beside(path) or path.parent
@@ -49,6 +50,8 @@ def read_datasets(
             if record.id in each.objects:
                 own = each.objects[record.id]
                 objects[len(records)] = replace(own, labels=label_of[own.labels])
+    if not sources:
+        raise ConfigError("convert-masks needs a product, or --images and --masks")
     if not records:
         raise DataError(sources[0], "holds no usable image", "check the path")
     return Dataset(categories, tuple(records), objects)

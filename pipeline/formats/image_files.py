@@ -47,8 +47,8 @@ class NamedFolders:
         """Raise DataError for an image or mask outside the folders, and for a file that is not an
         image of the listed size."""
         self.refuse_outside(record.path)
-        if record.mask_path is not None:
-            self.refuse_outside(record.mask_path)
+        for mask in record.masks:
+            self.refuse_outside(mask.path)
         refuse_missized(record.path, record.size)
 
 

@@ -68,11 +68,9 @@ class ImageFinder:
         """The image with the longest common end of the path. Without a suffix in the name, images
         of any suffix count. Raises DataError where several have it."""
         wanted = tuple(map(_composed, parts))
-        ends = self._by_name.get(wanted[-1]) or (
-            self._by_stem.get(wanted[-1])
-            if Path(wanted[-1]).suffix.lower() not in SUFFIXES
-            else None
-        )
+        ends = self._by_name.get(wanted[-1]) or self._by_any_case.get(wanted[-1].casefold())
+        if not ends and Path(wanted[-1]).suffix.lower() not in SUFFIXES:
+            ends = self._by_stem.get(wanted[-1])
         if not ends:
             return None
         # the most common folders; of these one whose path is a whole end of the name
@@ -99,11 +97,27 @@ class ImageFinder:
         return dict(index)
 
     @cached_property
+    def _by_any_case(self) -> dict[str, list[tuple[Parts, str]]]:
+        """As `_by_name`, by the name without capitals: on Windows, `A.JPG` is `a.jpg`."""
+        index: dict[str, list[tuple[Parts, str]]] = defaultdict(list)
+        for name, ends in self._by_name.items():
+            index[name.casefold()] += ends
+        return dict(index)
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[tuple[Parts, str]]]:
         index: dict[str, list[tuple[Parts, str]]] = defaultdict(list)
         for name, ends in self._by_name.items():
             index[name.rpartition(".")[0]] += ends
         return dict(index)
+
+
+def same_name(name: str) -> str:
+    """The form of a name that is equal for all ways to write one path: `/` between folders, without
+    `.`, accents composed. Drives, hosts and %20 stay: with others, it may be another file."""
+    parts = name.replace("\\", "/").split("/")
+    root = "/" if parts[0] == "" else ""
+    return root + _composed("/".join(part for part in parts if part not in {"", "."}))
 
 
 def _readings(name: str) -> Iterator[Parts]:

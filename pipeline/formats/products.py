@@ -1,12 +1,15 @@
-"""One MVTec product, for the stages that classify whole images."""
+"""One product, for the stages that classify whole images."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import Faults
+from pipeline.formats.datasets import read_datasets
+from pipeline.formats.layouts import read_products
 from pipeline.formats.mvtec import group_by as grouped
-from pipeline.formats.mvtec import read_mvtec
+from pipeline.io.mask_files import MaskSource
 from pipeline.splits import read_split
 from pipeline.types import GOOD, Dataset, ImageRecord
 
@@ -19,24 +22,46 @@ def read_product(
     split: Path | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """The images of a product, whose masks may be missing.
+    """The images of a product or of a converted set, whose masks may be missing.
 
     group_by: as in convert-masks. good_limit: at most so many good images, evenly spaced. split:
-    a split file, which gives each image's `split`. allow_outside: as in `read_mvtec`. Raises
+    a split file, which gives each image's `split`. allow_outside: as in `read_products`. Raises
     DataError.
     """
-    listed = read_mvtec([data], faults, allow_outside=allow_outside, needs_masks=False)
+    if is_converted(data):
+        listed = _converted(data, faults, allow_outside)
+        split = None  # its images have one
+    else:
+        listed = read_products([data], faults, allow_outside, needs_masks=False)
     if group_by:
         listed = grouped(listed, group_by)
     if good_limit is not None:
         listed = _limited(listed, good_limit)
-    return read_split(split, listed) if split else listed
+    return read_split(split, listed, faults) if split else listed
+
+
+def is_converted(data: Path) -> bool:
+    """Whether a folder is what convert-masks wrote."""
+    return (data / "annotations" / "instances.json").is_file() and (data / "masks").is_dir()
+
+
+def _converted(data: Path, faults: Faults, allow_outside: bool) -> Dataset:
+    """The images of a converted set, whose masks are its PNG masks."""
+    dataset = read_datasets([data], faults, None, allow_outside)
+    records = []
+    for record in dataset.records:
+        path = data / "masks" / record.split / Path(record.file_name).with_suffix(".png")
+        masks = (
+            (MaskSource(path, record.defect, is_numbered=True),) if record.defect != GOOD else ()
+        )
+        records.append(replace(record, masks=masks))
+    return Dataset(dataset.categories, tuple(records))
 
 
 def image_categories(dataset: Dataset) -> tuple[str, ...]:
     """Categories of whole images: `good`, where an image is, and those of defects."""
     present = {record.defect for record in dataset.records}
-    return ((GOOD,) if GOOD in present else ()) + dataset.categories
+    return ((GOOD,) if GOOD in present else ()) + tuple(sorted(present - {GOOD}))
 
 
 def train_and_test(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:

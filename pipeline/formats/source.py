@@ -74,10 +74,13 @@ class SourceLog:
         self.annotator = annotator
         self.made: Path | None = None  # see `made_files`
         self._read = 0
+        self._images: int | None = None  # see `list_images`
+        self._faulty_objects = 0
         self._converted: Counter[tuple[str, str]] = Counter()
         self._left_out: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = {}
-        self._notes: dict[str, list[str]] = {}  # the places of each
+        self._notes: dict[str, list[str]] = {}  # the first places of each
+        self._places = Counter[str]()  # of each note
 
     def read(self, count: int = 1) -> None:
         """Count objects that are kept as they are."""
@@ -101,13 +104,16 @@ class SourceLog:
         """Record what else was done to the source, once for each text. where: each place of it, of
         which the first three are named."""
         places = self._notes.setdefault(text, [])
-        if where:
+        self._places[text] += bool(where)
+        if where and len(places) < _EXAMPLES:
             places.append(where)
 
     def notes(self) -> tuple[str, ...]:
         """What else was done, each with the number of its places and the first three."""
         return tuple(
-            f"{len(places)} x {text}: {_listed(places, len(places))}" if places else text
+            f"{self._places[text]} x {text}: {_listed(places, self._places[text])}"
+            if places
+            else text
             for text, places in self._notes.items()
         )
 
@@ -115,6 +121,31 @@ class SourceLog:
         """Take the fault of a file, an image or an object, which is then left out. Raises it
         unless faults are kept."""
         self.faults.add(error)
+
+    def object_fault(self, kind: str, where: str, error: DataError) -> None:
+        """Take the fault of one object, which is counted as left out. Raises it unless faults are
+        kept."""
+        self.faults.add(error)
+        self._faulty_objects += 1
+        self.leave_out(kind, "it is faulty", where)
+
+    def list_images(self, count: int) -> None:
+        """Say how many images the source lists. Without it, they are those that were read, and one
+        for each fault of an image."""
+        self._images = (self._images or 0) + count
+
+    def take_back(self, why: str, where: str, count: int) -> None:
+        """Count objects of an image as left out that were counted as kept."""
+        if not count:
+            return
+        self.leave_out("object", why, where, count)
+        taken = min(self._read, count)
+        self._read -= taken
+        for kind, number in list(self._converted.items()):
+            less = min(number, count - taken)
+            self._converted[kind] -= less
+            taken += less
+        self._converted = +self._converted  # without those that are 0
 
     def made_files(self) -> Path:
         """A folder for images that a reader makes: frames of a video, the content of a zip. `close`
@@ -152,9 +183,10 @@ class SourceLog:
             for (kind, to), count in self._converted.items()
         )
         left_out = self.left_out()
+        images = len(dataset.records) + len(self.faults.found) - self._faulty_objects
         others = sum(row.count for row in converted) + sum(row.count for row in left_out)
         return SourceCounts(
-            images=len(dataset.records) + len(self.faults.found),
+            images=self._images if self._images is not None else images,
             categories=len(dataset.categories),
             objects=self._read + others, read=self._read,
             converted=converted, left_out=left_out, notes=self.notes(),

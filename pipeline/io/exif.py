@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.io.image_parts import NOTE_LIMIT, chunks_of, read_directory, segments_of
 
-Kind = Literal["PNG", "JPEG", "BMP", "TIFF", "WEBP"]
+Kind = Literal["PNG", "JPEG", "BMP", "TIFF", "WEBP", "HEIF"]
 _KEY_BYTES = 100  # first bytes of a PNG text that hold its key
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(="|>)([0-9])')
@@ -134,4 +134,5 @@ def _webp_notes(stream: IO[bytes]) -> tuple[bytes, bytes]:
 
 _NOTES: dict[Kind, Callable[[IO[bytes]], tuple[bytes, bytes]]] = {
     "PNG": _png_notes, "JPEG": _jpeg_notes, "BMP": lambda _: (b"", b""), "WEBP": _webp_notes,
+    "HEIF": lambda _: (b"", b""),  # its decoder turns it: EXIF only repeats the rotation
 }  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.io import heif
 from pipeline.io.exif import tiff_as_stored, upright
 from pipeline.io.image_header import Header, read_header
+from pipeline.io.image_parts import segments_of
 from pipeline.io.read import open_regular
 from pipeline.io.rotated_photos import note_rotated
 
+_BYTES_AT_WORK = 6  # of a pixel: as decoded, and as RGB
 _TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
 _END_MARKS = {b"\x89P": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # PNG, JPEG
 _UNREADABLE = "is not a readable image (broken or empty)"
 _BROKEN = "copy it again from its source, or leave it out with --keep-going"
 _MOST_BYTES, _BYTES_OF_A_PIXEL = 1 << 28, 16  # of a file
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # of a JPEG, not one of its pixels
 _SCAN, _MOST_SCANS = b"\xff\xda", 100  # of a JPEG; encoders make about ten
 
 
@@ -32,7 +39,9 @@ def header_of(path: Path) -> Header:
         stream.seek(0)
         head = stream.read(2)
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
-        _refuse_truncated(path, head, stream.read(_TAIL))
+        if not _ends(head, stream.read(_TAIL)):
+            stream.seek(0)
+            _refuse_truncated(path, stream.read(_MOST_BYTES))
     return header
 
 
@@ -58,19 +67,23 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
 
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the DataError says it
-    with decoding(path):
+    with decoding(path, header):
+        if header.kind == "HEIF":
+            return heif.decode(data, path)
         if header.kind == "TIFF" and header.orientation != 1:
             data = tiff_as_stored(data)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise DataError(path, _UNREADABLE, _BROKEN)
-    _refuse_truncated(path, data[:2], data[-_TAIL:])
+    if not _ends(data[:2], data[-_TAIL:]):
+        _refuse_truncated(path, data)
     return upright(np.asarray(pixels), header.orientation)
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Turn every exception of a decoder within the block into a DataError about the file."""
+def decoding(path: Path, header: Header | None = None) -> Iterator[None]:
+    """Turn every exception of a decoder within the block into a DataError about the file. header:
+    of a file whose pixels are decoded."""
     import cv2
 
     try:
@@ -80,7 +93,11 @@ def decoding(path: Path) -> Iterator[None]:
     except Exception as error:
         full = isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem
         if full:
-            raise DataError(path, "takes more memory than there is", "cut it into parts") from error
+            reason = "takes more memory than there is"
+            if header is not None:
+                need = header.height * header.width * _BYTES_AT_WORK / 1e9
+                reason = f"is {header.width}x{header.height} pixels: at {need:,.1f} GB it {reason}"
+            raise DataError(path, reason, "cut it into parts") from error
         raise DataError(path, _UNREADABLE, _BROKEN) from error
 
 
@@ -91,8 +108,30 @@ def _noted(stream: IO[bytes], path: Path) -> Header:
     return header
 
 
-def _refuse_truncated(path: Path, head: bytes, tail: bytes) -> None:
-    """Decoders fill missing pixels with grey without an error, so look for the end mark."""
+def _ends(head: bytes, tail: bytes) -> bool:
+    """Whether a file of this kind has its end mark, where it has one at all."""
     end = _END_MARKS.get(head)
-    if end is not None and end not in tail:
+    return end is None or end in tail
+
+
+def _refuse_truncated(path: Path, data: bytes) -> None:
+    """Decoders fill missing pixels with grey without an error, so look for the end mark. A phone
+    appends the film of a motion photo, or a second picture, behind that of the first one."""
+    if data[:2] != b"\xff\xd8" or not _has_end(data):
         raise DataError(path, "is truncated: its end is missing", _BROKEN)
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether the scans of a JPEG, from the first on, come to its end mark."""
+    stream = io.BytesIO(data)
+    try:
+        for _ in segments_of(stream):
+            pass
+    except (ValueError, struct.error):
+        return False
+    at = stream.tell() - 2  # at the first scan
+    while match := _MARKER.search(data, at):
+        if match[0] == b"\xff\xd9":
+            return True
+        at = match.start() + 2 + int.from_bytes(data[match.start() + 2 : match.start() + 4], "big")
+    return False

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import DataError
+from pipeline.io import heif
 from pipeline.io.exif import Kind, orientation, upright_size
 from pipeline.io.image_parts import read_directory, segments_of
 
 PIXEL_LIMIT, SIDE_LIMIT = 1 << 30, 1 << 20  # OpenCV's own
-KINDS = "PNG, JPEG, BMP, TIFF or WebP"
+KINDS = "PNG, JPEG, BMP, TIFF, WebP or HEIC"
 _WIDTH, _HEIGHT = 0x100, 0x101
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that carry the size
 
@@ -45,7 +46,7 @@ def read_header(stream: IO[bytes], path: Path) -> Header:
     more than `SIDE_LIMIT`, and as `exif.orientation`; another exception for another format or a
     broken file."""
     kind = _kind_of(stream.read(16))
-    height, width = _SIZES[kind](stream)
+    height, width = heif.read_size(stream, path) if kind == "HEIF" else _SIZES[kind](stream)
     if height < 1 or width < 1:
         raise ValueError("a picture without pixels")
     if max(height, width) > SIDE_LIMIT:
@@ -72,6 +73,8 @@ def _kind_of(start: bytes) -> Kind:
         return "TIFF"
     if start.startswith(b"RIFF") and start[8:15] == b"WEBPVP8":
         return "WEBP"
+    if start[4:8] == b"ftyp" and start[8:12] in heif.BRANDS:
+        return "HEIF"
     raise ValueError(f"not {KINDS}")
 
 

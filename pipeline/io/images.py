@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.io import heif
 from pipeline.io.image_decode import decode, decoding, header_of, read_file
 from pipeline.io.read import files_below, is_junk
 from pipeline.io.write import whole_file
+from pipeline.runtime.progress import say
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = heif.SUFFIXES | {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"
+}  # fmt: skip
+_OTHERS = {".gif", ".avif", ".jp2", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".psd"}
+_said: set[Path] = set()  # folders whose other pictures were named
 _EIGHT_BITS = (np.arange(1 << 16) / 257.0 + 0.5).astype(np.uint8)
 
 
@@ -25,7 +31,8 @@ def read_image(path: Path) -> Image:
 
     A photo that EXIF rotates is turned, as browsers and labelling tools show it. 16-bit images are
     scaled from [0, 65535] to [0, 255]; grey is repeated in three channels; alpha is dropped. Raises
-    DataError for other formats than PNG, JPEG, BMP, TIFF and WebP, and broken or too large files.
+    DataError for other formats than PNG, JPEG, BMP, TIFF, WebP and HEIC, and for files that are
+    broken or too large.
     """
     header, data = read_file(path)
     raw = decode(path, header, data)
@@ -91,11 +98,28 @@ def list_images(folder: Path) -> list[Path]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(folder, f"cannot be read ({error.strerror})", "check it") from error
-    return [p for p in paths if p.suffix.lower() in SUFFIXES and not is_junk(p.name)]
+    own = [path for path in paths if not is_junk(path.name)]
+    _say_others(folder, own)
+    return [path for path in own if path.suffix.lower() in SUFFIXES]
 
 
 def images_below(folder: Path) -> list[Path]:
     """The image files in `folder` and the folders in it, sorted; as `files_below`, without
     folders that a command of this pipeline wrote."""
-    paths = (Path(path) for path in files_below(folder))
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+    paths, others = [], []
+    for path in map(Path, files_below(folder)):
+        if (suffix := path.suffix.lower()) in SUFFIXES:
+            paths.append(path)
+        elif suffix in _OTHERS:
+            others.append(path)
+    _say_others(folder, others)
+    return sorted(paths)
+
+
+def _say_others(folder: Path, paths: Sequence[Path]) -> None:
+    """Name pictures of formats that are not read, once for each folder."""
+    others = [path.name for path in paths if path.suffix.lower() in _OTHERS]
+    if others and folder not in _said:
+        _said.add(folder)
+        names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        say(f"{folder}: {len(others)} pictures left out, as their format is not read: {names}")

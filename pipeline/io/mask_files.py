@@ -1,9 +1,10 @@
-"""Mask files: the values of their pixels, upright."""
+"""Mask files: where the masks of an image come from, and the values of their pixels, upright."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,24 @@ from pipeline.io.png import read_grey
 
 Mask = NDArray[np.bool_]
 _PNG_PALETTE = 3  # the colour type in byte 25
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """One mask of an image: a file of pixels, or runs of pixels in a table.
+
+    path: the file, or the table. category: of every pixel above the threshold. is_whole: they are
+    one instance, however many parts they have. values: of a label map the category of each value,
+    and `category` is "". is_numbered: each value of the file is one instance of `category`. runs:
+    start and length of each run, column by column, the first pixel is 1.
+    """
+
+    path: Path
+    category: str = ""
+    is_whole: bool = False
+    values: tuple[tuple[int, str], ...] = ()
+    is_numbered: bool = False
+    runs: str = ""
 
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:
@@ -78,6 +97,27 @@ def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     header, data = read_file(path)
     indices = _palette_indices(header, data)
     return read_mask_values(path) if indices is None else indices
+
+
+def read_label_values(
+    path: Path, size: tuple[int, int] | None = None, image: str = ""
+) -> NDArray[np.int32]:
+    """The values (H, W) of a label map: indices of a palette, grey values, or of colours the number
+    0xRRGGBB. What is transparent is 0. Raises DataError as `read_mask_values`."""
+    header, data = read_file(path)
+    if size is not None and size != header.size:
+        _refuse_size(path, header.size, size, image)
+    if (indices := _palette_indices(header, data)) is not None:
+        return indices.astype(np.int32)
+    raw = decode(path, header, data)
+    with decoding(path):
+        if raw.ndim == 2:
+            return raw.astype(np.int32)
+        opaque = raw[:, :, -1] > 0 if raw.shape[2] in {2, 4} else True
+        if raw.shape[2] < 3 or raw.dtype != np.uint8 or (raw[:, :, :3] == raw[:, :, :1]).all():
+            return np.where(opaque, raw[:, :, 0].astype(np.int32), 0)
+        blue, green, red = (raw[:, :, channel].astype(np.int32) for channel in range(3))
+        return np.where(opaque, red << 16 | green << 8 | blue, 0)
 
 
 def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:

@@ -157,7 +157,8 @@ def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -
 def explain(error: ValidationError, where: str = "") -> str:
     """The first fault of a validation as one clause: place, fault, value."""
     fault = error.errors(include_url=False)[0]
-    keys = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"])
+    names = [key for key in fault["loc"] if not str(key).startswith("function-")]
+    keys = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in names)
     place = " ".join(part for part in (where, keys.lstrip(".")) if part)
     shown = shown_value(fault["input"])
     if fault["type"] == "missing":

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import iou, xyxy_to_xywh
-from pipeline.types import Dataset, Detections
+from pipeline.types import CROWD, Dataset, Detections
 
 NOT_A_NUMBER = float("nan")
 
@@ -36,6 +37,7 @@ def average_precision(
 
     predictions: by image id, with scores, and with the labels of the truth. For `segm`, truth and
     predictions need masks. An image without predictions counts as an image without detections.
+    Objects of the truth that are crowds are ignored.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -57,6 +59,12 @@ def average_precision(
         for label, name in enumerate(truth.categories)
     }
     return AveragePrecision(_mean(precision), _mean(precision[0]), per_category)
+
+
+def is_crowd(objects: Detections) -> NDArray[np.bool_]:
+    """(N,) whether each object is a region that COCOeval ignores, with the detections on it."""
+    column = objects.attributes.get(CROWD)
+    return np.zeros(len(objects), bool) if column is None else np.asarray(column == 1)
 
 
 def best_confidence(
@@ -129,6 +137,7 @@ def _rows(
         if listed is None:
             continue
         scores = listed.scores if listed.scores is not None else np.ones(len(listed))
+        crowds = is_crowd(listed) & (not scored)
         for index, box in enumerate(xyxy_to_xywh(listed.boxes)):
             row: dict[str, Any] = {
                 "id": len(rows) + 1,
@@ -136,7 +145,7 @@ def _rows(
                 "category_id": int(listed.labels[index]) + 1,
                 "bbox": [float(value) for value in box],
                 "area": float(box[2] * box[3]),
-                "iscrowd": 0,
+                "iscrowd": int(crowds[index]),
             }
             if listed.masks is not None:
                 row["area"] = mask_geometry.area(listed.masks[index])

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.geometry.boxes import Boxes, area
+from pipeline.metrics.detection import is_crowd
 from pipeline.metrics.masks import match
 from pipeline.types import Dataset, Detections, ImageRecord, Rle
+
+_ON_CROWD = 0.5  # least share of a prediction on a crowd
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,17 @@ class Match:
 
 @dataclass(frozen=True)
 class MatchedObjects:
-    """Truth and predictions (by image id) with equal image ids and labels, and their matches."""
+    """Truth and predictions (by image id) with equal image ids and labels, and their matches.
+
+    ignored: objects of the truth that are crowds. They have no match.
+    """
 
     truth: Dataset
     predictions: Mapping[int, Detections]
     matches: Sequence[Match]
     missed: int
     extra: int
+    ignored: int = 0
 
     @property
     def has_masks(self) -> bool:
@@ -55,18 +64,34 @@ def match_objects(truth: Dataset, predictions: Dataset) -> MatchedObjects:
 
     Two images are the same when their names are equal, or the last parts of their names, where
     those are unique in the truth. Where one side has only one category, both sides get one
-    category. Raises ConfigError for other categories, DataError for predictions on other images.
+    category. Crowds of the truth are matched with nothing, and a prediction that lies on one is not
+    extra. Raises ConfigError for other categories, DataError for predictions on other images.
     """
     truth, aligned = _aligned(truth, predictions)
     matches: list[Match] = []
-    missed = extra = 0
+    missed = extra = ignored = 0
     for record in truth.records:
         true, predicted = truth.on(record), aligned.get(record.id, Detections.none())
-        pairs = match(predicted.boxes, true.boxes)
-        matches += [Match(record, row, column) for row, column in pairs]
-        missed += len(true) - len(pairs)
-        extra += len(predicted) - len(pairs)
-    return MatchedObjects(truth, aligned, matches, missed, extra)
+        crowds = is_crowd(true)
+        rows = np.flatnonzero(~crowds)
+        pairs = match(predicted.boxes, true.boxes[rows])
+        matches += [Match(record, row, int(rows[column])) for row, column in pairs]
+        missed += len(rows) - len(pairs)
+        ignored += int(crowds.sum())
+        others = np.setdiff1d(np.arange(len(predicted)), [row for row, _ in pairs])
+        on_crowd = _share_inside(predicted.boxes[others], true.boxes[crowds]) >= _ON_CROWD
+        extra += len(others) - int(on_crowd.any(axis=1).sum())
+    return MatchedObjects(truth, aligned, matches, missed, extra, ignored)
+
+
+def _share_inside(boxes: Boxes, regions: Boxes) -> NDArray[np.float32]:
+    """(N, M) the share of each box's area that is in each region, as COCOeval has it for crowds."""
+    low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    whole = np.broadcast_to(area(boxes)[:, None], shared.shape)
+    share = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return np.asarray(share, dtype=np.float32)
 
 
 def _aligned(truth: Dataset, predictions: Dataset) -> tuple[Dataset, dict[int, Detections]]:

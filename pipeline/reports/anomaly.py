@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.formats.mvtec import read_defect_mask
+from pipeline.formats.record_masks import read_defect_mask
 from pipeline.io.heatmaps import read_heatmap
 from pipeline.metrics.anomaly import AnomalyScores, anomaly_scores, pixel_figures, ranking
 from pipeline.metrics.pixel_counts import Pair
@@ -62,7 +62,7 @@ class TestedImages:
         """Figures of images and of pixels; of images alone where a defect has no mask."""
         defective = [record.defect != GOOD for record in self.records]
         images = ranking([self.scores[record.file_name] for record in self.records], defective)
-        has_masks = all(r.mask_path is not None for r in self.records if r.defect != GOOD)
+        has_masks = all(r.masks for r in self.records if r.defect != GOOD)
         return anomaly_scores(images, pixel_figures(self) if has_masks else None)
 
     def by_category(self) -> dict[str, CategoryScores]:

@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 
 from pipeline.config.schema import AnomalyConfig
 from pipeline.errors import DataError, Faults
-from pipeline.formats.mvtec import read_defect_mask
 from pipeline.formats.products import read_product, train_and_test
+from pipeline.formats.record_masks import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.interfaces import AnomalyModel
 from pipeline.io.heatmaps import write_heatmap
@@ -111,11 +111,14 @@ def anomaly(
 
 def _split(dataset: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """The good images to train on, and the images to test on."""
-    if config.split_file:
+    if config.split_file or all(record.split for record in dataset.records):
         train, test = train_and_test(dataset)
         return [record for record in train if record.defect == GOOD], test
     good = [r for r in dataset.records if r.source_split == "train" and r.defect == GOOD]
     test = [r for r in dataset.records if r.source_split == "test"]
+    if not any(record.source_split for record in dataset.records):  # a layout without splits
+        good = [record for record in dataset.records if record.defect == GOOD]
+        test = [record for record in dataset.records if record.defect != GOOD]
     if any(record.defect == GOOD for record in test) or len(good) < 2:
         return good, test
     shares = {"learn": 1 - config.val, "hold": config.val}

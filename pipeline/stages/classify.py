@@ -171,7 +171,7 @@ def _split(
 ) -> tuple[tuple[str, ...], list[ImageRecord], list[ImageRecord]]:
     dataset = read_product(data, faults, config.group_by, config.good_limit, config.split_file,
                            config.allow_outside)  # fmt: skip
-    if not config.split_file:
+    if not config.split_file and not all(record.split for record in dataset.records):
         shares = {"train": 1 - config.val, "test": config.val}
         dataset = assign_splits(dataset, shares, config.seed)
     train, test = train_and_test(dataset)

@@ -8,46 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.config.schema import ConvertConfig
-from pipeline.errors import DataError, Faults
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import image_text, parse_row_texts
 from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write_lists
 from pipeline.formats.datasets import read_datasets
-from pipeline.formats.mvtec import group_by, read_defect_values
+from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
+from pipeline.formats.mvtec import detections_of, group_by
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
+from pipeline.formats.record_masks import InstanceOptions, Instances, read_instances
 from pipeline.formats.yolo import write_yolo_image
 from pipeline.formats.yolo_labels import parse_labels
-from pipeline.geometry.masks import encode_patches, to_patch
-from pipeline.geometry.patches import Patch, has_grey_values, split_instances
+from pipeline.geometry.masks import to_patch
+from pipeline.geometry.patches import Patch
+from pipeline.io.image_copies import portable_name
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
+from pipeline.reports.conversion import Converted, ConvertedCounts, SplitCounts
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
 from pipeline.results import StageResult
 from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, read_split
-from pipeline.types import GOOD, Dataset, Detections, ImageRecord
+from pipeline.types import Dataset, Detections, ImageRecord
 
 _DEFAULT = ConvertConfig()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitCounts:
-    """images: of a split, `good` of them without defect. instances: objects on them."""
-
-    images: int = 0
-    good: int = 0
-    instances: int = 0
+_TINY = 2  # pixels of an instance that is named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,11 @@ class ConvertMasksResult(StageResult):
 
     specks_dropped: components under `config.min_area`. pixels_in_masks, pixels_in_coco: defect
     pixels before the conversion, and in the COCO file. masks_with_grey_values: masks with soft or
-    resampled edges. defect_images_without_instance: images in a defect folder whose mask is empty.
+    resampled edges. kept_whole: instances that the threshold alone would tear apart, and were cut
+    lower; torn_pieces: the pieces that it would make of them. tiny_instances: those of one or two
+    pixels, and tiny_examples the first three. images_without_mask: of a folder of images, which are
+    good. notes: what was found out about names and values of masks.
+    defect_images_without_instance: images in a defect folder whose mask is empty.
     splits: counts by split. fidelity: by format. instances_below_min_iou: instances with an IoU
     under `config.min_iou` in any format. faults: a line for each image that was skipped.
     """
@@ -68,6 +66,12 @@ class ConvertMasksResult(StageResult):
     pixels_in_masks: int
     pixels_in_coco: int
     masks_with_grey_values: int
+    kept_whole: int = 0
+    torn_pieces: int = 0
+    tiny_instances: int = 0
+    tiny_examples: tuple[str, ...] = ()
+    images_without_mask: int | None = None
+    notes: tuple[str, ...] = ()
     defect_images_without_instance: tuple[str, ...]
     splits: Mapping[str, SplitCounts]
     categories: tuple[str, ...]
@@ -90,65 +94,22 @@ class Plan:
     config: ConvertConfig
 
 
-@dataclass(frozen=True)
-class Converted:
-    """One converted image: its entry and annotations as JSON texts, the comparison of each format,
-    and the losses; see `ConvertMasksResult`."""
-
-    image: str
-    rows: Sequence[str]
-    comparisons: Mapping[str, Comparison]
-    specks: int = 0
-    pixels: int = 0
-    pixels_in_coco: int = 0
-    grey: bool = False
-
-
-@dataclass
-class Counts:
-    """The counts of a conversion, added up image by image; see `ConvertMasksResult`."""
-
-    images: int = 0
-    instances: int = 0
-    specks_dropped: int = 0
-    pixels_in_masks: int = 0
-    pixels_in_coco: int = 0
-    masks_with_grey_values: int = 0
-    defect_images_without_instance: tuple[str, ...] = ()
-    splits: dict[str, SplitCounts] = field(default_factory=dict)
-
-    def add(self, record: ImageRecord, converted: Converted) -> None:
-        """Count one image."""
-        before = self.splits.get(record.split, SplitCounts())
-        self.splits[record.split] = SplitCounts(
-            images=before.images + 1,
-            good=before.good + (record.defect == GOOD),
-            instances=before.instances + len(converted.rows),
-        )
-        self.images += 1
-        self.instances += len(converted.rows)
-        self.specks_dropped += converted.specks
-        self.pixels_in_masks += converted.pixels
-        self.pixels_in_coco += converted.pixels_in_coco
-        self.masks_with_grey_values += converted.grey
-        if record.mask_path is not None and not converted.rows:
-            self.defect_images_without_instance += (str(record.path),)
-
-
 def convert_masks(
     products: Sequence[Path],
     output: Path,
     config: ConvertConfig = _DEFAULT,
     *,
     images: Path | None = None,
+    masks: Path | None = None,
     keep_going: bool = False,
     runner: Runner = "local",
     workers: int = 0,
     allow_outside: bool = False,
 ) -> ConvertMasksResult:
-    """Convert MVTec products, or COCO files with masks; see annotations/README.md for the files.
+    """Convert products, or COCO files with masks; see annotations/README.md for the files.
 
-    products: product folders, COCO files, or folders that convert-masks wrote. Where all images
+    products: product folders in a known layout, COCO files, or folders that convert-masks wrote;
+    none where `images` and `masks` are a folder of images and one of their masks. Where all images
     have a split, or lie in a folder of its name, they keep it; else they are split again. images:
     the folder of the images of COCO files; without it, `images` beside a file or its folder.
     keep_going: skip faulty images. runner: where the work is done. workers: processes; 0 is one for
@@ -156,17 +117,18 @@ def convert_masks(
     or lead out of them by a link. Raises DataError for a faulty image or file, ConfigError for
     settings that do not fit the data.
     """
-    reads = [*products, images, config.split_file]
+    reads = [*products, images, masks, config.split_file]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
-    dataset = read_datasets(products, faults, images, allow_outside)
+    listing = _listing(products, images, masks, config, faults, allow_outside)
+    dataset = listing.dataset
     if config.group_by:
         dataset = group_by(dataset, config.group_by)
     dataset = _with_splits(dataset, config)
     dataset.refuse_equal_stems()
     with record.whole_folder(output) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
-        counts = Counts()
+        counts = ConvertedCounts()
         items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
         with (
             fidelity_report(folder) as report,
@@ -178,6 +140,8 @@ def convert_masks(
         result = ConvertMasksResult(
             output=output,
             **vars(counts),
+            images_without_mask=listing.without_mask,
+            notes=listing.notes,
             categories=dataset.categories,
             fidelity=report.finish(folder),
             instances_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
@@ -185,6 +149,21 @@ def convert_masks(
         )
         record.write(folder, result.to_json())
     return result
+
+
+def _listing(
+    products: Sequence[Path], images: Path | None, masks: Path | None, config: ConvertConfig,
+    faults: Faults, allow_outside: bool,
+) -> FolderListing:  # fmt: skip
+    if masks is None:
+        return FolderListing(read_datasets(products, faults, images, allow_outside))
+    if products or images is None:
+        raise ConfigError("--masks goes with --images, and with no product")
+    folders = MaskFolders(
+        images, masks, config.mask_suffix, config.categories, config.mask_values,
+        config.mask_threshold,
+    )  # fmt: skip
+    return read_mask_folders(folders, faults, allow_outside)
 
 
 def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Converted | DataError:
@@ -197,22 +176,30 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
     record, objects = item
     if objects is not None:
         return _converted(record, objects, [to_patch(rle) for rle in objects.masks or ()], plan)
+    config = plan.config
+    options = InstanceOptions(
+        config.mask_threshold, config.one_instance, config.min_area, config.bridge_gap
+    )
     try:
-        values = read_defect_values(record)
+        found = read_instances(record, options)
     except DataError as error:
         return error
-    if values is None:
-        return _converted(record, Detections.none(), [], plan)
-    config = plan.config
-    mask = np.asarray(values > config.mask_threshold)
-    patches, specks = split_instances(mask, config.one_instance, config.min_area, config.bridge_gap)
-    label = plan.categories.index(record.defect)
-    objects = Detections.from_masks(encode_patches(patches, *record.size), label)
+    objects = detections_of(found, record, plan.categories)
     return replace(
-        _converted(record, objects, patches, plan),
-        specks=specks,
-        pixels=int(np.count_nonzero(mask)),
-        grey=has_grey_values(values, patches),
+        _converted(record, objects, found.patches, plan),
+        specks=found.specks,
+        pixels=found.pixels,
+        grey=found.is_grey,
+        joined=found.joined,
+        torn=found.torn,
+        tiny=_tiny(record, found),
+    )
+
+
+def _tiny(record: ImageRecord, found: Instances) -> tuple[str, ...]:
+    """The places of instances of one or two pixels."""
+    return tuple(
+        f"{record.path} at ({patch.x}, {patch.y})" for patch in found.patches if patch.area <= _TINY
     )
 
 
@@ -263,14 +250,15 @@ def _with_splits(dataset: Dataset, config: ConvertConfig) -> Dataset:
         shares = {"train": train, "test": config.test, "val": config.val}
         split = assign_splits(dataset, shares, config.seed)
     named = (
-        replace(r, file_name=f"{safe_component(r.split)}/{r.file_name}") for r in split.records
+        replace(r, file_name=f"{safe_component(r.split)}/{portable_name(r.file_name)}")
+        for r in split.records
     )
     return replace(split, records=tuple(named))
 
 
 def _write_coco(
-    dataset: Dataset, done: Iterator[Converted | DataError], faults: Faults, counts: Counts,
-    report: FidelityReport, folder: Path, config: ConvertConfig,
+    dataset: Dataset, done: Iterator[Converted | DataError], faults: Faults,
+    counts: ConvertedCounts, report: FidelityReport, folder: Path, config: ConvertConfig,
 ) -> Dataset:  # fmt: skip
     """Write the COCO files while images are converted; returns the images without fault."""
     writers: dict[str, CocoWriter] = {}

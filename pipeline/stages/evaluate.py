@@ -15,8 +15,9 @@ from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.coco_schema import LISTS
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.values import file_mode
 from pipeline.interfaces import Segmenter
-from pipeline.io.images import read_image, write_png
+from pipeline.io.images import read_image, refuse_other_size, write_png
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.evaluation import (
@@ -32,7 +33,7 @@ from pipeline.metrics.evaluation import (
 from pipeline.metrics.masks import Agreement, agreement
 from pipeline.metrics.matching import Match, MatchedObjects, match_objects
 from pipeline.results import StageResult
-from pipeline.runtime.progress import track
+from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset
 from pipeline.visualization.overlays import close_up
 from pipeline.visualization.plots import grouped_bars
@@ -52,7 +53,8 @@ class Baseline:
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult(MaskFigures, StageResult):
     """objects: in the truth. matched: pairs of a predicted and a true object. missed: true objects
-    without partner. extra: predicted objects without partner.
+    without partner. extra: predicted objects without partner. ignored: objects of the truth with
+    `iscrowd` 1. As in COCOeval, they are in no other figure, and no prediction on them is extra.
 
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
@@ -64,6 +66,7 @@ class EvaluateResult(MaskFigures, StageResult):
     matched: int
     missed: int
     extra: int
+    ignored: int = 0
     average_precision: Precision
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
@@ -88,6 +91,8 @@ def evaluate(
     matched = match_objects(
         _selected(truth, config, images), _read_predictions(predictions, truth, images)
     )
+    if matched.ignored:
+        say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images)
     if output:
@@ -104,8 +109,8 @@ def evaluate(
 def _read_predictions(path: Path, truth: Path, images: Path | None) -> Dataset:
     """Predictions: COCO instances, or a list of COCO results on the images of the truth."""
     if JsonRows(path, LISTS).is_list:
-        return read_coco_results(path, truth, images)
-    return read_coco(path, images)
+        return read_coco_results(path, truth, images, exact=True)
+    return read_coco(path, images, exact=True)
 
 
 def _result(
@@ -120,10 +125,11 @@ def _result(
     return EvaluateResult(
         **vars(figures),
         images=len(truth.records),
-        objects=sum(len(truth.on(record)) for record in truth.records),
+        objects=sum(len(truth.on(record)) for record in truth.records) - matched.ignored,
         matched=len(matched.matches),
         missed=matched.missed,
         extra=matched.extra,
+        ignored=matched.ignored,
         average_precision=precision(matched),
         rank_correlation_with_iou=rank_correlations(matched, ious) or None,
         baselines=_baselines(matched, config) if agreed and images else None,
@@ -132,8 +138,8 @@ def _result(
 
 def _selected(path: Path, config: EvaluateConfig, images: Path | None) -> Dataset:
     """The images of the truth in the split of the configuration. Raises DataError for an image
-    outside the folder of images."""
-    truth = read_coco(path, images)
+    outside the folder of images, and for a photo of another size."""
+    truth = read_coco(path, images, exact=True)
     if config.split:
         records = [record for record in truth.records if record.split == config.split]
         if not records:
@@ -144,6 +150,8 @@ def _selected(path: Path, config: EvaluateConfig, images: Path | None) -> Datase
         folders = NamedFolders([images], config.allow_outside)
         for entry in truth.records:
             folders.refuse_outside(entry.path)
+            if file_mode(entry.path):
+                refuse_other_size(entry.path, entry.size)
     return truth
 
 

@@ -241,7 +241,12 @@ def _read(
         roots = [images.parent if name.startswith("yolo") else images, *roots]
     if log.made is not None:
         roots.append(log.made)
-    return leave_out_leaks(dataset, roots, allow_outside, log.faults)
+    kept = leave_out_leaks(dataset, roots, allow_outside, log.faults)
+    ids = {record.id for record in kept.records}
+    for record in dataset.records:
+        if record.id not in ids:
+            log.take_back("its image is faulty", record.file_name, len(dataset.on(record)))
+    return kept
 
 
 def _beside(source: Path) -> Path | None:

@@ -5,7 +5,7 @@ on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ from pydantic import JsonValue, TypeAdapter
 
 from pipeline.config.schema import ClassifyConfig, RunConfig, SegmentConfig
 from pipeline.config.values import Config
-from pipeline.errors import DataError
-from pipeline.io.images import list_images
+from pipeline.errors import DataError, Faults
+from pipeline.formats.products import read_product
 from pipeline.io.locks import folder_lock
 from pipeline.io.run_record import config_key, fingerprint, read_run_file
 from pipeline.io.work_log import WorkLog
@@ -69,7 +69,8 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
         raise DataError(resolved, "cannot be the folder of a run", "name a folder in it")
     with folder_lock(resolved, "run"):
         make_folder(root)
-        products = list(config.products) or [root / "zipper"]
+        own = root / ("data" if config.masks else "zipper")  # converted from folders, or drawn
+        products = list(config.products) or [own]
         with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
             steps = {
                 step.name: _run_step(step, log)
@@ -78,49 +79,67 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
         return RunResult(output=root, steps=steps, report=report(root))
 
 
-def _steps(config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool) -> list[Step]:
-    """Every step, in order. Each names all that its outcome depends on."""
+def _steps(
+    config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool
+) -> Iterator[Step]:
+    """Every step, in order, each when those before it are done: what comes later depends on what
+    they find. Each names all that its outcome depends on."""
+    models = []
+    for step in _work_steps(config, root, products, overwrite):
+        yield step
+        models += [step.folder] if step.folder.parent == root else []
+    compare_models = partial(compare, root, root / "comparison", device=config.device)
+    yield Step("compare", root / "comparison", {}, models, compare_models)
+
+
+def _work_steps(
+    config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool
+) -> Iterator[Step]:
     data, detector = root / "data", root / "detector"
-    steps = [*_data(config, root, products), _detector(config, root, overwrite)]
+    yield from _data(config, root, products)
+    yield _detector(config, root, overwrite)
     segment_config = config.segment
     if config.tune_sam:
-        steps.append(_sam(config, root, overwrite))
+        yield _sam(config, root, overwrite)
         segment_config = config.segment.model_copy(update={"sam": str(root / "sam")})
     sam = [root / "sam"] if config.tune_sam else []
     split = "test" if config.convert.test > 0 or config.convert.split_file else "val"
     truth = data / "annotations" / f"instances_{split}.json"
     for name, prompts_from in (("truth", None), ("detector", detector)):
         sources = [truth, *([prompts_from] if prompts_from else []), *sam]
-        steps.append(
-            _masks(config, segment_config, root, name, sources, truth, prompts_from, overwrite)
-        )
-        steps.append(_evaluation(config, root, name, truth))
+        yield _masks(config, segment_config, root, name, sources, truth, prompts_from, overwrite)
+        yield _evaluation(config, root, name, truth)
     if config.classify:
-        steps.append(_classifier(config, config.classify, root, products[0], overwrite))
-    steps += _anomalies(config, root, products[0], overwrite)
-    models = [step.folder for step in steps if step.folder.parent == root]
-    compare_models = partial(compare, root, root / "comparison", device=config.device)
-    return [*steps, Step("compare", root / "comparison", {}, models, compare_models)]
+        yield _classifier(config, config.classify, root, products[0], overwrite)
+    yield from _anomalies(config, root, products[0], overwrite)
 
 
 def _data(config: RunConfig, root: Path, products: Sequence[Path]) -> list[Step]:
     """Photos and masks, drawn or given, to statistics and labels."""
     steps = []
-    if not config.products:
+    if not config.products and not config.masks:
         draw = partial(synthesize, products[0], config.synthesize)
         steps.append(Step("synthesize", products[0], _plain(config.synthesize), [], draw))
     threshold = config.convert.mask_threshold
     outside = config.allow_outside
+    pair = [path for path in (config.images, config.masks) if path]
+    counted = root / "data" / "annotations" / "instances.json" if pair else products[0]
     count = partial(
-        stats, products[0], root / "stats", mask_threshold=threshold, allow_outside=outside
-    )
-    convert = partial(convert_masks, products, root / "data", config.convert, allow_outside=outside)
-    settings = {"mask_threshold": threshold}
-    return [
-        *steps,
-        Step("stats", root / "stats", settings, products, count),
-        Step("convert-masks", root / "data", _plain(config.convert), products, convert),
+        stats, counted, root / "stats", mask_threshold=threshold, keep_going=config.keep_going,
+        allow_outside=outside,
+    )  # fmt: skip
+    convert = partial(
+        convert_masks, () if pair else products, root / "data", config.convert,
+        images=config.images, masks=config.masks, keep_going=config.keep_going,
+        allow_outside=outside,
+    )  # fmt: skip
+    settings: dict[str, JsonValue] = {"mask_threshold": threshold, "keep_going": config.keep_going}
+    converted = {**_plain(config.convert), "keep_going": config.keep_going}
+    both = [
+        Step("stats", root / "stats", settings, [counted] if pair else products, count),
+        Step("convert-masks", root / "data", converted, pair or products, convert),
     ]
+    return [*steps, *(reversed(both) if pair else both)]
 
 
 def _detector(config: RunConfig, root: Path, overwrite: bool) -> Step:
@@ -173,6 +192,7 @@ def _masks(
         device=config.device,
         boxes=truth,
         detector=detector,
+        keep_going=config.keep_going,
         overwrite=overwrite,
     )
     return Step(f"segment, {name}'s boxes", folder, _plain(segment_config), inputs, work)
@@ -198,16 +218,16 @@ def _classifier(
     )
     folder = root / "classifier"
     train = partial(
-        classify, product, folder, step_config, device=config.device, overwrite=overwrite
-    )
+        classify, product, folder, step_config, device=config.device,
+        keep_going=config.keep_going, overwrite=overwrite,
+    )  # fmt: skip
     return Step("classify", folder, _plain(step_config), [product, split_file], train)
 
 
 def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
     """Models of good images, with the detector's split; several of one model are numbered."""
     steps: list[Step] = []
-    folders = [product / split / GOOD for split in ("train", "test")]
-    if config.products and not any(list_images(path) for path in folders if path.is_dir()):
+    if not _has_good(product, config):
         say(f"{product} has no good image: models of good images are left out")
         return steps
     split_file = root / "data" / "split.json"
@@ -223,10 +243,20 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
             }
         )
         fit = partial(
-            anomaly, product, root / name, step_config, device=config.device, overwrite=overwrite
-        )
+            anomaly, product, root / name, step_config, device=config.device,
+            keep_going=config.keep_going, overwrite=overwrite,
+        )  # fmt: skip
         steps.append(Step(name, root / name, _plain(step_config), [product, split_file], fit))
     return steps
+
+
+def _has_good(product: Path, config: RunConfig) -> bool:
+    """Whether a product has a good image. What cannot be read is left to the step that needs it."""
+    try:
+        found = read_product(product, Faults(keep_going=True), allow_outside=config.allow_outside)
+    except DataError:
+        return True
+    return any(record.defect == GOOD for record in found.records)
 
 
 def _plain(config: Config) -> dict[str, JsonValue]:

@@ -10,15 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.errors import DataError, Faults
+from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
-from pipeline.formats.mvtec import read_defect_mask, read_mvtec
+from pipeline.formats.layouts import read_products, recognise
+from pipeline.formats.mvtec import with_instances
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.run_record import RunRecord
 from pipeline.results import StageResult
-from pipeline.runtime.progress import track
 from pipeline.synthesis.product import MVTEC_ZIPPER
-from pipeline.types import GOOD, Dataset, Detections, ImageRecord
+from pipeline.types import GOOD, Dataset, ImageRecord
 from pipeline.visualization.plots import bars, size_scatter
 
 PublishedName = Literal["mvtec-zipper"]
@@ -63,10 +63,12 @@ class PublishedTable:
 
 @dataclass(frozen=True, kw_only=True)
 class StatsResult(StageResult):
-    """splits, sizes: number of images by split, and by size (`<width>x<height>` in pixels).
+    """layout: of the folder, by its publisher's name. splits, sizes: number of images by split, and
+    by size (`<width>x<height>` in pixels).
     long_tail_ratio: images of the largest category over images of the smallest; None without
     defects. faults: a line for each file that was skipped. pictures: their folder."""
 
+    layout: str = ""
     images: int
     splits: Mapping[str, int]
     good_images: int
@@ -88,19 +90,20 @@ def stats(
     keep_going: bool = False,
     allow_outside: bool = False,
 ) -> StatsResult:
-    """Counts, sizes and areas of an MVTec product folder or a COCO file.
+    """Counts, sizes and areas of a product folder in a known layout, or of a COCO file.
 
     output: the folder for pictures; without it, none are drawn. mask_threshold: mask values above
     it are defect. published: compare the counts with a published table. keep_going: skip faulty
-    files. allow_outside: as in `read_mvtec`. Raises DataError for a file that cannot be read.
+    files. allow_outside: as in `read_products`. Raises DataError for a file that cannot be read.
     """
     faults = Faults(keep_going)
     if source.suffix.lower() == ".json":
-        dataset = read_coco(source)
+        dataset, name = read_coco(source), "COCO"
     else:
-        listed = read_mvtec([source], faults, allow_outside=allow_outside, needs_masks=False)
-        dataset = _with_instances(listed, faults, mask_threshold)
-    result = replace(_count(dataset), faults=tuple(map(str, faults.found)))
+        layout = recognise(source)
+        listed = read_products([source], faults, allow_outside, needs_masks=False, layout=layout)
+        dataset, name = with_instances(listed, faults, mask_threshold), layout.name
+    result = replace(_count(dataset), layout=name, faults=tuple(map(str, faults.found)))
     if published:
         result = replace(result, published_table=_compare(result, published))
     if output:
@@ -110,21 +113,6 @@ def stats(
             _draw(folder, dataset, result)
             record.write(folder, result.to_json())
     return result
-
-
-def _with_instances(dataset: Dataset, faults: Faults, threshold: int) -> Dataset:
-    records, objects = [], {}
-    for record in track(dataset.records, "read masks"):
-        try:
-            mask = read_defect_mask(record, threshold)
-        except DataError as error:
-            faults.add(error)
-            continue
-        records.append(record)
-        if mask is not None:
-            label = dataset.categories.index(record.defect)
-            objects[record.id] = Detections.from_masks(mask_geometry.instances(mask)[0], label)
-    return Dataset(dataset.categories, tuple(records), objects)
 
 
 def _count(dataset: Dataset) -> StatsResult:
@@ -150,7 +138,7 @@ def _count(dataset: Dataset) -> StatsResult:
 def _categories(dataset: Dataset, record: ImageRecord) -> set[str]:
     """The categories of an image: its own and those of its objects; `good` without any."""
     own = {dataset.categories[label] for label in dataset.on(record).labels.tolist()}
-    return (own | {record.defect}) - {GOOD} or {GOOD}
+    return own or {record.defect}
 
 
 def _areas(dataset: Dataset) -> dict[str, list[float]]:

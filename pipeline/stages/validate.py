@@ -4,6 +4,7 @@ rejected.json."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,9 +131,19 @@ def _reject(entries: Mapping[Path, Sequence[JsonValue]]) -> dict[Path, int]:
     for path, rows in entries.items():
         target = path.with_name(_REJECTED_FILE)
         before = checked(_REJECTED, read_json(target), target) if target.exists() else {}
-        write_json(target, {**before, path.name: [*before.get(path.name, []), *rows]})
+        added = [_finite(row) for row in rows]
+        write_json(target, {**before, path.name: [*before.get(path.name, []), *added]})
         counts[target] = counts.get(target, 0) + len(rows)
     return counts
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """A value of JSON, where numbers that JSON does not have, such as NaN, are text."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _replace(path: Path, pieces: Iterable[str]) -> Path:

@@ -80,7 +80,7 @@ def test_a_mask_of_another_size_names_both_sizes(make_product: MakeProduct) -> N
     root = make_product({"crack": 1})
     write_png(root / "ground_truth" / "crack" / "000_mask.png", np.zeros((10, 20), np.uint8))
     dataset = read_mvtec([root], Faults())
-    record = next(record for record in dataset.records if record.mask_path)
+    record = next(record for record in dataset.records if record.masks)
     with pytest.raises(DataError, match=r"is 20x10 but its image 000\.png is 64x48"):
         read_defect_mask(record)
 

@@ -71,7 +71,7 @@ def test_the_photo_of_the_files_own_name_is_found(tmp_path: Path, name: str) -> 
     assert read(root)[0].records[0].file_name == "a.png"
 
 
-def test_swapped_corners_are_put_in_order_and_said(tmp_path: Path) -> None:
+def test_swapped_corners_are_put_in_order_and_reported(tmp_path: Path) -> None:
     box = "<bndbox><xmin>12</xmin><ymin>8</ymin><xmax>3</xmax><ymax>3</ymax></bndbox>"
     dataset, counts = read(written(tmp_path, {"a.xml": xml(box=box)}, ("a.png",)))
     assert dataset.on(dataset.records[0]).boxes.tolist() == [[2, 2, 12, 8]]
@@ -117,7 +117,7 @@ def test_the_split_is_found_in_lists_of_every_form(tmp_path: Path, lists: dict[s
     assert read(root)[0].records[0].split == "val"
 
 
-def test_trainval_alone_is_said_to_be_no_split(tmp_path: Path) -> None:
+def test_trainval_alone_is_reported_as_no_split(tmp_path: Path) -> None:
     files = {"Annotations/a.xml": xml(), "ImageSets/Main/trainval.txt": "a\n"}
     dataset, counts = read(written(tmp_path, files, ("JPEGImages/a.png",)))
     assert dataset.records[0].split == ""
@@ -199,7 +199,7 @@ def test_a_turned_box_of_rolabelimg_is_a_mask(tmp_path: Path) -> None:
     np.testing.assert_allclose(dataset.on(dataset.records[0]).boxes, [[8, 5, 13, 14]], atol=1)
 
 
-def test_a_name_that_labelmap_lacks_is_a_category_and_said(tmp_path: Path) -> None:
+def test_a_name_that_labelmap_lacks_is_a_category_and_reported(tmp_path: Path) -> None:
     files = {"Annotations/a.xml": xml(), "labelmap.txt": "background:0,0,0::\nstain:1,1,1::\n"}
     dataset, counts = read(written(tmp_path, files, ("JPEGImages/a.png",)))
     assert dataset.categories == ("stain", "crack")
@@ -223,7 +223,7 @@ def test_a_faulty_object_takes_no_other_with_it(tmp_path: Path) -> None:
     assert (log.counts(dataset).read, log.counts(dataset).objects) == (1, 2)
 
 
-def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+def test_ignored_files_are_reported(tmp_path: Path) -> None:
     parts = f"<part><name>head</name><bndbox>{BOX}</bndbox></part>"
     box = f"<pose>Left</pose><bndbox>{BOX}</bndbox>{parts}"
     files = {"a.xml": xml(box=box), "b.aux.xml": "<PAMDataset/>"}

@@ -91,7 +91,7 @@ def test_a_confidence_behind_each_row_is_its_score(tmp_path: Path) -> None:
     assert scores.tolist() == [0.75]
 
 
-def test_a_track_behind_a_row_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_track_behind_a_row_is_left_out_and_reported(tmp_path: Path) -> None:
     dataset, counts = one(tmp_path, "1 0.5 0.5 0.2 0.4 17\n")
     assert dataset.on(dataset.records[0]).scores is None
     assert "track" in counts.notes[0]

@@ -15,6 +15,7 @@ from pipeline.config.schema import ConvertConfig, ExportConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.image_files import NamedFolders, image_file, leave_out_leaks
 from pipeline.io.images import write_png
+from pipeline.io.mask_files import MaskSource
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.export_labels import export_labels, import_labels
 from pipeline.types import Dataset, ImageRecord
@@ -147,6 +148,6 @@ def test_a_loop_of_links_is_one_line(tmp_path: Path) -> None:
 def test_a_mask_outside_is_refused_with_its_image(tmp_path: Path, private: Path) -> None:
     write_png(tmp_path / "set" / "a.png", PIXELS)
     path = tmp_path / "set" / "a.png"
-    record = ImageRecord(1, path, "a.png", 4, 6, mask_path=private)
+    record = ImageRecord(1, path, "a.png", 4, 6, masks=(MaskSource(private, "crack"),))
     with pytest.raises(DataError, match=r"photo\.png.*outside"):
         leave_out_leaks(Dataset((), (record,)), [tmp_path / "set"], False, Faults())

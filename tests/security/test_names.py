@@ -126,7 +126,7 @@ def test_an_unsafe_part_comes_back_as_it_was(tmp_path: Path, form: str) -> None:
     assert record.path.is_file()
 
 
-def test_mvtec_keeps_two_unsafe_kinds_apart(tmp_path: Path) -> None:
+def test_mvtec_keeps_two_unsafe_categories_apart(tmp_path: Path) -> None:
     for number, kind in enumerate(("a/b", "a\\b", "a_b")):
         source = coco_set(tmp_path / f"set{number}", kind)
         dataset = FORMATS["coco"].read(source, source.parent.parent / "images")

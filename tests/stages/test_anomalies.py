@@ -53,7 +53,7 @@ def model(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_hole_is_found_and_what_was_measured_is_told(model: Path) -> None:
+def test_the_hole_is_detected_and_the_figures_are_reported(model: Path) -> None:
     summary = json.loads((model / "run.json").read_text())["summary"]
     assert (summary["learned_from_good_images"], summary["tested_on"]) == (8, 5)
     assert (summary["image_auroc"], summary["image_f1_max"]) == (1.0, 1.0)

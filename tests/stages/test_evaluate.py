@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from pipeline.config.schema import ConvertConfig, EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry import masks as mask_geometry
+from pipeline.io.images import write_png
 from pipeline.metrics.evaluation import GroupMean, Precision
 from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
@@ -117,3 +120,58 @@ def test_equal_names_in_different_folders_are_never_taken_for_one_image(
     flat.write_text(json.dumps(raw))
     with pytest.raises(DataError, match="no image of the predictions is in the truth"):
         evaluate(folders, flat, None, EvaluateConfig())
+
+
+def cocoeval(truth: Path, rows: list[dict[str, object]], kind: str) -> tuple[float, float]:
+    """AP and AP50 of pycocotools itself."""
+    reference = COCO(str(truth))
+    judged = COCOeval(reference, reference.loadRes(rows), kind)
+    judged.evaluate()
+    judged.accumulate()
+    judged.summarize()
+    return judged.stats[0], judged.stats[1]
+
+
+def test_crowds_and_boxes_outside_count_as_in_cocoeval(
+    tmp_path: Path,
+) -> None:
+    size = {"height": 60, "width": 80}
+    truth, results = tmp_path / "truth.json", tmp_path / "results.json"
+    truth.write_text(json.dumps({
+        "images": [{"id": key, "file_name": f"{key}.png", **size} for key in (1, 2)],
+        "categories": [{"id": 3, "name": "crack"}],
+        "annotations": [
+            {"id": key, "image_id": image, "category_id": 3, "bbox": box, "iscrowd": crowd,
+             "area": box[2] * box[3]}
+            for key, (image, box, crowd) in enumerate([
+                (1, [10, 10, 20, 10], 0), (1, [40, 20, 30, 30], 1), (2, [-5, 5, 20, 20], 0),
+                (2, [50, 40, 10, 10], 0),
+            ], start=1)
+        ],
+    }))  # fmt: skip
+    rows: list[dict[str, object]] = [
+        {"image_id": image, "category_id": 3, "bbox": box, "score": score}
+        for image, box, score in [
+            (1, [10, 10, 20, 11], 0.9), (1, [42, 22, 9, 9], 0.8), (1, [42, 35, 9, 9], 0.7),
+            (1, [0, 40, 9, 9], 0.6), (2, [-5, 5, 18, 20], 0.5),
+        ]
+    ]  # fmt: skip
+    results.write_text(json.dumps(rows))
+    found = evaluate(truth, results)
+    # of 5 predictions two match, two lie on the crowd, and one is extra
+    assert (found.objects, found.matched, found.missed) == (3, 2, 1)
+    assert (found.extra, found.ignored) == (1, 1)
+    precision = found.average_precision
+    assert (precision.box_ap, precision.box_ap50) == pytest.approx(
+        cocoeval(truth, rows, "bbox"), abs=1e-4
+    )
+
+
+def test_a_photo_of_another_size_is_refused(truth: Path) -> None:
+    images = truth.parent.parent / "images"
+    path = predictions(truth, lambda o: o)
+    photo = images / json.loads(truth.read_text())["images"][0]["file_name"]
+    photo.unlink()
+    write_png(photo, np.zeros((64, 48, 3), np.uint8))
+    with pytest.raises(DataError, match="is 48x64, but listed as 64x48"):
+        evaluate(truth, path, images=images)

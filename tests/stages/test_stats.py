@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def test_a_coco_file_has_the_same_figures(make_product: MakeProduct, tmp_path: P
     product = make_product()
     convert_masks([product], tmp_path / "out", ConvertConfig())
     one, two = stats(product), stats(tmp_path / "out" / "annotations" / "instances.json")
-    assert one == two
+    assert (one.layout, two.layout) == ("MVTec AD", "COCO")
+    assert replace(one, layout="") == replace(two, layout="")
 
 
 def test_the_original_zippers_counts_agree_with_the_published_table(tmp_path: Path) -> None:

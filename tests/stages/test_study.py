@@ -37,7 +37,7 @@ def experiment(**more: object) -> Experiment:
     return Experiment.model_validate({"backbone": "mobilenet_v2", **QUICK, **more})
 
 
-def test_every_image_is_tested_once_a_repeat_and_colours_are_told_apart(
+def test_every_image_is_tested_once_a_repeat_and_colours_are_separated(
     product: Path, tmp_path: Path
 ) -> None:
     config = StudyConfig(
@@ -59,7 +59,7 @@ def test_every_image_is_tested_once_a_repeat_and_colours_are_told_apart(
     assert "| plain | ImageNet | 0.5000 |" in text
 
 
-def test_a_long_tail_is_learned_from_and_told_by_shots(product: Path, tmp_path: Path) -> None:
+def test_a_long_tail_is_trained_and_reported_by_shots(product: Path, tmp_path: Path) -> None:
     """Two folds leave four red, four blue, two good: thinned to 4, 2 and 1."""
     config = StudyConfig(
         experiments={"plain": experiment()}, folds=2, repeats=1, long_tail=(4, 1), shots=(1, 4)

@@ -75,6 +75,21 @@ COCO: list[tuple[str, str, Change, bool]] = [
     ("image without size or name", "image 1", lambda raw: raw["images"][0].pop("height"), True),
     ("flat outline", "annotation 1",
      lambda raw: rows(raw)[0].update(segmentation=[20, 10, 26, 10, 26, 14, 20, 14]), True),
+    ("id of another type", "annotation 1",
+     lambda raw: rows(raw)[0].update(image_id="1", category_id="1"), True),
+    ("unusual form", "annotation 1",
+     lambda raw: _polygon(raw, [[20, 10], [26, 10], [26, 14]]), True),  # type: ignore[list-item]
+    ("unusual form", "annotation 1", lambda raw: rows(raw)[0].update(area="24"), True),
+    ("polygon of odd length", "annotation 1",
+     lambda raw: _polygon(raw, [20, 10, 26, 10, 26, 14, 20, 14, 9]), True),
+    ("unreadable mask", "annotation 1",
+     lambda raw: _polygon(raw, [20, 10, float("inf"), 10, 26, 14]), False),
+    ("not a number", "annotation 1", lambda raw: rows(raw)[0].update(score=float("nan")), True),
+    ("corners swapped", "annotation 1",
+     lambda raw: rows(raw)[0].update(bbox=[26, 14, -6, -4], segmentation=[]), True),
+    ("no annotation", "annotation number 7", lambda raw: rows(raw).append(None),  # type: ignore[arg-type]
+     True),
+    ("no annotations", "", lambda raw: raw.update(annotations=None), True),
     ("missing image", "image 1", lambda raw: raw["images"][0].update(file_name="no.png"), False),
     ("size differs", "image 1", lambda raw: raw["images"][0].update(height=47), False),
     ("file_name not relative", "image 1",
@@ -130,6 +145,71 @@ def test_what_no_tool_can_read_is_moved_to_rejected_json(good: Path) -> None:
         kept = json.loads(path.with_name("rejected.json").read_text())
         assert kept == {"instances.json": [lost] * count}
         path.write_text(json.dumps(raw))
+
+
+KEPT: dict[str, Callable[[dict[str, Any]], object]] = {
+    "texts as ids": lambda raw: [
+        *(entry.update(id=str(entry["id"])) for entry in (*raw["images"], *raw["categories"])),
+        *(row.update(image_id=str(row["image_id"])) for row in rows(raw)),
+    ],
+    "keypoints": lambda raw: rows(raw)[0].update(keypoints=[3, 3, 2], bbox=None, segmentation=None),
+    "size of another photo": lambda raw: [
+        entry.update(height=8, width=8) for entry in raw["images"]
+    ],
+    "LVIS": lambda raw: [
+        entry.update(coco_url=f"http://h/{entry.pop('file_name')}") for entry in raw["images"]
+    ],
+}
+
+
+@pytest.mark.parametrize("change", KEPT.values(), ids=KEPT.keys())
+def test_a_fix_keeps_what_other_tools_read(
+    good: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+    assert validate([path], fix=True).rejected == 0
+    fixed = rows(json.loads(path.read_text()))
+    for row, before in zip(fixed, rows(raw), strict=True):
+        assert row["segmentation"] == before["segmentation"]
+        assert row["bbox"] == before["bbox"]
+
+
+@pytest.mark.parametrize("form", ["images/{}", "C:\\data\\images\\{}", "file:///data/{}"])
+def test_a_file_name_of_another_machine_is_set_to_its_photo(good: Path, form: str) -> None:
+    path = good / "annotations" / "instances.json"
+    before = json.loads(path.read_text())
+    raw = deepcopy(before)
+    raw["images"][0]["file_name"] = form.format(before["images"][0]["file_name"])
+    path.write_text(json.dumps(raw))
+    found = validate([path], fix=True)
+    assert (found.faults, found.left) == (1, ())
+    assert json.loads(path.read_text()) == before
+
+
+@pytest.mark.parametrize("more", [{"segments_info": []}, {"caption": "a crack"}])
+def test_panoptic_files_and_captions_are_refused_whole(good: Path, more: dict[str, Any]) -> None:
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    raw["annotations"] = [{"id": 1, "image_id": 1, **more}]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match=r"is COCO (panoptic|captions)"):
+        validate([path], fix=True)
+    assert json.loads(path.read_text()) == raw
+
+
+def test_what_is_rejected_is_json_and_no_fault_of_it_is_left(good: Path) -> None:
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    rows(raw)[0].update(segmentation=[], bbox=[float("nan"), 10, 6, 4])
+    rows(raw)[1].update(segmentation=[[70, 1, 80, 1, 80, 9]], bbox=[70, 1, 10, 8])
+    path.write_text(json.dumps(raw))
+    fixed = validate([path], fix=True)
+    assert (fixed.rejected, fixed.left) == (2, ())
+    kept = json.loads(path.with_name("rejected.json").read_text())
+    assert kept["instances.json"][0]["bbox"] == ["nan", 10, 6, 4]
 
 
 def test_fixing_twice_keeps_both_originals(good: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,18 +14,31 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.errors import DataError
-from pipeline.formats.coco_schema import LISTS, open_coco
+from pipeline.formats.coco_schema import (
+    LISTS,
+    coco_rows,
+    open_coco,
+    refuse_other_annotations,
+    with_name,
+)
+from pipeline.formats.image_names import ImageFinder
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.schema import MOST_PIXELS, MOST_SIDE, unusable
 from pipeline.formats.text_stream import json_list
 from pipeline.formats.validation.coco_row import Row, check_annotation, is_whole, key_of, shown
-from pipeline.formats.validation.findings import Finding, check_image, colliding_stems, repeated
+from pipeline.formats.validation.findings import (
+    REJECTED,
+    Finding,
+    check_image,
+    colliding_stems,
+    repeated,
+)
 from pipeline.io.images import read_size
-from pipeline.io.names import leaves_its_folder
 from pipeline.io.write import json_text
 from pipeline.runtime.progress import track
 
 _RENUMBERED = "numbered from 1 again"
+_TEXT_ID = "its id is text, which many tools refuse"
 _NAMELESS = "image without size or name"
 
 
@@ -34,15 +48,17 @@ class CocoCheck:
 
     categories: name by id, both as they are in the file. fixed: the annotations that a fix changes,
     by their place in the file; None for one that is moved to `rejected`. sizes: (height, width) by
-    image id, read from the photos of images that have none in the file.
+    image id, read from the photos of images that have none in the file. names: by image id, of
+    photos that are found under another name than the file has.
     """
 
     raw: JsonRows
     findings: list[Finding]
     categories: Mapping[object, object]
     fixed: dict[int, Row | None] = field(default_factory=dict)
-    rejected: list[Row] = field(default_factory=list)
+    rejected: list[JsonValue] = field(default_factory=list)
     sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
+    names: dict[object, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:
@@ -60,25 +76,27 @@ class CocoCheck:
             elif name == "images":
                 yield from json_list(self._images(), depth=1)
             elif name in LISTS:
-                yield from json_list(self.raw.rows(name), depth=1)
+                yield from json_list(coco_rows(self.raw, name), depth=1)
             else:
                 yield json_text(self.raw.values[name])[:-1].replace("\n", "\n ")
         yield "\n}\n"
 
     def _images(self) -> Iterator[JsonValue]:
         for entry in self.raw.rows("images"):
-            size = self.sizes.get(key_of(entry.get("id"))) if isinstance(entry, dict) else None
-            if size and isinstance(entry, dict):
-                yield {**entry, "height": size[0], "width": size[1]}
-            else:
+            if not isinstance(entry, dict):
                 yield entry
+                continue
+            key = key_of(entry.get("id"))
+            name, size = self.names.get(key), self.sizes.get(key)
+            sides: Row = {"height": size[0], "width": size[1]} if size else {}
+            yield {**entry, **({"file_name": name} if name else {}), **sides}
 
     def _rows(self) -> Iterator[Row]:
         renumber = any(
             finding.kind in {"duplicate id", "id 0"} and finding.fix for finding in self.findings
         )
         number = 0
-        for place, raw in enumerate(self.raw.rows("annotations")):
+        for place, raw in enumerate(coco_rows(self.raw, "annotations")):
             row = self.fixed.get(place, raw)
             if isinstance(row, dict):  # None is removed; `check_coco` refuses other values
                 number += 1
@@ -86,11 +104,14 @@ class CocoCheck:
 
 
 class _Image(NamedTuple):
-    """The entry of an image. size: (height, width); None where the entry has no usable one."""
+    """The entry of an image. size: (height, width); None where the entry has no usable one. place:
+    its photo, if that is there. found: the name of the photo below the folder of images."""
 
     key: object
     name: str
     size: tuple[int, int] | None
+    place: Path | None
+    found: str
 
 
 def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
@@ -102,15 +123,33 @@ def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
     raw = open_coco(path)
     entries = list(_entries(path, raw, "categories"))
     categories = {key_of(entry.get("id")): entry.get("name") for entry in entries}
-    listed = [_image(entry) for entry in _entries(path, raw, "images")]
-    measured = {image.key: size for image in listed if (size := _measured(image, images))}
+    finder = ImageFinder(images) if images else None
+    listed = [_image(entry, finder) for entry in _entries(path, raw, "images")]
+    photos = {image.key: size for image in listed if (size := _size_of_photo(image))}
+    measured = {image.key: photos[image.key] for image in listed
+                if not image.size and image.key in photos}  # fmt: skip
+    names = _other_names(listed)
     findings = [
-        *_check_categories(path, entries), *_check_images(path, listed, images, measured)
+        *_check_categories(path, entries), *_check_images(path, listed, images, measured, names)
     ]  # fmt: skip
     sizes = {image.key: image.size or measured.get(image.key) for image in listed}
-    check = CocoCheck(raw, findings, categories, sizes=measured)
+    # on an image of another size than its photo, nothing is known to be outside
+    sizes |= {key: None for key, size in photos.items() if sizes[key] != size}
+    if not raw.has("annotations"):
+        text = "has no list of annotations"
+        findings.append(Finding("no annotations", path, "", text, "made an empty list"))
+    check = CocoCheck(raw, findings, categories, sizes=measured, names=names)
     ids = _Ids(path)
-    for place, row in enumerate(track(_entries(path, raw, "annotations"), "check")):
+    for place, row in enumerate(track(coco_rows(raw, "annotations"), "check")):
+        if not isinstance(row, dict):
+            where = f"annotation number {place + 1}"
+            check.findings.append(
+                Finding("no annotation", path, where, f"is {shown(row)}", REJECTED)
+            )
+            check.fixed[place] = None
+            check.rejected.append(row)
+            continue
+        refuse_other_annotations(path, row)
         ids.add(row.get("id"))
         original = {**row}
         faults, keep = check_annotation(path, row, sizes, categories)
@@ -134,7 +173,9 @@ def _entries(path: Path, raw: JsonRows, name: str) -> Iterator[Row]:
 def _check_categories(path: Path, categories: list[Row]) -> Iterator[Finding]:
     for number, entry in enumerate(categories, start=1):
         key, name = entry.get("id"), entry.get("name")
-        if not is_whole(key) or not name:
+        if isinstance(key, str):
+            yield Finding("id of another type", path, f"category {number}", _TEXT_ID)
+        elif not is_whole(key) or not name:
             yield Finding("category without id or name", path, f"category {number}", "lacks a key")
         elif not isinstance(name, (str, int, float)) or unusable(str(name)):
             text = f"has the name {shown(name)}"
@@ -149,24 +190,35 @@ def _check_categories(path: Path, categories: list[Row]) -> Iterator[Finding]:
         yield Finding("categories disagree", path, f"category {value}", text)
 
 
-def _image(entry: Row) -> _Image:
-    name = entry.get("file_name", "")
+def _image(entry: Row, finder: ImageFinder | None) -> _Image:
+    name = with_name(entry).get("file_name", "")
     if not isinstance(name, (str, int, float)):
         name = ""
     values = entry.get("height"), entry.get("width")
     sides = [side for side in values if is_whole(side) and 1 <= side <= MOST_SIDE]
     usable = len(sides) == 2 and sides[0] * sides[1] <= MOST_PIXELS
-    return _Image(key_of(entry.get("id")), str(name), (sides[0], sides[1]) if usable else None)
-
-
-def _measured(image: _Image, images: Path | None) -> tuple[int, int] | None:
-    """(height, width) of a photo that the file lists without a size; None for any other, and where
-    it is not readable."""
-    named = image.name and is_whole(image.key) and not leaves_its_folder(image.name)
-    if image.size or images is None or not named:
-        return None
+    size = (sides[0], sides[1]) if usable else None
     try:
-        return read_size(images / image.name)
+        place, found = (finder and finder.find_or_none(str(name))) or (None, "")
+    except DataError:  # several may be meant
+        place, found = None, ""
+    return _Image(key_of(entry.get("id")), str(name), size, place, found)
+
+
+def _other_names(listed: list[_Image]) -> dict[object, str]:
+    """The name of each photo that another name in the file means, and no other image."""
+    uses = Counter(image.found for image in listed)
+    return {
+        image.key: image.found
+        for image in listed
+        if image.found and uses[image.found] == 1 and image.found != image.name
+    }
+
+
+def _size_of_photo(image: _Image) -> tuple[int, int] | None:
+    """(height, width) of the photo of an image; None where it is not readable."""
+    try:
+        return read_size(image.place) if image.place else None
     except DataError:
         return None
 
@@ -176,6 +228,7 @@ def _check_images(
     listed: list[_Image],
     images: Path | None,
     measured: Mapping[object, tuple[int, int]],
+    found: Mapping[object, str],
 ) -> Iterator[Finding]:
     for value in repeated([image.key for image in listed]):
         yield Finding("duplicate id", path, f"image {value}", "two images have this id")
@@ -185,9 +238,12 @@ def _check_images(
     yield from colliding_stems(dict.fromkeys(names), path)
     for image in track(listed, "check images"):
         where = f"image {image.key}"
+        fix = f"set to {found[image.key]}, its photo" if image.key in found else ""
         if size := measured.get(image.key):
-            text, fix = "lacks height or width", f"set to {size[1]}x{size[0]}, the photo's"
-            yield Finding(_NAMELESS, path, where, text, fix)
+            shown_size = f"set to {size[1]}x{size[0]}, the photo's"
+            yield Finding(_NAMELESS, path, where, "lacks height or width", shown_size)
+        elif isinstance(image.key, str):
+            yield Finding("id of another type", path, where, _TEXT_ID)
         elif not image.name or not is_whole(image.key) or image.size is None:
             text = "lacks file_name, id, height or width, or one of them is not a number"
             yield Finding(_NAMELESS, path, where, text)
@@ -195,12 +251,16 @@ def _check_images(
             yield Finding(_NAMELESS, path, where, f"no file can have the name {shown(image.name)}")
         elif PurePosixPath(image.name).is_absolute() or "\\" in image.name:
             text = f"file_name {image.name} is valid on one machine only"
-            yield Finding("file_name not relative", path, where, text)
+            yield Finding("file_name not relative", path, where, text, fix)
         elif ".." in PurePosixPath(image.name).parts:
             text = f"file_name {image.name} leaves its folder"
-            yield Finding("file_name not relative", path, where, text)
+            yield Finding("file_name not relative", path, where, text, fix)
         elif images is not None:
-            yield from check_image(images / image.name, where, path, image.size)
+            if fix:
+                text = f"no file has exactly the name {image.name}"
+                yield Finding("file_name not exact", path, where, text, fix)
+            place = image.place if fix and image.place else images / image.name
+            yield from check_image(place, where, path, image.size)
 
 
 class _Ids:

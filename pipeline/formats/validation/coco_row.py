@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
 from pydantic import JsonValue
 
+from pipeline.formats.coco_forms import FLAT, key_in, usual_form
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.validation.findings import REJECTED, Finding
 from pipeline.geometry.masks import Rle, area, bounding_boxes
@@ -43,11 +45,9 @@ def check_annotation(
     def add(kind: str, text: str, fix: str = "") -> None:
         findings.append(Finding(kind, path, where, text, fix))
 
-    for name, ids in (("image_id", sizes), ("category_id", categories)):
-        if not is_scalar(row.get(name)) or row.get(name) not in ids:
-            text = f"{name} {shown(row.get(name))} is not in the file"
-            add("dangling reference", text, REJECTED)
-            return findings, False
+    if not _check_keys(row, sizes, categories, add):
+        return findings, False
+    _check_forms(row, add)
     if row.get("iscrowd") == 1:
         text = "iscrowd is 1, so COCOeval ignores the object and each detection of it"
         add("iscrowd", text, "set to 0")
@@ -56,7 +56,47 @@ def check_annotation(
     if size is None:  # the fault of its image comes first, and removes no annotation
         return findings, True
     rle = _check_segmentation(row, size, add)
-    return findings, _check_box(row, size, rle, add)
+    if _check_box(row, size, rle, add):
+        return findings, True
+    if "keypoints" in row:  # other tools read these
+        return [replace(each, fix="" if each.fix == REJECTED else each.fix)
+                for each in findings], True  # fmt: skip
+    return [replace(each, fix=REJECTED) for each in findings], False
+
+
+def _check_keys(
+    row: Row, sizes: Mapping[object, object], categories: Mapping[object, object], add: AddFinding
+) -> bool:
+    """Whether the file has the image and the category of an annotation. A number that is text on
+    one side only is set to the other's."""
+    for name, ids in (("image_id", sizes), ("category_id", categories)):
+        key = row.get(name)
+        if not is_scalar(key) or key not in ids:
+            text = f"{name} {shown(key)} is not in the file"
+            found = key_in(key, ids) if isinstance(key, (int, str)) else None  # type: ignore[arg-type]
+            if found is None:
+                add("dangling reference", text, REJECTED)
+                return False
+            add("id of another type", text, f"set to {found!r}, which is")
+            row[name] = found
+    return True
+
+
+def _check_forms(row: Row, add: AddFinding) -> None:
+    """Bring numbers and outlines into the form that COCO has."""
+    better, kinds = usual_form(row)
+    for kind in kinds:
+        name = "flat outline" if kind == FLAT else "unusual form"
+        add(name, f"has {kind}", "written as COCO has it")
+    row.update(better)
+    for key in [key for key, value in row.items() if _is_no_number(value) and key != "area"]:
+        add("not a number", f"{shown(key)} is {row[key]}", "removed")
+        del row[key]
+
+
+def _is_no_number(value: JsonValue) -> bool:
+    """Whether a value is NaN or infinite, which JSON does not have."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle | None:
@@ -64,10 +104,6 @@ def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle
     segmentation = row.get("segmentation")
     if not segmentation:
         return None
-    if isinstance(segmentation, list) and all(is_number(value) for value in segmentation):
-        text = "segmentation is a list of numbers, not of polygons"
-        add("flat outline", text, "made one polygon")
-        row["segmentation"] = segmentation = [segmentation]
     if isinstance(segmentation, list) and not _check_rings(row, segmentation, size, add):
         return None
     try:
@@ -92,6 +128,13 @@ def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle
 
 def _check_rings(row: Row, rings: list[JsonValue], size: tuple[int, int], add: AddFinding) -> bool:
     """Fix the polygons of an annotation; returns whether any is left."""
+    if any(not isinstance(ring, list) or not all(map(is_number, ring)) for ring in rings):
+        add("unreadable mask", "its polygons are not lists of numbers")
+        return False
+    if any(isinstance(ring, list) and len(ring) > 6 and len(ring) % 2 for ring in rings):
+        add("polygon of odd length", "a polygon has an x without a y", "that number cut off")
+        rings = [ring[: len(ring) // 2 * 2] if isinstance(ring, list) else ring for ring in rings]
+        row["segmentation"] = rings
     usable = [ring for ring in rings if _is_ring(ring)]
     if len(usable) < len(rings):
         text = "a polygon has fewer than 3 points, or no pairs of numbers"
@@ -134,6 +177,10 @@ def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding
         box = _box_of(rle)
         row["bbox"] = [*box]
     x, y, w, h = box
+    if (w < 0 or h < 0) and w and h and rle is None:
+        x, y, w, h = box = [min(x, x + w), min(y, y + h), abs(w), abs(h)]
+        add("corners swapped", f"bbox {stated} has a side under 0", "swapped back")
+        row["bbox"] = [*box]
     if w <= 0 or h <= 0:
         if rle is None:
             add("zero area", f"bbox {box} covers nothing", REJECTED)

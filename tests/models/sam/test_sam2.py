@@ -61,7 +61,7 @@ def test_it_is_opened_by_name_once_its_file_is_what_it_should_be(published: Path
     assert len(segmenter.segment(image, as_boxes([[5, 5, 30, 30]])).masks) == 1
 
 
-def test_what_it_cannot_do_is_said(published: Path, tmp_path: Path) -> None:
+def test_an_unsupported_use_is_an_error(published: Path, tmp_path: Path) -> None:
     network = load_sam2(Weights("sam2.1_tiny", published, ""))
     with pytest.raises(ConfigError, match="sees whole images once"):
         Sam2Segmenter(network, ViewOptions(rounds=2))

@@ -1,0 +1,93 @@
+"""Annotations as tools and people write them, in the form that COCO has: numbers that are text,
+outlines as a flat list, as points, or with a bracket too many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
+
+from pydantic import JsonValue
+
+from pipeline.formats.coco_schema import Key
+
+TEXT_NUMBERS = "numbers that are text"
+FLAT = "one flat outline in place of a list of outlines"
+POINTS = "an outline as a list of points"
+NESTED = "an outline with brackets too many"
+_DEEPEST = 4  # brackets around the numbers of an outline
+_NUMBERS = ("bbox", "segmentation", "score", "area", "iscrowd")
+
+
+def usual_form(row: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], list[str]]:
+    """An annotation in the form that COCO has, and what is different in the one that is given."""
+    changed: dict[str, JsonValue] = {}
+    found: list[str] = []
+    for name in _NUMBERS:
+        value = row.get(name)
+        if isinstance(value, (str, list)) and (better := _as_numbers(value)) != value:
+            changed[name] = better
+            found = [TEXT_NUMBERS]
+    outline = changed.get("segmentation", row.get("segmentation"))
+    if isinstance(outline, list) and outline:
+        rings, kinds = _rings(outline)
+        if kinds:
+            changed["segmentation"] = [*rings]
+            found += kinds
+    return {**row, **changed} if changed else row, found
+
+
+def key_in(key: Key, known: Collection[Key]) -> Key | None:
+    """An id as the file lists it: some tools write a number in one place, and the same number as
+    text in another. None for one that is not listed."""
+    if key in known:
+        return key
+    try:
+        other: Key = int(key) if isinstance(key, str) else str(key)
+    except ValueError:
+        return None
+    return other if str(other) == str(key) and other in known else None
+
+
+def _as_numbers(value: JsonValue, deep: int = _DEEPEST) -> JsonValue:
+    """Text that is a finite number as that number, in lists too. Anything else stays."""
+    if isinstance(value, list) and deep:
+        return [_as_numbers(each, deep - 1) for each in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    if not math.isfinite(number):
+        return value
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _rings(value: list[JsonValue], deep: int = _DEEPEST) -> tuple[list[JsonValue], list[str]]:
+    """The rings of an outline, each a list of numbers, and what is unusual. What is no outline
+    stays as it is."""
+    if all(map(_is_number, value)):
+        return [value], [FLAT]
+    lists = [each for each in value if isinstance(each, list)]
+    if len(lists) < len(value) or not deep:
+        return value, []
+    if len(lists) >= 3 and all(len(each) == 2 and all(map(_is_number, each)) for each in lists):
+        return [list(chain.from_iterable(lists))], [POINTS]
+    if all(all(map(_is_number, each)) for each in lists):
+        return value, []
+    inner = [_rings(each, deep - 1) for each in lists if each]
+    kinds = {kind for _, found in inner for kind in found} - {FLAT}
+    return list(chain.from_iterable(rings for rings, _ in inner)), sorted(kinds) or [NESTED]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def note_forms(kinds: Sequence[str], where: str, note: Callable[[str, str], None]) -> None:
+    """Call `note` with a sentence for each of the kinds but the flat outline, which many tools
+    write."""
+    for kind in kinds:
+        if kind != FLAT:
+            note(f"annotations with {kind}: read as they are meant", where)

@@ -1,0 +1,140 @@
+"""The family of MVTec AD: train/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png.
+
+Bergmann et al., "MVTec AD", CVPR 2019. BTAD (Mishra et al. 2021) calls good images `ok`, and it and
+copies of VisA name a mask as its image. MVTec LOCO has a folder of masks for each image, and good
+images for validation (Bergmann et al., IJCV 2022). MVTec AD 2 has a public test set with masks, and
+private ones without (Heckler-Kram et al. 2025); several photos show one object in other light.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.formats.layouts.listing import (
+    Layout,
+    Listed,
+    Search,
+    folders_in,
+    images_in,
+    inner,
+    only_mask,
+    refuse_orphans,
+    with_stem,
+)
+from pipeline.io.mask_files import MaskSource
+from pipeline.runtime.progress import say
+from pipeline.types import GOOD
+
+_GOOD_NAMES = frozenset({GOOD, "ok"})
+_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_PRIVATE = ("test_private", "test_private_mixed")
+_LIGHT = re.compile(r"^(\d+)_")  # the number of the object before the name of its light
+
+
+def _listed(search: Search) -> Iterator[Listed]:
+    root = search.root
+    truth = inner(root, "ground_truth")
+    tested = inner(root, "test")
+    if search.needs_masks:
+        _refuse_orphans(search, truth, tested)
+    for name, split in _SPLITS.items():
+        yield from _folders(search, inner(root, name), split, truth)
+
+
+def _listed_ad2(search: Search) -> Iterator[Listed]:
+    root = search.root
+    tested = inner(root, "test_public")
+    truth = inner(tested, "ground_truth")
+    truth = truth if truth.is_dir() else inner(root, "ground_truth")
+    if search.needs_masks:
+        _refuse_orphans(search, truth, tested)
+    places = {"train": "train", "validation": "val", "test_public": "test"}
+    for name, split in places.items():
+        for listed in _folders(search, inner(root, name), split, truth):
+            number = _LIGHT.match(listed.path.stem)
+            group = f"{split}/{listed.defect}/{number[1]}" if number else ""
+            yield Listed(listed.path, listed.name, split, listed.defect, listed.masks,
+                         listed.lacks, group)  # fmt: skip
+    hidden = sum(len(images_in(inner(root, name))) for name in _PRIVATE)
+    if hidden:
+        say(f"{hidden} images of test_private left out: nothing says which are good")
+
+
+def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[Listed]:
+    """The images of one split: a folder for each category."""
+    for folder in folders_in(place):
+        if folder == truth:
+            continue
+        try:
+            search.inside.refuse_outside(folder)
+            images = images_in(folder)
+        except DataError as error:
+            search.faults.add(error)
+            continue
+        if not images:
+            search.faults.add(DataError(folder, "holds no image", "remove the folder or fill it"))
+        defect = GOOD if folder.name.lower() in _GOOD_NAMES else folder.name
+        for path in images:
+            try:
+                masks = () if defect == GOOD else _masks(search, path, defect, truth / folder.name)
+            except DataError as error:
+                search.faults.add(error)
+                continue
+            lacks = None
+            if defect != GOOD and not masks:
+                lacks = truth / folder.name / f"{path.stem}_mask.png"
+            yield Listed(path, f"{split}_{defect}_{path.name}", split, defect, masks, lacks)
+
+
+def _masks(search: Search, image: Path, defect: str, truth: Path) -> tuple[MaskSource, ...]:
+    """The mask of an image, or LOCO's folder of its masks. Raises DataError for two masks."""
+    if (truth / image.stem).is_dir():
+        paths = images_in(truth / image.stem)
+        for path in paths:
+            search.inside.refuse_outside(path)
+        return tuple(MaskSource(path, defect) for path in paths)
+    for stem in (f"{image.stem}_mask", image.stem):
+        if mask := only_mask(image, with_stem(truth, stem), search):
+            return (MaskSource(mask, defect),)
+    return ()
+
+
+def _refuse_orphans(search: Search, truth: Path, tested: Path) -> None:
+    for folder in folders_in(truth):
+        if folder.name.lower() in _GOOD_NAMES:
+            continue  # some sets have empty masks of good images, in train too
+        images = tested / folder.name
+        try:
+            stems = {path.stem for path in images_in(images)}
+            masks = {path.stem: path for path in images_in(folder)}
+        except DataError as error:
+            search.faults.add(error)
+            continue
+        own = {
+            stem if stem in stems else stem.removesuffix("_mask"): p for stem, p in masks.items()
+        }
+        refuse_orphans(own, stems, images, search.faults)
+
+
+AD2 = Layout(
+    "MVTec AD 2",
+    {
+        "test_public/<good or bad>/*.png": "test_public/*/",
+        "train/good/*.png": "train/good/",
+    },
+    _listed_ad2,
+)
+LOCO = Layout(
+    "MVTec LOCO",
+    {"test/<defect>/*.png": "test/", "ground_truth/<defect>/000/000.png": "ground_truth/*/*/"},
+    _listed,
+)
+BTAD = Layout("BTAD", {"train/ok": "train/ok/|test/ok/", "test/ko": "test/ko/"}, _listed)
+AD = Layout(
+    "MVTec AD",
+    {"test/<defect>/*.png (and train/good, ground_truth/<defect>)": "test/"},
+    _listed,
+)

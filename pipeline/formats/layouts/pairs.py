@@ -1,0 +1,190 @@
+"""Which image each mask of a folder belongs to, by the names and folders of both.
+
+A mask has its image's name, and a suffix that all masks share; or it lies in a folder of its
+image's name. Folders that only masks are in name categories.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError, Faults
+from pipeline.io.images import images_below
+
+Folders = tuple[str, ...]
+_SUFFIX = re.compile(r".*[A-Za-z]")  # a suffix has a letter: 10.png is no mask of 1.png
+_NUMBER = re.compile(r"[_-]?\d+$")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class PairedMask:
+    """A mask, and the folders that its image is not in. is_instance: it lies in a folder of its
+    image's name."""
+
+    path: Path
+    folders: Folders = ()
+    is_instance: bool = False
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The masks of each image; none for an image without mask. suffix: of the masks' names."""
+
+    masks: dict[Path, tuple[PairedMask, ...]]
+    suffix: str
+
+
+class _Names:
+    """The images by their stems and folders."""
+
+    def __init__(self, root: Path, images: Iterable[Path], faults: Faults) -> None:
+        self.by_stem: dict[str, dict[Folders, Path]] = defaultdict(dict)
+        for path in images:
+            *folders, _ = _parts(path, root)
+            others = self.by_stem[_stem(path)]
+            if other := others.get(tuple(folders)):
+                faults.add(DataError(path, f"has the same name as {other}", "rename one"))
+            else:
+                others[tuple(folders)] = path
+
+    def find(self, stem: str, folders: Folders) -> tuple[Path, Folders] | None:
+        """The image of a stem that a mask in some folders belongs to, and the folders that are the
+        mask's alone. Raises ValueError where two images may be meant."""
+        images = self.by_stem.get(stem, {})
+        fits = [own for own in images if _left_over(own, folders) is not None]
+        if not fits and len(images) > 1:
+            one, other = list(images.values())[:2]
+            raise ValueError(f"may belong to {one} or {other}")
+        if not images:
+            return None
+        own = max(fits, key=len) if fits else next(iter(images))
+        rest = _left_over(own, folders)
+        return images[own], folders if rest is None else rest
+
+
+def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pairs:
+    """Find the image of every mask.
+
+    suffix: of the masks' names after those of the images; None finds the only one that all have.
+    Raises DataError where several suffixes would do, for folders without images or masks, and, by
+    `faults`, for a mask without image.
+    """
+    image_paths, mask_paths = _listed(images, masks, suffix)
+    names = _Names(images, image_paths, faults)
+    if suffix is None:
+        suffix = _common_suffix(names, masks, mask_paths)
+    found: dict[Path, list[PairedMask]] = {
+        path: [] for group in names.by_stem.values() for path in group.values()
+    }
+    for path in mask_paths:
+        try:
+            place = _place(names, path, masks, suffix)
+        except ValueError as error:
+            faults.add(DataError(path, str(error), "put it into a folder of the same name"))
+            continue
+        if place is None:
+            reason = f"has no image in {images}" + (f" (suffix {suffix})" if suffix else "")
+            faults.add(DataError(path, reason, "add its image, or give the right --mask-suffix"))
+        else:
+            found[place[0]].append(place[1])
+    ordered = {path: tuple(own) for path, own in sorted(found.items())}
+    return Pairs(ordered, suffix)
+
+
+def _listed(images: Path, masks: Path, suffix: str | None) -> tuple[list[Path], list[Path]]:
+    for folder, option in ((images, "--images"), (masks, "--masks")):
+        if not folder.is_dir():
+            raise DataError(folder, "no such folder", f"check {option}")
+    image_paths, mask_paths = images_below(images), images_below(masks)
+    if images.resolve() == masks.resolve():
+        if not suffix:
+            reason = "holds both images and masks"
+            raise DataError(images, reason, "say how masks are named: --mask-suffix _mask")
+        mask_paths = [path for path in mask_paths if path.stem.endswith(suffix)]
+        image_paths = [path for path in image_paths if not path.stem.endswith(suffix)]
+    else:  # one folder may lie in the other
+        image_paths = [p for p in image_paths if not _is_below(p, masks, images)]
+        mask_paths = [p for p in mask_paths if not _is_below(p, images, masks)]
+    for folder, paths in ((images, image_paths), (masks, mask_paths)):
+        if not paths:
+            raise DataError(folder, "holds no image", "check the path")
+    return image_paths, mask_paths
+
+
+def _is_below(path: Path, folder: Path, whole: Path) -> bool:
+    """Whether a path of `whole` lies in a folder that is inside `whole`."""
+    return folder.is_relative_to(whole) and path.is_relative_to(folder)
+
+
+def _place(names: _Names, path: Path, root: Path, suffix: str) -> tuple[Path, PairedMask] | None:
+    *above, _ = _parts(path, root)
+    folders, stem = tuple(above), _stem(path)
+    stems = [stem.removesuffix(suffix)] if stem.endswith(suffix) else []
+    stems += [_NUMBER.sub("", one).removesuffix(suffix) for one in (stem, *stems)]
+    for own in stems:
+        if own and (found := names.find(own, folders)):
+            return found[0], PairedMask(path, found[1])
+    for depth in reversed(range(len(folders))):
+        rest = folders[:depth] + folders[depth + 1 :]
+        name = folders[depth]
+        for own in (name.removesuffix(suffix), name):
+            if found := names.find(own, rest):
+                return found[0], PairedMask(path, found[1], is_instance=True)
+    return None
+
+
+def _common_suffix(names: _Names, root: Path, masks: Sequence[Path]) -> str:
+    """The suffix that masks share. Raises DataError where several would do."""
+    counts: Counter[str] = Counter()
+    asked = 0
+    for path in masks:
+        own = _suffixes(names, path)
+        asked += bool(own)
+        counts.update(own)
+    best = [text for text, count in counts.items() if count == max(counts.values())]
+    if len(best) > 1:
+        texts = " or ".join(f"'{text}'" for text in sorted(best)[:_SHOWN])
+        reason = f"its masks may have the suffix {texts}"
+        raise DataError(root, reason, "say which by --mask-suffix")
+    return best[0] if best else ""
+
+
+def _suffixes(names: _Names, path: Path) -> set[str]:
+    """What may follow the name of an image in the name of a mask."""
+    stem = _stem(path)
+    cuts = ((stem[:at], stem[at:]) for at in range(1, len(stem) + 1))
+    return {
+        end for start, end in cuts
+        if start in names.by_stem and (not end or _SUFFIX.match(end))
+    }  # fmt: skip
+
+
+def _left_over(own: Folders, folders: Folders) -> Folders | None:
+    """The folders of a mask without those of its image; None where it is not in all of them, in
+    their order."""
+    rest = []
+    waiting = list(own)
+    for folder in folders:
+        if waiting and waiting[0] == folder:
+            waiting.pop(0)
+        else:
+            rest.append(folder)
+    return None if waiting else tuple(rest)
+
+
+def _parts(path: Path, root: Path) -> Folders:
+    return tuple(_composed(part) for part in path.relative_to(root).parts)
+
+
+def _stem(path: Path) -> str:
+    return _composed(path.stem)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,222 @@
+"""Folders as datasets are published, and folders of images beside folders of masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError, Faults
+from pipeline.formats.layouts import read_products, recognise
+from pipeline.formats.layouts.label_maps import CategoryNames, parse_categories
+from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
+from pipeline.formats.record_masks import InstanceOptions, read_instances
+from pipeline.io.images import write_png
+from pipeline.types import Dataset
+
+BOX = (slice(2, 6), slice(3, 8))  # 4 x 5 = 20 pixels
+OTHER = (slice(10, 12), slice(3, 8))  # 2 x 5 = 10 pixels
+
+
+def photo(path: Path) -> None:
+    write_png(path, np.full((16, 20, 3), 90, np.uint8))
+
+
+def mask(path: Path, first: int = 255, second: int = 0) -> None:
+    values = np.zeros((16, 20), np.uint8)
+    values[BOX], values[OTHER] = first, second
+    write_png(path, values)
+
+
+def areas(dataset: Dataset) -> dict[str, list[tuple[str, int]]]:
+    """Category and area of each instance, by the name of the image."""
+    found = {}
+    for record in dataset.records:
+        read = read_instances(record, InstanceOptions())
+        rows = zip(read.categories, read.patches, strict=True)
+        found[record.path.name] = [(category, patch.area) for category, patch in rows]
+    return found
+
+
+def pair(root: Path, **options: str) -> FolderListing:
+    folders = MaskFolders(root / "images", root / "masks", **options)  # type: ignore[arg-type]
+    return read_mask_folders(folders, Faults())
+
+
+def test_the_common_suffix_of_masks_is_found_and_said(tmp_path: Path) -> None:
+    for number in range(3):
+        photo(tmp_path / "images" / f"{number}.png")
+    mask(tmp_path / "masks" / "1_GT.png")
+    listing = pair(tmp_path)
+    assert areas(listing.dataset) == {"0.png": [], "1.png": [("defect", 20)], "2.png": []}
+    assert listing.without_mask == 2
+    assert "the names of masks end in _GT" in listing.notes
+
+
+def test_two_suffixes_that_would_do_are_asked_for(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    photo(tmp_path / "images" / "a_left.png")
+    mask(tmp_path / "masks" / "a_left_gt.png")
+    with pytest.raises(DataError, match="suffix '_gt' or '_left_gt'; say which by --mask-suffix"):
+        pair(tmp_path)
+    assert areas(pair(tmp_path, suffix="_gt").dataset)["a_left.png"] == [("defect", 20)]
+
+
+def test_a_mask_without_image_is_a_fault(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png")
+    mask(tmp_path / "masks" / "b.png")
+    with pytest.raises(DataError, match=r"masks/b\.png: has no image in"):
+        pair(tmp_path)
+
+
+def test_folders_of_masks_name_categories_and_folders_of_an_image_hold_its_instances(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path / "images" / f"{name}.png")
+    mask(tmp_path / "masks" / "scratch" / "a.png")
+    mask(tmp_path / "masks" / "b" / "001.png", 255, 255)  # one instance of two parts
+    mask(tmp_path / "masks" / "dent" / "b" / "001.png", 0, 255)
+    found = areas(pair(tmp_path).dataset)
+    assert found == {"a.png": [("scratch", 20)], "b.png": [("defect", 30), ("dent", 10)]}
+
+
+def test_values_are_categories_of_their_name_until_names_are_given(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", 1, 2)
+    listing = pair(tmp_path)
+    assert areas(listing.dataset) == {"a.png": [("1", 20), ("2", 10)]}
+    assert listing.notes[0].startswith("values 1, 2 of the masks are taken as categories")
+    assert areas(pair(tmp_path, categories="1=pit,2=").dataset) == {"a.png": [("pit", 20)]}
+    assert areas(pair(tmp_path, meaning="instances").dataset) == {
+        "a.png": [("defect", 20), ("defect", 10)]
+    }
+    with pytest.raises(DataError, match="has value 2, which no category has"):
+        areas(pair(tmp_path, categories="1=pit").dataset)
+
+
+def test_categories_are_read_from_texts_and_files(tmp_path: Path) -> None:
+    assert parse_categories("#ff0000=pit").values == ((0xFF0000, "pit"),)
+    assert parse_categories("pit") == CategoryNames(single="pit")
+    for name, text in {
+        "a.txt": "0 background\n1 pit\n2: dent\n",
+        "a.json": '{"pit": 1, "dent": 2}',
+        "b.json": '{"1": "pit", "2": "dent"}',
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert parse_categories(str(tmp_path / name)).values == ((1, "pit"), (2, "dent"))
+    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\npit:128,0,0::\n")
+    assert parse_categories(str(tmp_path / "labelmap.txt")).values == ((0x800000, "pit"),)
+
+
+def test_black_masks_are_good_images(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", 0, 0)
+    listing = pair(tmp_path)
+    assert [record.defect for record in listing.dataset.records] == ["good"]
+    assert listing.notes == ("1 images have black masks: they are good",)
+
+
+def draw_ad2(root: Path) -> None:
+    photo(root / "train" / "good" / "000_regular.png")
+    photo(root / "validation" / "good" / "000_regular.png")
+    photo(root / "test_public" / "bad" / "000_regular.png")
+    mask(root / "test_public" / "ground_truth" / "bad" / "000_regular_mask.png")
+    photo(root / "test_private" / "000.png")
+
+
+def draw_btad(root: Path) -> None:
+    for folder in ("train/ok", "test/ok", "test/ko"):
+        photo(root / folder / "000.png")
+    mask(root / "ground_truth" / "ko" / "000.png")
+
+
+def draw_visa(root: Path) -> None:
+    photo(root / "Data" / "Images" / "Normal" / "000.png")
+    photo(root / "Data" / "Images" / "Anomaly" / "000.png")
+    mask(root / "Data" / "Masks" / "Anomaly" / "000.png", 3)
+    rows = f"image,label,mask\n{root.name}/Data/Images/Anomaly/000.png,burnt,x\n"
+    (root / "image_anno.csv").write_text(rows)
+
+
+def draw_sdd(root: Path) -> None:
+    for name, value in (("Part0", 255), ("Part1", 0)):
+        photo(root / "kos01" / f"{name}.png")
+        mask(root / "kos01" / f"{name}_label.png", value)
+
+
+def draw_sdd2(root: Path) -> None:
+    for name, value in (("10301", 255), ("10302", 0)):
+        photo(root / "train" / f"{name}.png")
+        mask(root / "train" / f"{name}_GT.png", value)
+
+
+def draw_dagm(root: Path) -> None:
+    for name in ("0576", "0577"):
+        photo(root / "Class1" / "Train" / f"{name}.png")
+    mask(root / "Class1" / "Train" / "Label" / "0576_label.png")
+
+
+def draw_aitex(root: Path) -> None:
+    photo(root / "Defect_images" / "0044_019_04.png")
+    photo(root / "NODefect_images" / "2306881-210020u" / "0000_000_01.png")
+    mask(root / "Mask_images" / "0044_019_04_mask1.png")
+    mask(root / "Mask_images" / "0044_019_04_mask2.png", 0, 255)
+
+
+def draw_severstal(root: Path) -> None:
+    for name in ("a", "b"):
+        photo(root / "train_images" / f"{name}.png")
+    # columns of 16: rows 2 to 5 of column 3 are pixels 3 * 16 + 3 = 51 to 54
+    (root / "train.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,3,51 4 67 4\n")
+
+
+@pytest.mark.parametrize(
+    ("draw", "name", "expected"),
+    [
+        (draw_ad2, "MVTec AD 2", {"good": [], "bad": [20]}),
+        (draw_btad, "BTAD", {"good": [], "ko": [20]}),
+        (draw_visa, "VisA", {"good": [], "burnt": [20]}),
+        (draw_sdd, "KolektorSDD", {"good": [], "defect": [20]}),
+        (draw_sdd2, "KolektorSDD2", {"good": [], "defect": [20]}),
+        (draw_dagm, "DAGM 2007", {"good": [], "Class1": [20]}),
+        (draw_aitex, "AITEX", {"good": [], "fuzzyball": [20, 10]}),
+        (draw_severstal, "Severstal", {"good": [], "class_3": [8]}),
+    ],
+)
+def test_a_published_layout_is_recognised_and_read(
+    tmp_path: Path, draw: object, name: str, expected: dict[str, list[int]]
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    draw(root)  # type: ignore[operator]
+    (root / "@eaDir").mkdir()
+    (root / "Thumbs.db").write_bytes(b"x")
+    assert recognise(root).name == name
+    found = {}
+    for record in read_products([root], Faults()).records:
+        patches = read_instances(record, InstanceOptions()).patches
+        found[record.defect] = [patch.area for patch in patches]
+    assert found == expected
+
+
+def test_severstals_earlier_table_is_read_and_a_wrong_run_names_image_and_class(
+    tmp_path: Path,
+) -> None:
+    draw_severstal(tmp_path)
+    table = tmp_path / "train.csv"
+    table.write_text("ImageId_ClassId,EncodedPixels\na.png_1,\na.png_2,1 3\nb.png_1,\n")
+    assert areas(read_products([tmp_path], Faults())) == {"a.png": [("class_2", 3)], "b.png": []}
+    table.write_text("ImageId,ClassId,EncodedPixels\na.png,1,319 3\n")  # 16 x 20 = 320 pixels
+    with pytest.raises(DataError, match=r"train\.csv: a\.png, class_1: its runs"):
+        areas(read_products([tmp_path], Faults()))
+
+
+def test_another_folder_is_refused_with_the_nearest_layout_and_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    photo(tmp_path / "train_images" / "a.png")
+    with pytest.raises(DataError, match=r"the nearest is Severstal, and it lacks train\.csv"):
+        recognise(tmp_path)
