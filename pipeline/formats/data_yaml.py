@@ -112,10 +112,11 @@ def _usual_keys(content: dict[object, object]) -> dict[str, object]:
 
 
 def images_of(
-    data: Path, root: Path, places: Sequence[str], folders: NamedFolders,
+    data: Path, roots: Sequence[Path], places: Sequence[str], folders: NamedFolders,
     log: SourceLog | None = None,
 ) -> list[Path]:  # fmt: skip
-    """The images of a split. places: folders, or text files that list images. log: takes a note of
+    """The images of a split. places: folders, or text files that list images, below
+    the first of `roots` that has them. log: takes a note of
     paths of another machine.
 
     Raises DataError for a place that does not exist or is of another type, and for a place or image
@@ -123,7 +124,7 @@ def images_of(
     """
     images: list[Path] = []
     for name in places:
-        place = _found(name, [root], folders, data, log)
+        place = _found(name, roots, folders, data, log)
         mode = file_mode(place)
         if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)
@@ -131,7 +132,7 @@ def images_of(
             below = (Path(path) for path in files_below(place))
             images += [path for path in below if path.suffix.lower() in SUFFIXES]
         elif stat.S_ISREG(mode):
-            images += _listed_images(place, root, folders, log)
+            images += _listed_images(place, roots, folders, log)
         else:
             reason = f"names {shown_value(name)}, which is neither a folder nor a list of images"
             raise DataError(data, reason, LAYOUT)
@@ -139,7 +140,7 @@ def images_of(
 
 
 def _listed_images(
-    path: Path, root: Path, folders: NamedFolders, log: SourceLog | None
+    path: Path, roots: Sequence[Path], folders: NamedFolders, log: SourceLog | None
 ) -> list[Path]:
     row_of: dict[Path, int] = {}
     names: dict[Path, str] = {}
@@ -149,7 +150,7 @@ def _listed_images(
         if unusable(name):
             reason = f"row {row}: no file is called {shown_value(name)}"
             raise DataError(path, reason, "list one image a row")
-        place = _found(name, list(dict.fromkeys([path.parent, root])), folders, path, log)
+        place = _found(name, list(dict.fromkeys([path.parent, *roots])), folders, path, log)
         folders.refuse_outside(place)
         if names.setdefault(place, name) != name:
             reason = f"rows {row_of[place]} and {row} both lead to {place}"

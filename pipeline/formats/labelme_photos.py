@@ -194,7 +194,8 @@ class LabelMePhotos:
         target = self._log.made_files() / name
         make_folder(target.parent)
         target.write_bytes(picture)
-        self._log.note("photos that are gone are those in imageData", path.name)
+        place = path.relative_to(self._base).as_posix()
+        self._log.note("photos that are gone are those in imageData", place)
         return target, name
 
     def _free_name(self, folder: str, stem: str, suffix: str) -> str:

@@ -43,7 +43,10 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
     used = sorted({label for content in contents.values() for label in _labels(content)})
     categories = _categories(root / "labels.txt") or used
     labels = labels_by_name(categories)
-    given = {path: content["imagePath"] for path, content in contents.items()}
+    given = {
+        path: path.stem if (name := content["imagePath"]) is None else name
+        for path, content in contents.items()
+    }
     photos = LabelMePhotos(given, root if root.is_dir() else root.parent, images, log)
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}

@@ -33,10 +33,11 @@ class LabelMeShape(TypedDict):
 
 
 class LabelMeFile(TypedDict):
-    """A file, without the copy of the image that it may contain. LabelMe 3 wrote no sides."""
+    """A file, without the copy of the image that it may contain. LabelMe 3 wrote no sides. With
+    an imagePath of None, the photo has the name of the file."""
 
     shapes: list[LabelMeShape]
-    imagePath: Text
+    imagePath: Text | None
     imageHeight: NotRequired[Side | None]
     imageWidth: NotRequired[Side | None]
 

@@ -6,6 +6,7 @@ The k-th object of an XML file has the value k in SegmentationObject.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -78,17 +79,29 @@ class _Reading:
         finder = ImageFinder(images or folder.photos)
         splits = folder.splits(self.log)
         self.listed += _read_labelmap(folder.root / "labelmap.txt")
-        for path in folder.files:
+        files = [file for path in folder.files if (file := self._file(path))]
+        uses = Counter(_named(file, folder.stem(file.path)) for file in files)
+        taken = folder.stems | {str(PurePosixPath(name).with_suffix(""))
+                                for name, count in uses.items() if count > 1}  # fmt: skip
+        for file in files:
             try:
-                file = read_voc_file(path, self.log)
-                if file is None:
-                    self.strangers.append(path)
-                    self.log.note("XML files of another program are passed over", path.name)
-                    continue
-                self.is_empty = False
-                self._add_file(file, folder, finder, splits, images)
+                self._add_file(file, folder, finder, splits, images, taken)
             except DataError as error:
                 self.log.fault(error)
+
+    def _file(self, path: Path) -> VocFile | None:
+        """The content of a file; None for a faulty one, and for one of another program."""
+        try:
+            file = read_voc_file(path, self.log)
+        except DataError as error:
+            self.log.fault(error)
+            return None
+        if file is None:
+            self.strangers.append(path)
+            self.log.note("XML files of another program are passed over", path.name)
+        else:
+            self.is_empty = False
+        return file
 
     def note_unread(self, folder: VocFolder) -> None:
         """Note the photos of a set that no XML file names."""
@@ -99,12 +112,12 @@ class _Reading:
 
     def _add_file(
         self, file: VocFile, folder: VocFolder, finder: ImageFinder,
-        splits: Mapping[str, str], images: Path | None,
+        splits: Mapping[str, str], images: Path | None, taken: Collection[str],
     ) -> None:  # fmt: skip
         stem = folder.stem(file.path)
         try:
             with as_data_error(file.path, "", REMEDY):
-                place, name = _photo(file, stem, finder, folder.stems, self.log)
+                place, name = _photo(file, stem, finder, taken, self.log)
                 self._refuse_second(file.path, place)
                 prefix = "" if images else folder.prefix
                 size = file.size or self._size_of(place, file.path)
@@ -130,7 +143,7 @@ class _Reading:
         return read_size(photo)
 
     def _found(self, file: VocFile, mask: Path, record: ImageRecord) -> Iterator[FoundObject]:
-        masks = _read_masks(mask, file, record.size)
+        masks = _read_masks(mask, file, record.size, self.log)
         for each in file.objects:
             label = self.used.setdefault(each.name, len(self.used))
             where = f"{file.path.name} object {each.row}"
@@ -164,17 +177,23 @@ class _Reading:
         return Dataset(tuple(categories), tuple(self.records), objects)
 
 
-def _photo(
-    file: VocFile, stem: PurePosixPath, finder: ImageFinder, stems: Collection[str], log: SourceLog
-) -> tuple[Path, str]:
-    """The photo of an XML file, and its name. stems: of all XML files of the set. Raises DataError
-    for one that is not there."""
+def _named(file: VocFile, stem: PurePosixPath) -> str:
+    """The photo that a file names, in the folder of its own name."""
     given = file.name.replace("\\", "/").rpartition("/")[2]
-    named = str(stem.parent / given) if given else str(stem)
+    return str(stem.parent / given) if given else str(stem)
+
+
+def _photo(
+    file: VocFile, stem: PurePosixPath, finder: ImageFinder, taken: Collection[str], log: SourceLog
+) -> tuple[Path, str]:
+    """The photo of an XML file, and its name. taken: the names of all XML files, and of photos
+    that several name. Raises DataError for one that is not there."""
+    named = _named(file, stem)
+    given = PurePosixPath(named).name if file.name else ""
     try:
         if not given or given == stem.name or given.rpartition(".")[0] == stem.name:
             return _near(finder.find(named, str(stem), file.name or str(stem)), stem, file, finder)
-        is_of_another = str(stem.parent / given.rpartition(".")[0]) in stems
+        is_of_another = str(stem.parent / given.rpartition(".")[0]) in taken
         if not is_of_another and (finder.root / named).is_file():
             return finder.find(named)
         if own := finder.find_or_none(str(stem)):
@@ -212,9 +231,15 @@ def _split(file: VocFile, listed: str, name: str) -> str:
     return next((SPLIT_OF_NAME[part] for part in folders if part in SPLIT_OF_NAME), "")
 
 
-def _read_masks(path: Path, file: VocFile, size: tuple[int, int]) -> tuple[Rle, ...]:
+def _read_masks(
+    path: Path, file: VocFile, size: tuple[int, int], log: SourceLog
+) -> tuple[Rle, ...]:
     """The mask of each object in the file; () where there is no mask file."""
-    if not file.objects or not path.is_file():
+    if not file.objects:
+        return ()
+    if not path.is_file():
+        if (path.parent.parent / "SegmentationClass" / path.name).is_file():
+            log.note("masks by class without masks by object are not read", path.name)
         return ()
     if file.count > _MASKED:
         reason = f"belongs to {file.count} objects, but can count {_MASKED}"

@@ -4,6 +4,7 @@ confidence at the end."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import encode_stream, refuse_far
 from pipeline.geometry.boxes import yolo_to_xyxy
-from pipeline.geometry.masks import bounding_boxes
+from pipeline.geometry.masks import area, bounding_boxes
 from pipeline.geometry.patches import Patch
 from pipeline.geometry.polygons import Ring, draw_yolo
 from pipeline.types import Detections
@@ -21,6 +22,7 @@ from pipeline.types import Detections
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
 _MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
 _LEAST_KEYPOINTS = 3  # of a row that is taken for a pose without being told
+_ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
 
@@ -38,13 +40,13 @@ class _LabelRow(NamedTuple):
 
 def parse_labels(
     text: str, size: tuple[int, int], categories: int | Mapping[int, int],
-    log: SourceLog | None = None, keypoints: tuple[int, int] | None = None,
+    log: SourceLog | None = None, keypoints: tuple[int, int] | None = None, where: str = "",
 ) -> Detections:  # fmt: skip
     """The objects of one label file: boxes, or polygons drawn by `fillPoly`, as in ultralytics.
 
     size: (height, width) of the image. categories: their number, or the index of each number that a
     row may name. log: counts the rows. keypoints: their number and the numbers of each, of a set of
-    poses. Raises ValueError naming the row.
+    poses. where: the label file, for what is left out. Raises ValueError naming the row.
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines:
@@ -60,18 +62,53 @@ def parse_labels(
     scores = _scores(rows, log)
     poses = sum(row.is_pose for row in rows)
     boxes = sum(len(row.shape) == 4 for row in rows)
-    if log:
-        log.convert("pose", "box; its keypoints are left out", poses)
-        log.read(len(rows) - boxes)
     if boxes == len(rows):
-        if log:
-            log.read(boxes - poses)
         shapes = np.array([row.shape for row in rows])
-        return Detections(yolo_to_xyxy(shapes, *size), labels, scores)
+        return _boxes(
+            Detections(yolo_to_xyxy(shapes, *size), labels, scores), size, log, poses, where
+        )
     masks = encode_stream(_draw_rows((row.shape for row in rows), size), *size)
-    if log:
-        log.convert("box among polygons", "polygon", boxes - poses)
-    return Detections(bounding_boxes(masks), labels, scores, tuple(masks))
+    found = Detections(bounding_boxes(masks), labels, scores, tuple(masks))
+    return _polygons(found, rows, log, where) if log else found
+
+
+def _polygons(
+    found: Detections, rows: Sequence[_LabelRow], log: SourceLog, where: str
+) -> Detections:
+    """The objects of a file of polygons, counted. Those without a pixel are left out."""
+    kept = [row for row, mask in enumerate(found.masks or ()) if area(mask)]
+    for row in sorted({*range(len(rows))} - {*kept}):
+        log.leave_out("polygon", "it covers no pixel of the image", f"{where} row {row + 1}")
+    poses = sum(rows[row].is_pose for row in kept)
+    boxes = sum(len(rows[row].shape) == 4 for row in kept)
+    log.convert("pose", "polygon of its box; its keypoints are left out", poses)
+    log.convert("box among polygons", "polygon", boxes - poses)
+    log.read(len(kept) - boxes)
+    return found if len(kept) == len(rows) else found.select(kept)
+
+
+def _boxes(
+    found: Detections, size: tuple[int, int], log: SourceLog | None, poses: int, where: str
+) -> Detections:
+    """The boxes, cut to the image. With a log, they are counted, and those without an area inside
+    are left out."""
+    low, high = found.boxes[:, :2], found.boxes[:, 2:]
+    most = np.array([size[1], size[0]], dtype=np.float32)
+    cut = np.clip(found.boxes, 0, np.tile(most, 2))
+    has_area = np.asarray(((low < high) & (cut[:, :2] < cut[:, 2:])).all(axis=1))
+    is_cut = has_area & (np.abs(cut - found.boxes).max(axis=1) > _ROUNDED)
+    whole = replace(found, boxes=cut)
+    if not log:
+        return whole
+    for row in np.flatnonzero(~has_area).tolist():
+        log.leave_out("box", "it has no area inside the image", f"{where} row {row + 1}")
+    kept = int(has_area.sum())
+    if poses:
+        log.convert("pose", "box; its keypoints are left out", kept)
+        return whole.select(has_area)
+    log.convert("box", "box cut to the image", int(is_cut.sum()))
+    log.read(kept - int(is_cut.sum()))
+    return whole.select(has_area)
 
 
 def label_file_of(image: Path) -> Path:

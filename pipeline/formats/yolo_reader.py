@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -37,10 +37,14 @@ def read_yolo(
     log = log or SourceLog()
     path, data = read_description(source, log)
     root = images.parent if images else data.root(path)
-    folders = NamedFolders([images.parent if images else path.parent], allow_outside)
+    folders = NamedFolders([path.parent, *([root] if images else [])], allow_outside)
+    roots = [images.parent, images, data.root(path)] if images else [root]
+    if images and data.unsorted:
+        data = data.model_copy(update={"unsorted": (images.name,)})
+    labels = LabelFiles(data.root(path), images)
     split_of: dict[Path, str] = {}
     for split in (*SPLITS, ""):
-        for image in images_of(path, root, data.places(split), folders, log):
+        for image in images_of(path, roots, data.places(split), folders, log):
             split_of.setdefault(image, split)
     if not split_of:
         raise DataError(path, "lists no image", LAYOUT)
@@ -50,27 +54,45 @@ def read_yolo(
     image_of: dict[Path, Path] = {}
     for image, split in split_of.items():
         try:
-            _refuse_shared_labels(image, image_of)
+            _refuse_shared_labels(image, labels.of(image), image_of)
             record = _record(len(records) + 1, image, names[image], split, folders)
-            own = _objects(record, data, log)
+            own = _objects(record, labels.of(image), data, log)
         except DataError as error:
             log.fault(error)
             continue
         records.append(record)
         if own is not None:
             objects[record.id] = own
-    _count_orphans(list(split_of), log)
+    _count_orphans({labels.of(image) for image in split_of}, log)
     return Dataset(data.categories, tuple(records), objects)
 
 
-def _refuse_shared_labels(image: Path, image_of: dict[Path, Path]) -> None:
+def _refuse_shared_labels(image: Path, label_file: Path, image_of: dict[Path, Path]) -> None:
     """Raise DataError for an image whose label file has rows and is that of another image too, such
     as a.png beside a.jpg. image_of: the image of each label file so far."""
-    label_file = label_file_of(image)
     other = image_of.setdefault(label_file, image)
     if other != image and file_mode(label_file) and read_text(label_file).strip():
         reason = f"has the label file {label_file.name}, which is that of {other.name} too"
         raise DataError(image, reason, "remove or rename one of the images")
+
+
+class LabelFiles:
+    """Where the label file of each image is. Exports without images leave these to --images."""
+
+    def __init__(self, root: Path, images: Path | None) -> None:
+        """root: the folder of the set. images: the folder of the images, where it is another."""
+        self._images = images
+        below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        self._folders = [root / "labels", *below, root]
+
+    def of(self, image: Path) -> Path:
+        """As ultralytics has it; else the file of the same name below the folder of the set."""
+        usual = label_file_of(image)
+        if self._images is None or file_mode(usual) or not image.is_relative_to(self._images):
+            return usual
+        name = image.relative_to(self._images).with_suffix(".txt")
+        places = [folder / name for folder in self._folders]
+        return next((place for place in places if file_mode(place)), usual)
 
 
 def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:
@@ -80,14 +102,16 @@ def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders)
         return ImageRecord(key, image, name, height, width, split=split)
 
 
-def _objects(record: ImageRecord, data: DataYaml, log: SourceLog) -> Detections | None:
+def _objects(
+    record: ImageRecord, label_file: Path, data: DataYaml, log: SourceLog
+) -> Detections | None:
     """The objects of an image; None without a label file, as for an image without objects."""
-    label_file = label_file_of(record.path)
     if not file_mode(label_file):
+        log.note("images without a label file have no objects", record.file_name)
         return None
     text = read_text(label_file)
     with as_data_error(label_file, "", "correct or remove the row"):
-        return parse_labels(text, record.size, data.labels, log, data.kpt_shape)
+        return parse_labels(text, record.size, data.labels, log, data.kpt_shape, label_file.name)
 
 
 def _names(images: Sequence[Path], root: Path) -> dict[Path, str]:
@@ -123,9 +147,8 @@ def _inside(image: Path, root: Path) -> Path:
     return image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[1:])
 
 
-def _count_orphans(images: Sequence[Path], log: SourceLog) -> None:
-    """Count the rows of label files that have no image."""
-    expected = {label_file_of(image) for image in images}
+def _count_orphans(expected: Collection[Path], log: SourceLog) -> None:
+    """Count the rows of label files that have no image. expected: the label files of all images."""
     for folder in sorted({path.parent for path in expected if path.parent.is_dir()}):
         for path in sorted(folder.glob("*.txt")):
             if path in expected or path.name in _LISTS:

@@ -256,3 +256,7 @@ def test_x_anylabelings_scores_and_difficult_are_kept(tmp_path: Path) -> None:
     assert scores.tolist() == [0.75]
     assert only(read(tmp_path, box)[0]).attributes["difficult"].tolist() == [True]
     assert only(read(tmp_path, box | {"score": None})[0]).scores is None
+
+
+def test_without_image_path_the_photo_has_the_name_of_the_file(tmp_path: Path) -> None:
+    assert only(read(tmp_path, shape(), imagePath=None)[0]).boxes.tolist() == [[2, 2, 13, 9]]

@@ -309,3 +309,9 @@ def test_the_border_of_a_mask_belongs_to_no_object(tmp_path: Path) -> None:
     write_png(root / "SegmentationObject" / "a.png", mask)
     dataset, _ = read(root)
     assert dataset.on(dataset.records[0]).boxes.tolist() == [[6, 5, 9, 8]]
+
+
+def test_files_that_all_name_one_photo_have_those_of_their_own_names(tmp_path: Path) -> None:
+    files = {f"{name}.xml": xml("image.png") for name in "ab"}
+    dataset, _ = read(written(tmp_path, files, ("a.png", "b.png", "image.png")))
+    assert [record.file_name for record in dataset.records] == ["a.png", "b.png"]

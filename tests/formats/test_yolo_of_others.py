@@ -210,3 +210,46 @@ def test_images_of_no_split_keep_the_splits_of_the_others(tmp_path: Path) -> Non
         "a.png": "train", "b.png": "val", "c.png": ""
     }  # fmt: skip
     assert (tmp_path / "out" / "unsorted.txt").read_text() == "./images/c.png\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "left"),
+    [
+        ("0 0.95 0.5 0.2 0.4\n0 1.5 1.5 0.2 0.2\n0 0.5 0.5 0 0.1\n", "has no area inside"),
+        ("0 0.85 0.3 1.2 0.3 1.2 0.7 0.85 0.7\n0 1.1 1.1 1.3 1.1 1.3 1.3\n"
+         "0 -0.5 0.1 -0.3 0.1 -0.3 0.3\n", "covers no pixel"),
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_image_is_left_out(tmp_path: Path, rows: str, left: str) -> None:
+    """Each first row goes on to the right edge, at 30 pixels."""
+    dataset, counts = one(tmp_path, rows)
+    assert dataset.on(dataset.records[0]).boxes[:, 2].tolist() == [30]
+    assert [row.count for row in counts.left_out] == [2]
+    assert left in counts.left_out[0].why
+    assert counts.left_out[0].examples[0] == "a.txt row 2"
+    assert counts.objects == 3
+
+
+EXPORTS: dict[str, dict[str, str]] = {
+    "CVAT": {"obj.names": "stain\ncrack\n", "obj.data": "train = data/train.txt\n",
+             "train.txt": "data/obj_train_data/x/a.png\n", "obj_train_data/x/a.txt": ROW},
+    "Label Studio": {"classes.txt": "stain\ncrack\n", "labels/x/a.txt": ROW},
+    "ultralytics": {"data.yaml": "train: images\nnames: [stain, crack]\n", "labels/x/a.txt": ROW},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", EXPORTS.values(), ids=EXPORTS.keys())
+def test_labels_without_their_images_are_read_with_a_folder_of_images(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    root = written(tmp_path / "set", **files)
+    images = written(tmp_path / "images", **{"x/a.png": ""})
+    log = SourceLog()
+    dataset = read_yolo(root, images, False, log)
+    assert dataset.on(dataset.records[0]).labels.tolist() == [1]
+    assert log.counts(dataset).objects == 1
+
+
+def test_images_without_a_label_file_are_said(tmp_path: Path) -> None:
+    _, counts = read(written(tmp_path, **{"classes.txt": "a\n", "images/a.png": ""}))
+    assert counts.notes == ("1 x images without a label file have no objects: a.png",)

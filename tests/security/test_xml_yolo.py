@@ -177,7 +177,7 @@ def test_the_set_that_the_cases_change_is_a_good_one(yolo: Path) -> None:
         ("0 inf 0.5 0.2 0.2", ["row 1", "far outside"]),
         ("0 0.5 nan 0.2 0.2", ["row 1", "far outside"]),
         ("0 0.5 0.5 0.2 1e300", ["row 1", "far outside"]),
-        ("0 0.1 0.1 0.2 0.1 0.2 5000", ["row 1", "far outside an image of 30x20"]),
+        ("0 0.1 0.1 0.2 0.1 0.2 5000.5", ["row 1", "far outside an image of 30x20"]),
         ("0 0.1 0.1 0.2 0.1 nan 0.2", ["row 1", "far outside"]),
         ("inf 0.5 0.5 0.2 0.2", ["row 1", "label inf"]),
         ("nan 0.5 0.5 0.2 0.2", ["row 1", "label nan"]),

@@ -50,7 +50,7 @@ def check_yolo(source: Path, allow_outside: bool = False) -> YoloCheck:
     split_of_image: dict[Path, str] = {}
     images: list[Path] = []
     for split in SPLITS:
-        for image in images_of(path, data.root(path), data.places(split), folders):
+        for image in images_of(path, [data.root(path)], data.places(split), folders):
             if image not in split_of_image:
                 images.append(image)
             split_of_image.setdefault(image, split)
