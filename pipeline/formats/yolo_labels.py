@@ -54,8 +54,9 @@ def parse_labels(
     known = dict(enumerate(range(categories))) if isinstance(categories, int) else categories
     has_keypoints = keypoints is not None or all(map(_looks_like_pose, lines))
     length = 4 + keypoints[0] * keypoints[1] if keypoints else len(lines[0]) - 1
+    are_boxes = all(len(line) == 7 for line in lines)
     rows = [
-        _parse_row(line, number, known, length if has_keypoints else 0)
+        _parse_row(line, number, known, length if has_keypoints else 0, are_boxes)
         for number, line in enumerate(lines, start=1)
     ]
     labels = np.array([row.label for row in rows], dtype=np.int64)
@@ -120,8 +121,11 @@ def label_file_of(image: Path) -> Path:
     return Path(*parts) / f"{image.stem}.txt"
 
 
-def _parse_row(row: Sequence[str], number: int, known: Mapping[int, int], pose: int) -> _LabelRow:
-    """pose: how many numbers a pose has; 0 for a set without poses."""
+def _parse_row(
+    row: Sequence[str], number: int, known: Mapping[int, int], pose: int, are_boxes: bool
+) -> _LabelRow:
+    """pose: how many numbers a pose has; 0 for a set without poses. are_boxes: all rows of the file
+    have six numbers."""
     try:
         label, values = float(row[0]), np.array(row[1:], dtype=np.float64)
     except ValueError:
@@ -129,7 +133,7 @@ def _parse_row(row: Sequence[str], number: int, known: Mapping[int, int], pose: 
     if label not in known:
         raise ValueError(f"row {number} names label {label:g}, but there are {len(known)}")
     is_pose = pose > 0 and len(values) in {pose, pose + 1}
-    last, has_track = None, _has_score_and_track(row)
+    last, has_track = None, _has_score_and_track(row, are_boxes)
     if is_pose:
         last = float(values[-1]) if len(values) > pose else None
         values = values[:4]
@@ -156,14 +160,15 @@ def _looks_like_pose(row: Sequence[str]) -> bool:
         return False
 
 
-def _has_score_and_track(row: Sequence[str]) -> bool:
+def _has_score_and_track(row: Sequence[str], are_boxes: bool) -> bool:
     """Whether ultralytics wrote a confidence and the number of a track behind a box or polygon: no
-    part of a polygon is a whole number above 1. Of one box, the track 1 is a whole number too."""
+    part of a polygon is a whole number above 1. A 1 may also be the edge of the image, at the end
+    of a triangle; it is a track where all rows of the file may be boxes (`are_boxes`)."""
     if len(row) not in {7, 9} and (len(row) < 9 or len(row) % 2 == 0):
         return False
     if not row[-1].isdecimal() or row[-1] == "0":
         return False
-    return int(row[-1][:9]) > 1 or (len(row) == 7 and _is_box(row[1:5]) and "." in row[5])
+    return int(row[-1][:9]) > 1 or (are_boxes and _is_box(row[1:5]) and "." in row[5])
 
 
 def _is_box(texts: Sequence[str]) -> bool:

@@ -177,7 +177,17 @@ def test_what_stands_behind_a_box_makes_no_polygon(
     assert counts.objects == 1
 
 
-def test_the_keypoints_of_a_pose_are_left_out_and_said(tmp_path: Path) -> None:
+def test_a_triangle_beside_a_polygon_may_end_at_the_edge_of_the_image(tmp_path: Path) -> None:
+    """The 1 at the end is y of the third corner: the other row shows that the file has polygons."""
+    triangle = "1 0.5 0.5 0.2 0.4 0.75 1"
+    dataset, counts = one(tmp_path, f"{triangle}\n1 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n")
+    objects = dataset.on(dataset.records[0])
+    assert objects.masks is not None
+    assert objects.boxes[0, 3] == 20  # the lower edge of the image
+    assert counts.read == 2
+
+
+def test_the_keypoints_of_a_pose_are_left_out_and_reported(tmp_path: Path) -> None:
     """kpt_shape [1, 2]: four numbers of the box and two of the keypoint."""
     files = {"data.yaml": "train: images\nkpt_shape: [1, 2]\nnames: [a, b]\n",
              "images/a.png": "", "labels/a.txt": "1 0.5 0.5 0.2 0.4 0.5 0.6\n"}  # fmt: skip
