@@ -138,7 +138,7 @@ def _truth(run: Path) -> Dataset:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise DataError(folder, "holds no test or val split", "give the folder of `pipeline run`")
-    return read_coco(path, run / "data" / "images")
+    return read_coco(path, run / "data" / "images", exact=True)
 
 
 def _train_counts(run: Path, test: Dataset) -> tuple[int, int]:
@@ -148,7 +148,7 @@ def _train_counts(run: Path, test: Dataset) -> tuple[int, int]:
     for split in ("train", "val"):
         path = run / "data" / "annotations" / f"instances_{split}.json"
         if path.is_file():
-            dataset = read_coco(path, run / "data" / "images")
+            dataset = read_coco(path, run / "data" / "images", exact=True)
             records = [r for r in dataset.records if r.file_name not in names]
             objects += sum(len(dataset.on(r)) for r in records)
             images += len(records)
@@ -168,7 +168,7 @@ def _models(run: Path, truth: Dataset, device: str) -> Iterator[ScoredModel]:
         yield ScoredModel("detector", objects, "boxes", scores, heat)
     masks = run / "masks_from_detector" / "instances.json"
     if masks.is_file():
-        dataset = read_coco(masks, run / "data" / "images")
+        dataset = read_coco(masks, run / "data" / "images", exact=True)
         by_name = {_name(r): dataset.on(r) for r in dataset.records}
         scores = {name: _highest(rows) for name, rows in by_name.items()}
         heat = _heat_of(by_name, masks=True)

@@ -59,5 +59,9 @@ def label(
         EvaluateConfig(split=config.split),
         images=images,
     )
-    overlaps = localization(read_coco(truth, images), read_coco(predictions, images), config.split)
+    overlaps = localization(
+        read_coco(truth, images, exact=True),
+        read_coco(predictions, images, exact=True),
+        config.split,
+    )
     return LabelResult(segment=masks, localization=overlaps, evaluation=evaluation)

@@ -136,7 +136,7 @@ def _read_prompts(
     images: Path, boxes: Path | None, config: SegmentConfig, faults: Faults
 ) -> Dataset:
     """The images, with the boxes of the file if there is one."""
-    prompts = read_coco(boxes, images) if boxes else list_images_below(images, faults)
+    prompts = read_coco(boxes, images, exact=True) if boxes else list_images_below(images, faults)
     if config.split:
         prompts = prompts.subset([r for r in prompts.records if r.split == config.split])
     prompts = leave_out_outside(prompts, NamedFolders([images], config.allow_outside), faults)
