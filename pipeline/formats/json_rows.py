@@ -6,11 +6,14 @@ The text is UTF-8, or UTF-16 or UTF-32 as Windows' tools save it, with or withou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from pipeline.errors import DataError
 from pipeline.formats.json_window import JsonText, NotJsonError, Place
@@ -31,6 +34,7 @@ class JsonRows:
     def __init__(self, path: Path, long: Collection[str] = (), keyed: Collection[str] = ()) -> None:
         self._path = path
         self._starts: dict[str, Place] = {}
+        self._blocks: dict[str, Sequence[Place]] = {}  # of a list, as `JsonText.pass_over` has them
         self._openings = dict.fromkeys(long, "[") | dict.fromkeys(keyed, "[{")
         self.values: dict[str, JsonValue] = {}
         self.by_id: set[str] = set()  # the names of lists that are objects in the file
@@ -42,7 +46,7 @@ class JsonRows:
                 self._index(text)
             elif self.is_list:
                 self._starts[""] = text.place()
-                text.pass_over()
+                self._blocks[""] = text.pass_over()
             else:
                 text.value()
             if text.peek():
@@ -53,10 +57,33 @@ class JsonRows:
         return name in self._starts
 
     def rows(self, name: str = "") -> Iterator[JsonValue]:
-        """The entries of the list `name`, or of a file that is a list, decoded one by one. Raises
-        DataError."""
-        with _opened(self._path, self._starts[name], self.encoding) as text:
-            yield from text.entries()
+        """The entries of the list `name`, or of a file that is a list. Raises DataError."""
+        blocks = self._blocks[name]
+        if not blocks or self.encoding != "utf-8":
+            with _opened(self._path, self._starts[name], self.encoding) as text:
+                yield from text.entries()
+            return
+        for start, end in pairwise(blocks):
+            values = self._block(start, end)
+            if values is None:  # one by one, which names a fault
+                with _opened(self._path, start, self.encoding) as text:
+                    yield from text.more_entries()
+                    text.expect("]")
+                return
+            yield from values
+
+    def _block(self, start: Place, end: Place) -> list[JsonValue] | None:
+        """The entries between two places of a list, decoded at once; None for those that pydantic's
+        decoder refuses, such as half of a pair of surrogates."""
+        try:
+            with open_regular(self._path, TEXT_LIMIT) as stream:
+                stream.seek(start.byte)
+                raw = stream.read(end.byte - start.byte)
+            return cast(list[JsonValue], from_json(b"[" + raw.rstrip(b" \t\r\n,") + b"]"))
+        except OSError as error:
+            raise unreadable(self._path, error) from error
+        except ValueError:
+            return None
 
     def _index(self, text: JsonText) -> None:
         """Record where the long lists start, and the other values."""
@@ -73,7 +100,7 @@ class JsonRows:
             if (first := text.peek()) and first in self._openings.get(name, ""):
                 self._starts[name] = text.place()
                 self.by_id |= {name} if first == "{" else set()
-                text.pass_over()
+                self._blocks[name] = text.pass_over()
             else:
                 self.values[name] = text.value()
             if more := text.peek() != "}":

@@ -56,6 +56,7 @@ class JsonText:
         self._text, self._at = "", 0
         self._raw_decode = json.JSONDecoder().raw_decode
         self.marked = False
+        self._windows = 0  # how many were read
         if encoding is None:
             encoding, mark = _encoding_of(stream.read(4))
             self.marked = bool(mark)
@@ -70,7 +71,13 @@ class JsonText:
             yield from self._keyed_entries()
             return
         self.expect("[")
-        more = self.peek() != "]"
+        if self.peek() != "]":
+            yield from self.more_entries()
+        self.expect("]")
+
+    def more_entries(self) -> Iterator[JsonValue]:
+        """The entries of a list from here on, of which there is one at least."""
+        more = True
         while more:
             count = 0
             for count, value in self._objects():  # noqa: B007  # the last count
@@ -79,22 +86,31 @@ class JsonText:
                 yield self.value()
             if more := self.peek() == ",":
                 self.expect(",")
-        self.expect("]")
 
-    def pass_over(self) -> None:
-        """Move behind the list or object that starts here. Objects in it are not decoded."""
+    def pass_over(self) -> list[Place]:
+        """Move behind the list or object that starts here. Objects in it are not decoded. Returns
+        the places of some entries of a list, about a window apart, the first among them, and that
+        of its end; [] for an empty list and for an object."""
         if self.peek() == "{":
             for _ in self._keyed_entries():
                 pass
-            return
+            return []
         self.expect("[")
         more = self.peek() != "]"
+        places, window = [], -1
         while more:
+            self.peek()
+            if window != self._windows:
+                places.append(self.place())
+                window = self._windows
             if not self._pass_over_objects():
                 self.value()
             if more := self.peek() == ",":
                 self.expect(",")
+        if places:
+            places.append(self.place())
         self.expect("]")
+        return places
 
     def _objects(self) -> Iterator[tuple[int, JsonValue]]:
         """The next entries that are objects, numbered from 1, as far as the window has them."""
@@ -189,6 +205,7 @@ class JsonText:
     def _more(self) -> bool:
         """Read twice as much text as is in memory; returns whether the file had more."""
         self._start = self.place()
+        self._windows += 1
         self._text, self._at = self._text[self._at :], 0
         raw = self._stream.read(max(_WINDOW, 2 * len(self._text)))
         self._text += self._decoder.decode(raw, final=not raw)

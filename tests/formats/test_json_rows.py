@@ -115,3 +115,12 @@ def test_the_objects_of_a_png_mask_are_its_values(tmp_path: Path, count: int) ->
     assert found.masks is not None
     for number, rle in enumerate(found.masks, start=1):
         assert (mask_geometry.decode(rle) == (values == number)).all()
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "\u0000", 10**40, -0.0, 1e-320])
+def test_entries_are_those_of_json_whatever_decodes_them(tmp_path: Path, odd: object) -> None:
+    """Half of a pair of surrogates is no text for pydantic's decoder, but it is for json."""
+    path = tmp_path / "rows.json"
+    entries = [{"id": 1, "odd": odd}, {"id": 2, "odd": [odd, 0.1]}]
+    path.write_text(json.dumps({"rows": entries}))
+    assert repr(list(JsonRows(path, ["rows"]).rows("rows"))) == repr(entries)

@@ -62,7 +62,8 @@ COCO: list[tuple[str, str, Change, bool]] = [
     ("zero area", "annotation 1", lambda raw: rows(raw)[0].update(bbox=[20, 10, 0, 4]), True),
     ("no box", "annotation 1", lambda raw: rows(raw)[0].pop("bbox"), True),
     ("area differs", "annotation 1", lambda raw: rows(raw)[0].update(area=240), True),
-    ("iscrowd", "annotation 1", lambda raw: rows(raw)[0].update(iscrowd=1), True),
+    ("iscrowd", "annotation 1", lambda raw: rows(raw)[0].update(
+        iscrowd=1, segmentation=[[20, 10, 26, 10, 26, 14, 20, 14]]), True),
     ("polygon under 3 points", "annotation 1", lambda raw: _polygon(raw, [1, 1, 5, 5]), True),
     ("polygon outside the image", "annotation 1",
      lambda raw: _polygon(raw, [20, 10, 26, 10, 26, -14, 20, 14]), True),
@@ -127,10 +128,21 @@ def test_a_fix_changes_nothing_that_was_right(good: Path) -> None:
     path = good / "annotations" / "instances.json"
     raw = json.loads(path.read_text())
     expected = deepcopy(raw)
-    raw["annotations"][2]["iscrowd"] = 1
+    raw["annotations"][2]["image_id"] = str(raw["annotations"][2]["image_id"])
     path.write_text(json.dumps(raw))
     assert validate([path], fix=True).fixed == 1
     assert json.loads(path.read_text()) == expected
+
+
+def test_a_crowd_with_an_rle_is_no_fault_and_stays(good: Path) -> None:
+    """As in COCO, whose crowds all have an RLE: a region that an evaluation ignores."""
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    assert isinstance(raw["annotations"][0]["segmentation"], dict)
+    raw["annotations"][0]["iscrowd"] = 1
+    path.write_text(text := json.dumps(raw))
+    assert validate([path], fix=True).faults == 0
+    assert path.read_text() == text
 
 
 def test_what_no_tool_can_read_is_moved_to_rejected_json(good: Path) -> None:

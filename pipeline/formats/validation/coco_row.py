@@ -48,8 +48,8 @@ def check_annotation(
     if not _check_keys(row, sizes, categories, add):
         return findings, False
     _check_forms(row, add)
-    if row.get("iscrowd") == 1:
-        text = "iscrowd is 1, so COCOeval ignores the object and each detection of it"
+    if row.get("iscrowd") == 1 and not isinstance(row.get("segmentation"), dict):  # else a crowd
+        text = "iscrowd is 1 without an RLE, so COCOeval ignores the object and its detections"
         add("iscrowd", text, "set to 0")
         row["iscrowd"] = 0
     size = sizes[row["image_id"]]
