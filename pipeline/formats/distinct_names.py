@@ -1,12 +1,23 @@
-"""Names for images whose labels are named by the image without its suffix."""
+"""Names of images in the folders that `pipeline import` and `pipeline export` write."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from pipeline.io.image_copies import portable_name
 from pipeline.runtime.progress import say
 from pipeline.types import Dataset
+
+
+def with_portable_names(dataset: Dataset, is_by_stem: bool) -> Dataset:
+    """The same images, each with the suffix that its copy has, see `portable_name`. is_by_stem: no
+    two names may differ in the suffix alone."""
+    names = {record.file_name for record in dataset.records}
+    if is_by_stem or len({portable_name(name) for name in names}) < len(names):
+        dataset = with_distinct_stems(dataset)
+    named = (replace(r, file_name=portable_name(r.file_name)) for r in dataset.records)
+    return replace(dataset, records=tuple(named))
 
 
 def with_distinct_stems(dataset: Dataset) -> Dataset:
@@ -23,7 +34,7 @@ def with_distinct_stems(dataset: Dataset) -> Dataset:
             while stem in stems:
                 stem += f"_{suffix.removeprefix('.') or 'image'}"
             stems.add(stem)
-            renamed.append(f"{record.file_name} as {stem}{suffix}")
+            renamed.append(f"{record.file_name} as {portable_name(stem + suffix)}")
         used.add(stem)
         records.append(replace(record, file_name=f"{stem}{suffix}"))
     say(f"{len(renamed)} images have the name of another but for the suffix. They are written with "

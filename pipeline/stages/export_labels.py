@@ -18,10 +18,11 @@ import numpy as np
 from pipeline.config.schema import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
-from pipeline.formats.distinct_names import with_distinct_stems
+from pipeline.formats.distinct_names import with_portable_names
 from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.registry import FORMATS, Format
 from pipeline.formats.source import SourceCounts, SourceLog, refuse_left_out
+from pipeline.io.image_copies import portable_name
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.fidelity import compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
@@ -149,8 +150,7 @@ def _write(
 ) -> R:  # fmt: skip
     """Write the format `name`, read it back, and report the fidelity."""
     form = FORMATS[name]
-    if form.is_by_stem:
-        dataset = with_distinct_stems(dataset)
+    dataset = with_portable_names(dataset, form.is_by_stem)
     settings = {**config.model_dump(mode="json"), "format": name}
     record = RunRecord(command, settings, reads)
     with record.whole_folder(output) as folder:
@@ -256,11 +256,14 @@ def _beside(source: Path) -> Path | None:
 def _pairs(
     dataset: Dataset, back: Dataset, title: str = "read back"
 ) -> Iterator[tuple[ImageRecord, ImageRecord]]:
-    """Each image with the image of `back` that has the same name, or the same last part of the name
-    where a format keeps no folders. An image without partner gets one with the id `_NO_ID`."""
+    """Each image with the image of `back` that has the same name, the name of its copy, or the same
+    last part of it where a format keeps no folders. An image without partner gets one with the id
+    `_NO_ID`."""
     by_name = {record.file_name: record for record in back.records}
     last = Counter(Path(name).name for name in by_name)
     by_name |= {Path(n).name: r for n, r in by_name.items() if last[Path(n).name] == 1}
     for record in track(dataset.records, title):
-        partner = by_name.get(record.file_name) or by_name.get(Path(record.file_name).name)
+        copied = portable_name(record.file_name)
+        names = (record.file_name, copied, Path(record.file_name).name, Path(copied).name)
+        partner = next((by_name[name] for name in names if name in by_name), None)
         yield record, partner or replace(record, id=_NO_ID)

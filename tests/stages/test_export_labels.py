@@ -139,3 +139,28 @@ def test_a_folder_of_the_users_own_is_not_replaced(converted: Path, tmp_path: Pa
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(DataError, match="holds files that this command did not write"):
         export_labels(converted, "png", tmp_path / "mine", ExportConfig())
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo-segment", "labelme"])
+def test_a_copy_has_the_suffix_of_its_bytes_and_comes_back_onto_its_photo(
+    converted: Path, tmp_path: Path, name: str
+) -> None:
+    # training tools skip .jfif: the photo is written as .jpg, as convert-masks writes it
+    raw = json.loads((converted / "annotations" / "instances.json").read_text())
+    raw["images"] = raw["images"][:2]
+    own = [f"photo{row['id']}{suffix}" for row, suffix in zip(raw["images"], (".jfif", ".png"),
+                                                              strict=True)]  # fmt: skip
+    (tmp_path / "images").mkdir()
+    for row, name_of in zip(raw["images"], own, strict=True):
+        pixels = cv2.imread(str(converted / "images" / row["file_name"]))
+        data = cv2.imencode(".jpg" if name_of.endswith("jfif") else ".png", pixels)[1]
+        (tmp_path / "images" / name_of).write_bytes(data.tobytes())
+        row["file_name"] = name_of
+    kept = {row["id"] for row in raw["images"]}
+    raw["annotations"] = [row for row in raw["annotations"] if row["image_id"] in kept]
+    (tmp_path / "own.json").write_text(json.dumps(raw))
+    export_labels(tmp_path / "own.json", name, tmp_path / "sent", images=tmp_path / "images")
+    suffixes = {path.suffix for path in (tmp_path / "sent").rglob("photo*")} - {".json", ".txt"}
+    assert suffixes == {".jpg", ".png"}
+    back = import_labels(tmp_path / "sent", name, tmp_path / "back", onto=tmp_path / "own.json")
+    assert back.images == 2
