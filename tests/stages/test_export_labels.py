@@ -151,9 +151,9 @@ def test_a_copy_has_the_suffix_of_its_bytes_and_comes_back_onto_its_photo(
     own = [f"photo{row['id']}{suffix}" for row, suffix in zip(raw["images"], (".jfif", ".png"),
                                                               strict=True)]  # fmt: skip
     (tmp_path / "images").mkdir()
+    for row, name_of in zip(raw["images"], own, strict=True):
         pixels = cv2.imread(str(converted / "images" / row["file_name"]))
         assert pixels is not None
-        pixels = cv2.imread(str(converted / "images" / row["file_name"]))
         data = cv2.imencode(".jpg" if name_of.endswith("jfif") else ".png", pixels)[1]
         (tmp_path / "images" / name_of).write_bytes(data.tobytes())
         row["file_name"] = name_of
