@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.image_objects import FoundObject, patch_rle, polygon_rle
+from pipeline.formats.image_objects import FoundObject, clipped, patch_rle, polygon_rle
 from pipeline.formats.values import attribute, many_numbers, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
@@ -68,7 +68,8 @@ def draw_shape(shape: Shape, found: FoundObject, size: Size) -> FoundObject:
     if shape.kind == "mask":
         return replace(found, rle=patch_rle(_draw_runs(shape, *size), *size))
     if shape.kind == "polygon":
-        return replace(found, rle=polygon_rle(shape.numbers.reshape(-1, 2), *size))
+        points = shape.numbers.reshape(-1, 2)
+        return replace(found, rle=polygon_rle(points, *size), to=clipped(points, size))
     first, second, third, fourth = shape.numbers.tolist()
     if shape.kind == "ellipse":
         patch = draw_ellipse((first, second), (third, fourth), shape.rotation, *size)

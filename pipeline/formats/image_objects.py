@@ -16,6 +16,7 @@ from pipeline.geometry.masks import Rle, area, bounding_boxes, encode_patches, f
 from pipeline.geometry.patches import Patch
 from pipeline.types import Detections
 
+CLIPPED = "polygon clipped to the image"
 _ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 
 
@@ -75,6 +76,12 @@ def polygon_rle(points: NDArray[np.float64], height: int, width: int) -> Rle:
     refuse_far(points, height, width)
     rle = coco_mask.frPyObjects([points.ravel().tolist()], height, width)[0]
     return Rle(size=[height, width], counts=rle["counts"])
+
+
+def clipped(points: NDArray[np.float64], size: tuple[int, int]) -> str:
+    """What a polygon (P, 2) xy becomes on an image (height, width): "" for one inside it."""
+    beyond = np.maximum(-points, points - (size[1], size[0]))
+    return CLIPPED if beyond.max(initial=0) > _ROUNDED else ""
 
 
 def patch_rle(patch: Patch, height: int, width: int) -> Rle:

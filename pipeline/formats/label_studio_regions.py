@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.formats.image_objects import FoundObject, patch_rle, polygon_rle
+from pipeline.formats.image_objects import FoundObject, clipped, patch_rle, polygon_rle
 from pipeline.formats.label_studio_schema import (
     BITMASK,
     BRUSH,
@@ -189,7 +189,7 @@ def _polygon(found: FoundObject, value: Polygon, size: Size, log: SourceLog) -> 
         log.leave_out(found.kind, "it has fewer than 3 points", found.where)
         return None
     points = np.array([_pixels(point, size) for point in value["points"]])
-    to = "closed polygon" if value.get("closed") is False else ""
+    to = "closed polygon" if value.get("closed") is False else clipped(points, size)
     return replace(found, rle=polygon_rle(points, *size), to=to)
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
-from pipeline.formats.image_objects import FoundObject, gather
+from pipeline.formats.image_objects import FoundObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
 from pipeline.formats.labelme_schema import LabelMeFile, LabelMeShape, read_labelme_file
 from pipeline.formats.labelme_shapes import CONVERTED, DRAWN, RECTANGLE, draw_shape, type_of
@@ -124,6 +124,7 @@ def _parse(
         refuse_false_size(record.path, record.size)
     owners = _owners(kept) if has_masks else {}
     masks = _masks(kept, owners, record, log) if has_masks else {}
+    clips = _clips(kept, owners, record) if has_masks else {}
     found = []
     for number, shape in kept.items():
         if owners.get(number, number) != number:
@@ -131,11 +132,23 @@ def _parse(
         found.append(FoundObject(
             kind=type_of(shape), where=f"{path.name} shapes[{number}]",
             label=labels[str(shape["label"])], box=() if has_masks else _box(shape),
-            rle=masks.get(number), to=_converted(type_of(shape)) if has_masks else "",
-            score=_score(shape),
+            rle=masks.get(number), score=_score(shape),
+            to=(_converted(type_of(shape)) or clips.get(number, "")) if has_masks else "",
             flags=frozenset({"difficult"} if shape.get("difficult") is True else ()),
         ))  # fmt: skip
     return gather(found, record.size, log)
+
+
+def _clips(
+    kept: Mapping[int, LabelMeShape], owners: Mapping[int, int], record: ImageRecord
+) -> dict[int, str]:
+    """What the objects become of which a polygon is partly outside the image, by number."""
+    return {
+        owners.get(number, number): to
+        for number, shape in kept.items()
+        if type_of(shape) in {"polygon", "quadrilateral"}
+        and (to := clipped(np.array(shape["points"], dtype=np.float64), record.size))
+    }
 
 
 def _masks(

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_names import ImageFinder
-from pipeline.formats.image_objects import FoundObject, gather, patch_rle
+from pipeline.formats.image_objects import FoundObject, clipped, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error, refuse_far
@@ -156,7 +156,8 @@ class _Reading:
             elif each.rings:
                 with as_data_error(file.path, f"object {each.row}", REMEDY):
                     rle = _draw(each, record)
-                yield replace(found, rle=rle, to="mask" if each.kind == "robndbox" else "")
+                to = clipped(np.concatenate(each.rings), record.size)
+                yield replace(found, rle=rle, to="mask" if each.kind == "robndbox" else to)
             elif cut := _cut(found, each, record.size, self.log):
                 yield cut
 

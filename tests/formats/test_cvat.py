@@ -259,3 +259,17 @@ def test_datumaro_writes_what_is_read(tmp_path: Path) -> None:
     assert [area(mask) for mask in objects.masks or ()] == [300, 300, 400]
     assert objects.boxes[1].tolist() == [20, 10, 30, 40]
     assert left_out(counts) == {"polyline": 1, "points": 1, "tag": 1}
+
+
+@pytest.mark.parametrize(("right", "to"), [(80.4, []), (95, ["polygon clipped to the image"])])
+def test_a_polygon_over_the_edge_is_clipped_and_counted(
+    tmp_path: Path, right: float, to: list[str]
+) -> None:
+    """From column 50 to the edge at 80, 20 rows: 600 pixels. Up to half a pixel is rounding."""
+    points = f"50,10;{right},10;{right},30;50,30"
+    source = write(tmp_path, image(f'<polygon label="stain" points="{points}"/>'))
+    dataset, counts = read(source)
+    (mask,) = dataset.on(dataset.records[0]).masks or ()
+    assert area(mask) == 600
+    assert [row.to for row in counts.converted] == to
+    assert (counts.objects, counts.read) == (1, 1 - len(to))

@@ -260,3 +260,11 @@ def test_x_anylabelings_scores_and_difficult_are_kept(tmp_path: Path) -> None:
 
 def test_without_image_path_the_photo_has_the_name_of_the_file(tmp_path: Path) -> None:
     assert only(read(tmp_path, shape(), imagePath=None)[0]).boxes.tolist() == [[2, 2, 13, 9]]
+
+
+def test_a_polygon_over_the_edge_is_clipped_and_counted(tmp_path: Path) -> None:
+    over = shape(points=[[-5, 2], [12, 2], [12, 8], [-5, 8]], shape_type="polygon")
+    dataset, counts = read(tmp_path, over)
+    assert only(dataset).boxes[0, 0] == 0
+    assert [row.to for row in counts.converted] == ["polygon clipped to the image"]
+    assert (counts.objects, counts.read) == (1, 0)
