@@ -47,7 +47,7 @@ class WeightsError(PipelineError):
 
 
 class Faults:
-    """Faults found in the user's data: the first one ends the command, or all are kept.
+    """The errors in the user's data: the first one ends the command, or all are kept.
 
     With `keep_going`, `add` records the error so that its file can be skipped and every fault is
     reported at the end.
@@ -55,10 +55,10 @@ class Faults:
 
     def __init__(self, keep_going: bool = False) -> None:
         self.keep_going = keep_going
-        self.found: list[DataError] = []
+        self.errors: list[DataError] = []
 
     def add(self, error: DataError) -> None:
         """Record a fault; raise it without `keep_going`."""
         if not self.keep_going:
             raise error
-        self.found.append(error)
+        self.errors.append(error)

@@ -12,7 +12,7 @@ from pipeline.formats.cvat_shapes import Size, draw_shape, parse_shape, why_no_a
 from pipeline.formats.cvat_video import Video, VideoReader
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_names import ImageFinder
-from pipeline.formats.image_objects import FoundObject, gather
+from pipeline.formats.image_objects import SourceObject, gather
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import (
     as_data_error,
@@ -124,7 +124,7 @@ class _ImageReader:
         self._owners: dict[str, str] = {}  # the <image> of each photo
 
     def append(
-        self, place: Path, name: str, size: Size, split: str, objects: Sequence[FoundObject]
+        self, place: Path, name: str, size: Size, split: str, objects: Sequence[SourceObject]
     ) -> None:
         """Add an image. Raises ValueError for a size or name that no image has."""
         record = ImageRecord(len(self.records) + 1, place, name, *size, split=split)
@@ -148,7 +148,7 @@ class _ImageReader:
             objects = self._objects(node, size, where)
             self.append(place, file_name, size, _split(subset, file_name), objects)
 
-    def _objects(self, node: ElementTree.Element, size: Size, where: str) -> list[FoundObject]:
+    def _objects(self, node: ElementTree.Element, size: Size, where: str) -> list[SourceObject]:
         """The shapes of an image that have an area; the others are left out."""
         found = []
         for number, shape in enumerate(node, start=1):
@@ -162,7 +162,7 @@ class _ImageReader:
                 if kind == "polygon" and len(parsed.numbers) < 6:
                     self._log.leave_out(kind, "it has fewer than 3 points", place)
                     continue
-                each = FoundObject(kind=kind, where=place, label=label)
+                each = SourceObject(kind=kind, where=place, label=label)
                 found.append(draw_shape(parsed, each, size))
         return found
 

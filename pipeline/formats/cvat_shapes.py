@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.image_objects import FoundObject, clipped, patch_rle, polygon_rle
+from pipeline.formats.image_objects import SourceObject, clipped, patch_rle, polygon_rle
 from pipeline.formats.values import attribute, many_numbers, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
@@ -63,26 +63,26 @@ def parse_shape(node: ElementTree.Element) -> Shape:
     return Shape(kind, numbers, runs=runs)
 
 
-def draw_shape(shape: Shape, found: FoundObject, size: Size) -> FoundObject:
+def draw_shape(shape: Shape, source_object: SourceObject, size: Size) -> SourceObject:
     """An object with its box or its mask on an image. Raises ValueError."""
     if shape.kind == "mask":
-        return replace(found, rle=patch_rle(_draw_runs(shape, *size), *size))
+        return replace(source_object, rle=patch_rle(_draw_runs(shape, *size), *size))
     if shape.kind == "polygon":
         points = shape.numbers.reshape(-1, 2)
-        return replace(found, rle=polygon_rle(points, *size), to=clipped(points, size))
+        return replace(source_object, rle=polygon_rle(points, *size), to=clipped(points, size))
     first, second, third, fourth = shape.numbers.tolist()
     if shape.kind == "ellipse":
         patch = draw_ellipse((first, second), (third, fourth), shape.rotation, *size)
-        return replace(found, rle=patch_rle(patch, *size), to="mask")
+        return replace(source_object, rle=patch_rle(patch, *size), to="mask")
     if not shape.rotation:
-        return replace(found, box=(first, second, third, fourth))
+        return replace(source_object, box=(first, second, third, fourth))
     centre = (first + third) / 2, (second + fourth) / 2
     sides = third - first, fourth - second
     ring = rectangle_ring((first, second), sides, shape.rotation, pivot=centre)
     if box := box_of_ring(ring):
-        return replace(found, box=box)
+        return replace(source_object, box=box)
     refuse_far(ring, *size)
-    return replace(found, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
+    return replace(source_object, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
 
 
 def _draw_runs(shape: Shape, height: int, width: int) -> Patch:

@@ -24,14 +24,14 @@ from pipeline.formats.cvat_frames import (
 from pipeline.formats.cvat_shapes import Size, draw_shape, parse_shape, why_no_area
 from pipeline.formats.cvat_tracks import TrackedShape, visible_shapes
 from pipeline.formats.image_files import refuse_false_size
-from pipeline.formats.image_objects import FoundObject
+from pipeline.formats.image_objects import SourceObject
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error, attribute, label_of, whole_number
 from pipeline.io.images import read_size
 from pipeline.io.names import safe_component
 from pipeline.runtime.progress import say
 
-FrameImage = tuple[str, Path, str, Size, list[FoundObject]]  # subset, place, name, size, objects
+FrameImage = tuple[str, Path, str, Size, list[SourceObject]]  # subset, place, name, size, objects
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class VideoReader:
         objects = []
         for track, tracked in seen:
             shape, where = tracked.shape, f"{track.name} frame {tracked.frame}"
-            found = FoundObject(kind=shape.kind, where=where, label=track.label)
+            found = SourceObject(kind=shape.kind, where=where, label=track.label)
             with as_data_error(self._video.path, where, "export it again"):
                 drawn = draw_shape(shape, found, size)
             if not tracked.is_given:

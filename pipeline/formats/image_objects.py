@@ -21,7 +21,7 @@ _ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoundObject:
+class SourceObject:
     """An object of a label file.
 
     kind: as the source names it, such as `polygon`. where: its file or image, and its id. box: x0,
@@ -40,7 +40,7 @@ class FoundObject:
     flags: frozenset[str] = frozenset()
 
 
-def gather(found: Sequence[FoundObject], size: tuple[int, int], log: SourceLog) -> Detections:
+def gather(found: Sequence[SourceObject], size: tuple[int, int], log: SourceLog) -> Detections:
     """The objects of an image (height, width), each counted in `log`.
 
     Boxes stay boxes where no object has a mask; otherwise they become filled masks. They are
@@ -89,7 +89,7 @@ def patch_rle(patch: Patch, height: int, width: int) -> Rle:
     return encode_patches([patch], height, width)[0]
 
 
-def _inside(each: FoundObject, size: tuple[int, int]) -> FoundObject:
+def _inside(each: SourceObject, size: tuple[int, int]) -> SourceObject:
     """A box with its low corner first, clipped to the image."""
     if each.rle is not None:
         return each
@@ -106,14 +106,14 @@ def _inside(each: FoundObject, size: tuple[int, int]) -> FoundObject:
     return replace(each, box=clipped, to=to)
 
 
-def _as_mask(each: FoundObject, size: tuple[int, int]) -> FoundObject:
+def _as_mask(each: SourceObject, size: tuple[int, int]) -> SourceObject:
     if each.rle is not None:
         return each
     rle = from_box(np.array(each.box, dtype=np.float32), *size)
     return replace(each, rle=rle, to="filled mask")
 
 
-def _has_area(each: FoundObject, log: SourceLog) -> bool:
+def _has_area(each: SourceObject, log: SourceLog) -> bool:
     """Whether an object is any region; it is left out otherwise."""
     if each.rle is not None and not area(each.rle):
         log.leave_out(each.kind, "it covers no pixel of the image", each.where)

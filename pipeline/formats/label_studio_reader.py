@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
-from pipeline.formats.image_objects import FoundObject, gather
+from pipeline.formats.image_objects import SourceObject, gather
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.label_studio_images import Page, TaskImages
 from pipeline.formats.label_studio_regions import (
@@ -146,7 +146,7 @@ class _Reader:
         split = next(filter(None, texts), "")
         record = ImageRecord(len(self._records) + 1, place, name, *size, split=split)
         refuse_false_size(place, size)
-        found: list[FoundObject] = []
+        found: list[SourceObject] = []
         for region in find_regions(rows, self._path, where, self._log):
             label = self._labels.setdefault(region.label, len(self._labels))
             drawn = draw_region(region, label, size, self._path, self._log)

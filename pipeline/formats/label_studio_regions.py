@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.formats.image_objects import FoundObject, clipped, patch_rle, polygon_rle
+from pipeline.formats.image_objects import SourceObject, clipped, patch_rle, polygon_rle
 from pipeline.formats.label_studio_schema import (
     BITMASK,
     BRUSH,
@@ -119,22 +119,22 @@ def _grouped(
 
 def draw_region(
     region: Region, label: int, size: Size, path: Path, log: SourceLog
-) -> FoundObject | None:
+) -> SourceObject | None:
     """A region in pixels; None for a polygon of two points, which is left out. Raises DataError."""
-    found = FoundObject(kind=region.kind, where=region.where, label=label)
+    source_object = SourceObject(kind=region.kind, where=region.where, label=label)
     where = f"{region.where} value"
     with as_data_error(path, region.where, "export it again"):
         if region.shape == "rectangle":
-            return _rectangle(found, checked(RECTANGLE, region.value, path, where), size)
+            return _rectangle(source_object, checked(RECTANGLE, region.value, path, where), size)
         if region.shape == "ellipse":
-            return _ellipse(found, checked(ELLIPSE, region.value, path, where), size)
+            return _ellipse(source_object, checked(ELLIPSE, region.value, path, where), size)
         if region.shape == "polygon":
-            return _polygon(found, checked(POLYGON, region.value, path, where), size, log)
+            return _polygon(source_object, checked(POLYGON, region.value, path, where), size, log)
         if region.shape == "brush":
             code = bytes(checked(BRUSH, region.value, path, where)["rle"])
-            return replace(found, rle=patch_rle(decode_brush_patch(code, *size), *size))
+            return replace(source_object, rle=patch_rle(decode_brush_patch(code, *size), *size))
         png = checked(BITMASK, region.value, path, where)["imageDataURL"]
-        return replace(found, rle=patch_rle(_drawn_pixels(png, size), *size))
+        return replace(source_object, rle=patch_rle(_drawn_pixels(png, size), *size))
 
 
 def shape_of(row: Row) -> str:
@@ -162,35 +162,37 @@ def _outline(row: Row) -> Value:
     return {k: v for k, v in (row.get("value") or {}).items() if not k.endswith(_LABELS)}
 
 
-def _rectangle(found: FoundObject, value: Rectangle, size: Size) -> FoundObject:
+def _rectangle(source_object: SourceObject, value: Rectangle, size: Size) -> SourceObject:
     corner, sides = (
         _pixels((value["x"], value["y"]), size),
         _pixels((value["width"], value["height"]), size),
     )
     degrees = value.get("rotation") or 0.0
     if not degrees:
-        return replace(found, box=(*corner, corner[0] + sides[0], corner[1] + sides[1]))
+        return replace(source_object, box=(*corner, corner[0] + sides[0], corner[1] + sides[1]))
     ring = rectangle_ring(corner, sides, degrees, pivot=corner)
     if box := box_of_ring(ring):
-        return replace(found, box=box)
+        return replace(source_object, box=box)
     refuse_far(ring, *size)
-    return replace(found, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
+    return replace(source_object, rle=patch_rle(draw_convex(ring, *size), *size), to="mask")
 
 
-def _ellipse(found: FoundObject, value: Ellipse, size: Size) -> FoundObject:
+def _ellipse(source_object: SourceObject, value: Ellipse, size: Size) -> SourceObject:
     centre = _pixels((value["x"], value["y"]), size)
     radii = _pixels((value["radiusX"], value["radiusY"]), size)
     patch = draw_ellipse(centre, radii, value.get("rotation") or 0.0, *size)
-    return replace(found, rle=patch_rle(patch, *size), to="mask")
+    return replace(source_object, rle=patch_rle(patch, *size), to="mask")
 
 
-def _polygon(found: FoundObject, value: Polygon, size: Size, log: SourceLog) -> FoundObject | None:
+def _polygon(
+    source_object: SourceObject, value: Polygon, size: Size, log: SourceLog
+) -> SourceObject | None:
     if len(value["points"]) < 3:
-        log.leave_out(found.kind, "it has fewer than 3 points", found.where)
+        log.leave_out(source_object.kind, "it has fewer than 3 points", source_object.where)
         return None
     points = np.array([_pixels(point, size) for point in value["points"]])
     to = "closed polygon" if value.get("closed") is False else clipped(points, size)
-    return replace(found, rle=polygon_rle(points, *size), to=to)
+    return replace(source_object, rle=polygon_rle(points, *size), to=to)
 
 
 def _pixels(point: tuple[float, float], size: Size) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
-from pipeline.formats.image_objects import FoundObject, clipped, gather
+from pipeline.formats.image_objects import SourceObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
 from pipeline.formats.labelme_schema import LabelMeFile, LabelMeShape, read_labelme_file
 from pipeline.formats.labelme_shapes import CONVERTED, DRAWN, RECTANGLE, draw_shape, type_of
@@ -129,7 +129,7 @@ def _parse(
     for number, shape in kept.items():
         if owners.get(number, number) != number:
             continue
-        found.append(FoundObject(
+        found.append(SourceObject(
             kind=type_of(shape), where=f"{path.name} shapes[{number}]",
             label=labels[str(shape["label"])], box=() if has_masks else _box(shape),
             rle=masks.get(number), score=_score(shape),

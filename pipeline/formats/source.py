@@ -183,7 +183,7 @@ class SourceLog:
             for (kind, to), count in self._converted.items()
         )
         left_out = self.left_out()
-        images = len(dataset.records) + len(self.faults.found) - self._faulty_objects
+        images = len(dataset.records) + len(self.faults.errors) - self._faulty_objects
         others = sum(row.count for row in converted) + sum(row.count for row in left_out)
         return SourceCounts(
             images=self._images if self._images is not None else images,

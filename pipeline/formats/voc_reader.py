@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_names import ImageFinder
-from pipeline.formats.image_objects import FoundObject, clipped, gather, patch_rle
+from pipeline.formats.image_objects import SourceObject, clipped, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error, refuse_far
@@ -142,12 +142,12 @@ class _Reading:
         self.log.note("XML files give no size: it is that of the photo", path.name)
         return read_size(photo)
 
-    def _found(self, file: VocFile, mask: Path, record: ImageRecord) -> Iterator[FoundObject]:
+    def _found(self, file: VocFile, mask: Path, record: ImageRecord) -> Iterator[SourceObject]:
         masks = _read_masks(mask, file, record.size, self.log)
         for each in file.objects:
             label = self.used.setdefault(each.name, len(self.used))
             where = f"{file.path.name} object {each.row}"
-            found = FoundObject(
+            found = SourceObject(
                 kind=each.kind, where=where, label=label, box=each.box, flags=each.flags
             )
             rle = masks[each.row - 1] if masks else None
@@ -272,8 +272,8 @@ def _union(patches: list[Patch], size: tuple[int, int]) -> Patch:
 
 
 def _cut(
-    found: FoundObject, each: VocObject, size: tuple[int, int], log: SourceLog
-) -> FoundObject | None:
+    found: SourceObject, each: VocObject, size: tuple[int, int], log: SourceLog
+) -> SourceObject | None:
     """A box cut to the image: some tools count pixels from 0, and write an xmin of 0. None, and
     counted, for one that is not on the image."""
     x0, y0, x1, y1 = each.box or (0.0, 0.0, 0.0, 0.0)

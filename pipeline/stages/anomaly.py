@@ -273,7 +273,7 @@ def _result(
         features=config.backbone if config.model == "patchcore" else None,
         learned_from_good_images=len(fit.train),
         tested_on=len(images.records),
-        faults=tuple(str(error) for error in fit.faults.found),
+        faults=tuple(str(error) for error in fit.faults.errors),
     )
     if not images.records:
         return result

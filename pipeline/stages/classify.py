@@ -89,13 +89,13 @@ def classify(
     record = RunRecord("classify", settings, [data, config.split_file])
     categories, train, test = _split(data, config, faults)
     trainer = _build_trainer(categories, settings, device, record)
-    before = len(faults.found)
+    before = len(faults.errors)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder):
             return from_json(ClassifyResult, finished, folder / RUN_FILE)
         trainer.training = replace(trainer.training, checkpoint=folder / _CHECKPOINT)
         classifier, history = trainer.fit(_examples(train, categories, faults, "features"))
-        trained_on = len(train) - (len(faults.found) - before)
+        trained_on = len(train) - (len(faults.errors) - before)
         figures = _test(classifier, _examples(test, categories, faults, "test"))
         if not history or figures is None:
             raise DataError(data, "has too few images to train and test on", "add images")
@@ -106,7 +106,7 @@ def classify(
             weights=trainer.origin,
             trained_on=trained_on,
             training_loss=tuple(round(epoch.loss, 4) for epoch in history),
-            faults=tuple(str(error) for error in faults.found),
+            faults=tuple(str(error) for error in faults.errors),
         )
         record.write(folder, result.to_json())
     return result

@@ -145,7 +145,7 @@ def convert_masks(
             categories=dataset.categories,
             fidelity=report.finish(folder),
             instances_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
-            faults=tuple(map(str, faults.found)),
+            faults=tuple(map(str, faults.errors)),
         )
         record.write(folder, result.to_json())
     return result

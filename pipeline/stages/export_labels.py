@@ -169,7 +169,7 @@ def _write(
             fidelity=report.finish(folder, source),
             objects_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
             source=source,
-            faults=tuple(str(log.shown(fault)) for fault in log.faults.found),
+            faults=tuple(str(log.shown(fault)) for fault in log.faults.errors),
         )
         record.write(folder, result.to_json())
     return result

@@ -122,7 +122,7 @@ def predict(
             images=len(predictions),
             objects=sum(map(len, objects.values())),
             prediction=predictions[0] if len(predictions) == 1 else None,
-            faults=tuple(str(error) for error in faults.found),
+            faults=tuple(str(error) for error in faults.errors),
         )
         record.write(folder, result.to_json())
     return result

@@ -285,5 +285,5 @@ def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentRes
         failed=failed,
         pixels_lost_to_overlap_in_png=lost,
         **{name: value for name, value in means.items() if not np.isnan(value)},
-        faults=tuple(str(error) for error in faults.found),
+        faults=tuple(str(error) for error in faults.errors),
     )

@@ -103,7 +103,7 @@ def stats(
         layout = recognise(source)
         listed = read_products([source], faults, allow_outside, needs_masks=False, layout=layout)
         dataset, name = with_instances(listed, faults, mask_threshold), layout.name
-    result = replace(_count(dataset), layout=name, faults=tuple(map(str, faults.found)))
+    result = replace(_count(dataset), layout=name, faults=tuple(map(str, faults.errors)))
     if published:
         result = replace(result, published_table=_compare(result, published))
     if output:

@@ -132,7 +132,7 @@ def _result(
         repeats=config.repeats,
         experiments=rows,
         differences=accuracy_differences(predictions, images),
-        faults=tuple(str(error) for error in faults.found),
+        faults=tuple(str(error) for error in faults.errors),
     )
 
 

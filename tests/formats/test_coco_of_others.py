@@ -340,7 +340,7 @@ def test_a_photo_is_that_of_the_image_with_exactly_its_name(
     assert [record.id for record in dataset.records] == [key]
     assert len(only(dataset)) == 1
     fault = f"has no photo: a/1.png is that of image {key}"
-    assert [fault in str(error) for error in log.faults.found] == [True]
+    assert [fault in str(error) for error in log.faults.errors] == [True]
     assert (log.counts(dataset).images, log.counts(dataset).objects) == (2, 2)
 
 
@@ -350,7 +350,7 @@ def test_a_photo_that_two_images_may_mean_is_that_of_none(
 ) -> None:
     dataset, log = two_names(tmp_path, names)
     assert dataset.records == ()
-    assert ["may both be a/1.png" in str(error) for error in log.faults.found] == [True, True]
+    assert ["may both be a/1.png" in str(error) for error in log.faults.errors] == [True, True]
 
 
 def test_two_images_of_one_id_and_other_names_are_both_faulty(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_keep_going_reads_the_images_after_a_faulty_one(tmp_path: Path) -> None:
     path = write(tmp_path, *nodes, images=("a.png", "c.png"))
     dataset, counts = read(path, log=log)
     assert [record.file_name for record in dataset.records] == ["c.png"]
-    assert [str(fault).split(": ", 1)[1] for fault in log.faults.found] == [
+    assert [str(fault).split(": ", 1)[1] for fault in log.faults.errors] == [
         "no such image; give their folder with --images",
         "image 'a.png': box 1: it names 'other', which is not declared; export it again",
     ]

@@ -119,7 +119,7 @@ def test_a_frame_that_is_missing_is_named(tmp_path: Path) -> None:
         read(path)
     log = SourceLog(Faults(keep_going=True))
     assert list(lefts(read(path, log=log)[0]).values()) == [[10]]
-    assert len(log.faults.found) == 1
+    assert len(log.faults.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_endless_tracks_end_in_one_line(tmp_path: Path, keep_going: bool) -> Non
     log = SourceLog(Faults(keep_going))
     if keep_going:
         assert read(path, log=log)[0].records == ()
-        assert len(log.faults.found) == 1
+        assert len(log.faults.errors) == 1
     else:
         with pytest.raises(DataError, match=r"a\.avi: is not a video that OpenCV reads"):
             read(path)

@@ -248,7 +248,7 @@ def test_keep_going_reads_the_tasks_after_a_faulty_one(tmp_path: Path) -> None:
     tasks = task(annotation(box())), bad, task(annotation(box()), image="c.png", key=3)
     dataset, counts = read(tmp_path, *tasks, images=("a.png", "c.png"), log=log)
     assert [record.file_name for record in dataset.records] == ["a.png", "c.png"]
-    assert (len(log.faults.found), counts.images, counts.read) == (1, 3, 2)
+    assert (len(log.faults.errors), counts.images, counts.read) == (1, 3, 2)
 
 
 def test_one_task_and_one_annotation_of_a_storage_are_read(tmp_path: Path) -> None:

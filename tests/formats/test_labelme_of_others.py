@@ -164,7 +164,7 @@ def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
     place(tmp_path / "cam2" / "0001.json", "0001.png")
     log = SourceLog(Faults(keep_going=True))
     assert list(values(read_labelme(tmp_path, None, log))) == ["cam2/0001.png"]
-    assert "cam1/0001.json" in str(log.faults.found[0])
+    assert "cam1/0001.json" in str(log.faults.errors[0])
 
 
 def test_of_files_that_name_one_photo_the_one_of_its_name_has_it(tmp_path: Path) -> None:

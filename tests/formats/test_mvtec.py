@@ -66,7 +66,7 @@ def test_a_fault_is_one_line_with_path_and_remedy_or_passed_over(
     assert "\n" not in str(raised.value)
     kept = Faults(keep_going=True)
     assert len(read_mvtec([root], kept).records) in {11, 12}
-    assert re.search(message, str(kept.found[0]))
+    assert re.search(message, str(kept.errors[0]))
 
 
 def test_a_missing_folder_and_another_layout_have_different_messages(tmp_path: Path) -> None:

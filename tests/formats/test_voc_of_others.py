@@ -219,7 +219,7 @@ def test_a_faulty_object_takes_no_other_with_it(tmp_path: Path) -> None:
     log = SourceLog(Faults(keep_going=True))
     dataset = read_voc(root, None, log)
     assert len(dataset.on(dataset.records[0])) == 1
-    assert "object 2: xmin is 'q', not a number" in str(log.faults.found[0])
+    assert "object 2: xmin is 'q', not a number" in str(log.faults.errors[0])
     assert (log.counts(dataset).read, log.counts(dataset).objects) == (1, 2)
 
 

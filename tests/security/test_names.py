@@ -223,7 +223,7 @@ def test_a_link_out_of_a_product_is_refused_or_passed_over_or_allowed(
         read_mvtec([root], Faults())
     faults = Faults(keep_going=True)
     assert len(read_mvtec([root], faults).records) == 8
-    assert len(faults.found) == 1
+    assert len(faults.errors) == 1
     assert len(read_mvtec([root], Faults(), allow_outside=True).records) == 9
 
 
@@ -257,4 +257,4 @@ def test_a_name_in_latin_1_is_a_fault_that_can_be_passed_over(
     str(caught.value).encode()  # fit for a terminal and for a file
     faults = Faults(keep_going=True)
     assert len(read_mvtec([root], faults).records) == 7
-    assert faults.found
+    assert faults.errors

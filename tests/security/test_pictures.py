@@ -239,4 +239,4 @@ def test_every_bad_picture_of_a_set_is_passed_over(
         (good / f"bad{number}.png").write_bytes(content)
     faults = Faults(keep_going=True)
     assert len(read_mvtec([product], faults).records) == whole
-    assert len(faults.found) == 5
+    assert len(faults.errors) == 5

@@ -269,7 +269,7 @@ def test_a_pipe_in_a_product_is_refused_at_once_or_passed_over(
         read_mvtec([root], Faults())
     faults = Faults(keep_going=True)
     assert len(read_mvtec([root], faults).records) == 7
-    assert len(faults.found) == 1
+    assert len(faults.errors) == 1
 
 
 def test_labels_outside_the_set_are_not_mended(yolo: Path, tmp_path: Path) -> None:
