@@ -3,7 +3,8 @@
 A mask that was resized, blurred or saved as JPEG has values between 0 and its greatest one. One
 threshold at half height puts the edge where it was drawn, but a thin scratch falls below it in
 places and comes apart. Canny's hysteresis keeps what is joined to a seed (Canny 1986, section
-VIII).
+VIII), with a ratio of the two thresholds of two or three to one; benchmarks/soft_edges.py compares
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.geometry.patches import Mask
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
-_LOW_SHARE = 8  # the least value that joins two pieces is the threshold over this
+_LOW_SHARE = 3  # the least value that joins two pieces is the threshold over this
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SoftMask:
 def without_tearing(values: Values, threshold: int) -> SoftMask:
     """The pixels of `values` (H, W) above the threshold, with every defect in one piece.
 
-    A defect is what is connected above an eighth of the threshold, and has a pixel above the
+    A defect is what is connected above a third of the threshold, and has a pixel above the
     threshold. One that the threshold leaves in one piece has its edge there. One that it tears is
     cut at the greatest value that keeps it whole. A threshold of 0 takes every pixel above 0.
     """

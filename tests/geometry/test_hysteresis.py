@@ -27,8 +27,8 @@ def test_a_defect_in_one_piece_keeps_its_edge_at_the_threshold() -> None:
 
 
 def test_specks_without_a_seed_go_and_faint_noise_joins_nothing() -> None:
-    # 127 // 8 = 15: the bridge of 10 is noise, the speck of 100 has no pixel above 127
-    soft = without_tearing(scratch(200, 10, 200, 0, 100), 127)
+    # 127 // 3 = 42: the bridge of 42 is a valley, the speck of 100 has no pixel above 127
+    soft = without_tearing(scratch(200, 42, 200, 0, 100), 127)
     assert soft.pixels[1].tolist() == [True, False, True, False, False]
 
 

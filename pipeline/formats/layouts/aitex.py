@@ -57,7 +57,8 @@ def _listed(search: Search) -> Iterator[Listed]:
     place = inner(root, "NODefect_images")
     for folder in (place, *folders_in(place)):
         for path in images_in(folder):
-            yield Listed(path, f"good_{path.name}", "", GOOD)
+            fabric = "" if folder == place else f"{folder.name}_"
+            yield Listed(path, f"good_{fabric}{path.name}", "", GOOD)
 
 
 def _defect_of(path: Path) -> str:

@@ -102,7 +102,6 @@ ALL = Layout(
     "VisA, all objects",
     {
         "<object>/Data/Images/Normal and Anomaly": "*/Data/Images/Anomaly|*/Data/Images/Normal",
-        "split_csv/1cls.csv": "split_csv/*.csv",
     },
     _listed_all,
 )
