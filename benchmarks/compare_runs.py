@@ -6,7 +6,8 @@ COCO files, YOLO labels and PNG masks must have the same bytes. A run of 0.7 nam
 differently (`part`, `split`, `look_agreement`); they are renamed before the comparison. Figures are
 compared by value within each step, because keys may have new names: each number of the first
 run.json must be in the second, equally often. Figures that the second has beyond these are
-counted. Exit code 1 if anything else differs.
+counted. Exit code 1 if anything else differs. Set OMP_NUM_THREADS alike for both runs: with another
+number of threads, a trained network differs in its last bits.
 """
 
 from __future__ import annotations
