@@ -21,6 +21,7 @@ from pipeline.cli.options import ConfiguredCommand
 from pipeline.config import schema
 from pipeline.config.schema import FinetuneConfig, SegmentConfig, SynthesizeConfig, ViewsConfig
 from pipeline.formats.registry import FORMATS
+from pipeline.io.images import write_png
 
 MakeProduct = Callable[..., Path]
 
@@ -207,6 +208,25 @@ def test_a_fault_of_the_program_is_one_line_too_unless_debugging(
     monkeypatch.setenv("PIPELINE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         call_pipeline("report", ".")
+
+
+def test_each_note_of_a_summary_has_a_line_of_its_own(
+    tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    """Three photos, of which the masks of two are called p0_GT and p1_GT."""
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 2:5] = 255
+    for number in range(3):
+        write_png(tmp_path / "photos" / f"p{number}.png", np.zeros((8, 8, 3), np.uint8))
+        if number < 2:
+            write_png(tmp_path / "masks" / f"p{number}_GT.png", mask)
+    folders = ("--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    done = call_pipeline("convert-masks", *folders, "-o", tmp_path / "labels")
+    assert done.code == 0
+    assert "  the names of masks end in _GT\n" in done.stdout
+    assert "  1 images have no mask: they are good\n" in done.stdout
 
 
 def test_every_simple_setting_is_an_option_with_its_description_and_default() -> None:

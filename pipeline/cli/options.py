@@ -147,12 +147,19 @@ def _print(result: Mapping[str, Any], indent: str = "") -> None:
         name = indent + key.replace("_", " ")
         if isinstance(value, Mapping):
             _print_mapping(name, value, indent)
-        elif isinstance(value, list) and len(value) > 2 and isinstance(value[0], str):
+        elif isinstance(value, list) and _needs_lines(value):
             print(f"{name}: {len(value)}")
             for line in value:
                 print(one_line(f"{indent}  {line}"))
         elif value not in ([], None, ""):
             print(one_line(f"{name}: {_text(value)}"))
+
+
+def _needs_lines(values: Sequence[Any]) -> bool:
+    """Whether texts are too many for one line, or two sentences that would run into each other."""
+    if not values or not isinstance(values[0], str):
+        return False
+    return len(values) > 2 or (len(values) == 2 and any(" " in text for text in values))
 
 
 def _print_mapping(name: str, value: Mapping[str, Any], indent: str) -> None:

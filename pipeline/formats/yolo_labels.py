@@ -21,7 +21,7 @@ from pipeline.types import Detections
 
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
 _MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
-_LEAST_KEYPOINTS = 3  # of a row that is taken for a pose without being told
+_LEAST_KEYPOINTS = 3  # of a row that is taken for a pose where data.yaml does not say so
 _ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
