@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline.formats.coco_masks import refuse_far_points, refuse_large
-from pipeline.formats.coco_regions import ROUNDED
+from pipeline.formats.image_objects import ROUNDED
 from pipeline.formats.schema import MOST_NUMBER
 from pipeline.geometry.masks import Rle
 from pipeline.geometry.runs import cover

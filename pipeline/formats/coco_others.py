@@ -14,13 +14,13 @@ from pipeline.formats.coco_batches import rotation_of
 from pipeline.formats.coco_forms import key_in, note_forms, usual_form
 from pipeline.formats.coco_listing import Listing
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
-from pipeline.formats.coco_regions import ROUNDED
 from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
+from pipeline.formats.image_objects import CLIPPED, ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.shapes import box_of_ring, draw_convex, rectangle_ring
 
-CLIPPED, MASK = "mask clipped to the image", "mask"  # what an annotation is converted to
+MASK = "mask"  # what a turned box is converted to
 _Size = tuple[int, int]
 
 

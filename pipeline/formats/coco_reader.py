@@ -14,9 +14,10 @@ from pipeline.errors import DataError
 from pipeline.formats.coco_batches import PlainRows, batches
 from pipeline.formats.coco_columns import read_columns
 from pipeline.formats.coco_listing import Listing
-from pipeline.formats.coco_others import CLIPPED, OtherRows
+from pipeline.formats.coco_others import OtherRows
 from pipeline.formats.coco_regions import regions
 from pipeline.formats.coco_schema import CocoRow, Key
+from pipeline.formats.image_objects import CLIPPED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy

@@ -10,11 +10,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pipeline.formats.coco_schema import CocoRow
+from pipeline.formats.image_objects import ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.boxes import Boxes, as_boxes, clip, xywh_to_xyxy, xyxy_to_xywh
 from pipeline.geometry.masks import Rle, from_box
 
-ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 _NO_PIXEL = "it covers no pixel of the image"
 
 

@@ -17,7 +17,7 @@ from pipeline.geometry.patches import Patch
 from pipeline.types import Detections
 
 CLIPPED = "polygon clipped to the image"
-_ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
+ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def polygon_rle(points: NDArray[np.float64], height: int, width: int) -> Rle:
 def clipped(points: NDArray[np.float64], size: tuple[int, int]) -> str:
     """What a polygon (P, 2) xy becomes on an image (height, width): "" for one inside it."""
     beyond = np.maximum(-points, points - (size[1], size[0]))
-    return CLIPPED if beyond.max(initial=0) > _ROUNDED else ""
+    return CLIPPED if beyond.max(initial=0) > ROUNDED else ""
 
 
 def patch_rle(patch: Patch, height: int, width: int) -> Rle:
@@ -101,7 +101,7 @@ def _inside(each: SourceObject, size: tuple[int, int]) -> SourceObject:
     clipped = tuple(
         min(max(side, 0.0), most) for side, most in zip(box, (width, height) * 2, strict=True)
     )
-    if max(abs(one - other) for one, other in zip(box, clipped, strict=True)) > _ROUNDED:
+    if max(abs(one - other) for one, other in zip(box, clipped, strict=True)) > ROUNDED:
         to = to or "box clipped to the image"
     return replace(each, box=clipped, to=to)
 

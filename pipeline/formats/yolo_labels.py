@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats.image_objects import ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import encode_stream, refuse_far
 from pipeline.geometry.boxes import yolo_to_xyxy
@@ -22,7 +23,6 @@ from pipeline.types import Detections
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
 _MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
 _LEAST_KEYPOINTS = 3  # of a row that is taken for a pose where data.yaml does not say so
-_ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
 
@@ -97,7 +97,7 @@ def _boxes(
     most = np.array([size[1], size[0]], dtype=np.float32)
     cut = np.clip(found.boxes, 0, np.tile(most, 2))
     has_area = np.asarray(((low < high) & (cut[:, :2] < cut[:, 2:])).all(axis=1))
-    is_cut = has_area & (np.abs(cut - found.boxes).max(axis=1) > _ROUNDED)
+    is_cut = has_area & (np.abs(cut - found.boxes).max(axis=1) > ROUNDED)
     whole = replace(found, boxes=cut)
     if not log:
         return whole
@@ -107,7 +107,7 @@ def _boxes(
     if poses:
         log.convert("pose", "box; its keypoints are left out", kept)
         return whole.select(has_area)
-    log.convert("box", "box cut to the image", int(is_cut.sum()))
+    log.convert("box", "box clipped to the image", int(is_cut.sum()))
     log.read(kept - int(is_cut.sum()))
     return whole.select(has_area)
 

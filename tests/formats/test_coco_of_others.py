@@ -227,7 +227,7 @@ def test_what_reaches_out_of_its_image_is_clipped_and_counted(tmp_path: Path) ->
     masks = only(dataset).masks
     assert masks is not None
     assert area(masks[0]) == 36  # 6 of 10 columns, 6 rows
-    assert [one.to for one in counts.converted] == ["mask clipped to the image"]
+    assert [one.to for one in counts.converted] == ["polygon clipped to the image"]
     assert (counts.objects, counts.read) == (1, 0)
 
 
