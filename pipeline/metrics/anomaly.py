@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.intervals import bootstrap_draws
+from pipeline.metrics.intervals import bootstrap_draws, percentile_interval
 from pipeline.metrics.pixel_counts import Counts, Curve, Pair, ValueBins, count_pixels
 
 Interval = tuple[float, float]
@@ -106,12 +106,13 @@ def ranking(scores: Sequence[float], defective: Sequence[bool], seed: int = 0) -
     for row, weights in enumerate(draws):
         both[0, row] = np.bincount(at, weights * truth, minlength=len(levels))
         both[1, row] = np.bincount(at, weights * ~truth, minlength=len(levels))
+    auroc = float(_auroc(positive, negative))
     return Ranking(
-        float(_auroc(positive, negative)),
+        auroc,
         _average_precision(positive, negative),
         best[0],
         -float(levels[best[1]]),
-        _percentiles(_auroc(both[0], both[1])),
+        percentile_interval(_auroc(both[0], both[1]), auroc, len(values)),
     )
 
 
@@ -129,14 +130,17 @@ def pixel_figures(pairs: Iterable[Pair], seed: int = 0) -> PixelFigures:
     best = _best(positive, negative)
     draws = bootstrap_draws(len(by_image.positive), seed)
     drawn = Counts(*(draws @ part for part in by_image))
+    auroc, aupro = float(_auroc(positive, negative)), float(_aupro(region, negative))
+    aurocs = _auroc(drawn.positive, drawn.negative)
+    aupros = _aupro(drawn.region, drawn.negative)
     return PixelFigures(
-        float(_auroc(positive, negative)),
+        auroc,
         _average_precision(positive, negative),
         best[0],
         scale.value(best[1]),
-        float(_aupro(region, negative)),
-        _percentiles(_auroc(drawn.positive, drawn.negative)),
-        _percentiles(_aupro(drawn.region, drawn.negative)),
+        aupro,
+        percentile_interval(aurocs, auroc, len(draws[0])),
+        percentile_interval(aupros, aupro, len(draws[0])),
     )
 
 
@@ -197,11 +201,3 @@ def _rounded_interval(interval: Interval) -> Interval | None:
     if np.isnan(interval).any():
         return None
     return round(interval[0], 4), round(interval[1], 4)
-
-
-def _percentiles(values: NDArray[np.float64]) -> Interval:
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return _NAN, _NAN
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)

@@ -18,6 +18,7 @@ _COARSE, _FINE = 1 << 14, 1 << 19  # bins
 _BUCKETS = 1024  # bins of each image in the bootstrap
 _SAMPLED = 1 << 21  # pixels that show where values are dense
 _LEAST = 16  # fine bins to a coarse one
+_FINER = 64  # defective pixels are few: more of them are sampled
 _CHUNK = 1 << 22  # indices counted at once
 
 
@@ -45,19 +46,30 @@ class ValueBins:
         if not np.isfinite([self.high, low]).all():
             raise ValueError("a heat map holds a value that is not finite")
         self._coarse = (_COARSE - 1) / (self.high - low) if self.high > low else 0.0
-        counts = np.zeros(_COARSE, np.int64)
-        for heatmap, _ in pairs:
-            at = self._place(heatmap.ravel()[:: max(1, pixels // _SAMPLED)]).astype(np.int64)
+        counts, defective = np.zeros((2, _COARSE), np.int64)
+        step = max(1, pixels // _SAMPLED)
+        for heatmap, mask in pairs:
+            at = self._place(heatmap.ravel()[::step]).astype(np.int64)
             counts += np.bincount(at, minlength=_COARSE)
-        share = counts / max(counts.sum(), 1)
+            if mask is not None:
+                at = self._place(heatmap[mask][:: max(1, step // _FINER)]).astype(np.int64)
+                defective += np.bincount(at, minlength=_COARSE)
+        share = _shares(counts)
         least = np.where(counts > 0, _FINE // max(int(np.count_nonzero(counts)), 1), _LEAST)
         self._width = least + np.floor(share * _FINE)
         self._start = np.concatenate([[0], np.cumsum(self._width)[:-1]])
         self.bins = int(self._width.sum())
-        inside = np.arange(self.bins) - np.repeat(self._start, self._width.astype(int))
-        part = np.repeat(share / self._width, self._width.astype(int)) * inside * _BUCKETS
-        first = np.repeat((np.cumsum(share) - share) * _BUCKETS, self._width.astype(int))
-        self.bucket = np.minimum((first + part).astype(np.int16), _BUCKETS - 1)
+        self.bucket = self._buckets((share + _shares(defective) + _shares(counts > 0)) / 3)
+
+    def _buckets(self, share: NDArray[np.float64]) -> NDArray[np.int16]:
+        """Each bin's bucket, where a coarse bin takes its share of them. A map that is 0 nearly
+        everywhere would leave none for its defects if pixels alone were counted."""
+        width = self._width.astype(int)
+        inside = np.arange(self.bins) - np.repeat(self._start, width)
+        part = np.repeat(share / self._width, width) * inside * _BUCKETS
+        first = np.repeat((np.cumsum(share) - share) * _BUCKETS, width)
+        buckets: NDArray[np.int16] = np.minimum(first + part, _BUCKETS - 1).astype(np.int16)
+        return buckets
 
     def _place(self, values: NDArray[Any]) -> NDArray[np.float64]:
         return (self.high - values.astype(np.float64)) * self._coarse
@@ -76,6 +88,11 @@ class ValueBins:
         coarse = int(np.searchsorted(self._start, index, side="right")) - 1
         inside = (index + 1 - self._start[coarse]) / self._width[coarse]
         return self.high - float(coarse + inside) / self._coarse if self._coarse else self.high
+
+
+def _shares(counts: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.float64]:
+    """Counts as shares of their sum; all 0 for none."""
+    return counts / max(int(counts.sum()), 1)
 
 
 def count_pixels(pairs: Iterable[Pair], scale: ValueBins) -> tuple[Counts, Counts]:
