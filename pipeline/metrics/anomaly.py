@@ -153,7 +153,7 @@ def _auroc(positive: Curve, negative: Curve) -> NDArray[np.float64]:
 
 
 def _average_precision(positive: Curve, negative: Curve) -> float:
-    if not positive.sum():
+    if not positive.sum() or not negative.sum():  # any ranking would be perfect
         return _NAN
     right = np.cumsum(positive)
     marked = right + np.cumsum(negative)
@@ -163,7 +163,7 @@ def _average_precision(positive: Curve, negative: Curve) -> float:
 
 def _best(positive: Curve, negative: Curve) -> tuple[float, int]:
     """The best F1, and the lowest bin that it marks."""
-    if not positive.sum():
+    if not positive.sum() or not negative.sum():
         return _NAN, 0
     right = np.cumsum(positive)
     f1 = 2 * right / (right[-1] + right + np.cumsum(negative))

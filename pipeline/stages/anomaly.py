@@ -180,7 +180,12 @@ def _thresholds(fit: _Fit, folder: Path) -> Thresholds:
     for fold in range(count) if count >= 2 else ():
         rows += _fold(fit, fold, count, folder)
     if not rows:
-        say("too few good images for folds: thresholds come from the training images")
+        wanted = fit.config.folds
+        reason = f"folds is {wanted}" if wanted < 2 else "folds need two groups of good images"
+        say(
+            f"{reason}: thresholds come from the images that the model learns from, and mark too "
+            "many new good ones"
+        )
         model = _fitted(fit, folder)
         rows = [good_image(model.score(image)) for image in fit.images(fit.train, "thresholds")]
     return Thresholds.of(rows, fit.config.max_false_positive_rate)

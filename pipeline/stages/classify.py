@@ -175,6 +175,14 @@ def _split(
         shares = {"train": 1 - config.val, "test": config.val}
         dataset = assign_splits(dataset, shares, config.seed)
     train, test = train_and_test(dataset)
+    if len(learned := {record.defect for record in train}) == 1:
+        raise DataError(
+            data,
+            f"has training images of one category alone, {learned.pop()}",
+            "add images of another, or use `pipeline anomaly`, which learns from good images",
+        )
+    if len(tested := {record.defect for record in test}) == 1:
+        say(f"all test images are {tested.pop()}: the accuracy says nothing of other categories")
     return image_categories(dataset), train, test
 
 

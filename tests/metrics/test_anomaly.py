@@ -16,9 +16,13 @@ def test_no_images_have_no_figures() -> None:
     assert np.isnan(pixel_figures([]).aupro)
 
 
-def test_images_of_one_class_have_no_auroc() -> None:
-    assert np.isnan(ranking([1.0, 2.0], [False, False]).auroc)
-    assert np.isnan(pixel_figures([(np.ones((2, 2)), None)]).auroc)
+@pytest.mark.parametrize("defective", [False, True])
+def test_images_of_one_class_have_no_figures_for_any_ranking_is_perfect(defective: bool) -> None:
+    images = ranking([1.0, 2.0], [defective] * 2)
+    assert np.isnan([images.auroc, images.average_precision, images.f1_max]).all()
+    mask = np.ones((2, 2), bool) if defective else None
+    pixels = pixel_figures([(np.ones((2, 2)), mask)])
+    assert np.isnan([pixels.auroc, pixels.average_precision, pixels.f1_max, pixels.aupro]).all()
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:
@@ -49,11 +53,10 @@ def test_four_images_by_hand() -> None:
 def test_figures_of_images_are_scikit_learns_with_ties_too(rows: list[tuple[int, bool]]) -> None:
     scores, truth = [float(score) for score, _ in rows], [bad for _, bad in rows]
     figures = ranking(scores, truth)
-    if any(truth):
+    if any(truth) and not all(truth):
         assert figures.average_precision == pytest.approx(
             metrics.average_precision_score(truth, scores), abs=1e-9
         )
-    if any(truth) and not all(truth):
         assert figures.auroc == pytest.approx(metrics.roc_auc_score(truth, scores), abs=1e-9)
 
 

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.formats.mvtec import read_mvtec_objects
 from pipeline.io.images import write_png
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.anomaly import anomaly
 from pipeline.stages.export_model import export_model
 from pipeline.stages.label import label
@@ -106,9 +107,10 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
 
 
 def test_without_good_images_in_test_some_of_train_are_held_out(
-    product: Path, tmp_path: Path
+    product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A quarter of eight is two."""
+    set_quiet(False)
     root = tmp_path / "cloth"
     for part in ("train/good", "test/hole", "ground_truth/hole"):
         (root / part).mkdir(parents=True)
@@ -117,6 +119,7 @@ def test_without_good_images_in_test_some_of_train_are_held_out(
     chosen = QUICK.model_copy(update={"val": 0.25, "folds": 0})
     result = anomaly(root, tmp_path / "out", chosen, device="cpu")
     assert (result.learned_from_good_images, result.tested_on) == (6, 5)
+    assert "folds is 0: thresholds come from the images that the model" in capsys.readouterr().err
 
 
 def test_a_product_without_good_images_is_refused(product: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config.schema import ClassifyConfig, ConvertConfig
 from pipeline.errors import DataError, WeightsError
+from pipeline.runtime.progress import set_quiet
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
 
@@ -26,6 +27,22 @@ def test_every_accuracy_has_its_interval_and_the_commonest_beside_it(
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "card.json", "confusion.png", "manifest.jsonl", "model.safetensors", "run.json",
     }  # fmt: skip
+
+
+def test_images_of_one_category_teach_nothing_and_are_refused(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="training images of one category alone, good; add images"):
+        classify(make_product({}, 5, 5), tmp_path / "run", QUICK, device="cpu")
+
+
+def test_a_test_on_one_category_says_so(
+    make_product: MakeProduct, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of ten good images some are held out, the one cracked image is not."""
+    set_quiet(False)
+    classify(make_product({"crack": 1}, 8, 2), tmp_path / "run", QUICK, device="cpu")
+    assert "all test images are good: the accuracy says nothing" in capsys.readouterr().err
 
 
 def test_it_is_tested_on_the_images_that_the_split_holds_out(
