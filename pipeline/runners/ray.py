@@ -28,8 +28,13 @@ def map_over_ray(work: Work[Item, Result], items: Sequence[Item], workers: int) 
         ) from error
     started = not ray.is_initialized()
     if started:
-        cores = None if os.environ.get("RAY_ADDRESS") else workers or None  # a cluster has its own
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, num_cpus=cores)
+        here = not os.environ.get("RAY_ADDRESS")  # else a cluster that has cores of its own
+        ray.init(
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            num_cpus=workers or None if here else None,
+            include_dashboard=False if here else None,  # one server less that can fail to start
+        )
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
