@@ -23,7 +23,7 @@ SAM = FinetuneSamConfig(
     steps=2,
     batch=2,
     folds=2,
-    views=ViewsConfig(side=64, tta=2, box_jitters=1),
+    views=ViewsConfig(side=64, tta=2, box_jitters=1, crop_below=10),
 )
 
 

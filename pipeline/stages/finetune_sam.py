@@ -192,8 +192,9 @@ def _tune(
     patches: dict[str, ForegroundBackground] = {}
     if config.patch_prior and enough_photos(train, config.folds):
         patches = sample_patches(train, tuner.runtime.device, config.seed)
-    results = cross_validate(tuner, train, examples, patches, config.folds, folder)
-    selection = select_views(tuner.views, config.views.crop_below, train, results)
+    crop_below = config.views.crop_below
+    results = cross_validate(tuner, train, examples, patches, config.folds, folder, crop_below)
+    selection = select_views(tuner.views, crop_below, train, results)
     if not (folder / CARD).is_file():
         _write(tuner, train, examples, patches, selection, folder)
     return read_sam(folder, WeightsStore()), selection

@@ -179,9 +179,13 @@ def test_values_of_one_group_are_drawn_together() -> None:
 
 
 def test_rank_correlation_is_that_of_the_order_alone() -> None:
+    from scipy.stats import spearmanr
+
     from pipeline.metrics.intervals import rank_correlation
 
     assert rank_correlation([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1.0)
+    with_ties = [1, 1, 2, 5, 4], [3, 1, 1, 9, 2]
+    assert rank_correlation(*with_ties) == pytest.approx(spearmanr(*with_ties).statistic)
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
     assert np.isnan(rank_correlation([1, 2], [1, 2]))
     assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))

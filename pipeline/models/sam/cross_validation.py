@@ -6,6 +6,7 @@ and they calibrate the expected IoU.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,15 +65,18 @@ def cross_validate(
     patches: Mapping[str, ForegroundBackground],
     fold_count: int,
     folder: Path,
+    crop_below: float | None = None,
 ) -> list[FoldResult]:
     """The out-of-fold masks of every object, with and without the patch prior of the other photos.
 
     patches: by photo; empty for no patch prior. folder: its work log keeps finished folds
-    for a run that goes on. Empty where there are too few photos.
+    for a run that goes on. crop_below: a fixed size, see `select_views`; masks on whole images are
+    made only where they can be selected. Empty where there are too few photos.
     """
     if not enough_photos(instances, fold_count):
         return []
     fold_of = folds(instances, fold_count, tuner.options.seed)
+    always_crop = crop_below is not None and bool((_extents(instances) < crop_below).all())
     results: list[FoldResult] = []
     with WorkLog(folder / LOG, "folds", _RESULTS) as log:
         for fold in range(fold_count):
@@ -87,7 +91,7 @@ def cross_validate(
                 fold_results = [
                     result
                     for each in models
-                    for result in _test(tuner, each, instances, test, fold)
+                    for result in _test(tuner, each, instances, test, fold, always_crop)
                 ]
                 log.add(fold, fold_results)
             results += fold_results
@@ -95,19 +99,26 @@ def cross_validate(
 
 
 def _test(
-    tuner: SamTuner, model: SamModel, instances: Sequence[Instance], test: Sequence[int], fold: int
+    tuner: SamTuner,
+    model: SamModel,
+    instances: Sequence[Instance],
+    test: Sequence[int],
+    fold: int,
+    always_crop: bool,
 ) -> list[FoldResult]:
-    """The masks of a fold's test objects, by every attempt."""
+    """The masks of a fold's test objects, by every attempt; none on whole images for
+    `always_crop`."""
     test_instances = [instances[index] for index in test]
     title = "out of fold, with patch prior" if model.patch_prior else "out of fold"
     crops = tuner.runtime.segmenter(model, tuner.views)
-    whole = tuner.runtime.segmenter(model, replace(tuner.views, crop_below=0.0))
     shifted = perturb_boxes(test_instances, "shift", _BOX_SHIFT, fold)
     evaluations = {
         "crop": evaluate_boxes(crops, test_instances, title=title),
         "shifted": evaluate_boxes(crops, test_instances, shifted, f"{title}, shifted"),
-        "whole": evaluate_boxes(whole, test_instances, title=f"{title}, whole image"),
     }
+    if not always_crop:
+        whole = tuner.runtime.segmenter(model, replace(tuner.views, crop_below=0.0))
+        evaluations["whole"] = evaluate_boxes(whole, test_instances, title=f"{title}, whole image")
     rows = [
         {
             "patch_prior": model.patch_prior is not None,
@@ -153,11 +164,12 @@ def select_views(
     if not results:
         say("too few photos to calibrate: masks will carry no expected IoU")
         return ViewSelection(views)
-    ious: dict[tuple[bool, Attempt], NDArray[np.float64]] = {}
+    ious: dict[tuple[bool, str], NDArray[np.float64]] = defaultdict(
+        lambda: np.zeros(len(instances))
+    )
     for result in results:
-        key = result.patch_prior, result.attempt
-        ious.setdefault(key, np.zeros(len(instances)))[result.instance] = result.iou
-    extents = np.array([one.longer_side / max(one.record.size) for one in instances])
+        ious[result.patch_prior, result.attempt][result.instance] = result.iou
+    extents = _extents(instances)
     sizes = (*_CROP_SHARES, ALWAYS_CROP) if crop_below is None else (crop_below,)
 
     def iou_at(prior: bool, size: float) -> NDArray[np.float64]:
@@ -180,6 +192,11 @@ def select_views(
     ]
     selection = ViewSelection(replace(views, crop_below=size), use_prior, gain)
     return _calibrated(selection, instances, selected)
+
+
+def _extents(instances: Sequence[Instance]) -> NDArray[np.float64]:
+    """(N,) longer sides of the boxes as shares of the longer sides of their images."""
+    return np.array([one.longer_side / max(one.record.size) for one in instances])
 
 
 def _standard_error(values: NDArray[np.float64], groups: Sequence[str]) -> float:
