@@ -127,7 +127,8 @@ def import_labels(
             dataset = _read(origin, source, images, allow_outside, log)
             counts = _counts(log, dataset, source, config)
             if onto:
-                base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
+                own = SourceLog(log.faults)
+                base = _read("coco", onto, images or _beside(onto), allow_outside, own)
                 dataset = _merged(base, dataset)
             return _write(ImportLabelsResult, "import", dataset, "coco", [source, onto], output,
                           config, log, counts)  # fmt: skip
