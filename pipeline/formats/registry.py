@@ -232,7 +232,7 @@ _FORMATS: dict[str, Format] = {
     "label-studio": Format(
         "Label Studio's JSON: brush strokes or rectangles",
         without_polygons(label_studio.write_label_studio),
-        counted(label_studio.read_label_studio),
+        or_zip(counted(label_studio.read_label_studio)),
         has_annotators=True,
     ),
     "labelme": Format(
