@@ -30,8 +30,9 @@ _TAG_ERRORS = (TypeError, LookupError, AttributeError)  # PyYAML's, at tags such
 _CHUNK = 1 << 20
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]{1,100}encoding\s*=\s*["']([\w.-]{1,40})["']""")
 _OF_XML = {  # by the name that XML declares, of encodings that expat does not know
-    "gb2312": "gb18030", "gbk": "gb18030", "cp936": "gb18030", "gb18030": "gb18030", "big5": "cp950",
-    "shift_jis": "cp932", "windows-31j": "cp932", "euc-jp": "euc_jp", "euc-kr": "cp949",
+    "gb2312": "gb18030", "gbk": "gb18030", "cp936": "gb18030", "gb18030": "gb18030",
+    "big5": "cp950", "shift_jis": "cp932", "windows-31j": "cp932",
+    "euc-jp": "euc_jp", "euc-kr": "cp949",
 }  # fmt: skip
 _SHOWN = 80  # characters of a foreign value in a message
 
