@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_what_ultralytics_predicts_is_read_with_its_scores(tmp_path: Path, kind:
     path = photo(tmp_path / "images" / "a.png")
     (tmp_path / "labels").mkdir()
     (tmp_path / "data.yaml").write_text("train: images\nnames: [stain, crack]\n")
-    given = {"boxes": torch.tensor([[*BOX, 0.75, 1]])}
+    given: dict[str, Any] = {"boxes": torch.tensor([[*BOX, 0.75, 1]])}
     if kind == "masks":
         given["masks"] = torch.from_numpy(l_shape()[None].astype(np.float32))
     if kind == "obb":
