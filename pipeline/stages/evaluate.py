@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.schema import EvaluateConfig
+from pipeline.config.labels import EvaluateConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.coco_schema import LISTS

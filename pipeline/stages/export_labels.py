@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.config.schema import ExportConfig
+from pipeline.config.labels import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
 from pipeline.formats.distinct_names import with_portable_names
