@@ -45,7 +45,8 @@ def test_a_command_loads_the_format_that_it_needs_alone() -> None:
     """All readers, and the configurations of all commands, take as long as the rest of a start."""
     script = (
         "import sys; from pipeline.cli.generated import config_of, settings_of;"
-        "from pipeline.formats.registry import FORMATS; list(settings_of(config_of('ExportConfig')));"
+        "from pipeline.formats.registry import FORMATS;"
+        "list(settings_of(config_of('ExportConfig')));"
         "print([name for name in sys.modules if name.startswith(('pipeline.formats.', "
         "'pipeline.config.')) and name.rpartition('.')[2] in {'cvat', 'label_studio', 'labelme', "
         "'mvtec', 'voc', 'yolo', 'yolo_reader', 'schema', 'detection'}])"
