@@ -152,9 +152,13 @@ def test_what_ultralytics_is_given_holds_images_labels_and_lists_alone(
 
 @pytest.mark.parametrize("below", ["", "/train", "/train/sub"])
 def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, below: str) -> None:
-    """Even one that appears in our own folder, where ultralytics looks for it."""
+    """Even one that appears in our own folder, where ultralytics looks for it. The trainer replaces
+    the reader of such files."""
     from ultralytics.data import dataset as stock_data
 
+    from pipeline.models.yolo_world import trainer
+
+    assert stock_data.load_dataset_cache_file is trainer._no_cache
     written = tmp_path / "written"
     write_training_set(written, read_training_set(data))
     root = tmp_path / "set"
