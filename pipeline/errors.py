@@ -62,3 +62,8 @@ class Faults:
         if not self.keep_going:
             raise error
         self.errors.append(error)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A line for each fault; once for one that was met twice."""
+        return tuple(dict.fromkeys(map(str, self.errors)))

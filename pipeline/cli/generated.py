@@ -2,13 +2,15 @@
 
 A command names its configuration; each simple field becomes an option with the field's name, type,
 default and description, and `--config` and `--set` reach the others. So `--help`, YAML and the
-reference cannot disagree. The schema is imported only when a command's options are needed.
+reference cannot disagree. A configuration is imported only when a command's options are needed, and
+without those of other commands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,9 +18,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from pipeline.config import schema
 from pipeline.config.load import build, parse_settings, read_yaml
 from pipeline.config.values import Config
+
+_MODULES = ("labels", "detection", "image_level", "schema")  # of configurations; the last has all
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def settings_of(kind: type[Config], prefix: tuple[str, ...] = ()) -> Iterator[Se
     numbers, those of nested views among them."""
     for name, field in kind.model_fields.items():
         option_type = _option_type(field.annotation)
-        if isinstance(option_type, type) and issubclass(option_type, schema.ViewsConfig):
+        if _has_own_options(option_type):
             own_names = set(kind.model_fields)
             nested = settings_of(option_type, (*prefix, name))
             yield from (setting for setting in nested if setting.path[-1] not in own_names)
@@ -88,9 +91,12 @@ def _option_type(annotation: Any) -> Any:
         return tuple[tuple(members)] if all(kind in (int, float) for kind in members) else None  # type: ignore[misc]
     if get_origin(annotation) is Literal or annotation in (bool, int, float, str, Path):
         return annotation
-    if isinstance(annotation, type) and issubclass(annotation, schema.ViewsConfig):
-        return annotation
-    return None
+    return annotation if _has_own_options(annotation) else None
+
+
+def _has_own_options(kind: Any) -> bool:
+    """Whether the fields of a nested configuration are options of the command."""
+    return isinstance(kind, type) and issubclass(kind, Config) and kind.has_own_options
 
 
 def _shown(value: Any) -> str:
@@ -126,6 +132,7 @@ def build_config(
 
 
 def config_of(name: str) -> type[Config]:
-    """The configuration of this name in `pipeline.config.schema`."""
-    kind: type[Config] = getattr(schema, name)
+    """The configuration of this name."""
+    modules = (import_module(f"pipeline.config.{module}") for module in _MODULES)
+    kind: type[Config] = next(vars(module)[name] for module in modules if name in vars(module))
     return kind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import DEVICE, FILE, OVERWRITE, configured, options, printed
+from pipeline.cli.options import DEVICE, FILE, KEEP, OVERWRITE, configured, options, printed
 
 if TYPE_CHECKING:
     from pipeline.config.schema import RunConfig
@@ -27,15 +27,16 @@ def report(run_folder: Path, output: Path | None) -> Any:
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder to write [RUN/comparison].")
-@options(DEVICE)
+@options(DEVICE, KEEP)
 @printed
-def compare(run_folder: Path, output: Path | None, device: str) -> Any:
+def compare(run_folder: Path, output: Path | None, device: str, keep_going: bool) -> Any:
     """Compare all models of a run.
 
     Which image is defective, which pixels are, and at what cost in labels?"""
     from pipeline.stages.compare import compare as stage
 
-    return stage(run_folder, output or run_folder / "comparison", device=device)
+    folder = output or run_folder / "comparison"
+    return stage(run_folder, folder, device=device, keep_going=keep_going)
 
 
 @configured("RunConfig", but=("output",), file_argument=True)

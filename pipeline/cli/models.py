@@ -25,34 +25,41 @@ PRODUCT = click.option("--data", type=FILE, required=True, help="MVTec product f
 
 
 @configured("FinetuneConfig", "finetune-yolo")
-@options(DATA, OUTPUT, DEVICE)
+@options(DATA, OUTPUT, DEVICE, KEEP)
 @click.option(
     "--overwrite",
     is_flag=True,
     help="Replace a finished run, and delete unfinished work of other settings.",
 )
 def finetune_yolo(
-    config: FinetuneConfig, data: Path, output: Path, device: str, overwrite: bool
+    config: FinetuneConfig, data: Path, output: Path, device: str, keep_going: bool, overwrite: bool
 ) -> Any:
     """Fine-tune YOLO-World to find the defects.
 
     A stopped run goes on when the command is called again."""
     from pipeline.stages.finetune_yolo import finetune_yolo as stage
 
-    return stage(data=data, output=output, config=config, device=device, overwrite=overwrite)
+    return stage(
+        data=data, output=output, config=config, device=device, keep_going=keep_going,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 @configured("FinetuneSamConfig", "finetune-sam")
-@options(DATA, OUTPUT, DEVICE, OVERWRITE)
+@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
 def finetune_sam(
-    config: FinetuneSamConfig, data: Path, output: Path, device: str, overwrite: bool
-) -> Any:
+    config: FinetuneSamConfig, data: Path, output: Path, device: str, keep_going: bool,
+    overwrite: bool,
+) -> Any:  # fmt: skip
     """Tune SAM on a few masks.
 
     It is tested on held-out photos. A stopped run goes on when the command is called again."""
     from pipeline.stages.finetune_sam import finetune_sam as stage
 
-    return stage(data=data, output=output, config=config, device=device, overwrite=overwrite)
+    return stage(
+        data=data, output=output, config=config, device=device, keep_going=keep_going,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 @configured("SegmentConfig")
@@ -86,15 +93,20 @@ def segment(
 @click.option("--predictions", type=FILE, required=True, help="COCO file to evaluate.")
 @click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
 @click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
+@options(KEEP)
 def evaluate(
-    config: EvaluateConfig, truth: Path, predictions: Path, images: Path | None, output: Path | None
-) -> Any:
+    config: EvaluateConfig, truth: Path, predictions: Path, images: Path | None,
+    output: Path | None, keep_going: bool,
+) -> Any:  # fmt: skip
     """Compare predictions with the truth.
 
     AP and mask IoU, beside those of filled boxes and GrabCut."""
     from pipeline.stages.evaluate import evaluate as stage
 
-    return stage(truth=truth, predictions=predictions, output=output, config=config, images=images)
+    return stage(
+        truth=truth, predictions=predictions, output=output, config=config, images=images,
+        keep_going=keep_going,
+    )  # fmt: skip
 
 
 @configured("ClassifyConfig")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -65,6 +65,7 @@ class ViewsConfig(Config):
     A view is the whole image, or a crop around the box. See `models.sam.views.ViewOptions`.
     """
 
+    has_own_options: ClassVar[bool] = True
     side: Annotated[int, Field(ge=64, multiple_of=64)] | None = Field(
         None, description="Side to which crops are resized, in pixels."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,9 +34,14 @@ class Checked(BaseModel):
 
 
 class Config(Checked):
-    """Base: unknown keys are errors, values do not change after they are checked."""
+    """Base: unknown keys are errors, values do not change after they are checked.
+
+    has_own_options: the fields are options of a command, also where another configuration holds
+    this one.
+    """
 
     model_config = ConfigDict(extra="forbid")
+    has_own_options: ClassVar[bool] = False
 
 
 _Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None

@@ -12,10 +12,13 @@ To add a format:
 2. Add one line to `FORMATS` in `registry.py`:
 
        "simple": Format(
-           "what it is", without_polygons(write_simple), without_image_check(read_simple)
+           "what it is",
+           without_polygons(later("simple", "write_simple")),
+           without_image_check(later("simple", "read_simple")),
        ),
 
-   Code outside this package calls `registry.register("simple", Format(...))` instead.
+   `later` imports the module at the first call. Code outside this package calls
+   `registry.register("simple", Format(...))` instead, with its own functions.
 
 The line gives the format to `pipeline export --to simple`, `pipeline import --from simple`, the
 list of `--formats`, the fidelity report (each export is read back and compared), and to the tests

@@ -25,7 +25,7 @@ def usual_form(row: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], list[st
     found: list[str] = []
     for name in _NUMBERS:
         value = row.get(name)
-        if isinstance(value, (str, list)) and (better := _as_numbers(value)) != value:
+        if isinstance(value, (str, list)) and (better := as_numbers(value)) != value:
             changed[name] = better
             found = [TEXT_NUMBERS]
     outline = changed.get("segmentation", row.get("segmentation"))
@@ -49,10 +49,10 @@ def key_in(key: Key, known: Collection[Key]) -> Key | None:
     return other if str(other) == str(key) and other in known else None
 
 
-def _as_numbers(value: JsonValue, deep: int = _DEEPEST) -> JsonValue:
+def as_numbers(value: JsonValue, deep: int = _DEEPEST) -> JsonValue:
     """Text that is a finite number as that number, in lists too. Anything else stays."""
     if isinstance(value, list) and deep:
-        return [_as_numbers(each, deep - 1) for each in value]
+        return [as_numbers(each, deep - 1) for each in value]
     if not isinstance(value, str):
         return value
     try:

@@ -3,9 +3,13 @@ folds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.errors import DataError, Faults
+from pipeline.formats.coco import read_coco
+from pipeline.formats.image_files import NamedFolders, leave_out_outside, leave_out_unreadable
+from pipeline.formats.source import SourceLog
 from pipeline.formats.yolo import splits_of, write_data_yaml
 from pipeline.io.names import safe_component
 from pipeline.io.write import write_text
@@ -51,3 +55,20 @@ def write_lists(folder: Path, dataset: Dataset, count: int, seed: int) -> None:
             lines = "".join(f"./images/{record.file_name}\n" for record in records)
             write_text(folder / name, lines)
         write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, test | listings)
+
+
+def read_objects(data: Path, splits: Sequence[str], faults: Faults) -> list[Dataset]:
+    """The images with objects of the splits that there are. Images that are outside `data` or
+    cannot be read go to `faults`. Raises DataError for a folder without train where it is named."""
+    files = [data / "annotations" / f"instances_{split}.json" for split in splits]
+    present = [path for path in files if path.is_file()]
+    if not present and "train" in splits:
+        raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
+    return [_read_objects(path, data, faults) for path in present]
+
+
+def _read_objects(path: Path, data: Path, faults: Faults) -> Dataset:
+    dataset = read_coco(path, data / "images", SourceLog(faults))
+    dataset = leave_out_outside(dataset, NamedFolders([data]), faults)
+    with_objects = dataset.subset([r for r in dataset.records if len(dataset.on(r))])
+    return leave_out_unreadable(with_objects, faults)

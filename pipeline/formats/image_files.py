@@ -13,7 +13,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.schema import unusable
 from pipeline.formats.values import as_data_error
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.io.images import images_below, read_size, refuse_other_size
+from pipeline.io.images import images_below, read_image, read_size, refuse_other_size
 from pipeline.io.read import shown_value
 from pipeline.types import Dataset, ImageRecord, split_of
 
@@ -69,7 +69,7 @@ def leave_out_leaks(
 ) -> Dataset:
     """The images that `NamedFolders.refuse_leak` does not refuse; the others go to `faults`."""
     folders = NamedFolders(roots, allow_outside)
-    return _without_faults(dataset, folders.refuse_leak, faults)
+    return leave_out_faulty(dataset, folders.refuse_leak, faults)
 
 
 def list_images_below(folder: Path, faults: Faults) -> Dataset:
@@ -97,10 +97,22 @@ def list_images_below(folder: Path, faults: Faults) -> Dataset:
 
 def leave_out_outside(dataset: Dataset, folders: NamedFolders, faults: Faults) -> Dataset:
     """The images that lie in `folders`, links resolved; the others go to `faults`."""
-    return _without_faults(dataset, lambda record: folders.refuse_outside(record.path), faults)
+    return leave_out_faulty(dataset, lambda record: folders.refuse_outside(record.path), faults)
 
 
-def _without_faults(
+def leave_out_unreadable(dataset: Dataset, faults: Faults) -> Dataset:
+    """The images whose photos can be read, and have the listed size; the others go to `faults`.
+    Every photo is decoded, but not where the first fault ends the command anyway."""
+    return leave_out_faulty(dataset, refuse_unreadable, faults) if faults.keep_going else dataset
+
+
+def refuse_unreadable(record: ImageRecord) -> None:
+    """Raise DataError for an image that cannot be decoded, or has another size than listed."""
+    if read_image(record.path).shape[:2] != record.size:
+        refuse_other_size(record.path, record.size)
+
+
+def leave_out_faulty(
     dataset: Dataset, check: Callable[[ImageRecord], None], faults: Faults
 ) -> Dataset:
     """The images for which `check` raises no DataError; the others go to `faults`."""

@@ -7,6 +7,8 @@ otherwise.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import unicodedata
 from collections import defaultdict
@@ -23,6 +25,7 @@ from pipeline.io.read import shown_value
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*")  # with the host or the bucket
 _DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
 _QUERY = re.compile(r"[?#].*$")
+_IN_A_QUERY = re.compile(r"[?&](d|filepath|fileuri)=(.+)$")  # local files, uploads, cloud storage
 Parts = tuple[str, ...]
 
 
@@ -120,15 +123,31 @@ def same_name(name: str) -> str:
     return root + _composed("/".join(part for part in parts if part not in {"", "."}))
 
 
+def place_in_query(name: str) -> str:
+    """The path or URL of a file: of an address of Label Studio's own, what its query names."""
+    found = _IN_A_QUERY.search(name)
+    if not found:
+        return name
+    if found[1] != "fileuri":
+        return found[2]
+    try:
+        return base64.urlsafe_b64decode(unquote(found[2])).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return name
+
+
 def _readings(name: str) -> Iterator[Parts]:
-    """What a name may mean: as it stands, as a path of Windows or a URL, and with %20 as a space.
-    Each is a relative path without `.` and `..`: what comes before `..` is not below the root."""
+    """What a name may mean: as it stands, as a path of Windows or a URL, with %20 as a space, and
+    as the query of Label Studio's addresses. Each is a relative path without `.` and `..`: what
+    comes before `..` is not below the root."""
     texts = [name]
     plain = _SCHEME.sub("", name)
     if plain != name:
         plain = _QUERY.sub("", plain)
     plain = _DRIVE.sub("", plain).replace("\\", "/")
     texts += [plain, unquote(plain), unquote(_QUERY.sub("", plain))]
+    if (place := place_in_query(name)) != name:
+        texts.append(unquote(place).replace("\\", "/"))
     for text in dict.fromkeys(texts):
         parts = [part for part in text.split("/") if part not in {"", "."}]
         while ".." in parts:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections import defaultdict
@@ -13,11 +11,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from pipeline.errors import DataError
-from pipeline.formats.image_names import ImageFinder
+from pipeline.formats.image_names import ImageFinder, place_in_query
 from pipeline.io.images import SUFFIXES, images_below
 from pipeline.io.read import shown_value
 
-_IN_A_QUERY = re.compile(r"[?&](d|filepath|fileuri)=(.+)$")  # local files, uploads, cloud storage
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # that Label Studio puts before an uploaded name
 _SAVED = re.compile(r"^[0-9a-f]{8}__(?=.)")  # that its exports put before a name from a storage
 _DROPPED = re.compile(r"[^-\w.]")  # from an uploaded name, after spaces became _
@@ -70,7 +67,7 @@ class TaskImages:
     def _find(self, name: str) -> Page:
         """The photo of a name: as it stands, as Label Studio's own exports save it, or without
         what it adds at an upload."""
-        place = _place(name)
+        place = place_in_query(name)
         path = place.partition("?")[0] if "://" in place or place.startswith("/") else place
         last = PurePosixPath(unquote(path).replace("\\", "/")).name
         digest = hashlib.md5(name.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
@@ -104,18 +101,5 @@ def _texts(value: object) -> list[str]:
 
 
 def _names_image(name: str) -> bool:
-    place = _place(name).partition("?")[0].lower()
+    place = place_in_query(name).partition("?")[0].lower()
     return place.endswith((*SUFFIXES, *_OTHERS))
-
-
-def _place(name: str) -> str:
-    """The path or URL of a file: of an address of Label Studio's own, what its query names."""
-    found = _IN_A_QUERY.search(name)
-    if not found:
-        return name
-    if found[1] != "fileuri":
-        return found[2]
-    try:
-        return base64.urlsafe_b64decode(unquote(found[2])).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return name

@@ -73,7 +73,7 @@ def _contents(root: Path, log: SourceLog) -> dict[Path, LabelMeFile]:
         if path.name in _NOT_LABELS or path.name.startswith("."):
             continue
         try:
-            content = read_labelme_file(path)
+            content = read_labelme_file(path, log)
         except DataError as error:
             log.fault(error)
             continue

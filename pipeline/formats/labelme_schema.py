@@ -6,11 +6,13 @@ import struct
 from pathlib import Path
 from typing import NotRequired
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_forms import TEXT_NUMBERS, as_numbers
 from pipeline.formats.schema import Number, Side, Text, checked_size
+from pipeline.formats.source import SourceLog
 from pipeline.io.read import checked, read_json
 
 Point = tuple[Number, Number]
@@ -45,12 +47,13 @@ class LabelMeFile(TypedDict):
 _FILE = TypeAdapter(LabelMeFile)
 
 
-def read_labelme_file(path: Path) -> LabelMeFile | None:
-    """Read a LabelMe file; None for another JSON file. Raises DataError for a faulty LabelMe
-    file."""
+def read_labelme_file(path: Path, log: SourceLog) -> LabelMeFile | None:
+    """Read a LabelMe file; None for another JSON file. log: notes points that are text. Raises
+    DataError for a faulty LabelMe file."""
     raw = read_json(path)
     if not isinstance(raw, dict) or "shapes" not in raw:
         return None
+    _mend_points(raw["shapes"], path, log)
     content = checked(_FILE, raw, path, "is not a LabelMe file:")
     height, width = content.get("imageHeight"), content.get("imageWidth")
     try:
@@ -58,6 +61,16 @@ def read_labelme_file(path: Path) -> LabelMeFile | None:
     except ValueError as error:
         raise DataError(path, str(error), "correct it") from error
     return content
+
+
+def _mend_points(shapes: JsonValue, path: Path, log: SourceLog) -> None:
+    """Set coordinates that are text to their numbers, as scripts write them."""
+    for number, shape in enumerate(shapes if isinstance(shapes, list) else ()):
+        points = shape.get("points") if isinstance(shape, dict) else None
+        if isinstance(shape, dict) and (better := as_numbers(points)) != points:
+            shape["points"] = better
+            text = f"points with {TEXT_NUMBERS}: read as they are meant"
+            log.note(text, f"{path.name} shapes[{number}]")
 
 
 def refuse_large_png(data: bytes, height: int, width: int) -> None:

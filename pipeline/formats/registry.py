@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.formats import (
-    coco,
-    cvat,
-    label_studio,
-    labelme,
-    labelme_reader,
-    mvtec,
-    png_masks,
-    voc,
-    voc_reader,
-    yolo,
-    yolo_reader,
-)
+from pipeline.formats import coco
 from pipeline.formats.source import SourceLog
 from pipeline.formats.zipped import unzipped
 from pipeline.io.image_copies import place_image
@@ -61,6 +50,16 @@ class Format:
     is_by_stem: bool = False
 
 
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module of this package, which is imported at the first call: a command needs
+    one format, and all of them take as long as the rest of its start."""
+
+    def call(*values: Any, **options: Any) -> Any:
+        return getattr(import_module(f"{__package__}.{module}"), name)(*values, **options)
+
+    return call
+
+
 def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) -> None:
     place_images(root, dataset, copy)
     coco.write_coco(root / "annotations" / "instances.json", dataset, loss)
@@ -75,11 +74,19 @@ def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
 
 
 def _coco_file(folder: Path) -> Path:
-    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`."""
+    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
+    only one of instances. Raises DataError for several."""
     usual = folder / "annotations" / "instances.json"
     found = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    found = [path for path in found if path.name != RUN_FILE]
-    return found[0] if not usual.exists() and len(found) == 1 else usual
+    found = sorted(path for path in found if path.name != RUN_FILE)
+    of_instances = [path for path in found if path.name.startswith("instances")]
+    found = of_instances or found  # beside those of keypoints, captions, panoptic masks
+    if usual.exists() or not found:
+        return usual
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:3])
+        raise DataError(folder, f"holds several JSON files ({names})", "give one of them")
+    return found[0]
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -96,11 +103,12 @@ def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
     place_images(root, dataset, copy)
-    png_masks.write_png_masks(root / "masks", dataset)
+    later("png_masks", "write_png_masks")(root / "masks", dataset)
 
 
 def _read_png(source: Path, images: Path | None) -> Dataset:
-    return png_masks.read_png_masks(source / "masks", images or source / "images")
+    read: Callable[[Path, Path], Dataset] = later("png_masks", "read_png_masks")
+    return read(source / "masks", images or source / "images")
 
 
 def place_images(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -181,7 +189,7 @@ def _read_mvtec(
     allow_outside: bool = False,
     log: SourceLog | None = None,
 ) -> Dataset:
-    dataset = mvtec.read_mvtec_objects(source, allow_outside=allow_outside)
+    dataset: Dataset = later("mvtec", "read_mvtec_objects")(source, allow_outside=allow_outside)
     return _all_read(dataset, log)
 
 
@@ -196,11 +204,11 @@ def _write_rle(root: Path, dataset: Dataset, copy: bool) -> None:
 
 
 def _write_yolo_boxes(root: Path, dataset: Dataset, copy: bool) -> None:
-    yolo.write_yolo(root, _without_masks(dataset), False, copy)
+    later("yolo", "write_yolo")(root, _without_masks(dataset), False, copy)
 
 
 def _write_yolo_polygons(root: Path, dataset: Dataset, copy: bool, loss: float) -> None:
-    yolo.write_yolo(root, dataset, True, copy, loss)
+    later("yolo", "write_yolo")(root, dataset, True, copy, loss)
 
 
 _FORMATS: dict[str, Format] = {
@@ -221,35 +229,35 @@ _FORMATS: dict[str, Format] = {
     ),
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
-        without_polygons(cvat.write_cvat),
-        counted(cvat.read_cvat),
+        without_polygons(later("cvat", "write_cvat")),
+        counted(later("cvat", "read_cvat")),
     ),
     "cvat-coco": Format(
         "COCO 1.0 in the folders that CVAT asks for",
-        without_polygons(cvat.write_cvat_coco),
-        without_image_check(cvat.read_cvat_coco),
+        without_polygons(later("cvat", "write_cvat_coco")),
+        without_image_check(later("cvat", "read_cvat_coco")),
     ),
     "label-studio": Format(
         "Label Studio's JSON: brush strokes or rectangles",
-        without_polygons(label_studio.write_label_studio),
-        counted(label_studio.read_label_studio),
+        without_polygons(later("label_studio", "write_label_studio")),
+        or_zip(counted(later("label_studio", "read_label_studio"))),
         has_annotators=True,
     ),
     "labelme": Format(
         "LabelMe's JSON: masks",
-        without_polygons(labelme.write_labelme),
-        or_zip(counted(labelme_reader.read_labelme)),
+        without_polygons(later("labelme", "write_labelme")),
+        or_zip(counted(later("labelme_reader", "read_labelme"))),
         is_by_stem=True,
     ),
     "labelme-polygon": Format(
         "LabelMe's JSON: polygons",
-        labelme.write_labelme,
-        or_zip(counted(labelme_reader.read_labelme)),
+        later("labelme", "write_labelme"),
+        or_zip(counted(later("labelme_reader", "read_labelme"))),
         is_by_stem=True,
     ),
     "mvtec": Format(
         "MVTec AD's layout; objects that touch become one",
-        without_polygons(mvtec.write_mvtec),
+        without_polygons(later("mvtec", "write_mvtec")),
         _read_mvtec,
     ),
     "png": Format(
@@ -260,18 +268,21 @@ _FORMATS: dict[str, Format] = {
     ),
     "voc": Format(
         "Pascal VOC: boxes, and masks by object and by class",
-        without_polygons(voc.write_voc),
-        or_zip(counted(voc_reader.read_voc)),
+        without_polygons(later("voc", "write_voc")),
+        or_zip(counted(later("voc_reader", "read_voc"))),
         is_by_stem=True,
     ),
     "yolo": Format(
         "YOLO boxes",
         without_polygons(_write_yolo_boxes),
-        or_zip(yolo_reader.read_yolo),
+        or_zip(later("yolo_reader", "read_yolo")),
         is_by_stem=True,
     ),
     "yolo-segment": Format(
-        "YOLO polygons", _write_yolo_polygons, or_zip(yolo_reader.read_yolo), is_by_stem=True
+        "YOLO polygons",
+        _write_yolo_polygons,
+        or_zip(later("yolo_reader", "read_yolo")),
+        is_by_stem=True,
     ),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)

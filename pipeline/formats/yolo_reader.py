@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from pipeline.errors import DataError
 from pipeline.formats.data_yaml import LAYOUT, DataYaml, images_of
@@ -13,9 +15,10 @@ from pipeline.formats.values import as_data_error, file_mode
 from pipeline.formats.yolo_labels import label_file_of, parse_labels
 from pipeline.formats.yolo_sets import read_description
 from pipeline.io.images import read_size
-from pipeline.io.read import read_text
+from pipeline.io.read import files_below, read_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
+_STORED = "?d="  # what Label Studio puts before the name of a photo from a local storage
 _LISTS = {"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "labels.txt"}
 
 
@@ -63,7 +66,8 @@ def read_yolo(
         records.append(record)
         if own is not None:
             objects[record.id] = own
-    _count_orphans({labels.of(image) for image in split_of}, log)
+    expected = {labels.of(image) for image in split_of}
+    _count_orphans(expected, {path.parent for path in expected} | labels.folders, log)
     return Dataset(data.categories, tuple(records), objects)
 
 
@@ -81,7 +85,7 @@ class LabelFiles:
 
     def __init__(self, root: Path, images: Path | None) -> None:
         """root: the folder of the set. images: the folder of the images, where it is another."""
-        self._images = images
+        self._root, self._images = root, images
         below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         self._folders = [root / "labels", *below, root]
 
@@ -92,7 +96,29 @@ class LabelFiles:
             return usual
         name = image.relative_to(self._images).with_suffix(".txt")
         places = [folder / name for folder in self._folders]
-        return next((place for place in places if file_mode(place)), usual)
+        found = next((place for place in places if file_mode(place)), None)
+        return found or self._of_storage.get(name.with_suffix("").as_posix(), usual)
+
+    @cached_property
+    def folders(self) -> set[Path]:
+        """The folders below the set that hold text files; none where the images say where theirs
+        are."""
+        return {path.parent for path in self._texts}
+
+    @cached_property
+    def _texts(self) -> list[Path]:
+        if self._images is None:
+            return []
+        return [Path(path) for path in files_below(self._root) if path.endswith(".txt")]
+
+    @cached_property
+    def _of_storage(self) -> dict[str, Path]:
+        """Label files such as `?d=cam1%2Fa.txt` by the name of their image without suffix."""
+        return {
+            unquote(path.stem.removeprefix(_STORED)).replace("\\", "/"): path
+            for path in self._texts
+            if path.name.startswith(_STORED)
+        }
 
 
 def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:
@@ -147,9 +173,10 @@ def _inside(image: Path, root: Path) -> Path:
     return image.relative_to(root) if image.is_relative_to(root) else Path(*image.parts[1:])
 
 
-def _count_orphans(expected: Collection[Path], log: SourceLog) -> None:
-    """Count the rows of label files that have no image. expected: the label files of all images."""
-    for folder in sorted({path.parent for path in expected if path.parent.is_dir()}):
+def _count_orphans(expected: Collection[Path], folders: Collection[Path], log: SourceLog) -> None:
+    """Count the rows of label files that have no image. expected: the label files of all images.
+    folders: where label files are."""
+    for folder in sorted(folder for folder in folders if folder.is_dir()):
         for path in sorted(folder.glob("*.txt")):
             if path in expected or path.name in _LISTS:
                 continue

@@ -19,7 +19,7 @@ def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
     DataError where there is none."""
     if not source.is_dir():
         if source.suffix.lower() in {".yaml", ".yml"}:
-            return source, _with_root(source, read_data_yaml(source), log)
+            return source, _with_places(source, log)
         return source, _from_names(source.parent, source)
     path = source / "data.yaml"
     if not path.exists():
@@ -28,7 +28,22 @@ def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
             if (source / name).is_file():
                 return source / name, _from_names(source, source / name)
         path = others[0] if len(others) == 1 else path
-    return path, _with_root(path, read_data_yaml(path), log)
+    return path, _with_places(path, log)
+
+
+def _with_places(path: Path, log: SourceLog) -> DataYaml:
+    """A data.yaml, with folders of images where it names none, as supervision writes it."""
+    data = _with_root(path, read_data_yaml(path), log)
+    if any(data.places(split) for split in SPLITS):
+        return data
+    unsorted = _image_folders(data.root(path))
+    log.note(f"{path.name} names no images: those in {' and '.join(unsorted)} are read")
+    return data.model_copy(update={"unsorted": unsorted})
+
+
+def _image_folders(root: Path) -> tuple[str, ...]:
+    """The folders called `images` or `obj_train_data`; else the folder itself."""
+    return tuple(name for name in ("images", "obj_train_data") if (root / name).is_dir()) or (".",)
 
 
 def _with_root(path: Path, data: DataYaml, log: SourceLog) -> DataYaml:
@@ -58,8 +73,7 @@ def _from_names(root: Path, names: Path) -> DataYaml:
         raise DataError(names, "names no categories", LAYOUT)
     lists = _lists(root)
     if not lists:
-        folders = [name for name in ("images", "obj_train_data") if (root / name).is_dir()]
-        return DataYaml(names=categories, unsorted=folders or ["."])
+        return DataYaml(names=categories, unsorted=[*_image_folders(root)])
     return DataYaml(names=categories, **lists)
 
 

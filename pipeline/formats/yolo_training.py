@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
+from pipeline.formats.image_files import leave_out_faulty, refuse_unreadable
+from pipeline.formats.source import SourceLog
 from pipeline.formats.yolo import write_data_yaml, write_yolo_image
-from pipeline.io.images import SUFFIXES, refuse_other_size
+from pipeline.io.images import SUFFIXES
 from pipeline.io.names import safe_component
 from pipeline.io.read import read_bytes
 from pipeline.io.write import make_folder, remove_tree, write_text
@@ -40,17 +42,19 @@ class TrainingSet:
     validation: Dataset | None
 
 
-def read_training_set(data: Path, fold: int | None = None) -> TrainingSet:
+def read_training_set(
+    data: Path, fold: int | None = None, faults: Faults | None = None
+) -> TrainingSet:
     """Read what convert-masks wrote into `data`: its splits, or one fold of its cross-validation.
 
-    Without val images, val is test, or else train. Raises DataError for a folder that convert-masks
-    did not write, and for an image that is missing, not an image, of another size, or outside
-    `data`.
+    Without val images, val is test, or else train. faults: takes an image that is missing, not an
+    image, of another size, or outside `data`, and a faulty object; without it, the first is raised.
+    Raises DataError for a folder that convert-masks did not write, and for a split of which no
+    image is left.
     """
     prefix = "" if fold is None else f"fold{fold}_"
-    read = {split: _read_split(data, f"{prefix}{split}") for split in SPLITS}
-    if fold is not None:
-        read.pop("test")
+    names = SPLITS if fold is None else [split for split in SPLITS if split != "test"]
+    read = {split: _read_split(data, f"{prefix}{split}", faults or Faults()) for split in names}
     splits = {split: dataset for split, dataset in read.items() if dataset is not None}
     required = ("train", "val") if fold is not None else ()
     if not splits or any(split not in splits for split in required):
@@ -90,16 +94,16 @@ def write_training_set(root: Path, data: TrainingSet) -> Path:
     return root / "data.yaml"
 
 
-def _read_split(data: Path, name: str) -> Dataset | None:
+def _read_split(data: Path, name: str, faults: Faults) -> Dataset | None:
     path = data / "annotations" / f"instances_{name}.json"
     if not path.exists():
         return None
-    dataset = read_coco(path, data / "images")
-    if not dataset.records:
-        raise DataError(path, "lists no image", "run convert-masks again")
+    dataset = read_coco(path, data / "images", SourceLog(faults))
     inside = data.resolve()
-    for record in dataset.records:
-        _check_image(record, inside)
+    dataset = leave_out_faulty(dataset, lambda record: _check_image(record, inside), faults)
+    if not dataset.records:
+        reason = f"no image is left ({faults.lines[-1]})" if faults.errors else "lists no image"
+        raise DataError(path, reason, "run convert-masks again")
     if all(min(record.size) < _MIN_SIDE for record in dataset.records):
         reason = f"has no image of at least {_MIN_SIDE} pixels a side"
         raise DataError(path, reason, "YOLO learns nothing from smaller ones")
@@ -107,8 +111,8 @@ def _read_split(data: Path, name: str) -> Dataset | None:
 
 
 def _check_image(record: ImageRecord, inside: Path) -> None:
-    """Raise DataError unless an image is a file inside the dataset, has the suffix of an image, and
-    has the listed size."""
+    """Raise DataError unless an image is a file inside the dataset, has the suffix of an image, can
+    be decoded, and has the listed size: ultralytics leaves out what it cannot read."""
     path = record.path
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(path, "has no suffix of an image", f"one of {', '.join(sorted(SUFFIXES))}")
@@ -116,7 +120,7 @@ def _check_image(record: ImageRecord, inside: Path) -> None:
         raise DataError(path, "no such image", "run convert-masks again")
     if not path.resolve().is_relative_to(inside):
         raise DataError(path, f"is a link that leads out of {inside}", "copy the image there")
-    refuse_other_size(path, record.size)
+    refuse_unreadable(record)
 
 
 def _refuse_mixed(data: Path, train: Dataset, val: Dataset) -> None:

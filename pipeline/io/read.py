@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ _YAML_LIMIT = 16 << 20
 _YAML_NODES = 1_000_000  # an alias counts with all nodes of its target
 _TAG_ERRORS = (TypeError, LookupError, AttributeError)  # PyYAML's, at tags such as `!!bool maybe`
 _CHUNK = 1 << 20
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]{1,100}encoding\s*=\s*["']([\w.-]{1,40})["']""")
+_OF_XML = {  # by the name that XML declares, of encodings that expat does not know
+    "gb2312": "gb18030", "gbk": "gb18030", "cp936": "gb18030", "gb18030": "gb18030",
+    "big5": "cp950", "shift_jis": "cp932", "windows-31j": "cp932",
+    "euc-jp": "euc_jp", "euc-kr": "cp949",
+}  # fmt: skip
 _SHOWN = 80  # characters of a foreign value in a message
 
 Value = TypeVar("Value")
@@ -133,14 +140,30 @@ def _count_nodes(content: Any) -> None:
 def read_xml(path: Path, tag: str | None = None) -> ElementTree.Element:
     """The root of an XML file; entities are refused. Raises DataError, also for a root that is not
     `tag`."""
+    content = _xml_content(path)
     try:
-        root = ElementTree.fromstring(read_bytes(path))
+        root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(path, f"is not readable XML ({reason})", "export it again") from error
     if tag is not None and root.tag != tag:
         raise DataError(path, f"is XML of <{root.tag}>, not <{tag}>", "check the path")
     return root
+
+
+def _xml_content(path: Path) -> str | bytes:
+    """The content of an XML file, decoded where it declares a Chinese, Japanese or Korean
+    encoding."""
+    data = read_bytes(path)
+    match = _DECLARED.match(data)
+    name = match[1].decode() if match else ""
+    if (codec := _OF_XML.get(name.lower())) is None:
+        return data
+    try:
+        return data.decode(codec)
+    except UnicodeDecodeError as error:
+        reason = f"declares {name}, and is not {name} text (byte {error.start})"
+        raise DataError(path, reason, "save it as UTF-8") from error
 
 
 def checked(kind: TypeAdapter[Value], value: Any, path: Path, where: str = "") -> Value:

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat, TypeAdapter
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
+from pipeline.formats.image_files import leave_out_unreadable
+from pipeline.formats.source import SourceLog
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.heatmaps import read_heatmap
 from pipeline.io.images import read_image
@@ -76,23 +78,27 @@ class ModelScores(AnomalyScores):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareResult(StageResult):
-    """Figures of each model by name, on the same test images. defective: images with a defect."""
+    """Figures of each model by name, on the same test images. defective: images with a defect.
+    faults: a line for each image or object that was left out."""
 
     output: Path
     images: int
     defective: int
     models: dict[str, ModelScores]
+    faults: tuple[str, ...] = ()
 
 
-def compare(run: Path, output: Path, *, device: str = "auto") -> CompareResult:
+def compare(
+    run: Path, output: Path, *, device: str = "auto", keep_going: bool = False
+) -> CompareResult:
     """Compare the models in a folder of `pipeline run` on its test images.
 
-    Writes figures, a Markdown table and a plot. Raises DataError where there is no model or no test
-    image.
+    Writes figures, a Markdown table and a plot. keep_going: leave out unreadable images and faulty
+    objects. Raises DataError where there is no model or no test image.
     """
-    record = RunRecord("compare", {"run": str(run)}, [run / "data"])
-    truth = _truth(run)
-    models = list(_models(run, truth, device))
+    record, faults = RunRecord("compare", {"run": str(run)}, [run / "data"]), Faults(keep_going)
+    truth = leave_out_unreadable(_truth(run, faults), faults)
+    models = list(_models(run, truth, device, faults))
     if not models:
         raise DataError(run, "holds no model to compare", "give the folder of `pipeline run`")
     shared = set.intersection(*(set(model.scores) for model in models))
@@ -101,7 +107,9 @@ def compare(run: Path, output: Path, *, device: str = "auto") -> CompareResult:
     if not records:
         raise DataError(run, "has no image that all models scored", "run it again with --overwrite")
     rows = {model.name: _row(model, truth, records, bad) for model in track(models, "compare")}
-    result = CompareResult(output=output, images=len(records), defective=sum(bad), models=rows)
+    result = CompareResult(
+        output=output, images=len(records), defective=sum(bad), models=rows, faults=faults.lines
+    )
     with record.whole_folder(output) as folder:
         write_text(folder / "table.md", table(rows))
         plotted = {name: _plotted(row) for name, row in rows.items()}
@@ -132,35 +140,35 @@ def _cell(value: float | None, interval: Sequence[float] | None = None) -> str:
     return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
 
 
-def _truth(run: Path) -> Dataset:
+def _truth(run: Path, faults: Faults) -> Dataset:
     folder = run / "data" / "annotations"
     paths = [folder / f"instances_{split}.json" for split in ("test", "val")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise DataError(folder, "holds no test or val split", "give the folder of `pipeline run`")
-    return read_coco(path, run / "data" / "images", exact=True)
+    return read_coco(path, run / "data" / "images", SourceLog(faults), exact=True)
 
 
-def _train_counts(run: Path, test: Dataset) -> tuple[int, int]:
+def _train_counts(run: Path, test: Dataset, faults: Faults) -> tuple[int, int]:
     """Numbers of objects and of images that the models learned from."""
     names = {record.file_name for record in test.records}
     objects = images = 0
     for split in ("train", "val"):
         path = run / "data" / "annotations" / f"instances_{split}.json"
         if path.is_file():
-            dataset = read_coco(path, run / "data" / "images", exact=True)
+            dataset = read_coco(path, run / "data" / "images", SourceLog(faults), exact=True)
             records = [r for r in dataset.records if r.file_name not in names]
             objects += sum(len(dataset.on(r)) for r in records)
             images += len(records)
     return objects, images
 
 
-def _models(run: Path, truth: Dataset, device: str) -> Iterator[ScoredModel]:
+def _models(run: Path, truth: Dataset, device: str, faults: Faults) -> Iterator[ScoredModel]:
     """The models that the run holds, with their scores of the test images."""
     from pipeline.models.devices import torch_device
     from pipeline.models.load import load_classifier, load_detector
 
-    objects, images = _train_counts(run, truth)
+    objects, images = _train_counts(run, truth, faults)
     if (run / "detector").is_dir():
         detections = _detect(load_detector(run / "detector", device, _MIN_CONFIDENCE), truth)
         scores = {name: _highest(rows) for name, rows in detections.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.schema import ConvertConfig
+from pipeline.config.labels import ConvertConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import image_text, parse_row_texts
 from pipeline.formats.coco_rows import row_texts

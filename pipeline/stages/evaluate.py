@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.schema import EvaluateConfig
-from pipeline.errors import ConfigError
+from pipeline.config.labels import EvaluateConfig
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.coco_schema import LISTS
-from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.image_files import NamedFolders, leave_out_faulty, leave_out_unreadable
 from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.source import SourceLog
 from pipeline.formats.values import file_mode
 from pipeline.interfaces import Segmenter
 from pipeline.io.images import read_image, refuse_other_size, write_png
@@ -34,7 +35,7 @@ from pipeline.metrics.masks import Agreement, agreement
 from pipeline.metrics.matching import Match, MatchedObjects, match_objects
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
-from pipeline.types import Dataset
+from pipeline.types import Dataset, ImageRecord
 from pipeline.visualization.overlays import close_up
 from pipeline.visualization.plots import grouped_bars
 
@@ -58,7 +59,7 @@ class EvaluateResult(MaskFigures, StageResult):
 
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
-    for files without masks.
+    for files without masks. faults: a line for each image or object that was left out.
     """
 
     images: int
@@ -70,6 +71,7 @@ class EvaluateResult(MaskFigures, StageResult):
     average_precision: Precision
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
+    faults: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -79,22 +81,24 @@ def evaluate(
     config: EvaluateConfig = _DEFAULT,
     *,
     images: Path | None = None,
+    keep_going: bool = False,
 ) -> EvaluateResult:
     """Compare two COCO files: box and mask AP, and the mask IoU of matched objects.
 
     truth, predictions: COCO files; predictions have scores, and may be a list of COCO results.
     output: the folder for figures, a plot and a gallery; None writes nothing. images: the folder of
-    images; without it, there are no baselines and no gallery. Raises ConfigError for a split
-    without images and for other categories, DataError for a file that cannot be read and for
-    predictions on other images.
+    images; without it, there are no baselines and no gallery. keep_going: leave out faulty objects,
+    and of every figure the images whose photo is missing or cannot be read; what is left out of the
+    predictions counts as missed. Raises ConfigError for a split without images and for other
+    categories, DataError for a file that cannot be read and for predictions on other images.
     """
-    matched = match_objects(
-        _selected(truth, config, images), _read_predictions(predictions, truth, images)
-    )
+    faults = Faults(keep_going)
+    selected = _selected(truth, config, images, faults)
+    matched = match_objects(selected, _read_predictions(predictions, truth, images, faults))
     if matched.ignored:
         say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
-    result = _result(matched, agreed, config, images)
+    result = _result(matched, agreed, config, images, faults)
     if output:
         record = RunRecord("evaluate", config.model_dump(mode="json"), (truth, predictions))
         with record.whole_folder(output) as folder:
@@ -106,11 +110,12 @@ def evaluate(
     return result
 
 
-def _read_predictions(path: Path, truth: Path, images: Path | None) -> Dataset:
+def _read_predictions(path: Path, truth: Path, images: Path | None, faults: Faults) -> Dataset:
     """Predictions: COCO instances, or a list of COCO results on the images of the truth."""
+    log = SourceLog(faults)
     if JsonRows(path, LISTS).is_list:
-        return read_coco_results(path, truth, images, exact=True)
-    return read_coco(path, images, exact=True)
+        return read_coco_results(path, truth, images, log, exact=True)
+    return read_coco(path, images, log, exact=True)
 
 
 def _result(
@@ -118,6 +123,7 @@ def _result(
     agreed: Agreement | None,
     config: EvaluateConfig,
     images: Path | None,
+    faults: Faults,
 ) -> EvaluateResult:
     truth = matched.truth
     figures = MaskFigures() if agreed is None else mask_figures(matched, agreed)
@@ -133,13 +139,14 @@ def _result(
         average_precision=precision(matched),
         rank_correlation_with_iou=rank_correlations(matched, ious) or None,
         baselines=_baselines(matched, config) if agreed and images else None,
+        faults=faults.lines,
     )
 
 
-def _selected(path: Path, config: EvaluateConfig, images: Path | None) -> Dataset:
+def _selected(path: Path, config: EvaluateConfig, images: Path | None, faults: Faults) -> Dataset:
     """The images of the truth in the split of the configuration. Raises DataError for an image
     outside the folder of images, and for a photo of another size."""
-    truth = read_coco(path, images, exact=True)
+    truth = read_coco(path, images, SourceLog(faults), exact=True)
     if config.split:
         records = [record for record in truth.records if record.split == config.split]
         if not records:
@@ -148,10 +155,15 @@ def _selected(path: Path, config: EvaluateConfig, images: Path | None) -> Datase
         truth = truth.subset(records)
     if images:
         folders = NamedFolders([images], config.allow_outside)
-        for entry in truth.records:
-            folders.refuse_outside(entry.path)
-            if file_mode(entry.path):
-                refuse_other_size(entry.path, entry.size)
+
+        def check(record: ImageRecord) -> None:
+            folders.refuse_outside(record.path)
+            if file_mode(record.path):
+                refuse_other_size(record.path, record.size)
+
+        truth = leave_out_unreadable(leave_out_faulty(truth, check, faults), faults)
+    if faults.errors and not truth.records:
+        raise DataError(path, f"no image is left ({faults.lines[0]})", "check --images")
     return truth
 
 

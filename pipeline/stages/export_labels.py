@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.config.schema import ExportConfig
+from pipeline.config.labels import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
 from pipeline.formats.distinct_names import with_portable_names
@@ -127,7 +127,8 @@ def import_labels(
             dataset = _read(origin, source, images, allow_outside, log)
             counts = _counts(log, dataset, source, config)
             if onto:
-                base = _read("coco", onto, images or _beside(onto), allow_outside, SourceLog())
+                own = SourceLog(log.faults)
+                base = _read("coco", onto, images or _beside(onto), allow_outside, own)
                 dataset = _merged(base, dataset)
             return _write(ImportLabelsResult, "import", dataset, "coco", [source, onto], output,
                           config, log, counts)  # fmt: skip

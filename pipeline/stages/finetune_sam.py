@@ -14,9 +14,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.config.schema import FinetuneSamConfig
-from pipeline.errors import ConfigError, DataError
-from pipeline.formats.coco import read_coco
-from pipeline.formats.image_files import NamedFolders
+from pipeline.errors import ConfigError, DataError, Faults
+from pipeline.formats.converted_set import read_objects
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
 from pipeline.models.devices import seed_all, torch_device
@@ -81,7 +80,8 @@ class FinetuneSamResult(StageResult):
 
     calibrated_on: out-of-fold masks of the calibration, 0 without one. out_of_fold, unseen: how the
     expected IoU holds on out-of-fold masks, and on these and the held-out ones together. test: None
-    without held-out masks. robustness: mean IoU by kind of box error and segmenter.
+    without held-out masks. robustness: mean IoU by kind of box error and segmenter. faults: a line
+    for each image or object that was left out.
     """
 
     output: Path
@@ -99,6 +99,7 @@ class FinetuneSamResult(StageResult):
     test: HeldOutScores | None = None
     robustness: dict[str, dict[str, list[float]]] | None = None
     unseen: UnseenScore | None = None
+    faults: tuple[str, ...] = ()
 
 
 def finetune_sam(
@@ -107,16 +108,18 @@ def finetune_sam(
     config: FinetuneSamConfig = _DEFAULT,
     *,
     device: str = "auto",
+    keep_going: bool = False,
     overwrite: bool = False,
 ) -> FinetuneSamResult:
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
     It starts from a published SAM, or from one that was tuned before, on another product. Writes
-    the card, the delta, figures and plots. The same call goes on after a stop. Raises
-    ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
-    WeightsError.
+    the card, the delta, figures and plots. keep_going: leave out unreadable images and faulty
+    objects. The same call goes on after a stop. Raises ConfigError for a SAM whose image encoder
+    was tuned, DataError for a folder without masks, WeightsError.
     """
-    train, test = _instances(data, ("train", "val")), _instances(data, ("test",))
+    faults = Faults(keep_going)
+    train, test = (_instances(data, splits, faults) for splits in (("train", "val"), ("test",)))
     train = subsample(train, config.masks, config.seed)
     if not train:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
@@ -135,21 +138,14 @@ def finetune_sam(
         if tuned.patch_prior:
             record.used_weights(*tuned.patch_prior.backbone)
         result = _report(tuner, config, tuned, selection, train, test, folder)
-        result = replace(result, output=output)
+        result = replace(result, output=output, faults=faults.lines)
         record.write(folder, result.to_json())
     return result
 
 
-def _instances(data: Path, splits: Sequence[str]) -> list[Instance]:
+def _instances(data: Path, splits: Sequence[str], faults: Faults) -> list[Instance]:
     """The objects of some splits that have a mask."""
-    files = [data / "annotations" / f"instances_{split}.json" for split in splits]
-    present = [path for path in files if path.is_file()]
-    if not present and "train" in splits:
-        raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
-    folders = NamedFolders([data])
-    datasets = [read_coco(path, data / "images") for path in present]
-    for record in (record for dataset in datasets for record in dataset.records):
-        folders.refuse_outside(record.path)
+    datasets = read_objects(data, splits, faults)
     return [instance for dataset in datasets for instance in instances_of(dataset)]
 
 

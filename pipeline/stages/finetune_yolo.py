@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import FinetuneConfig
-from pipeline.errors import ConfigError, WeightsError
+from pipeline.errors import ConfigError, Faults, WeightsError
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
@@ -67,7 +67,8 @@ class FinetuneYoloResult(StageResult):
     """The detector, and its box AP on the held-out split before and after.
 
     text_embeddings: clip, or fixed if CLIP's text encoder is not installed. confidence: the score
-    below which detections are left out, chosen on the validation images.
+    below which detections are left out, chosen on the validation images. faults: a line for each
+    image or object that was left out.
     """
 
     output: Path
@@ -78,6 +79,7 @@ class FinetuneYoloResult(StageResult):
     held_out: HeldOut
     zero_shot: BoxScores
     tuned: BoxScores
+    faults: tuple[str, ...] = ()
 
 
 _SCORES_TYPE = TypeAdapter(BoxScores)
@@ -89,16 +91,17 @@ def finetune_yolo(
     config: FinetuneConfig = _DEFAULT,
     *,
     device: str = "auto",
+    keep_going: bool = False,
     overwrite: bool = False,
     replace_finished: bool = False,
 ) -> FinetuneYoloResult:
     """Fine-tune on the annotations and images that convert-masks wrote into `data`. The same call
     goes on after a stop.
 
-    overwrite: delete unfinished work of other settings, and replace a finished run. With
-    `replace_finished`, only the latter. Raises DataError for a folder that convert-masks did not
-    write and for an output with other content, ConfigError for an output with a finished run of
-    other settings or inputs, WeightsError.
+    keep_going: leave out unreadable images and faulty objects. overwrite: delete unfinished work of
+    other settings, and replace a finished run; with `replace_finished`, only the latter. Raises
+    DataError for a folder that convert-masks did not write and for an output with other content,
+    ConfigError for an output with a finished run of other settings or inputs, WeightsError.
     """
     from pipeline.models.devices import choose_device, seed_all
     from pipeline.models.text.embeddings import embed
@@ -107,7 +110,8 @@ def finetune_yolo(
     device_name = choose_device(device)
     reads = [data / "annotations", data / "images"]
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"), reads)
-    splits = read_training_set(data, config.fold)
+    faults = Faults(keep_going)
+    splits = read_training_set(data, config.fold, faults)
     seed_all(config.seed)
     base = WeightsStore().get(config.weights)
     record.used_weights(base.name, base.sha256)
@@ -123,7 +127,7 @@ def finetune_yolo(
         if summary := record.finished(folder):
             return from_json(FinetuneYoloResult, summary, folder)
         result = _tuned(folder, splits, truth, base, embeddings, config, device_name, overwrite)
-        result = replace(result, output=output)
+        result = replace(result, output=output, faults=faults.lines)
         record.write(folder, result.to_json())
     return result
 
@@ -156,11 +160,10 @@ def _tuned(
     embeddings.save(embeddings_file(folder))
     zero_shot = _zero_shot(folder, base, embeddings, truth, config, device)
     best = _train(folder, splits, base, config, device, overwrite)
-    detector = YoloWorldDetector(
-        best, embeddings, config.image_side, _MIN_CONFIDENCE, device=device
-    )
+    side = config.image_side
+    detector = YoloWorldDetector(best, embeddings, side, _MIN_CONFIDENCE, device=device)
     confidence = _confidence(splits, config, detector)
-    write_card(folder, best, sha256_of(best), config.image_side, base.name, confidence)
+    write_card(folder, best, sha256_of(best), side, base.name, confidence)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
     rows = _results(folder)
     _draw(folder, rows)
@@ -211,9 +214,8 @@ def _zero_shot(
     with WorkLog(folder / LOG, "zero_shot", _SCORES_TYPE) as log:
         if (measured := log.get("figures")) is not None:
             return measured
-        detector = YoloWorldDetector(
-            base.path, embeddings, config.image_side, _MIN_CONFIDENCE, device=device
-        )
+        side = config.image_side
+        detector = YoloWorldDetector(base.path, embeddings, side, _MIN_CONFIDENCE, device=device)
         detections = _detect(detector, truth, "detect, zero-shot")
         scores = _scores(average_precision(truth, detections, "bbox"))
         log.add("figures", scores)

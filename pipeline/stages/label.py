@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.schema import EvaluateConfig, SegmentConfig
+from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
+from pipeline.formats.source import SourceLog
 from pipeline.metrics.localization import Localization, localization
 from pipeline.results import StageResult
 from pipeline.stages.evaluate import EvaluateResult, evaluate
@@ -58,9 +60,10 @@ def label(
         output / "evaluation",
         EvaluateConfig(split=config.split),
         images=images,
+        keep_going=keep_going,
     )
     overlaps = localization(
-        read_coco(truth, images, exact=True),
+        read_coco(truth, images, SourceLog(Faults(keep_going)), exact=True),
         read_coco(predictions, images, exact=True),
         config.split,
     )

@@ -88,7 +88,9 @@ def _steps(
     for step in _work_steps(config, root, products, overwrite):
         yield step
         models += [step.folder] if step.folder.parent == root else []
-    compare_models = partial(compare, root, root / "comparison", device=config.device)
+    compare_models = partial(
+        compare, root, root / "comparison", device=config.device, keep_going=config.keep_going
+    )
     yield Step("compare", root / "comparison", {}, models, compare_models)
 
 
@@ -149,6 +151,7 @@ def _detector(config: RunConfig, root: Path, overwrite: bool) -> Step:
         root / "detector",
         config.finetune,
         device=config.device,
+        keep_going=config.keep_going,
         overwrite=overwrite,
         replace_finished=True,
     )
@@ -167,6 +170,7 @@ def _sam(config: RunConfig, root: Path, overwrite: bool) -> Step:
         root / "sam",
         sam_config,
         device=config.device,
+        keep_going=config.keep_going,
         overwrite=overwrite,
     )
     return Step("finetune-sam", root / "sam", _plain(sam_config), inputs, tune)
@@ -202,7 +206,10 @@ def _evaluation(config: RunConfig, root: Path, name: str, truth: Path) -> Step:
     folder = root / f"evaluation_{name}_boxes"
     masks = root / f"masks_from_{name}" / "instances.json"
     images = root / "data" / "images"
-    work = partial(evaluate, truth, masks, folder, config.evaluate, images=images)
+    work = partial(
+        evaluate, truth, masks, folder, config.evaluate, images=images,
+        keep_going=config.keep_going,
+    )  # fmt: skip
     settings = _plain(config.evaluate)
     return Step(f"evaluate, {name}'s boxes", folder, settings, [truth, masks], work)
 

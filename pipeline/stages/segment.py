@@ -25,6 +25,7 @@ from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
+from pipeline.formats.source import SourceLog
 from pipeline.geometry import masks as mask_geometry
 from pipeline.interfaces import Detector
 from pipeline.io.heatmaps import read_heatmap
@@ -105,7 +106,8 @@ def segment(
     images: folder of the images. boxes: the COCO file. detector: folder of finetune-yolo or
     anomaly; with both, it searches the images that the file lists. Writes COCO instances and
     results, PNG masks, overlays and a page of the least trusted masks into `output`. Every box has
-    one row, in its order; failed ones are marked. keep_going: leave out unreadable images.
+    one row, in its order; failed ones are marked. keep_going: leave out unreadable images
+    and faulty boxes.
     overwrite: delete unfinished work of other settings. A stopped call goes on when it is repeated.
     Raises DataError for missing images or boxes, WeightsError.
     """
@@ -136,7 +138,10 @@ def _read_prompts(
     images: Path, boxes: Path | None, config: SegmentConfig, faults: Faults
 ) -> Dataset:
     """The images, with the boxes of the file if there is one."""
-    prompts = read_coco(boxes, images, exact=True) if boxes else list_images_below(images, faults)
+    if boxes:
+        prompts = read_coco(boxes, images, SourceLog(faults), exact=True)
+    else:
+        prompts = list_images_below(images, faults)
     if config.split:
         prompts = prompts.subset([r for r in prompts.records if r.split == config.split])
     prompts = leave_out_outside(prompts, NamedFolders([images], config.allow_outside), faults)

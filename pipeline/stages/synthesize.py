@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.schema import SynthesizeConfig
+from pipeline.config.labels import SynthesizeConfig
 from pipeline.io.run_record import RunRecord
 from pipeline.results import StageResult
 from pipeline.synthesis.defects import DEFECTS

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco, read_coco_results
+from pipeline.formats.registry import FORMATS
 from pipeline.formats.source import SourceCounts, SourceLog
 from pipeline.geometry.masks import area
 from pipeline.io.images import write_png
@@ -376,3 +377,15 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
     del raw["categories"]
     with pytest.raises(DataError, match="it has no list categories"):
         read(tmp_path, raw)
+
+
+def test_of_several_files_in_a_folder_the_one_of_instances_is_read(tmp_path: Path) -> None:
+    """As COCO and datumaro have them; of two of instances, neither is guessed."""
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    (folder / "captions_train.json").write_text("{}")
+    (folder / "instances_train.json").write_text(json.dumps(plain()))
+    assert len(FORMATS["coco"].read(tmp_path, None).records) == 1
+    (folder / "instances_val.json").write_text("{}")
+    with pytest.raises(DataError, match=r"several JSON files \(instances_train\.json, instances_v"):
+        FORMATS["coco"].read(tmp_path, None)

@@ -48,6 +48,20 @@ def test_a_file_without_shapes_is_an_image_without_objects(tmp_path: Path) -> No
     assert counts.objects == 0
 
 
+def test_points_that_are_text_are_read_as_numbers_and_noted(tmp_path: Path) -> None:
+    texts = [[str(x), f"{y}.0"] for x, y in RING]
+    dataset, counts = read(tmp_path, shape(points=texts), shape(), imageHeight="20", imageWidth=30)
+    assert only(dataset).masks == (only(dataset).masks or ())[:1] * 2
+    assert counts.notes == ("1 x points with numbers that are text: read as they are meant: "
+                            "a.json shapes[0]",)  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["two", "nan", "1e999", ""])
+def test_points_that_are_no_numbers_are_a_fault(tmp_path: Path, word: str) -> None:
+    with pytest.raises(DataError, match=r"a\.json: is not a LabelMe file: shapes\[0\]\.points"):
+        read(tmp_path, shape(points=[["2", word], *RING[1:]]))
+
+
 @pytest.mark.parametrize(
     ("given", "pixels", "is_converted"),
     [

@@ -284,6 +284,16 @@ def test_datumaros_export_for_cvat_is_read(tmp_path: Path) -> None:
         np.testing.assert_allclose(dataset.on(record).boxes, [[2, 3, 12, 8]], atol=1)
 
 
+def test_a_file_in_gbk_has_its_chinese_names(tmp_path: Path) -> None:
+    """labelImg on a Chinese Windows."""
+    root = written(tmp_path, {}, ("照片.png",))
+    text = f"<?xml version='1.0' encoding='GBK'?>{xml('照片.png').replace('crack', '划痕')}"
+    (root / "照片.xml").write_bytes(text.encode("gbk"))
+    dataset, _ = read(root)
+    assert dataset.categories == ("划痕",)
+    assert dataset.records[0].file_name == "照片.png"
+
+
 def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
     files = {"Annotations/cam1/1.xml": xml("1.png")}
     root = written(tmp_path, files, ("JPEGImages/cam2/1.png",))

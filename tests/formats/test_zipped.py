@@ -27,7 +27,7 @@ def dataset(root: Path, *names: str) -> Dataset:
     return Dataset(("crack",), tuple(records), objects)
 
 
-@pytest.mark.parametrize("name", ["yolo", "voc", "labelme", "coco"])
+@pytest.mark.parametrize("name", ["yolo", "voc", "labelme", "coco", "label-studio"])
 @pytest.mark.parametrize("is_inside", [False, True])
 def test_the_zip_of_a_folder_is_read(tmp_path: Path, name: str, is_inside: bool) -> None:
     FORMATS[name].write(tmp_path / "in" / "set", dataset(tmp_path / "p", "a.png"), True, 0)
@@ -45,6 +45,16 @@ def test_a_fault_in_a_zip_names_the_zip(tmp_path: Path) -> None:
     path = Path(shutil.make_archive(str(tmp_path / "set"), "zip", root))
     with pytest.raises(DataError, match=r"^set\.zip/labels/a\.txt: row 1 is not all numbers"):
         import_labels(path, "yolo", tmp_path / "out")
+
+
+def test_a_zip_of_label_studios_json_finds_the_photos_beside_it(tmp_path: Path) -> None:
+    """Label Studio's own zip: one JSON file of any name, and no photo."""
+    FORMATS["label-studio"].write(tmp_path / "set", dataset(tmp_path / "images", "a.png"), True, 0)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "set" / "tasks.json").rename(tmp_path / "bare" / "project-1-at-2026-11-27.json")
+    path = Path(shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "bare"))
+    result = import_labels(path, "label-studio", tmp_path / "out")
+    assert (result.images, result.objects) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["yolo", "voc", "labelme"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,47 @@ def test_yaml_makes_no_object_and_no_bomb(tmp_path: Path, text: str) -> None:
 )
 def test_xml_is_read_without_entities_or_unknown_encodings(tmp_path: Path, text: str) -> None:
     (tmp_path / "a").write_text(text)
+    with pytest.raises(DataError, match="is not readable XML"):
+        read_xml(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "text"),
+    [
+        ("GB2312", "gb2312", "划痕"),
+        ("gbk", "gbk", "劃痕"),  # not in GB2312
+        ("GB2312", "gbk", "劃痕"),  # as Windows writes what it calls GB2312
+        ("GB18030", "gb18030", "㐂"),
+        ("Big5", "big5", "劃痕"),
+        ("Shift_JIS", "cp932", "①傷"),
+        ("EUC-JP", "euc_jp", "傷"),
+        ("euc-kr", "euc_kr", "흠집"),
+    ],
+)
+def test_xml_is_read_in_the_encoding_that_it_declares(
+    tmp_path: Path, declared: str, codec: str, text: str
+) -> None:
+    content = f"<?xml version='1.0' encoding='{declared}'?>\r\n<a>{text}</a>"
+    (tmp_path / "a").write_bytes(content.encode(codec))
+    assert read_xml(tmp_path / "a").text == text
+
+
+def test_xml_that_is_not_in_the_encoding_that_it_declares_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b'<?xml version="1.0" encoding="GBK"?><a>\xff\xff</a>')
+    with pytest.raises(DataError, match=r"declares GBK, and is not GBK text \(byte 39\); save it"):
+        read_xml(tmp_path / "a")
+
+
+@pytest.mark.parametrize("declared", ["utf-8", "gbk"])
+@pytest.mark.parametrize("entity", ["bomb", "file"])
+def test_no_encoding_opens_a_door_to_entities(tmp_path: Path, declared: str, entity: str) -> None:
+    """Ten entities, each of ten of the one before: 10^10 letters from some hundred bytes."""
+    names = "abcdefghij"
+    rows = "".join(f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in pairwise(names))
+    bomb = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{rows}]><x>&j;</x>'
+    file = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><x>&a;</x>'
+    content = f"<?xml version='1.0' encoding='{declared}'?>{bomb if entity == 'bomb' else file}"
+    (tmp_path / "a").write_text(content)
     with pytest.raises(DataError, match="is not readable XML"):
         read_xml(tmp_path / "a")
 

@@ -152,8 +152,11 @@ def test_what_ultralytics_is_given_holds_images_labels_and_lists_alone(
 
 @pytest.mark.parametrize("below", ["", "/train", "/train/sub"])
 def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, below: str) -> None:
-    """Even one that appears in our own folder, where ultralytics looks for it."""
+    """Even one that appears in our own folder, where ultralytics looks for it. The trainer replaces
+    the reader of such files."""
     from ultralytics.data import dataset as stock_data
+
+    import pipeline.models.yolo_world.trainer  # noqa: F401
 
     written = tmp_path / "written"
     write_training_set(written, read_training_set(data))

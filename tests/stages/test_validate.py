@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
@@ -187,6 +188,42 @@ def test_a_fix_keeps_what_other_tools_read(
     for row, before in zip(fixed, rows(raw), strict=True):
         assert row["segmentation"] == before["segmentation"]
         assert row["bbox"] == before["bbox"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mask_of_swapped_size_is_mended_where_its_box_says_how(good: Path, turned: bool) -> None:
+    """Images of 48 x 64 (height, width), and masks of 64 x 48: by their size alone, or drawn with x
+    for y."""
+    path = good / "annotations" / "instances.json"
+    expected = json.loads(path.read_text())
+    raw = deepcopy(expected)
+    for row in rows(raw):
+        rle = {**row["segmentation"], "size": [48, 64]}
+        turn = np.asfortranarray(coco_mask.decode(rle).T)
+        counts = coco_mask.encode(turn)["counts"].decode() if turned else rle["counts"]
+        row["segmentation"] = {"size": [64, 48], "counts": counts}
+    path.write_text(json.dumps(raw))
+    assert validate([path]).by_kind == {"mask of swapped size": len(rows(raw))}
+    fixed = validate([path], fix=True)
+    assert (fixed.rejected, fixed.left) == (0, ())
+    assert json.loads(path.read_text()) == expected
+
+
+@pytest.mark.parametrize("box", [[30, 10, 6, 4], None])
+def test_a_mask_of_swapped_size_that_does_not_fill_its_box_is_moved(
+    good: Path, box: list[int] | None
+) -> None:
+    path = good / "annotations" / "instances.json"
+    raw = json.loads(path.read_text())
+    count = len(rows(raw))
+    rows(raw)[0]["segmentation"]["size"] = [64, 48]
+    rows(raw)[0]["bbox"] = box
+    path.write_text(json.dumps(raw))
+    assert validate([path], fix=True).rejected == 1
+    assert json.loads(path.with_name("rejected.json").read_text()) == {
+        "instances.json": [rows(raw)[0]]
+    }
+    assert len(rows(json.loads(path.read_text()))) == count - 1
 
 
 @pytest.mark.parametrize("form", ["images/{}", "C:\\data\\images\\{}", "file:///data/{}"])

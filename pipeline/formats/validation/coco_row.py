@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from pipeline.formats.coco_forms import FLAT, key_in, usual_form
 from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.formats.validation.coco_swapped import is_swapped, meant_by
 from pipeline.formats.validation.findings import REJECTED, Finding
 from pipeline.geometry.masks import Rle, area, bounding_boxes
 from pipeline.io.read import shown_value
@@ -55,9 +56,10 @@ def check_annotation(
     size = sizes[row["image_id"]]
     if size is None:  # the fault of its image comes first, and removes no annotation
         return findings, True
-    rle = _check_segmentation(row, size, add)
-    if _check_box(row, size, rle, add):
-        return findings, True
+    if _check_swapped(row, size, add):
+        rle = _check_segmentation(row, size, add)
+        if _check_box(row, size, rle, add):
+            return findings, True
     if "keypoints" in row:  # other tools read these
         return [replace(each, fix="" if each.fix == REJECTED else each.fix)
                 for each in findings], True  # fmt: skip
@@ -97,6 +99,25 @@ def _check_forms(row: Row, add: AddFinding) -> None:
 def _is_no_number(value: JsonValue) -> bool:
     """Whether a value is NaN or infinite, which JSON does not have."""
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def _check_swapped(row: Row, size: tuple[int, int], add: AddFinding) -> bool:
+    """Fix an RLE whose size is (width, height); returns whether the annotation can be kept."""
+    segmentation, box = row.get("segmentation"), row.get("bbox")
+    if not isinstance(segmentation, dict) or not is_swapped(segmentation, size):
+        return True
+    text = f"a mask of size {[*size[::-1]]} on an image of size {[*size]}"
+    try:
+        meant = meant_by(segmentation, box, size) if _is_box(box) else None
+    except ValueError:  # a fault of its own, which `_check_segmentation` names
+        return True
+    if meant is None:
+        add("mask of swapped size", f"{text}; its box does not say what it means", REJECTED)
+        return False
+    rle, fix = meant
+    add("mask of swapped size", text, fix)
+    row["segmentation"] = {"size": [*size], "counts": rle["counts"].decode()}
+    return True
 
 
 def _check_segmentation(row: Row, size: tuple[int, int], add: AddFinding) -> Rle | None:
