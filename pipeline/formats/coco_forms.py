@@ -22,19 +22,19 @@ _NUMBERS = ("bbox", "segmentation", "score", "area", "iscrowd")
 def usual_form(row: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], list[str]]:
     """An annotation in the form that COCO has, and what is different in the one that is given."""
     changed: dict[str, JsonValue] = {}
-    found: list[str] = []
+    forms: list[str] = []
     for name in _NUMBERS:
         value = row.get(name)
         if isinstance(value, (str, list)) and (better := as_numbers(value)) != value:
             changed[name] = better
-            found = [TEXT_NUMBERS]
+            forms = [TEXT_NUMBERS]
     outline = changed.get("segmentation", row.get("segmentation"))
     if isinstance(outline, list) and outline:
         rings, kinds = _rings(outline)
         if kinds:
             changed["segmentation"] = [*rings]
-            found += kinds
-    return {**row, **changed} if changed else row, found
+            forms += kinds
+    return {**row, **changed} if changed else row, forms
 
 
 def key_in(key: Key, known: Collection[Key]) -> Key | None:
@@ -77,7 +77,7 @@ def _rings(value: list[JsonValue], deep: int = _DEEPEST) -> tuple[list[JsonValue
     if all(all(map(_is_number, each)) for each in lists):
         return value, []
     inner = [_rings(each, deep - 1) for each in lists if each]
-    kinds = {kind for _, found in inner for kind in found} - {FLAT}
+    kinds = {kind for _, forms in inner for kind in forms} - {FLAT}
     return list(chain.from_iterable(rings for rings, _ in inner)), sorted(kinds) or [NESTED]
 
 

@@ -95,7 +95,7 @@ class _Images:
             self._refuse_second(image)
             if image["id"] in self._entries:
                 return
-            name, place = self._found(image["file_name"])
+            name, place = self._photo(image["file_name"])
         except DataError as error:
             self._log.fault(error)
             if isinstance(entry, dict) and isinstance(key := entry.get("id"), (int, str)):
@@ -147,7 +147,7 @@ class _Images:
     def _note_twice(self, name: str) -> None:
         self._log.note(f"{name} is listed twice: all objects are on one image")
 
-    def _found(self, name: str) -> tuple[str, tuple[Path, str] | None]:
+    def _photo(self, name: str) -> tuple[str, tuple[Path, str] | None]:
         """A name, relative to the folder of the images if it lies in it, and its photo."""
         root, whole = self._finder.root.resolve(), Path(name)
         if whole.is_absolute() and whole.is_relative_to(root):
@@ -159,9 +159,9 @@ class _Images:
         DataError for a photo that another image names, or may name."""
         name, place = self._entries[key]["file_name"], self._places[key]
         if place is None:
-            name = self._found(name)[0]
+            name = self._photo(name)[0]
             return self._finder.root / name, name
-        owners, own = self._photos[place[1]], same_name(self._found(name)[0])
+        owners, own = self._photos[place[1]], same_name(self._photo(name)[0])
         if len(owners) == 1 or own == same_name(place[1]):
             return place
         owner = owners.get(same_name(place[1]))

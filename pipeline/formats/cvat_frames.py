@@ -93,9 +93,9 @@ def numbered_frames(root: Path, folder: Path, named: Set[int], frames: range) ->
     numbers that count; others are of other tasks."""
     there = {}
     for path in images_below(folder):
-        found = _NUMBERED.match(path.stem)
-        if found and (int(found[1]) in frames or int(found[1]) in named):
-            there[int(found[1])] = path, path.relative_to(root).as_posix()
+        number = _NUMBERED.match(path.stem)
+        if number and (int(number[1]) in frames or int(number[1]) in named):
+            there[int(number[1])] = path, path.relative_to(root).as_posix()
     return there
 
 

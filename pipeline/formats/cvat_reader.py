@@ -72,14 +72,14 @@ def _xml_of(source: Path, log: SourceLog) -> Path:
         unpack(source, folder, {*SUFFIXES, ".xml"})
     if (folder / XML).is_file():
         return folder / XML
-    found = [Path(name) for name in files_below(folder) if name.lower().endswith(".xml")]
-    if not found:
+    files = [Path(name) for name in files_below(folder) if name.lower().endswith(".xml")]
+    if not files:
         reason = "no such file" if folder == source else f"holds no {XML}"
         raise DataError(folder / XML if folder == source else source, reason, "check the path")
-    if found[1:]:
-        names = ", ".join(str(path.relative_to(folder)) for path in found[:3])
+    if files[1:]:
+        names = ", ".join(str(path.relative_to(folder)) for path in files[:3])
         raise DataError(source, f"holds several XML files ({names})", "give one of them")
-    return found[0]
+    return files[0]
 
 
 def _folder_of_images(source: Path, path: Path) -> Path:
@@ -150,7 +150,7 @@ class _ImageReader:
 
     def _objects(self, node: ElementTree.Element, size: Size, where: str) -> list[SourceObject]:
         """The shapes of an image that have an area; the others are left out."""
-        found = []
+        objects = []
         for number, shape in enumerate(node, start=1):
             kind, place = shape.tag, f"{where}: {shape.tag} {number}"
             if reason := why_no_area(kind):
@@ -163,8 +163,8 @@ class _ImageReader:
                     self._log.leave_out(kind, "it has fewer than 3 points", place)
                     continue
                 each = SourceObject(kind=kind, where=place, label=label)
-                found.append(draw_shape(parsed, each, size))
-        return found
+                objects.append(draw_shape(parsed, each, size))
+        return objects
 
 
 def _size(node: ElementTree.Element) -> Size | None:

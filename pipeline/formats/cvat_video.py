@@ -113,7 +113,7 @@ class VideoReader:
     def _given(self, track: ElementTree.Element, where: str) -> list[TrackedShape]:
         """The shapes of a track that have an area, in the order of their frames. Raises
         ValueError."""
-        found: dict[int, TrackedShape] = {}
+        shape_of: dict[int, TrackedShape] = {}
         for node in track:
             frame = whole_number(node.get("frame"), "frame")
             is_outside, place = node.get("outside") == "1", f"{where} frame {frame}"
@@ -125,10 +125,10 @@ class VideoReader:
             if node.tag == "polygon" and len(shape.numbers) < 6:
                 self._log.leave_out(node.tag, "it has fewer than 3 points", place)
                 continue
-            if frame in found:
+            if frame in shape_of:
                 raise ValueError(f"it has frame {frame} twice")
-            found[frame] = TrackedShape(frame, shape, is_outside)
-        return [found[frame] for frame in sorted(found)]
+            shape_of[frame] = TrackedShape(frame, shape, is_outside)
+        return [shape_of[frame] for frame in sorted(shape_of)]
 
     def _frames(self, task: TaskMeta, named: set[int]) -> Frames:
         """Where the frames of a task are. named: those that tracks name. Raises DataError."""
@@ -160,9 +160,9 @@ class VideoReader:
         objects = []
         for track, tracked in seen:
             shape, where = tracked.shape, f"{track.name} frame {tracked.frame}"
-            found = SourceObject(kind=shape.kind, where=where, label=track.label)
+            source = SourceObject(kind=shape.kind, where=where, label=track.label)
             with as_data_error(self._video.path, where, "export it again"):
-                drawn = draw_shape(shape, found, size)
+                drawn = draw_shape(shape, source, size)
             if not tracked.is_given:
                 kind, to = f"{shape.kind} between key frames", "mask" if drawn.rle else "box"
                 drawn = replace(drawn, kind=kind, to=to)

@@ -102,13 +102,13 @@ def read_data_yaml(path: Path) -> DataYaml:
 def _usual_keys(content: dict[object, object]) -> dict[str, object]:
     """The content under the keys that ultralytics has: people write `valid` and `Train`. An exact
     key comes before another spelling of it."""
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for key, value in content.items():
         name = str(key).strip().lower()
         name = SPLIT_OF_KEY.get(name, name)
-        if name == key or name not in found:
-            found[name] = value
-    return found
+        if name == key or name not in entries:
+            entries[name] = value
+    return entries
 
 
 def images_of(
@@ -124,7 +124,7 @@ def images_of(
     """
     images: list[Path] = []
     for name in places:
-        place = _found(name, roots, folders, data, log)
+        place = _place(name, roots, folders, data, log)
         mode = file_mode(place)
         if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)
@@ -150,7 +150,7 @@ def _listed_images(
         if unusable(name):
             reason = f"row {row}: no file is called {shown_value(name)}"
             raise DataError(path, reason, "list one image a row")
-        place = _found(name, list(dict.fromkeys([path.parent, *roots])), folders, path, log)
+        place = _place(name, list(dict.fromkeys([path.parent, *roots])), folders, path, log)
         folders.refuse_outside(place)
         if names.setdefault(place, name) != name:
             reason = f"rows {row_of[place]} and {row} both lead to {place}"
@@ -159,7 +159,7 @@ def _listed_images(
     return list(names)
 
 
-def _found(
+def _place(
     name: str, roots: Sequence[Path], folders: NamedFolders, source: Path, log: SourceLog | None
 ) -> Path:
     """The file or folder that a set names. A path of another machine is that of the same end below

@@ -125,13 +125,13 @@ def same_name(name: str) -> str:
 
 def place_in_query(name: str) -> str:
     """The path or URL of a file: of an address of Label Studio's own, what its query names."""
-    found = _IN_A_QUERY.search(name)
-    if not found:
+    match = _IN_A_QUERY.search(name)
+    if not match:
         return name
-    if found[1] != "fileuri":
-        return found[2]
+    if match[1] != "fileuri":
+        return match[2]
     try:
-        return base64.urlsafe_b64decode(unquote(found[2])).decode()
+        return base64.urlsafe_b64decode(unquote(match[2])).decode()
     except (binascii.Error, UnicodeDecodeError):
         return name
 

@@ -40,7 +40,9 @@ class SourceObject:
     flags: frozenset[str] = frozenset()
 
 
-def gather(found: Sequence[SourceObject], size: tuple[int, int], log: SourceLog) -> Detections:
+def gather(
+    source_objects: Sequence[SourceObject], size: tuple[int, int], log: SourceLog
+) -> Detections:
     """The objects of an image (height, width), each counted in `log`.
 
     Boxes stay boxes where no object has a mask; otherwise they become filled masks. They are
@@ -48,7 +50,7 @@ def gather(found: Sequence[SourceObject], size: tuple[int, int], log: SourceLog)
     pixel. Scores are kept if all objects have one. A flag of any object is a column of
     `attributes` for all.
     """
-    objects = [_inside(each, size) for each in found]
+    objects = [_inside(each, size) for each in source_objects]
     if any(each.rle is not None for each in objects):
         objects = [_as_mask(each, size) for each in objects]
     objects = [each for each in objects if _has_area(each, log)]

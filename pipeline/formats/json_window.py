@@ -132,8 +132,8 @@ class JsonText:
         self.peek()
         text, start = self._text, self._at
         at = start
-        while found := _OBJECT.match(text, at):
-            self._at = found.end()
+        while match := _OBJECT.match(text, at):
+            self._at = match.end()
             if not (comma := _COMMA.match(text, self._at)):
                 break
             at = comma.end()

@@ -78,10 +78,10 @@ class TaskImages:
                 return self._finder.find(candidate)
             except DataError as error:
                 faults.append(error)
-        found = self._by_saved_name.get(bare, [])
-        if len(found) != 1:
+        names = self._by_saved_name.get(bare, [])
+        if len(names) != 1:
             raise faults[0]
-        return self._root / found[0], found[0]
+        return self._root / names[0], names[0]
 
     @cached_property
     def _by_saved_name(self) -> dict[str, list[str]]:

@@ -66,13 +66,13 @@ def _file_of(source: Path) -> Path:
     """The file of a folder: tasks.json, or else its only JSON file. Raises DataError."""
     if not source.is_dir():
         return source
-    found = sorted(path for path in source.glob("*.json") if path.name not in _OWN)
-    if (source / TASKS).is_file() or not found:
+    files = sorted(path for path in source.glob("*.json") if path.name not in _OWN)
+    if (source / TASKS).is_file() or not files:
         return source / TASKS
-    if found[1:]:
-        names = ", ".join(path.name for path in found[:3])
+    if files[1:]:
+        names = ", ".join(path.name for path in files[:3])
         raise DataError(source, f"holds several JSON files ({names})", "give one of them")
-    return found[0]
+    return files[0]
 
 
 def _entries(path: Path) -> Iterator[tuple[str, JsonValue]]:
@@ -146,13 +146,13 @@ class _Reader:
         split = next(filter(None, texts), "")
         record = ImageRecord(len(self._records) + 1, place, name, *size, split=split)
         refuse_false_size(place, size)
-        found: list[SourceObject] = []
+        objects: list[SourceObject] = []
         for region in find_regions(rows, self._path, where, self._log):
             label = self._labels.setdefault(region.label, len(self._labels))
             drawn = draw_region(region, label, size, self._path, self._log)
             if drawn is not None:
-                found.append(replace(drawn, score=chosen.score_of(region.score)))
-        self._objects[record.id] = gather(found, size, self._log)
+                objects.append(replace(drawn, score=chosen.score_of(region.score)))
+        self._objects[record.id] = gather(objects, size, self._log)
         self._records.append(record)
 
     def dataset(self) -> Dataset:

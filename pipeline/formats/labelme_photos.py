@@ -94,8 +94,8 @@ class LabelMePhotos:
         given = self._given[path]
         try:
             file_name(given)
-            if found := self._exact.find_or_none(*self._paths(path)):
-                return found
+            if photo := self._exact.find_or_none(*self._paths(path)):
+                return photo
             return self._alike(path, given)
         except DataError as error:
             return DataError(path, f"its photo {error.path.name}: {error.reason}", error.remedy)
@@ -132,13 +132,13 @@ class LabelMePhotos:
         """The photo whose path has the same end. A folder of that end is the same, or --images
         names the folder of files that are in none."""
         folder = self._folder(path)
-        found = self._finder.find_or_none(posixpath.join(folder, PurePosixPath(given).name), given)
-        if not found:
+        photo = self._finder.find_or_none(posixpath.join(folder, PurePosixPath(given).name), given)
+        if not photo:
             return None
-        last = PurePosixPath(found[1]).parent.name
+        last = PurePosixPath(photo[1]).parent.name
         ends = {PurePosixPath(given).parent.name, PurePosixPath(folder).name} - {"", ".."}
         if last in ends or (self._is_elsewhere and not folder):
-            return found
+            return photo
         return None
 
     def _folder(self, path: Path) -> str:
@@ -152,16 +152,16 @@ class LabelMePhotos:
     def _own(self, path: Path) -> Photo | None:
         """The photo of the file's own name, in a folder of its own."""
         for place in self._places(path):
-            found = [
+            photos = [
                 photo
                 for photo in self._images_in(self._root / place)
                 if photo.stem == path.stem and self._owner.get(photo, path) == path
             ]
-            if found[1:]:
-                reason = f"its photo may be {found[0].name} or {found[1].name}"
+            if photos[1:]:
+                reason = f"its photo may be {photos[0].name} or {photos[1].name}"
                 raise DataError(path, reason, "name it in imagePath")
-            if found:
-                return found[0], found[0].relative_to(self._root).as_posix()
+            if photos:
+                return photos[0], photos[0].relative_to(self._root).as_posix()
         return None
 
     def _outside(self, path: Path) -> Photo | None:

@@ -125,18 +125,18 @@ def _parse(
     owners = _owners(kept) if has_masks else {}
     masks = _masks(kept, owners, record, log) if has_masks else {}
     clips = _clips(kept, owners, record) if has_masks else {}
-    found = []
+    objects = []
     for number, shape in kept.items():
         if owners.get(number, number) != number:
             continue
-        found.append(SourceObject(
+        objects.append(SourceObject(
             kind=type_of(shape), where=f"{path.name} shapes[{number}]",
             label=labels[str(shape["label"])], box=() if has_masks else _box(shape),
             rle=masks.get(number), score=_score(shape),
             to=(_converted(type_of(shape)) or clips.get(number, "")) if has_masks else "",
             flags=frozenset({"difficult"} if shape.get("difficult") is True else ()),
         ))  # fmt: skip
-    return gather(found, record.size, log)
+    return gather(objects, record.size, log)
 
 
 def _clips(

@@ -71,20 +71,22 @@ def with_instances(dataset: Dataset, faults: Faults, threshold: int = 0) -> Data
     records, objects = [], {}
     for record in track(dataset.records, "read masks"):
         try:
-            found = read_instances(record, InstanceOptions(threshold))
+            instances = read_instances(record, InstanceOptions(threshold))
         except DataError as error:
             faults.add(error)
             continue
         records.append(record)
         if record.masks:
-            objects[record.id] = detections_of(found, record, dataset.categories)
+            objects[record.id] = detections_of(instances, record, dataset.categories)
     return Dataset(dataset.categories, tuple(records), objects)
 
 
-def detections_of(found: Instances, record: ImageRecord, categories: Sequence[str]) -> Detections:
+def detections_of(
+    instances: Instances, record: ImageRecord, categories: Sequence[str]
+) -> Detections:
     """The instances of an image as ground truth."""
-    masks = encode_patches(found.patches, *record.size)
-    labels = np.array([categories.index(name) for name in found.categories], dtype=np.int64)
+    masks = encode_patches(instances.patches, *record.size)
+    labels = np.array([categories.index(name) for name in instances.categories], dtype=np.int64)
     return replace(Detections.from_masks(masks, 0), labels=labels)
 
 

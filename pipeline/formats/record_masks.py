@@ -93,16 +93,16 @@ def value_name(value: int) -> str:
 
 def _merged(regions: Iterator[Region]) -> Iterator[Region]:
     """One region for each category."""
-    found: dict[str, Region] = {}
+    by_category: dict[str, Region] = {}
     for region in regions:
-        if region.category in found:
-            first = found[region.category]
+        if region.category in by_category:
+            first = by_category[region.category]
             region = Region(  # noqa: PLW2901
                 region.category, first.pixels | region.pixels, first.values,
                 first.torn + region.torn, first.joined + region.joined,
             )  # fmt: skip
-        found[region.category] = region
-    yield from found.values()
+        by_category[region.category] = region
+    yield from by_category.values()
 
 
 def _regions(record: ImageRecord, threshold: int) -> Iterator[Region]:

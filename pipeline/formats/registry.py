@@ -77,16 +77,16 @@ def _coco_file(folder: Path) -> Path:
     """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
     only one of instances. Raises DataError for several."""
     usual = folder / "annotations" / "instances.json"
-    found = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    found = sorted(path for path in found if path.name != RUN_FILE)
-    of_instances = [path for path in found if path.name.startswith("instances")]
-    found = of_instances or found  # beside those of keypoints, captions, panoptic masks
-    if usual.exists() or not found:
+    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
+    files = sorted(path for path in files if path.name != RUN_FILE)
+    of_instances = [path for path in files if path.name.startswith("instances")]
+    files = of_instances or files  # beside those of keypoints, captions, panoptic masks
+    if usual.exists() or not files:
         return usual
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found[:3])
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:3])
         raise DataError(folder, f"holds several JSON files ({names})", "give one of them")
-    return found[0]
+    return files[0]
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:

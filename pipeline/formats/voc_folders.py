@@ -62,15 +62,15 @@ class VocFolder:
     def splits(self, log: SourceLog) -> Mapping[str, str]:
         """The split of each image that is in a list, by the stem of its XML file."""
         stems = self.stems
-        found: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for split, rows in sorted(self._lists(log), key=lambda pair: _rank(pair[0])):
             for row in rows:
                 stem = next((stem for stem in _stems(row) if stem in stems), None)
                 if stem is None:
                     log.note(f"rows of {split}.txt name no XML file", row)
-                elif found.setdefault(stem, split) != split:
-                    log.note(f"images in two lists are in the split {found[stem]}", stem)
-        return found
+                elif split_of.setdefault(stem, split) != split:
+                    log.note(f"images in two lists are in the split {split_of[stem]}", stem)
+        return split_of
 
     def _lists(self, log: SourceLog) -> Iterator[tuple[str, list[str]]]:
         """The rows of each list that is a split, by its name."""

@@ -124,14 +124,14 @@ class _Reading:
                 split = _split(file, splits.get(str(stem), ""), f"{prefix}{stem}")
                 key = len(self.records) + 1
                 record = ImageRecord(key, place, f"{prefix}{name}", *size, split=split)
-            found = list(self._found(file, folder.mask(stem), record))
+            objects = list(self._source_objects(file, folder.mask(stem), record))
         except DataError as error:
             self.log.fault(error)
             self.log.leave_out("object", "its file is faulty", file.path.name, len(file.objects))
             return
         self.xml_of_photo[place] = file.path
         self.records.append(record)
-        self.objects[key] = gather(found, size, self.log)
+        self.objects[key] = gather(objects, size, self.log)
 
     def _refuse_second(self, path: Path, photo: Path) -> None:
         if other := self.xml_of_photo.get(photo):
@@ -142,23 +142,25 @@ class _Reading:
         self.log.note("XML files give no size: it is that of the photo", path.name)
         return read_size(photo)
 
-    def _found(self, file: VocFile, mask: Path, record: ImageRecord) -> Iterator[SourceObject]:
+    def _source_objects(
+        self, file: VocFile, mask: Path, record: ImageRecord
+    ) -> Iterator[SourceObject]:
         masks = _read_masks(mask, file, record.size, self.log)
         for each in file.objects:
             label = self.used.setdefault(each.name, len(self.used))
             where = f"{file.path.name} object {each.row}"
-            found = SourceObject(
+            source = SourceObject(
                 kind=each.kind, where=where, label=label, box=each.box, flags=each.flags
             )
             rle = masks[each.row - 1] if masks else None
             if rle is not None and area(rle):
-                yield replace(found, rle=rle)
+                yield replace(source, rle=rle)
             elif each.rings:
                 with as_data_error(file.path, f"object {each.row}", REMEDY):
                     rle = _draw(each, record)
                 to = clipped(np.concatenate(each.rings), record.size)
-                yield replace(found, rle=rle, to="mask" if each.kind == "robndbox" else to)
-            elif cut := _cut(found, each, record.size, self.log):
+                yield replace(source, rle=rle, to="mask" if each.kind == "robndbox" else to)
+            elif cut := _cut(source, each, record.size, self.log):
                 yield cut
 
     def dataset(self) -> Dataset:
@@ -172,8 +174,10 @@ class _Reading:
             categories.append(name)
         label_of = np.array([categories.index(name) for name in self.used], dtype=np.int64)
         objects = {
-            key: replace(found, labels=label_of[found.labels]) if len(found) else found
-            for key, found in self.objects.items()
+            key: replace(detections, labels=label_of[detections.labels])
+            if len(detections)
+            else detections
+            for key, detections in self.objects.items()
         }
         return Dataset(tuple(categories), tuple(self.records), objects)
 
@@ -210,15 +214,15 @@ def _photo(
 
 
 def _near(
-    found: tuple[Path, str], stem: PurePosixPath, file: VocFile, finder: ImageFinder
+    photo: tuple[Path, str], stem: PurePosixPath, file: VocFile, finder: ImageFinder
 ) -> tuple[Path, str]:
     """The photo that was found. Raises DataError for one in another folder than the XML file, and
     than the file says: it may be that of another camera."""
-    folder = PurePosixPath(found[1]).parent.name
-    said = PurePosixPath(file.name.replace("\\", "/")).parent.name
-    if not stem.parent.name or folder in {"", stem.parent.name, said, *PHOTO_FOLDERS}:
-        return found
-    place = finder.root / stem.parent / found[0].name
+    folder = PurePosixPath(photo[1]).parent.name
+    named = PurePosixPath(file.name.replace("\\", "/")).parent.name
+    if not stem.parent.name or folder in {"", stem.parent.name, named, *PHOTO_FOLDERS}:
+        return photo
+    place = finder.root / stem.parent / photo[0].name
     raise DataError(place, "no such image", "give their folder with --images")
 
 
@@ -272,19 +276,19 @@ def _union(patches: list[Patch], size: tuple[int, int]) -> Patch:
 
 
 def _cut(
-    found: SourceObject, each: VocObject, size: tuple[int, int], log: SourceLog
+    source: SourceObject, each: VocObject, size: tuple[int, int], log: SourceLog
 ) -> SourceObject | None:
     """A box cut to the image: some tools count pixels from 0, and write an xmin of 0. None, and
     counted, for one that is not on the image."""
     x0, y0, x1, y1 = each.box or (0.0, 0.0, 0.0, 0.0)
     height, width = size
     if (x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0) and x0 < x1 and y0 < y1:
-        log.leave_out(found.kind, "it is not on the photo", found.where)
+        log.leave_out(source.kind, "it is not on the photo", source.where)
         return None
     box = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
     if each.is_swapped:
-        return replace(found, box=box, to="box with its corners swapped back")
-    return replace(found, box=box, to="" if box == each.box else "box cut to the photo")
+        return replace(source, box=box, to="box with its corners swapped back")
+    return replace(source, box=box, to="" if box == each.box else "box cut to the photo")
 
 
 def _read_labelmap(path: Path) -> list[str]:

@@ -109,7 +109,7 @@ def _objects(path: Path, entries: list[ElementTree.Element], log: SourceLog) -> 
         where = f"{path.name} object {row}"
         try:
             with as_data_error(path, f"object {row}", REMEDY):
-                found = _object(row, entry)
+                each = _object(row, entry)
         except DataError as error:
             log.fault(error)
             log.leave_out("object", "it is faulty", where)
@@ -118,10 +118,10 @@ def _objects(path: Path, entries: list[ElementTree.Element], log: SourceLog) -> 
             log.leave_out("part", "parts of an object are not kept", where, parts)
         if (entry.findtext("pose") or "").strip() not in _NO_POSE:
             log.note("poses are not kept", where)
-        if not found.box and not found.rings:
+        if not each.box and not each.rings:
             log.leave_out("object", "has no bndbox", where)
             continue
-        yield found
+        yield each
 
 
 def _object(row: int, entry: ElementTree.Element) -> VocObject:

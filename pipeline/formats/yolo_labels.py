@@ -69,15 +69,15 @@ def parse_labels(
             Detections(yolo_to_xyxy(shapes, *size), labels, scores), size, log, poses, where
         )
     masks = encode_stream(_draw_rows((row.shape for row in rows), size), *size)
-    found = Detections(bounding_boxes(masks), labels, scores, tuple(masks))
-    return _polygons(found, rows, log, where) if log else found
+    detections = Detections(bounding_boxes(masks), labels, scores, tuple(masks))
+    return _polygons(detections, rows, log, where) if log else detections
 
 
 def _polygons(
-    found: Detections, rows: Sequence[_LabelRow], log: SourceLog, where: str
+    detections: Detections, rows: Sequence[_LabelRow], log: SourceLog, where: str
 ) -> Detections:
     """The objects of a file of polygons, counted. Those without a pixel are left out."""
-    kept = [row for row, mask in enumerate(found.masks or ()) if area(mask)]
+    kept = [row for row, mask in enumerate(detections.masks or ()) if area(mask)]
     for row in sorted({*range(len(rows))} - {*kept}):
         log.leave_out("polygon", "it covers no pixel of the image", f"{where} row {row + 1}")
     poses = sum(rows[row].is_pose for row in kept)
@@ -85,20 +85,20 @@ def _polygons(
     log.convert("pose", "polygon of its box; its keypoints are left out", poses)
     log.convert("box among polygons", "polygon", boxes - poses)
     log.read(len(kept) - boxes)
-    return found if len(kept) == len(rows) else found.select(kept)
+    return detections if len(kept) == len(rows) else detections.select(kept)
 
 
 def _boxes(
-    found: Detections, size: tuple[int, int], log: SourceLog | None, poses: int, where: str
+    detections: Detections, size: tuple[int, int], log: SourceLog | None, poses: int, where: str
 ) -> Detections:
     """The boxes, cut to the image. With a log, they are counted, and those without an area inside
     are left out."""
-    low, high = found.boxes[:, :2], found.boxes[:, 2:]
+    low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
     most = np.array([size[1], size[0]], dtype=np.float32)
-    cut = np.clip(found.boxes, 0, np.tile(most, 2))
+    cut = np.clip(detections.boxes, 0, np.tile(most, 2))
     has_area = np.asarray(((low < high) & (cut[:, :2] < cut[:, 2:])).all(axis=1))
-    is_cut = has_area & (np.abs(cut - found.boxes).max(axis=1) > ROUNDED)
-    whole = replace(found, boxes=cut)
+    is_cut = has_area & (np.abs(cut - detections.boxes).max(axis=1) > ROUNDED)
+    whole = replace(detections, boxes=cut)
     if not log:
         return whole
     for row in np.flatnonzero(~has_area).tolist():

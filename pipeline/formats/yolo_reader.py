@@ -96,8 +96,8 @@ class LabelFiles:
             return usual
         name = image.relative_to(self._images).with_suffix(".txt")
         places = [folder / name for folder in self._folders]
-        found = next((place for place in places if file_mode(place)), None)
-        return found or self._of_storage.get(name.with_suffix("").as_posix(), usual)
+        photo = next((place for place in places if file_mode(place)), None)
+        return photo or self._of_storage.get(name.with_suffix("").as_posix(), usual)
 
     @cached_property
     def folders(self) -> set[Path]:

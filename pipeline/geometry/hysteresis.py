@@ -71,8 +71,8 @@ def _join(values: Values, kept: Mask, defect: Mask, low: int, threshold: int) ->
         low_cut, high_cut = (
             (middle, high_cut) if len(_seeded(own > middle, seeds)[1]) == 1 else (low_cut, middle)
         )
-    labels, found = _seeded(own > low_cut, seeds)
-    kept[window] |= np.isin(labels, found)
+    labels, seeded = _seeded(own > low_cut, seeds)
+    kept[window] |= np.isin(labels, seeded)
 
 
 def _seeded(region: Mask, seeds: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

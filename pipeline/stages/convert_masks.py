@@ -181,25 +181,27 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
         config.mask_threshold, config.one_instance, config.min_area, config.bridge_gap
     )
     try:
-        found = read_instances(record, options)
+        instances = read_instances(record, options)
     except DataError as error:
         return error
-    objects = detections_of(found, record, plan.categories)
+    objects = detections_of(instances, record, plan.categories)
     return replace(
-        _converted(record, objects, found.patches, plan),
-        specks=found.specks,
-        pixels=found.pixels,
-        grey=found.is_grey,
-        joined=found.joined,
-        torn=found.torn,
-        tiny=_tiny(record, found),
+        _converted(record, objects, instances.patches, plan),
+        specks=instances.specks,
+        pixels=instances.pixels,
+        grey=instances.is_grey,
+        joined=instances.joined,
+        torn=instances.torn,
+        tiny=_tiny(record, instances),
     )
 
 
-def _tiny(record: ImageRecord, found: Instances) -> tuple[str, ...]:
+def _tiny(record: ImageRecord, instances: Instances) -> tuple[str, ...]:
     """The places of instances of one or two pixels."""
     return tuple(
-        f"{record.path} at ({patch.x}, {patch.y})" for patch in found.patches if patch.area <= _TINY
+        f"{record.path} at ({patch.x}, {patch.y})"
+        for patch in instances.patches
+        if patch.area <= _TINY
     )
 
 

@@ -260,10 +260,10 @@ def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) ->
 def _has_good(product: Path, config: RunConfig) -> bool:
     """Whether a product has a good image. What cannot be read is left to the step that needs it."""
     try:
-        found = read_product(product, Faults(keep_going=True), allow_outside=config.allow_outside)
+        dataset = read_product(product, Faults(keep_going=True), allow_outside=config.allow_outside)
     except DataError:
         return True
-    return any(record.defect == GOOD for record in found.records)
+    return any(record.defect == GOOD for record in dataset.records)
 
 
 def _plain(config: Config) -> dict[str, JsonValue]:

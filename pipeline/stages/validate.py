@@ -107,9 +107,9 @@ def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
         rejected = {source: check.rejected} if check.rejected else {}
         return _Check(check.findings, changed, rejected, check.categories)
     if source.is_dir() or source.suffix in {".yaml", ".yml"}:
-        found = check_yolo(source, allow_outside)
-        texts = {path: [text] for path, text in found.fixed.items()}
-        return _Check(found.findings, texts, found.rejected)
+        yolo = check_yolo(source, allow_outside)
+        texts = {path: [text] for path, text in yolo.fixed.items()}
+        return _Check(yolo.findings, texts, yolo.rejected)
     raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
 
 

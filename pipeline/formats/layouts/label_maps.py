@@ -84,18 +84,18 @@ def _row(line: str) -> tuple[str, str] | None:
 
 
 def _checked(rows: Iterable[tuple[str, str]]) -> Values:
-    found: dict[int, str] = {}
+    name_of: dict[int, str] = {}
     for text, name in rows:
         if not _is_value(text):
             raise ValueError(f"{text} is no value")
         value = int(text[1:], 16) if text.startswith("#") else int(text)
-        if value in found:
+        if value in name_of:
             raise ValueError(f"{text} has two names")
-        found[value] = name
-    found.pop(0, None)  # background
-    if not any(found.values()):
+        name_of[value] = name
+    name_of.pop(0, None)  # background
+    if not any(name_of.values()):
         raise ValueError("it names no category")
-    return tuple(sorted(found.items()))
+    return tuple(sorted(name_of.items()))
 
 
 def _is_value(text: str) -> bool:

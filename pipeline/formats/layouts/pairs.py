@@ -79,7 +79,7 @@ def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pa
     names = _Names(images, image_paths, faults)
     if suffix is None:
         suffix = _common_suffix(names, masks, mask_paths)
-    found: dict[Path, list[PairedMask]] = {
+    masks_of: dict[Path, list[PairedMask]] = {
         path: [] for group in names.by_stem.values() for path in group.values()
     }
     for path in mask_paths:
@@ -92,8 +92,8 @@ def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pa
             reason = f"has no image in {images}" + (f" (suffix {suffix})" if suffix else "")
             faults.add(DataError(path, reason, "add its image, or give the right --mask-suffix"))
         else:
-            found[place[0]].append(place[1])
-    ordered = {path: tuple(own) for path, own in sorted(found.items())}
+            masks_of[place[0]].append(place[1])
+    ordered = {path: tuple(own) for path, own in sorted(masks_of.items())}
     return Pairs(ordered, suffix)
 
 
@@ -128,14 +128,14 @@ def _place(names: _Names, path: Path, root: Path, suffix: str) -> tuple[Path, Pa
     stems = [stem.removesuffix(suffix)] if stem.endswith(suffix) else []
     stems += [_NUMBER.sub("", one).removesuffix(suffix) for one in (stem, *stems)]
     for own in stems:
-        if own and (found := names.find(own, folders)):
-            return found[0], PairedMask(path, found[1])
+        if own and (match := names.find(own, folders)):
+            return match[0], PairedMask(path, match[1])
     for depth in reversed(range(len(folders))):
         rest = folders[:depth] + folders[depth + 1 :]
         name = folders[depth]
         for own in (name.removesuffix(suffix), name):
-            if found := names.find(own, rest):
-                return found[0], PairedMask(path, found[1], is_instance=True)
+            if match := names.find(own, rest):
+                return match[0], PairedMask(path, match[1], is_instance=True)
     return None
 
 

@@ -76,12 +76,12 @@ def _with_defects(listed: list[Listed], search: Search) -> Iterator[tuple[Listed
     unknown = [entry for entry in listed if not entry.defect]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         find = partial(_defect_of, threshold=search.threshold)
-        found = pool.map(find, track(unknown, "read masks")) if unknown else iter(())
+        defects = pool.map(find, track(unknown, "read masks")) if unknown else iter(())
         for entry in listed:
             if entry.defect:
                 yield entry, entry.defect
                 continue
-            defect = next(found)
+            defect = next(defects)
             if isinstance(defect, DataError):
                 search.faults.add(defect)
             else:

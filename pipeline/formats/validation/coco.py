@@ -105,13 +105,13 @@ class CocoCheck:
 
 class _Image(NamedTuple):
     """The entry of an image. size: (height, width); None where the entry has no usable one. place:
-    its photo, if that is there. found: the name of the photo below the folder of images."""
+    its photo, if that is there. saved_name: the name of the photo below the folder of images."""
 
     key: object
     name: str
     size: tuple[int, int] | None
     place: Path | None
-    found: str
+    saved_name: str
 
 
 def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
@@ -199,19 +199,19 @@ def _image(entry: Row, finder: ImageFinder | None) -> _Image:
     usable = len(sides) == 2 and sides[0] * sides[1] <= MOST_PIXELS
     size = (sides[0], sides[1]) if usable else None
     try:
-        place, found = (finder and finder.find_or_none(str(name))) or (None, "")
+        place, saved_name = (finder and finder.find_or_none(str(name))) or (None, "")
     except DataError:  # several may be meant
-        place, found = None, ""
-    return _Image(key_of(entry.get("id")), str(name), size, place, found)
+        place, saved_name = None, ""
+    return _Image(key_of(entry.get("id")), str(name), size, place, saved_name)
 
 
 def _other_names(listed: list[_Image]) -> dict[object, str]:
     """The name of each photo that another name in the file means, and no other image."""
-    uses = Counter(image.found for image in listed)
+    uses = Counter(image.saved_name for image in listed)
     return {
-        image.key: image.found
+        image.key: image.saved_name
         for image in listed
-        if image.found and uses[image.found] == 1 and image.found != image.name
+        if image.saved_name and uses[image.saved_name] == 1 and image.saved_name != image.name
     }
 
 
@@ -228,7 +228,7 @@ def _check_images(
     listed: list[_Image],
     images: Path | None,
     measured: Mapping[object, tuple[int, int]],
-    found: Mapping[object, str],
+    saved_names: Mapping[object, str],
 ) -> Iterator[Finding]:
     for value in repeated([image.key for image in listed]):
         yield Finding("duplicate id", path, f"image {value}", "two images have this id")
@@ -238,7 +238,7 @@ def _check_images(
     yield from colliding_stems(dict.fromkeys(names), path)
     for image in track(listed, "check images"):
         where = f"image {image.key}"
-        fix = f"set to {found[image.key]}, its photo" if image.key in found else ""
+        fix = f"set to {saved_names[image.key]}, its photo" if image.key in saved_names else ""
         if size := measured.get(image.key):
             shown_size = f"set to {size[1]}x{size[0]}, the photo's"
             yield Finding(_NAMELESS, path, where, "lacks height or width", shown_size)

@@ -75,12 +75,12 @@ def _check_keys(
         key = row.get(name)
         if not is_scalar(key) or key not in ids:
             text = f"{name} {shown(key)} is not in the file"
-            found = key_in(key, ids) if isinstance(key, (int, str)) else None  # type: ignore[arg-type]
-            if found is None:
+            owner = key_in(key, ids) if isinstance(key, (int, str)) else None  # type: ignore[arg-type]
+            if owner is None:
                 add("dangling reference", text, REJECTED)
                 return False
-            add("id of another type", text, f"set to {found!r}, which is")
-            row[name] = found
+            add("id of another type", text, f"set to {owner!r}, which is")
+            row[name] = owner
     return True
 
 
