@@ -18,7 +18,7 @@ from pipeline.errors import DataError
 from pipeline.io import heif
 from pipeline.io.exif import tiff_as_stored, upright
 from pipeline.io.image_header import Header, read_header
-from pipeline.io.image_parts import segments_of
+from pipeline.io.image_parts import has_damaged_chunk, segments_of
 from pipeline.io.read import open_regular
 from pipeline.io.rotated_photos import note_rotated
 
@@ -70,6 +70,8 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
     with decoding(path, header):
         if header.kind == "HEIF":
             return heif.decode(data, path)
+        if header.kind == "PNG" and has_damaged_chunk(data):  # libpng would print a line of its own
+            raise DataError(path, _UNREADABLE, _BROKEN)
         if header.kind == "TIFF" and header.orientation != 1:
             data = tiff_as_stored(data)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

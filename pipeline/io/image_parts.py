@@ -6,6 +6,7 @@ PNG: ISO/IEC 15948; JPEG: ITU-T T.81, annex B; TIFF 6.0; WebP: RFC 9649.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -30,6 +31,21 @@ def chunks_of(stream: IO[bytes], at: int, form: str, after: int) -> Iterator[tup
         kind, length = (first, second) if isinstance(first, bytes) else (second, first)
         yield kind, length
         at += 8 + length + (after or length % 2)
+
+
+def has_damaged_chunk(data: bytes) -> bool:
+    """Whether the check sum of a PNG's chunk that every reader needs is wrong."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return False  # a truncated file has a name of its own
+        needed = kind[:1].isupper()
+        if needed and zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return True
+        at = end + 4
+    return False
 
 
 def segments_of(stream: IO[bytes]) -> Iterator[tuple[int, int]]:

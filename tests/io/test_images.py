@@ -75,3 +75,19 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> Non
     for reader in (read_image, read_mask, read_size):
         with pytest.raises(DataError, match="not a readable image"):
             reader(path)
+
+
+def test_a_damaged_png_is_one_line_and_the_library_below_adds_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A byte in the middle of the pixels is another: the check sum of its chunk is wrong."""
+    path = tmp_path / "x.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    PillowImage.fromarray(noise).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    for reader in (read_image, read_mask):
+        with pytest.raises(DataError, match="not a readable image"):
+            reader(path)
+    assert capfd.readouterr().err == ""
