@@ -12,7 +12,7 @@ import torch
 from pipeline.errors import DataError
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file, write_json
-from pipeline.models.cards import read_kind, read_model_card, read_tensors
+from pipeline.models.cards import ModelCard, read_kind, read_model_card, read_tensors
 
 CARD, TENSORS = "card.json", "model.safetensors"
 _CARDS_OF_0_7 = {"detector.json": "yolo-world", "sam.json": "sam"}  # none of them names a kind
@@ -35,7 +35,7 @@ def model_kind(folder: Path) -> str | None:
     return next((kind for name, kind in _CARDS_OF_0_7.items() if (folder / name).exists()), None)
 
 
-def read_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_artifact(folder: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """The checked card, and the tensors. Raises DataError for a folder without a card, or with one
     of another kind, WeightsError if the tensors do not have the sha256 in the card."""
     if not (folder / CARD).exists():
@@ -43,4 +43,4 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
             folder, "holds no model", "give a folder of finetune-yolo, classify or anomaly"
         )
     card = read_model_card(folder / CARD)
-    return card, read_tensors(folder / TENSORS, card["sha256"], CARD)
+    return card, read_tensors(folder / TENSORS, card.sha256, CARD)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import (
@@ -203,12 +203,12 @@ class SamCard(_Card):
 
 _KIND_CARD = TypeAdapter(KindCard)
 _MODEL_CARD = TypeAdapter(ModelCard)
-_MODEL_CARDS: dict[str, TypeAdapter[Any]] = {
-    "classifier": TypeAdapter(ClassifierCard),
-    "rac": TypeAdapter(RetrievalCard),
-    "patchcore": TypeAdapter(PatchCoreCard),
-    "autoencoder": TypeAdapter(AutoencoderCard),
-    "vae": TypeAdapter(AutoencoderCard),
+_MODEL_CARDS: dict[str, type[ModelCard]] = {
+    "classifier": ClassifierCard,
+    "rac": RetrievalCard,
+    "patchcore": PatchCoreCard,
+    "autoencoder": AutoencoderCard,
+    "vae": AutoencoderCard,
 }
 DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(DetectorCard),
@@ -229,8 +229,8 @@ def read_kind(path: Path) -> str:
     return kind
 
 
-def read_model_card(path: Path) -> dict[str, Any]:
-    """A card.json beside a model.safetensors, with the keys of its kind. Raises DataError for any
+def read_model_card(path: Path) -> ModelCard:
+    """A card.json beside a model.safetensors, as the card of its kind. Raises DataError for any
     other file."""
     kind = read_kind(path)
     if kind not in _MODEL_CARDS:
@@ -238,8 +238,7 @@ def read_model_card(path: Path) -> dict[str, Any]:
         raise DataError(path, reason, "give a folder of classify or anomaly")
     raw = read_json(path)
     checked(_MODEL_CARD, raw, path)
-    card: dict[str, Any] = checked(_MODEL_CARDS[kind], raw, path).model_dump()
-    return card
+    return checked(TypeAdapter(_MODEL_CARDS[kind]), raw, path)
 
 
 def named_file(folder: Path, name: str, card: str) -> Path:

@@ -19,7 +19,7 @@ from pipeline.models.anomaly.autoencoder import Autoencoder, Network
 from pipeline.models.anomaly.detector import load_anomaly_model
 from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.artifact import TENSORS, model_kind, read_artifact
-from pipeline.models.cards import as_weights_error
+from pipeline.models.cards import ClassifierCard, RetrievalCard, as_weights_error
 from pipeline.models.classifier.network import ImageClassifier, classifier_from_artifact
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
@@ -144,14 +144,14 @@ def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
     if kind == "sam":
         raise ConfigError(f"{folder}: SAM has no single graph; use segment --backend openvino")
     card, state = read_artifact(folder)
-    if card["kind"] == "classifier":
+    if isinstance(card, RetrievalCard):
+        raise ConfigError(f"{folder}: a retrieval module reads texts, which no single graph holds")
+    if isinstance(card, ClassifierCard):
         with as_weights_error(folder / TENSORS):
             classifier: ImageClassifier = classifier_from_artifact(card, state, cpu)
         parts = (classifier.backbone.trunk, classifier.backbone.head, nn.Softmax(dim=1))
         signature = Signature("probabilities", categories=classifier.categories)
         return _Normalised(nn.Sequential(*parts)), classifier.image_side, signature
-    if card["kind"] == "rac":
-        raise ConfigError(f"{folder}: a retrieval module reads texts, which no single graph holds")
     model = load_anomaly_model(folder, cpu)
     if isinstance(model, Autoencoder) and model.network is not None:
         signature = Signature(f"{model.error} error of each pixel, before its blur")

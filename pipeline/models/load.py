@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.interfaces import Classifier, Detector
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
-from pipeline.models.cards import as_weights_error, refuse_other_size
+from pipeline.models.cards import ClassifierCard, RetrievalCard, as_weights_error, refuse_other_size
 from pipeline.models.classifier.network import classifier_from_artifact
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
@@ -66,16 +66,16 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     """The classifier of a classify folder, with its retrieval module if it has one. Raises
     DataError, WeightsError."""
     card, state = read_artifact(folder)
-    if card["kind"] not in _CLASSIFIERS:
-        reason = f"kind is {card['kind']}, not {' or '.join(_CLASSIFIERS)}"
+    if not isinstance(card, ClassifierCard):
+        reason = f"kind is {card.kind}, not {' or '.join(_CLASSIFIERS)}"
         raise DataError(folder / CARD, reason, "give a folder of classify")
     with as_weights_error(folder / TENSORS):
         base = classifier_from_artifact(card, state, device)
-        if card["kind"] == "classifier":
+        if not isinstance(card, RetrievalCard):
             return base
         _refuse_other_memory(folder / TENSORS, state, len(base.categories))
         model = load_retrieval(card, state, base, WeightsStore())
-        model.classify([np.zeros((card["image_side"], card["image_side"], 3), np.uint8)])
+        model.classify([np.zeros((card.image_side, card.image_side, 3), np.uint8)])
         return model
 
 

@@ -227,11 +227,11 @@ def _fitted(fit: _Fit, folder: Path) -> AnomalyModel:
 def _note_weights(record: RunRecord, folder: Path) -> None:
     """Note the weights that the card of a model names."""
     from pipeline.models.artifact import CARD
-    from pipeline.models.cards import read_model_card
+    from pipeline.models.cards import FeaturesCard, read_model_card
 
     card = read_model_card(folder / CARD)
-    if card.get("weights_sha256"):
-        record.used_weights(card["features"], card["weights_sha256"])
+    if isinstance(card, FeaturesCard) and card.weights_sha256:
+        record.used_weights(card.features, card.weights_sha256)
 
 
 def _score(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from pipeline.errors import ConfigError
 from pipeline.models.artifact import save_artifact
+from pipeline.models.cards import AutoencoderCard
 from pipeline.models.checkpoint import TrainingCheckpoint
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.runtime.progress import track
@@ -197,12 +198,21 @@ class Autoencoder:
 
 
 def from_artifact(
-    card: dict[str, Any], state: dict[str, torch.Tensor], device: torch.device
+    card: AutoencoderCard, state: dict[str, torch.Tensor], device: torch.device
 ) -> Autoencoder:
     """The model that `save` wrote, from its card and tensors."""
-    names = ("error", "side", "latent", "steps", "batch", "learning_rate", "divergence", "seed")
-    options = {name: card[name] for name in names}
-    model = Autoencoder(card["kind"] == "vae", device=device, **options)
+    model = Autoencoder(
+        card.kind == "vae",
+        error=card.error,
+        side=card.side,
+        latent=card.latent,
+        steps=card.steps,
+        batch=card.batch,
+        learning_rate=card.learning_rate,
+        divergence=card.divergence,
+        seed=card.seed,
+        device=device,
+    )
     network = Network(model.side, model.latent, model.kind == "vae")
     network.load_state_dict(state)
     model.network = network.to(device).eval()

@@ -14,10 +14,14 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.geometry.boxes import as_boxes
 from pipeline.interfaces import AnomalyModel
 from pipeline.models.anomaly import autoencoder, patchcore
-from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.anomaly.thresholds import Thresholds, read_thresholds
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.cards import as_weights_error, refuse_other_size
+from pipeline.models.cards import (
+    AutoencoderCard,
+    PatchCoreCard,
+    as_weights_error,
+    refuse_other_size,
+)
 from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, SamFeatures
 from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
@@ -50,25 +54,24 @@ def load_anomaly_model(folder: Path, device: torch.device) -> AnomalyModel:
     """Read the model that an anomaly model's `save` wrote. Raises DataError, ConfigError for other
     weights of the backbone, WeightsError."""
     card, state = read_artifact(folder)
-    kind = card["kind"]
-    if kind == PatchCore.kind:
+    if isinstance(card, PatchCoreCard):
         refuse_other_size(folder / TENSORS, state, {"bank": (None, None)})
-        pretrained = bool(card["weights_sha256"])
-        features = image_features(card["features"], card["image_side"], device, pretrained)
-        if features.card["weights_sha256"] != card["weights_sha256"]:
+        pretrained = bool(card.weights_sha256)
+        features = image_features(card.features, card.image_side, device, pretrained)
+        if features.card["weights_sha256"] != card.weights_sha256:
             raise ConfigError(
-                f"{folder}: was fitted with other weights of {card['features']}; fit it again"
+                f"{folder}: was fitted with other weights of {card.features}; fit it again"
             )
         with as_weights_error(folder / TENSORS):
             model: AnomalyModel = patchcore.from_artifact(card, state, features)
         return model
-    if kind in ("autoencoder", "vae"):
-        flat = autoencoder.flat_size(card["side"])
-        refuse_other_size(folder / TENSORS, state, {"mean.weight": (card["latent"], flat)})
+    if isinstance(card, AutoencoderCard):
+        flat = autoencoder.flat_size(card.side)
+        refuse_other_size(folder / TENSORS, state, {"mean.weight": (card.latent, flat)})
         with as_weights_error(folder / TENSORS):
             return autoencoder.from_artifact(card, state, device)
     raise DataError(
-        folder / CARD, f"is of a {kind}, no anomaly model", "give a folder of pipeline anomaly"
+        folder / CARD, f"is of a {card.kind}, no anomaly model", "give a folder of pipeline anomaly"
     )
 
 

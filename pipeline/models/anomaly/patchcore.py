@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.models.artifact import save_artifact
+from pipeline.models.cards import PatchCoreCard
 from pipeline.models.features.coreset import greedy_coreset, projected
 from pipeline.models.features.memory_bank import MemoryBank
 from pipeline.models.features.patches import PatchFeatures
@@ -133,9 +133,9 @@ def smooth(heat: NDArray[np.float32], side: int, size: tuple[int, int]) -> NDArr
 
 
 def from_artifact(
-    card: dict[str, Any], state: dict[str, torch.Tensor], features: PatchFeatures
+    card: PatchCoreCard, state: dict[str, torch.Tensor], features: PatchFeatures
 ) -> PatchCore:
     """The model that `save` wrote, from its card and tensors."""
     return PatchCore(
-        features, card["coreset_ratio"], card["neighbours"], card["seed"], state["bank"].numpy()
+        features, card.coreset_ratio, card.neighbours, card.seed, state["bank"].numpy()
     )

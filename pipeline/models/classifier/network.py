@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.models.artifact import save_artifact
+from pipeline.models.cards import ClassifierCard
 from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions, fit_head
 from pipeline.models.features.backbones import SplitBackbone, normalised, split_backbone
 from pipeline.types import Image
@@ -80,14 +81,13 @@ class ImageClassifier:
 
 
 def classifier_from_artifact(
-    card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device
+    card: ClassifierCard, state: Mapping[str, torch.Tensor], device: torch.device
 ) -> ImageClassifier:
-    """The classifier that `save` wrote. The card has the keys `backbone` and `unfreeze`."""
-    categories = card["categories"]
-    backbone = split_backbone(card["backbone"], None, len(categories), card["unfreeze"])
+    """The classifier that `save` wrote."""
+    backbone = split_backbone(card.backbone, None, len(card.categories), card.unfreeze)
     for part, module in (("trunk.", backbone.trunk), ("head.", backbone.head)):
         module.load_state_dict({k[len(part) :]: v for k, v in state.items() if k.startswith(part)})
-    return ImageClassifier(backbone, categories, card["image_side"], device)
+    return ImageClassifier(backbone, card.categories, card.image_side, device)
 
 
 def cached_features(

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pipeline.errors import ConfigError
 from pipeline.models.artifact import save_artifact
+from pipeline.models.cards import RetrievalCard
 from pipeline.models.classifier.linear_probe import EpochMetrics, TrainingOptions, fit_head
 from pipeline.models.classifier.network import ImageClassifier, cached_features
 from pipeline.models.features.backbones import normalised, split_backbone
@@ -176,19 +177,19 @@ def _fused(base: torch.Tensor, retrieved: torch.Tensor) -> torch.Tensor:
 
 
 def load_retrieval(
-    card: Mapping[str, Any],
+    card: RetrievalCard,
     state: Mapping[str, torch.Tensor],
     base: ImageClassifier,
     store: WeightsStore,
 ) -> RetrievalClassifier:
     """The classifier that `save` wrote, around its base. Raises ConfigError, WeightsError."""
-    vectors = ImageVectors(card["memory_backbone"], base.image_side, base.device, store)
-    if vectors.card["memory_weights_sha256"] != card["memory_weights_sha256"]:
+    vectors = ImageVectors(card.memory_backbone, base.image_side, base.device, store)
+    if vectors.card["memory_weights_sha256"] != card.memory_weights_sha256:
         raise ConfigError(
-            f"the memory was made with other weights of {card['memory_backbone']}; train it again"
+            f"the memory was made with other weights of {card.memory_backbone}; train it again"
         )
     head = nn.Linear(state["retrieval.weight"].shape[1], len(base.categories))
     head.load_state_dict({"weight": state["retrieval.weight"], "bias": state["retrieval.bias"]})
     memory = state["memory.vectors"].numpy(), state["memory.labels"].numpy()
-    text = load_text_encoder(store, card["text"])
-    return RetrievalClassifier(base, vectors, text, card["neighbours"], memory, head)
+    text = load_text_encoder(store, card.text)
+    return RetrievalClassifier(base, vectors, text, card.neighbours, memory, head)
