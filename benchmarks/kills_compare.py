@@ -91,11 +91,15 @@ def _card(data: bytes) -> bytes:
 
 
 def _steps(data: bytes) -> bytes:
-    """The names of the finished steps."""
+    """The names of the finished steps; the bytes themselves where a kill left all rows in the
+    write-ahead log beside them."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.deserialize(data[:18] + b"\1\1" + data[20:])  # as one that is not in WAL mode
-        names = [row[0] for row in database.execute("SELECT key FROM items ORDER BY key")]
-    return json.dumps(names).encode()
+        try:
+            rows = database.execute("SELECT key FROM items ORDER BY key").fetchall()
+        except sqlite3.OperationalError:
+            return data
+    return json.dumps([row[0] for row in rows]).encode()
 
 
 def _checkpoint(data: bytes) -> bytes:
