@@ -1,0 +1,235 @@
+"""Near-duplicates of a whole set: candidates by their spectra, then a test of each pair.
+
+Which agreement is too much to be chance, the set itself tells: the threshold is far above what
+random pairs of its images have. So aligned parts, whose photos all agree a little, are kept apart.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.models.near_duplicates.spectra import LENGTH, candidates, spectrum
+from pipeline.models.near_duplicates.thumbnails import (
+    LONGEST,
+    Grey,
+    Texture,
+    View,
+    Whitening,
+    halved,
+    sample_of,
+    thumbnail,
+    views_of,
+)
+from pipeline.models.near_duplicates.verify import (
+    MIRRORED,
+    UPRIGHT,
+    agreement,
+    best_shift,
+    transform,
+)
+from pipeline.runners import Runner, map_items
+from pipeline.runtime.progress import track
+from pipeline.runtime.threads import available_cpus
+from pipeline.types import ImageRecord
+
+_RANDOM_PAIRS = 400  # whose agreement is the set's own
+_LEAST_PAIRS = 20  # under which a set tells nothing
+_FEW = 0.6  # the threshold of such a set
+_LOWEST, _HIGHEST = 0.3, 0.75  # the threshold of any other
+_DEVIATIONS = 6.0  # of random pairs, between their median and the threshold
+_CANDIDATE_DEVIATIONS = 2.0  # the same, of pairs that are compared at all
+_Q90 = 1.2816  # standard deviations from the median of a normal distribution to its 90 % quantile
+_CHUNK = 64  # pairs or thumbnails that a thread takes at once
+_CACHED = 512  # textures in memory
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two near-duplicates: the numbers of their records, the smaller first, and how much of their
+    texture agrees, in [0, 1]."""
+
+    one: int
+    other: int
+    agreement: float
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """pairs: sorted. threshold: the least agreement of a pair. unreadable: numbers of the records
+    whose file cannot be decoded. compared: pairs that were looked at pixel by pixel."""
+
+    pairs: tuple[Pair, ...]
+    threshold: float
+    unreadable: tuple[int, ...]
+    compared: int
+
+
+def find_near_duplicates(
+    records: Sequence[ImageRecord], runner: Runner = "local", workers: int = 0
+) -> NearDuplicates:
+    """The near-duplicates among the images of a set.
+
+    Thumbnails lie in a temporary file of at most 36 kB an image; memory takes 2.3 kB an image. The
+    same images give the same pairs. runner, workers: of the reading; see `map_items`.
+    """
+    views = views_of(records)
+    with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
+        store = _Thumbnails(views, Path(folder) / "thumbnails")
+        done = map_items(_thumbnail, views, runner, workers)
+        unreadable = store.fill(track(done, "look for duplicates", len(views)))
+        if len(store.kept) < 2:
+            return NearDuplicates((), 1.0, unreadable, 0)
+        pairs, threshold, compared = _compare(store)
+    return NearDuplicates(pairs, threshold, unreadable, compared)
+
+
+def _thumbnail(view: View) -> Grey | None:
+    try:
+        return thumbnail(view)
+    except DataError:
+        return None  # the image is named as unreadable
+
+
+class _Thumbnails:
+    """The thumbnails of a set, in a file."""
+
+    def __init__(self, views: Sequence[View], path: Path) -> None:
+        self.views = views
+        ends = np.cumsum([view.height * view.width for view in views], dtype=np.int64)
+        self._starts = np.r_[0, ends]
+        shape = (max(int(self._starts[-1]), 1),)
+        self._pixels = np.memmap(path, np.uint8, "w+", shape=shape)
+        self.kept: list[int] = []
+
+    def fill(self, thumbnails: Iterable[Grey | None]) -> tuple[int, ...]:
+        """Write the thumbnails of all views; returns the images that have none."""
+        unreadable: dict[int, None] = {}
+        for row, grey in enumerate(thumbnails):
+            if grey is None:
+                unreadable[self.views[row].image] = None
+                continue
+            self._pixels[self._starts[row] : self._starts[row + 1]] = grey.ravel()
+            self.kept.append(row)
+        return tuple(unreadable)
+
+    def __getitem__(self, row: int) -> Grey:
+        view = self.views[row]
+        pixels = self._pixels[self._starts[row] : self._starts[row + 1]]
+        return np.asarray(pixels).reshape(view.height, view.width)
+
+
+class _Comparer:
+    """Compares thumbnails of a set, which are whitened by its mean spectrum."""
+
+    def __init__(self, store: _Thumbnails) -> None:
+        self._store = store
+        sample = [store[store.kept[row]] for row in sample_of(len(store.kept))]
+        self._fine = Whitening(sample, LONGEST)
+        self._coarse = Whitening([halved(grey) for grey in sample], LONGEST // 2)
+        self.fine = lru_cache(_CACHED)(lambda row: self._fine(store[row]))
+        self.coarse = lru_cache(_CACHED)(lambda row: self._coarse(halved(store[row])))
+
+    def spectra(self) -> NDArray[np.float32]:
+        """(N, 2, LENGTH) float32 of the N thumbnails that are there."""
+        rows = self._store.kept
+        found = np.zeros((len(rows), 2, LENGTH), np.float32)
+
+        def fill(start: int) -> None:
+            for at in range(start, min(start + _CHUNK, len(rows))):
+                found[at] = spectrum(self._coarse(halved(self._store[rows[at]])))
+
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            list(pool.map(fill, range(0, len(rows), _CHUNK)))
+        return found
+
+    def scores(self, pairs: NDArray[np.int64], gate: float) -> NDArray[np.float64]:
+        """(P, 2): how well pairs (P, 3) of rows fit at half size, and their agreement: 0 for those
+        whose fit is under the `gate`."""
+        starts = range(0, len(pairs), _CHUNK)
+
+        def chunk(start: int) -> list[tuple[float, float]]:
+            return [self._score(*pair, gate) for pair in pairs[start : start + _CHUNK].tolist()]
+
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            done = track(pool.map(chunk, starts), "compare", len(starts))
+            return np.array([row for rows in done for row in rows]).reshape(-1, 2)
+
+    def _score(self, one: int, other: int, mirrored: int, gate: float) -> tuple[float, float]:
+        first, second = self.coarse(one), self.coarse(other)
+        of_first = transform(first)
+        sizes = ((first.shape[0], first.shape[1]), (second.shape[0], second.shape[1]))
+        turns = MIRRORED if mirrored else UPRIGHT
+        fits = [best_shift(of_first, transform(turn(second)), sizes) for turn in turns]
+        best = max(range(len(turns)), key=lambda at: fits[at][0])
+        fit, (down, right) = fits[best]
+        if fit < gate:
+            return fit, 0.0
+        turned: Texture = np.ascontiguousarray(turns[best](self.fine(other)))
+        return fit, agreement(self.fine(one), turned, (2 * down, 2 * right))
+
+
+def _compare(store: _Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
+    comparer = _Comparer(store)
+    spectra = comparer.spectra()
+    near, likeness = candidates(spectra)
+    random = _random_pairs(len(store.kept))
+    usual = np.einsum("nd,nd->n", spectra[random[:, 0], 0], spectra[random[:, 1], 0])
+    near = near[likeness >= _above(usual, _CANDIDATE_DEVIATIONS)]
+    rows = np.array(store.kept)
+    images = np.array([view.image for view in store.views])
+    chosen, by_chance = (np.c_[rows[pairs[:, :2]], pairs[:, 2]] for pairs in (near, random))
+    chosen = chosen[images[chosen[:, 0]] != images[chosen[:, 1]]]
+    null = comparer.scores(by_chance, -np.inf)
+    threshold = threshold_of(null[:, 1])
+    gate = _above(null[null[:, 1] < _HIGHEST, 0], _CANDIDATE_DEVIATIONS)
+    found = comparer.scores(chosen, gate)[:, 1]
+    best: dict[tuple[int, int], float] = {}
+    for (one, other, _), value in zip(chosen, found.tolist(), strict=True):
+        if value >= threshold:
+            key = (int(min(images[one], images[other])), int(max(images[one], images[other])))
+            best[key] = max(best.get(key, 0.0), value)
+    return tuple(Pair(*key, best[key]) for key in sorted(best)), threshold, len(chosen)
+
+
+def _random_pairs(count: int) -> NDArray[np.int64]:
+    """(P, 3) int64: different pairs of `count` thumbnails, none mirrored; all, if they are few."""
+    whole = count * (count - 1) // 2
+    if whole <= _RANDOM_PAIRS:
+        one, other = np.triu_indices(count, 1)
+    else:
+        drawn = np.random.default_rng(0).integers(0, count, (2, 2 * _RANDOM_PAIRS))
+        one, other = np.unique(np.sort(drawn[:, drawn[0] != drawn[1]], axis=0), axis=1)
+        kept = np.linspace(0, len(one) - 1, min(_RANDOM_PAIRS, len(one))).round().astype(np.int64)
+        one, other = one[kept], other[kept]
+    return np.stack([one, other, np.zeros_like(one)], axis=1).astype(np.int64)
+
+
+def threshold_of(by_chance: NDArray[np.float64]) -> float:
+    """The agreement from which a pair is one object, from that of random pairs (P,).
+
+    Six standard deviations above their median, as their upper half tells them, but 0.3 at least.
+    From 0.75 on, a pair is one object in any set: those random pairs are left out, so that a set
+    of few objects does not hide its own duplicates.
+    """
+    others = by_chance[by_chance < _HIGHEST]
+    if len(others) < _LEAST_PAIRS:
+        return _FEW if len(by_chance) < _LEAST_PAIRS else _HIGHEST
+    return float(np.clip(_above(others, _DEVIATIONS), _LOWEST, _HIGHEST))
+
+
+def _above(values: NDArray[np.floating], deviations: float) -> float:
+    """So many standard deviations above the median, as the upper half of the values tells them;
+    without values, nothing is above."""
+    if len(values) < _LEAST_PAIRS:
+        return -np.inf
+    median, high = np.quantile(values, (0.5, 0.9))
+    return float(median + deviations * (high - median) / _Q90)

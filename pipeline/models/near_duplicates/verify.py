@@ -1,0 +1,113 @@
+"""How much two textures agree, where they lie on each other best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from pipeline.models.near_duplicates.thumbnails import LONGEST, Texture
+
+_SIDE = LONGEST  # of the transform: twice the half-size thumbnails
+_OVERLAP = 0.4  # least share of the smaller texture
+_BLOCK, _NARROW_BLOCK = 32, 20  # pixels of a block's side
+_REACH = 4  # pixels that a block may lie off
+_LEAST_BLOCKS = 4
+_AGREE = 1.0  # pixels between a block's place and the one that all blocks together tell
+
+Shift = tuple[int, int]
+Turn = Callable[[Texture], Texture]
+UPRIGHT: tuple[Turn, ...] = (lambda t: t, lambda t: t[::-1, ::-1])
+MIRRORED: tuple[Turn, ...] = (lambda t: t[:, ::-1], lambda t: t[::-1])
+_OFFSETS = np.fft.fftfreq(_SIDE, 1 / _SIDE).astype(np.int64)
+
+
+def transform(texture: Texture) -> NDArray[np.complex64]:
+    """The spectrum of a half-size texture, for `best_shift`."""
+    return np.asarray(scipy.fft.rfft2(texture, s=(_SIDE, _SIDE)), np.complex64)
+
+
+def best_shift(
+    one: NDArray[np.complex64], other: NDArray[np.complex64], sizes: tuple[Shift, Shift]
+) -> tuple[float, Shift]:
+    """How well two textures (h, w) agree where they fit best, about -1 to 1, and that place.
+
+    one, other: by `transform`. sizes: of both. Pixel (y, x) of the other lies on (y + shift[0],
+    x + shift[1]) of the first. A small overlap counts less than a large one.
+    """
+    product = scipy.fft.irfft2(one * np.conj(other), s=(_SIDE, _SIDE))
+    (height, width), (other_height, other_width) = sizes
+    area = np.outer(_overlaps(height, other_height), _overlaps(width, other_width))
+    smaller = min(height * width, other_height * other_width)
+    fit = np.where(area >= _OVERLAP * smaller, product / np.sqrt(np.maximum(area, 1)), -np.inf)
+    best = int(fit.argmax())
+    row, column = divmod(best, _SIDE)
+    return float(fit.flat[best] / smaller**0.5), (int(_OFFSETS[row]), int(_OFFSETS[column]))
+
+
+def _overlaps(length: int, other: int) -> NDArray[np.int64]:
+    return np.maximum(np.minimum(length, _OFFSETS + other) - np.maximum(0, _OFFSETS), 0)
+
+
+def agreement(one: Texture, other: Texture, shift: Shift) -> float:
+    """How much of two textures agrees, in [0, 1]: the mean correlation of their blocks, where a
+    block whose place contradicts the others' counts 0.
+
+    shift: of the other on the first, in pixels. Each block of the overlap may lie a few pixels
+    off, so that a slight turn or change of scale does no harm; but all of them must follow one
+    affine map.
+    """
+    places = _blocks(one.shape, other.shape, shift)
+    if len(places) < _LEAST_BLOCKS:
+        return 0.0
+    padded = cv2.copyMakeBorder(other, *[_REACH] * 4, cv2.BORDER_CONSTANT, value=0)
+    likeness, moved = np.zeros(len(places)), np.zeros((len(places), 2))
+    for row, (y, x, side) in enumerate(places):
+        block = one[y : y + side, x : x + side]
+        top, left = y - shift[0], x - shift[1]
+        window = padded[top : top + side + 2 * _REACH, left : left + side + 2 * _REACH]
+        likeness[row], moved[row] = _best_place(block, window)
+    centres = np.array([(y + side / 2, x + side / 2) for y, x, side in places])
+    agrees = _residuals(centres, moved, likeness) <= _AGREE
+    return float(np.clip(likeness * agrees, 0, 1).mean())
+
+
+def _blocks(
+    shape: tuple[int, ...], other: tuple[int, ...], shift: Shift
+) -> Sequence[tuple[int, int, int]]:
+    """Top, left and side of the blocks in the overlap, in pixels of the first texture."""
+    low = [max(0, shift[axis]) for axis in (0, 1)]
+    high = [min(shape[axis], shift[axis] + other[axis]) for axis in (0, 1)]
+    narrow = min(high[0] - low[0], high[1] - low[1])
+    side = _BLOCK if narrow >= 1.75 * _BLOCK else _NARROW_BLOCK
+    step = 3 * side // 4
+    rows, columns = (range(low[axis], high[axis] - side + 1, step) for axis in (0, 1))
+    return [(y, x, side) for y in rows for x in columns]
+
+
+def _best_place(block: Texture, window: Texture) -> tuple[float, tuple[float, float]]:
+    """The best correlation of a block in a window, and its distance (y, x) from the middle."""
+    values = cv2.matchTemplate(window, np.ascontiguousarray(block), cv2.TM_CCOEFF_NORMED)
+    best = int(values.argmax())
+    y, x = divmod(best, values.shape[1])
+    value = float(values.flat[best])
+    return (value if np.isfinite(value) else 0.0), (y - _REACH, x - _REACH)
+
+
+def _residuals(
+    centres: NDArray[np.float64], moved: NDArray[np.float64], likeness: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Pixels (B,) between where each block lies and where the affine map of most blocks puts it."""
+    points = np.c_[np.ones(len(centres)), centres]
+    trust = np.clip(likeness, 0.01, 1) ** 2
+    apart = np.abs(moved - np.median(moved, axis=0)).max(axis=1)
+    weights = trust * np.exp(-(apart**2) / 8)
+    for _ in range(5):
+        root = np.sqrt(weights + 1e-9)[:, None]
+        fitted = np.linalg.lstsq(points * root, moved * root, rcond=None)[0]
+        apart = np.abs(moved - points @ fitted).max(axis=1)
+        weights = trust * np.exp(-(apart**2) / 2)
+    return np.asarray(apart)
