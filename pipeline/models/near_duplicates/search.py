@@ -157,7 +157,8 @@ class _Comparer:
         starts = range(0, len(pairs), _CHUNK)
 
         def chunk(start: int) -> list[tuple[float, float]]:
-            return [self._score(*pair, gate) for pair in pairs[start : start + _CHUNK].tolist()]
+            rows = pairs[start : start + _CHUNK].tolist()
+            return [self._score(one, other, mirrored, gate) for one, other, mirrored in rows]
 
         with ThreadPoolExecutor(available_cpus()) as pool:
             done = track(pool.map(chunk, starts), "compare", len(starts))

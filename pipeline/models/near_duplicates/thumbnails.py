@@ -1,10 +1,10 @@
 """Small grey pictures of a set's images, all at the scale of the set, and what is left of them when
 all that the set has in common is taken out.
 
-Photos of one product look alike. So a thumbnail is filtered until only its own fine texture is left:
-light goes by a logarithm and a high-pass filter, contrast by its local spread, and the structure
-that the images share (weave, machining marks, holes of a board) by a division by the mean spectrum
-of the set. What still agrees then is the object itself.
+Photos of one product look alike. So a thumbnail is filtered until only its own fine texture is
+left: light goes by a logarithm and a high-pass filter, contrast by its local spread, and the
+structure that the images share (weave, machining marks, holes of a board) by a division by the mean
+spectrum of the set. What still agrees then is the object itself.
 """
 
 from __future__ import annotations

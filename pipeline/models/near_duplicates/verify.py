@@ -49,7 +49,8 @@ def best_shift(
 
 
 def _overlaps(length: int, other: int) -> NDArray[np.int64]:
-    return np.maximum(np.minimum(length, _OFFSETS + other) - np.maximum(0, _OFFSETS), 0)
+    both = np.minimum(length, _OFFSETS + other) - np.maximum(0, _OFFSETS)
+    return np.asarray(np.maximum(both, 0), np.int64)
 
 
 def agreement(one: Texture, other: Texture, shift: Shift) -> float:
@@ -63,7 +64,7 @@ def agreement(one: Texture, other: Texture, shift: Shift) -> float:
     places = _blocks(one.shape, other.shape, shift)
     if len(places) < _LEAST_BLOCKS:
         return 0.0
-    padded = cv2.copyMakeBorder(other, *[_REACH] * 4, cv2.BORDER_CONSTANT, value=0)
+    padded = np.pad(other, _REACH)
     likeness, moved = np.zeros(len(places)), np.zeros((len(places), 2))
     for row, (y, x, side) in enumerate(places):
         block = one[y : y + side, x : x + side]
