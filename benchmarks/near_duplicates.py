@@ -72,18 +72,18 @@ def planted(data: Path) -> None:
     print("| set | images | false pairs |", " | ".join(CHANGES), "|")
     print("|" + "---|" * (3 + len(CHANGES)))
     for name in SETS:
-        with tempfile.TemporaryDirectory() as folder:
-            paths, source, kind = plant(data / name, Path(folder))
-            records = records_of(paths)
-            found = find_near_duplicates(records)
-        groups, count = groups_of(records, found), len(records) - len(kind)
-        false = sum(source[pair.one] != source[pair.other] for pair in found.pairs)
-        hits = {one: [0, 0] for one in CHANGES}
-        for row, label in enumerate(kind, count):
-            hits[label][0] += int(groups[row] == groups[source[row]])
-            hits[label][1] += 1
-        cells = [f"{got}/{of}" for got, of in hits.values()]
-        print(f"| {name} | {len(records)} | {false} |", " | ".join(cells), "|", flush=True)
+        cells, false = [], Counter[tuple[int, int]]()
+        for change in CHANGES:
+            with tempfile.TemporaryDirectory() as folder:
+                paths, source = plant(data / name, Path(folder), [change], 5)
+                records = records_of(paths)
+                found = find_near_duplicates(records)
+            groups, count = groups_of(records, found), len(set(source))
+            hits = [groups[row] == groups[source[row]] for row in range(count, len(records))]
+            cells.append(f"{sum(hits)}/{len(hits)}")
+            false.update({(source[p.one], source[p.other]) for p in found.pairs})
+        wrong = sum(one != other for one, other in false)
+        print(f"| {name} | {count} | {wrong} |", " | ".join(cells), "|", flush=True)
 
 
 def nearest(data: Path) -> None:
@@ -92,14 +92,16 @@ def nearest(data: Path) -> None:
     print("|" + "---|" * (3 + len(CHANGES)))
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
-            paths, source, kind = plant(data / name, Path(folder))
+            paths, source = plant(data / name, Path(folder), list(CHANGES), 1)
+            count = len(set(source))
             for label, features in (("spectra", by_spectra), ("MobileNetV2", by_network)):
                 started = time.perf_counter()
                 likeness = features(records_of(paths))
                 spent = (time.perf_counter() - started) / len(paths) * 1000
                 rank = (-likeness).argsort(axis=1).argsort(axis=1)
                 hits = {one: [0, 0] for one in CHANGES}
-                for row, change in enumerate(kind, len(paths) - len(kind)):
+                for row in range(count, len(paths)):
+                    change = paths[row].stem.partition("_")[2]
                     at = min(rank[row, source[row]], rank[source[row], row])
                     hits[change][0] += int(at < 8)
                     hits[change][1] += 1
@@ -179,35 +181,34 @@ def alone(paths: Sequence[Path]) -> NDArray[np.int64]:
 OBJECTS = {"magnetic_tile": tiles, "zipper_512": photos, "transistor_1024": alone}
 
 
-def plant(folder: Path, into: Path) -> tuple[list[Path], list[int], list[str]]:
-    """The first image of each object, and two changed copies of each. Returns the paths, the source
-    of each path, and the change of each copy; copies come last."""
+def plant(
+    folder: Path, into: Path, changes: Sequence[str], step: int
+) -> tuple[list[Path], list[int]]:
+    """The first image of each object, at most 150, and a changed copy of every `step`th, with the
+    changes in turn. Returns the paths, copies last, and the number of the source of each."""
     paths = images_of(folder)
     first = np.unique(OBJECTS[folder.name](paths), return_index=True)[1][:150]
     paths = [paths[row] for row in sorted(first.tolist())]
-    source, kind, names = list(range(len(paths))), [], list(CHANGES)
-    copies = []
-    for row, path in enumerate(paths):
-        for step in (0, 5):
-            change = names[(row + step) % len(names)]
-            generator = np.random.default_rng(row)
-            copies.append(into / f"{row}_{step}.png")
-            write_png(copies[-1], CHANGES[change](read_image(path), generator))
-            source.append(row)
-            kind.append(change)
-    return paths + copies, source, kind
+    copies, source = [], list(range(len(paths)))
+    for turn, row in enumerate(range(0, len(paths), step)):
+        change = changes[turn % len(changes)]
+        copies.append(into / f"{row}_{change}.png")
+        generator = np.random.default_rng(row)
+        write_png(copies[-1], CHANGES[change](read_image(paths[row]), generator))
+        source.append(row)
+    return paths + copies, source
 
 
-def jpeg(image: Image, generator: np.random.Generator) -> Image:
+def jpeg(image: Image, _: np.random.Generator) -> Image:
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
-def brighter(image: Image, generator: np.random.Generator) -> Image:
-    return np.clip(image.astype(np.float32) * 1.5 + 10, 0, 255).astype(np.uint8)
+def brighter(image: Image, _: np.random.Generator) -> Image:
+    return np.asarray(np.clip(image.astype(np.float32) * 1.5 + 10, 0, 255), np.uint8)
 
 
-def darker(image: Image, generator: np.random.Generator) -> Image:
+def darker(image: Image, _: np.random.Generator) -> Image:
     return (178 * (image / 255.0) ** 1.6).astype(np.uint8)
 
 
@@ -231,12 +232,12 @@ def turned(degrees: float) -> Change:
     def change(image: Image, generator: np.random.Generator) -> Image:
         height, width = image.shape[:2]
         angle = degrees * generator.choice([-1, 1])
-        return _warped(image, cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1))
+        return _warped(image, np.array(cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)))
 
     return change
 
 
-def halved(image: Image, generator: np.random.Generator) -> Image:
+def halved(image: Image, _: np.random.Generator) -> Image:
     return np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
                       np.uint8)  # fmt: skip
 
@@ -248,8 +249,8 @@ def _warped(image: Image, matrix: NDArray[np.float64]) -> Image:
 
 
 CHANGES: dict[str, Change] = {
-    "JPEG q=40": jpeg, "brighter": brighter, "darker": darker, "crop 80 %": cropped,
-    "mirrored": mirrored, "shift 6 %": shifted, "turned 1": turned(1), "turned 2": turned(2),
+    "JPEG 40": jpeg, "brighter": brighter, "darker": darker, "crop 80": cropped,
+    "mirrored": mirrored, "shift 6": shifted, "turned 1": turned(1), "turned 2": turned(2),
     "turned 3": turned(3), "half size": halved,
 }  # fmt: skip
 

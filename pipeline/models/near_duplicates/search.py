@@ -46,7 +46,7 @@ _LEAST_PAIRS = 20  # under which a set tells nothing
 _FEW = 0.6  # the threshold of such a set
 _LOWEST, _HIGHEST = 0.3, 0.75  # the threshold of any other
 _DEVIATIONS = 6.0  # of random pairs, between their median and the threshold
-_CANDIDATE_DEVIATIONS = 2.0  # the same, of pairs that are compared at all
+_LIKE_DEVIATIONS, _FIT_DEVIATIONS = 1.0, 2.0  # of pairs that are compared at all
 _Q90 = 1.2816  # standard deviations from the median of a normal distribution to its 90 % quantile
 _CHUNK = 64  # pairs or thumbnails that a thread takes at once
 _CACHED = 512  # textures in memory
@@ -184,14 +184,15 @@ def _compare(store: _Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
     near, likeness = candidates(spectra)
     random = _random_pairs(len(store.kept))
     usual = np.einsum("nd,nd->n", spectra[random[:, 0], 0], spectra[random[:, 1], 0])
-    near = near[likeness >= _above(usual, _CANDIDATE_DEVIATIONS)]
     rows = np.array(store.kept)
-    images = np.array([view.image for view in store.views])
-    chosen, by_chance = (np.c_[rows[pairs[:, :2]], pairs[:, 2]] for pairs in (near, random))
-    chosen = chosen[images[chosen[:, 0]] != images[chosen[:, 1]]]
-    null = comparer.scores(by_chance, -np.inf)
+    null = comparer.scores(np.c_[rows[random[:, :2]], random[:, 2]], -np.inf)
     threshold = threshold_of(null[:, 1])
-    gate = _above(null[null[:, 1] < _HIGHEST, 0], _CANDIDATE_DEVIATIONS)
+    others = null[:, 1] < _HIGHEST
+    near = near[likeness >= _above(usual[others], _LIKE_DEVIATIONS)]
+    gate = _above(null[others, 0], _FIT_DEVIATIONS)
+    images = np.array([view.image for view in store.views])
+    chosen = np.c_[rows[near[:, :2]], near[:, 2]]
+    chosen = chosen[images[chosen[:, 0]] != images[chosen[:, 1]]]
     found = comparer.scores(chosen, gate)[:, 1]
     best: dict[tuple[int, int], float] = {}
     for (one, other, _), value in zip(chosen, found.tolist(), strict=True):

@@ -32,6 +32,7 @@ _OFFSET = 8.0  # added to grey values before the logarithm: noise in the dark st
 _LOG_LOW, _LOG_HIGH = np.log(_OFFSET), np.log(255 + _OFFSET)
 _BLUR = 3.0  # pixels: light changes more slowly
 _FLOOR = 0.02  # contrast under which a pixel counts as flat
+_FLAT = 0.05  # standard deviation under which a picture has no texture
 _SHARED = 0.1  # of the mean amplitude: frequencies that no image has are not blown up
 _SAMPLE = 512  # images that the mean spectrum is taken of
 _ASPECT, _COMMON = 0.02, 0.5  # see `views_of`
@@ -130,12 +131,13 @@ class Whitening:
         """The texture (h, w) float32 of a thumbnail: of mean 0 and standard deviation 1; 0 where it
         has none."""
         texture = even(grey)
+        if float(texture.std()) < _FLAT:
+            return np.zeros_like(texture)
         filtered = self._spectrum(texture) * self._filter
         whole = scipy.fft.irfft2(filtered, s=(self.side, self.side))
         own = whole[: grey.shape[0], : grey.shape[1]]
         own -= own.mean()
-        spread = float(own.std())
-        return np.asarray(own / spread if spread > 1e-3 else own * 0, np.float32)
+        return np.asarray(own / max(float(own.std()), 1e-9), np.float32)
 
     def _spectrum(self, texture: Texture) -> NDArray[np.complex64]:
         return np.asarray(scipy.fft.rfft2(texture, s=(self.side, self.side)), np.complex64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ _OVERLAP = 0.4  # least share of the smaller texture
 _BLOCK, _NARROW_BLOCK = 32, 20  # pixels of a block's side
 _REACH = 4  # pixels that a block may lie off
 _LEAST_BLOCKS = 4
+_RIDGE = 1e-6 * np.eye(3)  # for blocks in one row, which do not tell every map apart
 _AGREE = 1.0  # pixels between a block's place and the one that all blocks together tell
 
 Shift = tuple[int, int]
@@ -40,17 +42,20 @@ def best_shift(
     """
     product = scipy.fft.irfft2(one * np.conj(other), s=(_SIDE, _SIDE))
     (height, width), (other_height, other_width) = sizes
-    area = np.outer(_overlaps(height, other_height), _overlaps(width, other_width))
+    down, right = _overlaps(height, other_height), _overlaps(width, other_width)
     smaller = min(height * width, other_height * other_width)
-    fit = np.where(area >= _OVERLAP * smaller, product / np.sqrt(np.maximum(area, 1)), -np.inf)
+    fit = product / np.sqrt(np.maximum(down, 1))[:, None] / np.sqrt(np.maximum(right, 1))
+    fit[np.outer(down, right) < _OVERLAP * smaller] = -np.inf
     best = int(fit.argmax())
     row, column = divmod(best, _SIDE)
     return float(fit.flat[best] / smaller**0.5), (int(_OFFSETS[row]), int(_OFFSETS[column]))
 
 
-def _overlaps(length: int, other: int) -> NDArray[np.int64]:
+@lru_cache(4096)
+def _overlaps(length: int, other: int) -> NDArray[np.float32]:
+    """Pixels of one axis on which two textures lie on each other, at each offset."""
     both = np.minimum(length, _OFFSETS + other) - np.maximum(0, _OFFSETS)
-    return np.asarray(np.maximum(both, 0), np.int64)
+    return np.asarray(np.maximum(both, 0), np.float32)
 
 
 def agreement(one: Texture, other: Texture, shift: Shift) -> float:
@@ -91,6 +96,8 @@ def _blocks(
 
 def _best_place(block: Texture, window: Texture) -> tuple[float, tuple[float, float]]:
     """The best correlation of a block in a window, and its distance (y, x) from the middle."""
+    if not block.any():  # OpenCV would find that it agrees with everything
+        return 0.0, (0.0, 0.0)
     values = cv2.matchTemplate(window, np.ascontiguousarray(block), cv2.TM_CCOEFF_NORMED)
     best = int(values.argmax())
     y, x = divmod(best, values.shape[1])
@@ -102,13 +109,13 @@ def _residuals(
     centres: NDArray[np.float64], moved: NDArray[np.float64], likeness: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Pixels (B,) between where each block lies and where the affine map of most blocks puts it."""
-    points = np.c_[np.ones(len(centres)), centres]
+    points = np.c_[np.ones(len(centres)), (centres - centres.mean(axis=0)) / _BLOCK]
     trust = np.clip(likeness, 0.01, 1) ** 2
     apart = np.abs(moved - np.median(moved, axis=0)).max(axis=1)
     weights = trust * np.exp(-(apart**2) / 8)
     for _ in range(5):
-        root = np.sqrt(weights + 1e-9)[:, None]
-        fitted = np.linalg.lstsq(points * root, moved * root, rcond=None)[0]
+        weighted = points * (weights + 1e-9)[:, None]
+        fitted = np.linalg.solve(weighted.T @ points + _RIDGE, weighted.T @ moved)
         apart = np.abs(moved - points @ fitted).max(axis=1)
         weights = trust * np.exp(-(apart**2) / 2)
     return np.asarray(apart)
