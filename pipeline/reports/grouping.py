@@ -39,7 +39,7 @@ class LeakCounts:
 
     images: int
     held_out: int
-    examples: tuple[str, ...] = ()
+    examples: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def lacking_splits(records: Sequence[ImageRecord], wanted: Sequence[str]) -> tup
     missing = [name for name in wanted if name not in {record.split for record in records}]
     if not missing:
         return ()
-    objects = len({record.group for record in records})
+    objects, none = len({record.group for record in records}), " and ".join(missing)
+    if len(records) == 1:
+        return (f"{records[0].path} is the only image: there is no {none} split to measure on",)
     shown = "one object" if objects == 1 else f"{objects} objects"
-    none = " and ".join(missing)
     return (
         f"the {len(records)} images show {shown}: there is no {none} split, and no figure of this "
         "set holds for other objects; --group-by none splits by image",
@@ -123,7 +124,7 @@ def report_leaks(folder: Path, grouping: Grouping, records: Sequence[ImageRecord
 
 def leak_note(found: LeakCounts) -> tuple[str, ...]:
     """The warning of a split that leaks, which is also printed; empty for one that does not."""
-    if not found.images:
+    if not found.examples:
         return ()
     note = (
         f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "

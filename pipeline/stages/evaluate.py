@@ -4,7 +4,7 @@ filled box and GrabCut."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.config.schema import EvaluateConfig
 from pipeline.errors import ConfigError
 from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.coco_schema import LISTS
+from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.image_files import NamedFolders
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.values import file_mode
@@ -58,7 +59,8 @@ class EvaluateResult(MaskFigures, StageResult):
 
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
-    for files without masks.
+    for files without masks. split_leaks: a mark of figures on images whose object is in training
+    too.
     """
 
     images: int
@@ -70,6 +72,7 @@ class EvaluateResult(MaskFigures, StageResult):
     average_precision: Precision
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
+    split_leaks: str | None = None
 
 
 def evaluate(
@@ -95,6 +98,8 @@ def evaluate(
         say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images)
+    if truth.parent.name == "annotations":
+        result = replace(result, split_leaks=leak_mark(truth.parent.parent))
     if output:
         record = RunRecord("evaluate", config.model_dump(mode="json"), (truth, predictions))
         with record.whole_folder(output) as folder:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from pipeline.config.schema import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco
+from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.image_files import NamedFolders
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
@@ -81,7 +82,8 @@ class FinetuneSamResult(StageResult):
 
     calibrated_on: out-of-fold masks of the calibration, 0 without one. out_of_fold, unseen: how the
     expected IoU holds on out-of-fold masks, and on these and the held-out ones together. test: None
-    without held-out masks. robustness: mean IoU by kind of box error and segmenter.
+    without held-out masks. robustness: mean IoU by kind of box error and segmenter. split_leaks: a
+    mark of figures on held-out images whose object is in training too.
     """
 
     output: Path
@@ -99,6 +101,7 @@ class FinetuneSamResult(StageResult):
     test: HeldOutScores | None = None
     robustness: dict[str, dict[str, list[float]]] | None = None
     unseen: UnseenScore | None = None
+    split_leaks: str | None = None
 
 
 def finetune_sam(
@@ -135,7 +138,7 @@ def finetune_sam(
         if tuned.patch_prior:
             record.used_weights(*tuned.patch_prior.backbone)
         result = _report(tuner, config, tuned, selection, train, test, folder)
-        result = replace(result, output=output)
+        result = replace(result, output=output, split_leaks=leak_mark(data))
         record.write(folder, result.to_json())
     return result
 
