@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.io.images import images_below, read_image, read_size, write_png
-from pipeline.models.near_duplicates import search, spectra, thumbnails
-from pipeline.models.near_duplicates.search import NearDuplicates, find_near_duplicates
+from pipeline.models.near_duplicates import spectra, thumbnails
+from pipeline.models.near_duplicates.search import NearDuplicates, compare_all, find_near_duplicates
+from pipeline.models.near_duplicates.store import Thumbnails
 from pipeline.runtime.progress import set_quiet
 from pipeline.splits import merge_groups
 from pipeline.types import Dataset, Image, ImageRecord
@@ -113,14 +114,14 @@ def speed(count: int) -> None:
     """Seconds of each step over drawn thumbnails, one in a hundred planted, and peak memory."""
     records = [ImageRecord(row + 1, Path("drawn"), f"{row}.png", 480, 640) for row in range(count)]
     generator = np.random.default_rng(0)
-    shared = generator.normal(0, 18, (400, 400))
+    shared = cv2.GaussianBlur(generator.normal(0, 25, (256, 256)), (0, 0), 1.2)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        store = search._Thumbnails(thumbnails.views_of(records), Path(folder) / "drawn")
-        store.fill(drawn(view, shared) for view in store.views)
+        store = Thumbnails(thumbnails.views_of(records), Path(folder))
+        store.fill(drawn(view, np.asarray(shared)) for view in store.views)
         print(f"drawn: {time.perf_counter() - started:.0f} s", flush=True)
         started = time.perf_counter()
-        pairs, threshold, compared = search._compare(store)
+        pairs, threshold, compared = compare_all(store)
         spent = time.perf_counter() - started
     true = sum(pair.other - pair.one == 1 and pair.other % 100 == 0 for pair in pairs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -134,11 +135,10 @@ def drawn(view: thumbnails.View, shared: NDArray[np.float64]) -> thumbnails.Grey
     moved and darker."""
     planted_one = view.image % 100 == 0 and view.image > 0
     generator = np.random.default_rng(view.image - planted_one)
-    own = cv2.GaussianBlur(generator.normal(0, 40, (view.height + 8, view.width + 8)), (0, 0), 1.2)
-    at = generator.integers(0, 200, 2)
-    common = shared[at[0] : at[0] + own.shape[0], at[1] : at[1] + own.shape[1]]
+    size = view.height + 8, view.width + 8
+    own = cv2.GaussianBlur(generator.normal(0, 50, size), (0, 0), 1.2)
     moved = 6 if planted_one else 0
-    whole = (own + common)[moved : moved + view.height, moved : moved + view.width]
+    whole = (own + shared[: size[0], : size[1]])[moved:, moved:][: view.height, : view.width]
     return np.clip(whole + (110 if planted_one else 130), 0, 255).astype(np.uint8)
 
 

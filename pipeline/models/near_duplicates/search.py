@@ -7,49 +7,30 @@ random pairs of its images have. So aligned parts, whose photos all agree a litt
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.models.near_duplicates.spectra import LENGTH, candidates, spectrum
-from pipeline.models.near_duplicates.thumbnails import (
-    LONGEST,
-    Grey,
-    Texture,
-    View,
-    Whitening,
-    halved,
-    sample_of,
-    thumbnail,
-    views_of,
-)
-from pipeline.models.near_duplicates.verify import (
-    MIRRORED,
-    UPRIGHT,
-    agreement,
-    best_shift,
-    transform,
-)
+from pipeline.models.near_duplicates.compare import Comparer
+from pipeline.models.near_duplicates.spectra import candidates
+from pipeline.models.near_duplicates.store import Thumbnails
+from pipeline.models.near_duplicates.thumbnails import Grey, View, thumbnail, views_of
 from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
-from pipeline.runtime.threads import available_cpus
 from pipeline.types import ImageRecord
 
-_RANDOM_PAIRS = 400  # whose agreement is the set's own
+_RANDOM_PAIRS = 300  # whose agreement is the set's own
 _LEAST_PAIRS = 20  # under which a set tells nothing
 _FEW = 0.6  # the threshold of such a set
 _LOWEST, _HIGHEST = 0.3, 0.75  # the threshold of any other
 _DEVIATIONS = 6.0  # of random pairs, between their median and the threshold
 _LIKE_DEVIATIONS, _FIT_DEVIATIONS = 1.0, 2.0  # of pairs that are compared at all
 _Q90 = 1.2816  # standard deviations from the median of a normal distribution to its 90 % quantile
-_CHUNK = 64  # pairs or thumbnails that a thread takes at once
-_CACHED = 512  # textures in memory
+_MOST_PAIRS, _MOST_OF_IMAGE = 8000, 2  # that are compared: so many, and more for each image
 
 
 @dataclass(frozen=True)
@@ -78,17 +59,17 @@ def find_near_duplicates(
 ) -> NearDuplicates:
     """The near-duplicates among the images of a set.
 
-    Thumbnails lie in a temporary file of at most 36 kB an image; memory takes 2.3 kB an image. The
-    same images give the same pairs. runner, workers: of the reading; see `map_items`.
+    Thumbnails lie in temporary files, about 20 kB an image; memory grows by 3 kB an image. The same
+    images give the same pairs. runner, workers: of the reading; see `map_items`.
     """
     views = views_of(records)
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        store = _Thumbnails(views, Path(folder) / "thumbnails")
+        store = Thumbnails(views, Path(folder))
         done = map_items(_thumbnail, views, runner, workers)
         unreadable = store.fill(track(done, "look for duplicates", len(views)))
         if len(store.kept) < 2:
             return NearDuplicates((), 1.0, unreadable, 0)
-        pairs, threshold, compared = _compare(store)
+        pairs, threshold, compared = compare_all(store)
     return NearDuplicates(pairs, threshold, unreadable, compared)
 
 
@@ -99,87 +80,10 @@ def _thumbnail(view: View) -> Grey | None:
         return None  # the image is named as unreadable
 
 
-class _Thumbnails:
-    """The thumbnails of a set, in a file."""
-
-    def __init__(self, views: Sequence[View], path: Path) -> None:
-        self.views = views
-        ends = np.cumsum([view.height * view.width for view in views], dtype=np.int64)
-        self._starts = np.r_[0, ends]
-        shape = (max(int(self._starts[-1]), 1),)
-        self._pixels = np.memmap(path, np.uint8, "w+", shape=shape)
-        self.kept: list[int] = []
-
-    def fill(self, thumbnails: Iterable[Grey | None]) -> tuple[int, ...]:
-        """Write the thumbnails of all views; returns the images that have none."""
-        unreadable: dict[int, None] = {}
-        for row, grey in enumerate(thumbnails):
-            if grey is None:
-                unreadable[self.views[row].image] = None
-                continue
-            self._pixels[self._starts[row] : self._starts[row + 1]] = grey.ravel()
-            self.kept.append(row)
-        return tuple(unreadable)
-
-    def __getitem__(self, row: int) -> Grey:
-        view = self.views[row]
-        pixels = self._pixels[self._starts[row] : self._starts[row + 1]]
-        return np.asarray(pixels).reshape(view.height, view.width)
-
-
-class _Comparer:
-    """Compares thumbnails of a set, which are whitened by its mean spectrum."""
-
-    def __init__(self, store: _Thumbnails) -> None:
-        self._store = store
-        sample = [store[store.kept[row]] for row in sample_of(len(store.kept))]
-        self._fine = Whitening(sample, LONGEST)
-        self._coarse = Whitening([halved(grey) for grey in sample], LONGEST // 2)
-        self.fine = lru_cache(_CACHED)(lambda row: self._fine(store[row]))
-        self.coarse = lru_cache(_CACHED)(lambda row: self._coarse(halved(store[row])))
-
-    def spectra(self) -> NDArray[np.float32]:
-        """(N, 2, LENGTH) float32 of the N thumbnails that are there."""
-        rows = self._store.kept
-        found = np.zeros((len(rows), 2, LENGTH), np.float32)
-
-        def fill(start: int) -> None:
-            for at in range(start, min(start + _CHUNK, len(rows))):
-                found[at] = spectrum(self._coarse(halved(self._store[rows[at]])))
-
-        with ThreadPoolExecutor(available_cpus()) as pool:
-            list(pool.map(fill, range(0, len(rows), _CHUNK)))
-        return found
-
-    def scores(self, pairs: NDArray[np.int64], gate: float) -> NDArray[np.float64]:
-        """(P, 2): how well pairs (P, 3) of rows fit at half size, and their agreement: 0 for those
-        whose fit is under the `gate`."""
-        starts = range(0, len(pairs), _CHUNK)
-
-        def chunk(start: int) -> list[tuple[float, float]]:
-            rows = pairs[start : start + _CHUNK].tolist()
-            return [self._score(one, other, mirrored, gate) for one, other, mirrored in rows]
-
-        with ThreadPoolExecutor(available_cpus()) as pool:
-            done = track(pool.map(chunk, starts), "compare", len(starts))
-            return np.array([row for rows in done for row in rows]).reshape(-1, 2)
-
-    def _score(self, one: int, other: int, mirrored: int, gate: float) -> tuple[float, float]:
-        first, second = self.coarse(one), self.coarse(other)
-        of_first = transform(first)
-        sizes = ((first.shape[0], first.shape[1]), (second.shape[0], second.shape[1]))
-        turns = MIRRORED if mirrored else UPRIGHT
-        fits = [best_shift(of_first, transform(turn(second)), sizes) for turn in turns]
-        best = max(range(len(turns)), key=lambda at: fits[at][0])
-        fit, (down, right) = fits[best]
-        if fit < gate:
-            return fit, 0.0
-        turned: Texture = np.ascontiguousarray(turns[best](self.fine(other)))
-        return fit, agreement(self.fine(one), turned, (2 * down, 2 * right))
-
-
-def _compare(store: _Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
-    comparer = _Comparer(store)
+def compare_all(store: Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
+    """The near-duplicates among thumbnails, their least agreement, and how many pairs were
+    compared."""
+    comparer = Comparer(store)
     spectra = comparer.spectra()
     near, likeness = candidates(spectra)
     random = _random_pairs(len(store.kept))
@@ -188,7 +92,9 @@ def _compare(store: _Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
     null = comparer.scores(np.c_[rows[random[:, :2]], random[:, 2]], -np.inf)
     threshold = threshold_of(null[:, 1])
     others = null[:, 1] < _HIGHEST
-    near = near[likeness >= _above(usual[others], _LIKE_DEVIATIONS)]
+    order = np.argsort(-likeness, kind="stable")[: _MOST_PAIRS + _MOST_OF_IMAGE * len(rows)]
+    order = np.sort(order[likeness[order] >= _above(usual[others], _LIKE_DEVIATIONS)])
+    near = near[order]  # sorted again, so that textures are still in memory
     gate = _above(null[others, 0], _FIT_DEVIATIONS)
     images = np.array([view.image for view in store.views])
     chosen = np.c_[rows[near[:, :2]], near[:, 2]]

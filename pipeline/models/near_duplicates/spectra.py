@@ -52,16 +52,16 @@ def candidates(spectra: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray
     spectra /= np.maximum(np.linalg.norm(spectra, axis=2, keepdims=True), 1e-9)
     index = faiss.IndexFlatIP(spectra.shape[2])
     index.add(np.ascontiguousarray(spectra[:, 0]))
-    found: dict[tuple[int, int, int], float] = {}
+    found: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float32]] = []
     for start in range(0, len(spectra), _ROWS):
         for mirrored in (0, 1):
             queries = np.ascontiguousarray(spectra[start : start + _ROWS, mirrored])
             near, rows = index.search(queries, min(_NEAREST + 1, len(spectra)))
-            for offset, (likeness, others) in enumerate(zip(near, rows, strict=True)):
-                one = start + offset
-                for value, other in zip(likeness.tolist(), others.tolist(), strict=True):
-                    if other != one:
-                        found[min(one, other), max(one, other), mirrored] = value
-    pairs = sorted(found)
-    values = np.array([found[pair] for pair in pairs], np.float32)
-    return np.array(pairs, np.int64).reshape(-1, 3), values
+            one = np.repeat(np.arange(start, start + len(rows)), rows.shape[1])
+            other = rows.ravel()
+            pair = np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1)
+            found.append(np.c_[pair, np.full(len(pair), mirrored)][one != other])
+            values.append(near.ravel()[one != other])
+    pairs, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+    return pairs.astype(np.int64), np.concatenate(values)[first]

@@ -24,6 +24,7 @@ from pipeline.types import ImageRecord
 
 Grey = NDArray[np.uint8]
 Texture = NDArray[np.float32]
+Size = tuple[int, int]  # height, width
 
 SIDE = 128  # pixels of the median image's longer side
 LONGEST = 192  # pixels of any thumbnail's longer side
@@ -97,9 +98,14 @@ def shrunk(image: Image, height: int, width: int) -> Grey:
     return np.asarray((logarithm * 255).round(), np.uint8)
 
 
+def halved_size(size: Size) -> Size:
+    """(height, width) of a thumbnail of half the side."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
+
+
 def halved(grey: Grey) -> Grey:
     """A thumbnail of half the side."""
-    height, width = ((side + 1) // 2 for side in grey.shape)
+    height, width = halved_size((grey.shape[0], grey.shape[1]))
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -10,9 +11,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from pipeline.models.near_duplicates.thumbnails import LONGEST, Texture
+from pipeline.models.near_duplicates.thumbnails import Size, Texture
 
-_SIDE = LONGEST  # of the transform: twice the half-size thumbnails
 _OVERLAP = 0.4  # least share of the smaller texture
 _BLOCK, _NARROW_BLOCK = 32, 20  # pixels of a block's side
 _REACH = 4  # pixels that a block may lie off
@@ -21,41 +21,70 @@ _RIDGE = 1e-6 * np.eye(3)  # for blocks in one row, which do not tell every map 
 _AGREE = 1.0  # pixels between a block's place and the one that all blocks together tell
 
 Shift = tuple[int, int]
-Turn = Callable[[Texture], Texture]
-UPRIGHT: tuple[Turn, ...] = (lambda t: t, lambda t: t[::-1, ::-1])
-MIRRORED: tuple[Turn, ...] = (lambda t: t[:, ::-1], lambda t: t[::-1])
-_OFFSETS = np.fft.fftfreq(_SIDE, 1 / _SIDE).astype(np.int64)
+Transform = NDArray[np.complex64]
 
 
-def transform(texture: Texture) -> NDArray[np.complex64]:
-    """The spectrum of a half-size texture, for `best_shift`."""
-    return np.asarray(scipy.fft.rfft2(texture, s=(_SIDE, _SIDE)), np.complex64)
+@dataclass(frozen=True)
+class Fit:
+    """Where two textures agree best. value: how well, about -1 to 1. shift: pixel (y, x) of the
+    other lies on (y + shift[0], x + shift[1]) of the first. turned: the other is turned by half."""
+
+    value: float
+    shift: Shift
+    turned: bool
 
 
-def best_shift(
-    one: NDArray[np.complex64], other: NDArray[np.complex64], sizes: tuple[Shift, Shift]
-) -> tuple[float, Shift]:
-    """How well two textures (h, w) agree where they fit best, about -1 to 1, and that place.
+class Placer:
+    """Finds the place where two textures agree best, at all shifts."""
 
-    one, other: by `transform`. sizes: of both. Pixel (y, x) of the other lies on (y + shift[0],
-    x + shift[1]) of the first. A small overlap counts less than a large one.
-    """
-    product = scipy.fft.irfft2(one * np.conj(other), s=(_SIDE, _SIDE))
-    (height, width), (other_height, other_width) = sizes
-    down, right = _overlaps(height, other_height), _overlaps(width, other_width)
-    smaller = min(height * width, other_height * other_width)
-    fit = product / np.sqrt(np.maximum(down, 1))[:, None] / np.sqrt(np.maximum(right, 1))
-    fit[np.outer(down, right) < _OVERLAP * smaller] = -np.inf
-    best = int(fit.argmax())
-    row, column = divmod(best, _SIDE)
-    return float(fit.flat[best] / smaller**0.5), (int(_OFFSETS[row]), int(_OFFSETS[column]))
+    def __init__(self, longest: int) -> None:
+        """longest: pixels of the longest side of any texture."""
+        side = scipy.fft.next_fast_len(int(np.ceil((2 - _OVERLAP) * longest)), real=True)
+        self._offsets = np.fft.fftfreq(side, 1 / side).astype(np.int64)
+        self._side = side
+        self._weight = lru_cache(64)(self._weights)
 
+    def transform(self, texture: Texture) -> Transform:
+        """The spectrum of a texture, for `best`."""
+        return np.asarray(scipy.fft.rfft2(texture, s=(self._side, self._side)), np.complex64)
 
-@lru_cache(4096)
-def _overlaps(length: int, other: int) -> NDArray[np.float32]:
-    """Pixels of one axis on which two textures lie on each other, at each offset."""
-    both = np.minimum(length, _OFFSETS + other) - np.maximum(0, _OFFSETS)
-    return np.asarray(np.maximum(both, 0), np.float32)
+    def best(self, one: Transform, other: Transform, sizes: tuple[Size, Size]) -> Fit:
+        """The better place of two textures, the other one upright or turned by half.
+
+        one, other: by `transform`. sizes: (height, width) of both. A small overlap counts less
+        than a large one.
+        """
+        weight, weight_turned = self._weight(*sizes)
+        upright = self._inverse(one * np.conj(other)) * weight
+        turned = self._inverse(one * other) * weight_turned
+        smaller = min(height * width for height, width in sizes)
+        fits = self._highest(upright, smaller, None), self._highest(turned, smaller, sizes[1])
+        return max(fits, key=lambda fit: fit.value)
+
+    def _inverse(self, spectrum: Transform) -> Texture:
+        return np.asarray(scipy.fft.irfft2(spectrum, s=(self._side, self._side)), np.float32)
+
+    def _highest(self, values: Texture, smaller: int, turned: Size | None) -> Fit:
+        row, column = divmod(int(values.argmax()), self._side)
+        down, right = (turned[0] - 1, turned[1] - 1) if turned else (0, 0)
+        shift = int(self._offsets[row - down]), int(self._offsets[column - right])
+        return Fit(float(values[row, column]) / smaller**0.5, shift, turned is not None)
+
+    def _weights(self, size: Size, other: Size) -> tuple[Texture, Texture]:
+        """What the sum over an overlap counts at each shift: less for more pixels, 0 for too few.
+
+        The second is for a turned texture. The product of two spectra is that of the turned one,
+        moved by its own size: so are its weights."""
+        down, right = (self._overlaps(size[axis], other[axis]) for axis in (0, 1))
+        weights = np.outer(*(1 / np.sqrt(np.maximum(axis, 1)) for axis in (down, right)))
+        weights[np.outer(down, right) < _OVERLAP * min(size[0] * size[1], other[0] * other[1])] = 0
+        upright = np.asarray(weights, np.float32)
+        return upright, np.roll(upright, (other[0] - 1, other[1] - 1), (0, 1))
+
+    def _overlaps(self, length: int, other: int) -> NDArray[np.float32]:
+        """Pixels of one axis on which two textures lie on each other, at each offset."""
+        both = np.minimum(length, self._offsets + other) - np.maximum(0, self._offsets)
+        return np.asarray(np.maximum(both, 0), np.float32)
 
 
 def agreement(one: Texture, other: Texture, shift: Shift) -> float:
