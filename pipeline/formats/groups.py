@@ -107,7 +107,11 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     first = text.partition("\n")[0]
     mark = max(",;\t", key=first.count)
     rows: list[tuple[int, str, str]] = []
-    for line, cells in enumerate(csv.reader(io.StringIO(text), delimiter=mark), 1):
+    try:
+        table = list(csv.reader(io.StringIO(text), delimiter=mark))
+    except csv.Error as error:
+        raise DataError(path, f"is not a CSV file ({error})", "write image,group") from error
+    for line, cells in enumerate(table, 1):
         values = [cell.strip() for cell in cells]
         if not any(values):
             continue

@@ -74,6 +74,7 @@ def test_a_table_names_images_by_their_path_or_their_name(tmp_path: Path, text: 
         ("a/1.png,x\na/1.png,y\n", "puts 'a/1.png' into a second group"),
         ("a/1.png\n", "line 1 is not an image and its group"),
         ("", "leaves out 2 images"),
+        ('"' + "x" * 200_000 + '",y\n', "is not a CSV file"),
     ],
 )
 def test_a_table_that_does_not_fit_the_set_is_one_line(

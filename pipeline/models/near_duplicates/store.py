@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError
 from pipeline.models.near_duplicates.thumbnails import Grey, Size, Texture, View
 
 _STEPS, _MOST = 16, 127  # of a stored texture: steps in a standard deviation, and the highest
@@ -20,8 +22,9 @@ class Pictures:
         """sizes: (height, width) of each. path: of the file, which is made."""
         self.sizes = sizes
         self._starts = np.r_[0, np.cumsum([h * w for h, w in sizes], dtype=np.int64)]
-        shape = (max(int(self._starts[-1]), 1),)
-        self._bytes = np.memmap(path, np.uint8, "w+", shape=shape)
+        length = max(int(self._starts[-1]), 1)
+        _reserve(path, length)
+        self._bytes = np.memmap(path, np.uint8, "r+", shape=(length,))
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         own = self._bytes[self._starts[row] : self._starts[row + 1]]
@@ -29,6 +32,20 @@ class Pictures:
 
     def __setitem__(self, row: int, picture: NDArray[np.uint8]) -> None:
         self._bytes[self._starts[row] : self._starts[row + 1]] = picture.ravel()
+
+
+def _reserve(path: Path, length: int) -> None:
+    """Make a file of `length` bytes that are really there: a process that writes into a mapped
+    file on a full disk is killed. Raises DataError without the space."""
+    try:
+        with path.open("wb") as stream:
+            stream.truncate(length)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, length)
+    except OSError as error:
+        reason = f"has no {length / 1e6:.0f} MB for thumbnails ({error.strerror})"
+        remedy = "set TMPDIR to a larger disk, or give --group-by none"
+        raise DataError(path.parent, reason, remedy) from error
 
 
 class Thumbnails:
