@@ -86,26 +86,40 @@ def compare_all(store: Thumbnails) -> tuple[tuple[Pair, ...], float, int]:
     comparer = Comparer(store)
     spectra = comparer.spectra()
     near, likeness = candidates(spectra)
-    random = _random_pairs(len(store.kept))
-    usual = np.einsum("nd,nd->n", spectra[random[:, 0], 0], spectra[random[:, 1], 0])
     rows = np.array(store.kept)
-    null = comparer.scores(np.c_[rows[random[:, :2]], random[:, 2]], -np.inf)
+    random = _random_pairs(len(rows))
+    usual = np.einsum("nd,nd->n", spectra[random[:, 0], 0], spectra[random[:, 1], 0])
+    null = comparer.scores(_of_rows(random, rows), -np.inf)
     threshold = threshold_of(null[:, 1])
     others = null[:, 1] < _HIGHEST
-    order = np.argsort(-likeness, kind="stable")[: _MOST_PAIRS + _MOST_OF_IMAGE * len(rows)]
-    order = np.sort(order[likeness[order] >= _above(usual[others], _LIKE_DEVIATIONS)])
-    near = near[order]  # sorted again, so that textures are still in memory
-    gate = _above(null[others, 0], _FIT_DEVIATIONS)
+    likely = _most_alike(likeness, _above(usual[others], _LIKE_DEVIATIONS), len(rows))
     images = np.array([view.image for view in store.views])
-    chosen = np.c_[rows[near[:, :2]], near[:, 2]]
+    chosen = _of_rows(near[likely], rows)
     chosen = chosen[images[chosen[:, 0]] != images[chosen[:, 1]]]
-    found = comparer.scores(chosen, gate)[:, 1]
+    agreements = comparer.scores(chosen, _above(null[others, 0], _FIT_DEVIATIONS))[:, 1]
+    alike = agreements >= threshold
+    pairs = _pairs(images[chosen[alike, :2]], agreements[alike])
+    return pairs, threshold, len(chosen)
+
+
+def _of_rows(pairs: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pairs (P, 3) of numbers among `rows` as pairs of rows."""
+    return np.asarray(np.c_[rows[pairs[:, :2]], pairs[:, 2]], np.int64)
+
+
+def _most_alike(likeness: NDArray[np.float32], least: float, count: int) -> NDArray[np.int64]:
+    """The numbers of the pairs (P,) that are worth a comparison among `count` images: in their old
+    order, so that textures of neighbours are still in memory."""
+    order = np.argsort(-likeness, kind="stable")[: _MOST_PAIRS + _MOST_OF_IMAGE * count]
+    return np.sort(order[likeness[order] >= least])
+
+
+def _pairs(images: NDArray[np.int64], agreements: NDArray[np.float64]) -> tuple[Pair, ...]:
+    """The pairs of images (P, 2), each once, with its best agreement (P,)."""
     best: dict[tuple[int, int], float] = {}
-    for (one, other, _), value in zip(chosen, found.tolist(), strict=True):
-        if value >= threshold:
-            key = (int(min(images[one], images[other])), int(max(images[one], images[other])))
-            best[key] = max(best.get(key, 0.0), value)
-    return tuple(Pair(*key, best[key]) for key in sorted(best)), threshold, len(chosen)
+    for (one, other), value in zip(np.sort(images, axis=1).tolist(), agreements, strict=True):
+        best[one, other] = max(best.get((one, other), 0.0), float(value))
+    return tuple(Pair(*key, best[key]) for key in sorted(best))
 
 
 def _random_pairs(count: int) -> NDArray[np.int64]:

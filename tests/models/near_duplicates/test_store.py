@@ -32,5 +32,5 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(DataError, match="has no 2 MB for thumbnails .* give --group-by none"):
+    with pytest.raises(DataError, match=r"has no 2 MB for thumbnails .* give --group-by none"):
         Pictures([(1000, 2000)], tmp_path / "file")
