@@ -41,7 +41,7 @@ def leak_mark(data: Path) -> str | None:
         return None
     return (
         f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "
-        "is in training too; figures on them flatter"
+        "train or val has too; figures on them flatter"
     )
 
 

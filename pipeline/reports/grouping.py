@@ -34,8 +34,8 @@ class GroupCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class LeakCounts:
-    """images: held-out images whose object is in training too, of `held_out`. examples: of pairs,
-    held out and in training."""
+    """images: held-out images whose object train or val has too, of `held_out`. examples: of
+    pairs, held out and not."""
 
     images: int
     held_out: int
@@ -128,7 +128,7 @@ def leak_note(found: LeakCounts) -> tuple[str, ...]:
         return ()
     note = (
         f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "
-        f"is in training too, such as {found.examples[0]}; see {PICTURE}. Figures on them flatter"
+        f"train or val has too, such as {found.examples[0]}; see {PICTURE}. Figures on them flatter"
     )
     say(note)
     return (note,)
@@ -161,4 +161,4 @@ def _draw(path: Path, pairs: Sequence[tuple[ImageRecord, ImageRecord]]) -> None:
 
 
 def _captioned(record: ImageRecord) -> Captioned:
-    return read_image(record.path), record.file_name
+    return read_image(record.path), f"{record.split}: {record.path.name}"

@@ -12,7 +12,7 @@ from pipeline.types import Image
 _SIDE, _LINE, _GAP = 256, 22, 8  # pixels: of an image, of its caption, between images
 _COLUMNS = 2  # pairs in a row
 _FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
-_LETTERS = 38  # of a caption: the end of a name tells more than its beginning
+_LETTERS = 36  # of a caption
 
 Captioned = tuple[Image, str]
 
@@ -34,7 +34,8 @@ def _tile(image: Image, caption: str) -> Image:
     tile = np.full((_SIDE + _LINE + _GAP, _SIDE + _GAP, 3), 255, np.uint8)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     tile[:height, :width] = resized
-    text = caption if len(caption) <= _LETTERS else f"...{caption[3 - _LETTERS :]}"
+    half = _LETTERS // 2
+    text = caption if len(caption) <= _LETTERS else f"{caption[:half]}...{caption[3 - half :]}"
     plain = text.encode("ascii", "replace").decode()  # the font has no other letters
     cv2.putText(tile, plain, (0, _SIDE + 15), _FONT, _SIZE, (40, 40, 40), 1, cv2.LINE_AA)
     return tile

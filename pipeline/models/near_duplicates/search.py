@@ -30,7 +30,7 @@ _LOWEST, _HIGHEST = 0.3, 0.75  # the threshold of any other
 _DEVIATIONS = 6.0  # of random pairs, between their median and the threshold
 _LIKE_DEVIATIONS, _FIT_DEVIATIONS = 1.0, 2.0  # of pairs that are compared at all
 _Q90 = 1.2816  # standard deviations from the median of a normal distribution to its 90 % quantile
-_MOST_PAIRS, _MOST_OF_IMAGE = 8000, 2  # that are compared: so many, and more for each image
+_MOST_PAIRS, _MOST_OF_IMAGE = 2000, 3  # that are compared: so many, and more for each image
 
 
 @dataclass(frozen=True)
