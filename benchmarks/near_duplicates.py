@@ -125,9 +125,10 @@ def speed(count: int) -> None:
         spent, of_cpu = time.perf_counter() - started, time.process_time() - of_cpu
     true = sum(pair.other - pair.one == 1 and pair.other % 100 == 0 for pair in pairs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{count} images: {spent:.0f} s, {of_cpu:.0f} s of CPU, {compared} pairs compared, threshold {threshold:.2f}, "
-          f"{true} of {(count - 1) // 100} planted found, {len(pairs) - true} others, "
-          f"peak memory {peak:.2f} GB")  # fmt: skip
+    planted_pairs = (count - 1) // 100
+    print(f"{count} images: {spent:.0f} s, {of_cpu:.0f} s of CPU, {compared} pairs compared, "
+          f"threshold {threshold:.2f}, {true} of {planted_pairs} planted found, "
+          f"{len(pairs) - true} others, peak memory {peak:.2f} GB")  # fmt: skip
 
 
 def drawn(view: thumbnails.View, shared: NDArray[np.float64]) -> thumbnails.Grey:
