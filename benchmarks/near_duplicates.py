@@ -261,7 +261,7 @@ def by_spectra(records: Sequence[ImageRecord]) -> NDArray[np.float32]:
     views = [view for view in thumbnails.views_of(records) if view.image >= 0]
     first = {view.image: view for view in reversed(views)}
     greys = [thumbnails.halved(thumbnails.thumbnail(first[row])) for row in range(len(records))]
-    whiten = thumbnails.Whitening(greys, thumbnails.LONGEST // 2)
+    whiten = thumbnails.Whitening(greys, max(max(grey.shape) for grey in greys))
     found = np.stack([spectra.spectrum(whiten(grey)) for grey in greys])
     found -= found[:, 0].mean(axis=0)
     found /= np.linalg.norm(found, axis=2, keepdims=True)

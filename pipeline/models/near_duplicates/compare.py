@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pipeline.models.near_duplicates.spectra import LENGTH, spectrum
 from pipeline.models.near_duplicates.store import Textures, Thumbnails
 from pipeline.models.near_duplicates.thumbnails import (
-    LONGEST,
     Size,
     Whitening,
     halved,
@@ -34,11 +33,12 @@ class Comparer:
         self._thumbnails = thumbnails
         kept = thumbnails.kept
         sample = [thumbnails[kept[row]] for row in sample_of(len(kept))]
-        self._fine = Whitening(sample, LONGEST)
-        self._coarse = Whitening([halved(grey) for grey in sample], LONGEST // 2)
-        sizes = [halved_size((view.height, view.width)) for view in thumbnails.views]
+        longest = max(max(thumbnails.views[row].size) for row in kept)
+        self._fine = Whitening(sample, longest)
+        self._coarse = Whitening([halved(grey) for grey in sample], (longest + 1) // 2)
+        sizes = [halved_size(view.size) for view in thumbnails.views]
         self._textures = Textures(sizes, thumbnails.folder / "textures")
-        self._placer = Placer(max(max(sizes[row]) for row in kept))
+        self._placer = Placer((longest + 1) // 2)
         self._fine_of = lru_cache(_CACHED)(lambda row: self._fine(thumbnails[row]))
         self._transform_of = lru_cache(_CACHED)(self._transformed)
 

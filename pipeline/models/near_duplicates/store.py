@@ -55,7 +55,7 @@ class Thumbnails:
         """folder: where the files are made."""
         self.views, self.folder = views, folder
         self.kept: list[int] = []
-        self._pictures = Pictures([(view.height, view.width) for view in views], folder / "grey")
+        self._pictures = Pictures([view.size for view in views], folder / "grey")
 
     def fill(self, thumbnails: Iterable[Grey | None]) -> tuple[int, ...]:
         """Write the thumbnails of all views; returns the images that have none."""

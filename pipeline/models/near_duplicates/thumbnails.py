@@ -27,7 +27,7 @@ Texture = NDArray[np.float32]
 Size = tuple[int, int]  # height, width
 
 SIDE = 128  # pixels of the median image's longer side
-LONGEST = 192  # pixels of any thumbnail's longer side
+LONGEST = 256  # pixels of any thumbnail's longer side; a longer one leaves the set's scale
 _SHORTEST = 12
 _OFFSET = 8.0  # added to grey values before the logarithm: noise in the dark stays small
 _LOG_LOW, _LOG_HIGH = np.log(_OFFSET), np.log(255 + _OFFSET)
@@ -47,6 +47,11 @@ class View:
     path: Path
     height: int
     width: int
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the thumbnail."""
+        return self.height, self.width
 
 
 def views_of(records: Sequence[ImageRecord]) -> list[View]:
