@@ -59,7 +59,7 @@ def find_near_duplicates(
 ) -> NearDuplicates:
     """The near-duplicates among the images of a set.
 
-    Thumbnails lie in temporary files, about 20 kB an image; memory grows by 3 kB an image. The same
+    Thumbnails lie in temporary files, about 20 kB an image; memory grows by 5 kB an image. The same
     images give the same pairs. runner, workers: of the reading; see `map_items`.
     """
     views = views_of(records)
