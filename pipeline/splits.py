@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +85,42 @@ def folds(records: Sequence[ImageRecord], count: int, seed: int) -> dict[str, in
         raise ConfigError(f"--folds {count}: at least 2 are needed")
     splits = allot(records, {str(fold): 1.0 for fold in range(count)}, seed)
     return {group: int(fold) for group, fold in splits.items()}
+
+
+def merge_groups(dataset: Dataset, pairs: Iterable[tuple[int, int]]) -> Dataset:
+    """Join the groups of records that show one object. pairs: numbers of two records. The joined
+    group has the first of the names, in the order of text."""
+    parent = {record.group: record.group for record in dataset.records}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = group = parent[parent[group]]
+        return group
+
+    for one, other in pairs:
+        first, last = sorted(root(dataset.records[row].group) for row in (one, other))
+        parent[last] = first
+    records = tuple(replace(record, group=root(record.group)) for record in dataset.records)
+    return replace(dataset, records=records)
+
+
+def leaks(records: Sequence[ImageRecord]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the held-out records whose object is in another split too, each with the
+    numbers of the records there.
+
+    Held out are those of the split test, or of val where there is no test.
+    """
+    splits = {record.split for record in records}
+    held_out = "test" if "test" in splits else "val"
+    learned: dict[str, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if record.split != held_out:
+            learned[record.group].append(row)
+    return {
+        row: tuple(learned[record.group])
+        for row, record in enumerate(records)
+        if record.split == held_out and record.group in learned
+    }
 
 
 def long_tail(

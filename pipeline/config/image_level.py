@@ -11,8 +11,8 @@ from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import Folds, Positive, Probability, Seed, Share, Whole
 
 _GROUP_BY = (
-    "Regular expression on the file stem. Its first parenthesis names the object; pictures of one "
-    "object stay in one split."
+    "Regular expression on the file stem, whose first parenthesis names the object, or a CSV file "
+    "of image and group; pictures of one object stay in one split."
 )
 _SPLIT_FILE = "The split.json of convert-masks, to be used again."
 _GOOD_LIMIT = "Use at most this many good images."

@@ -43,10 +43,12 @@ class ConvertConfig(Config):
     test: Share = Field(0.2, description="Share of the images held out for test.")
     folds: Folds = Field(0, description="Also write this many folds over train and val.")
     seed: Seed = Field(0, description="Seed of the random numbers.")
-    group_by: str | None = Field(
-        None,
-        description="Regular expression on the file stem. Its first parenthesis names the object; "
-        "pictures of one object stay in one split.",
+    group_by: str = Field(
+        "near-duplicates",
+        description="What tells pictures of one object, which stay in one split: near-duplicates, "
+        "as the images themselves tell them; none; a CSV file of image and group; or a regular "
+        "expression whose first parenthesis names the object, on the file stem, or with a / on the "
+        "path in the set.",
     )
     split_file: Path | None = Field(
         None, description="The split.json of an earlier conversion, to be used again."

@@ -6,15 +6,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, TypeAdapter
+
 from pipeline.errors import DataError, Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, leave_out_unreadable
 from pipeline.formats.source import SourceLog
 from pipeline.formats.yolo import splits_of, write_data_yaml
 from pipeline.io.names import safe_component
+from pipeline.io.read import RUN_FILE, checked
+from pipeline.io.run_record import read_run_file
 from pipeline.io.write import write_text
 from pipeline.splits import folds, write_split
 from pipeline.types import Dataset, ImageRecord
+
+
+class _Leaks(BaseModel):
+    images: int = 0
+    held_out: int = 0
+
+
+_LEAKS = TypeAdapter(_Leaks)
+
+
+def leak_mark(data: Path) -> str | None:
+    """What to write beside figures of a converted set whose split leaks; None for one that does
+    not, and for a folder that convert-masks of version 0.9 or later did not write.
+
+    data: the folder. Raises DataError for a run.json of other content.
+    """
+    if not (data / RUN_FILE).is_file():
+        return None
+    run = read_run_file(data)
+    if run.command != "convert-masks":
+        return None
+    found = checked(_LEAKS, run.summary.get("leaks", {}), data / RUN_FILE, "leaks")
+    if not found.images:
+        return None
+    return (
+        f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "
+        "train or val has too; figures on them flatter"
+    )
 
 
 def fold_of_group(dataset: Dataset, count: int, seed: int) -> Mapping[str, int]:

@@ -5,14 +5,13 @@ Bergmann et al., "MVTec AD", CVPR 2019. `layouts` lists it, and the layouts of o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import ConfigError, DataError, Faults
+from pipeline.errors import DataError, Faults
 from pipeline.formats.layouts import read_products
 from pipeline.formats.layouts.mvtec import AD
 from pipeline.formats.record_masks import (
@@ -30,7 +29,7 @@ from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
 
 __all__ = [
-    "category_of", "detections_of", "group_by", "read_defect_mask", "read_mvtec",
+    "category_of", "detections_of", "read_defect_mask", "read_mvtec",
     "read_mvtec_objects", "with_instances", "write_mvtec",
 ]  # fmt: skip
 
@@ -128,26 +127,3 @@ def category_of(record: ImageRecord, objects: Detections, categories: Sequence[s
     if len(names) > 1:
         return "combined"
     return names.pop() if names else record.defect
-
-
-def group_by(dataset: Dataset, pattern: str) -> Dataset:
-    """Give each record a group: what the first parenthesis of `pattern` matches in its file stem.
-
-    All images of one group go to the same split. Raises ConfigError for a pattern that is not a
-    regular expression with a parenthesis, DataError for a stem without a match.
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"--group-by {pattern!r} is not a regular expression: {error}") from None
-    if expression.groups < 1:
-        raise ConfigError(f"--group-by {pattern!r} needs a parenthesis around the group's name")
-    grouped = []
-    for record in dataset.records:
-        match = expression.search(record.path.stem)
-        if match is None or match.group(1) is None:
-            raise DataError(
-                record.path, f"--group-by {pattern!r} finds no group", "widen the pattern"
-            )
-        grouped.append(replace(record, group=f"{record.product}/{match.group(1)}"))
-    return replace(dataset, records=tuple(grouped))

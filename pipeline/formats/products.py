@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pipeline.errors import Faults
 from pipeline.formats.datasets import read_datasets
+from pipeline.formats.groups import group_by as grouped
 from pipeline.formats.layouts import read_products
-from pipeline.formats.mvtec import group_by as grouped
 from pipeline.io.mask_files import MaskSource
+from pipeline.runtime.progress import say
 from pipeline.splits import read_split
 from pipeline.types import GOOD, Dataset, ImageRecord
 
@@ -24,9 +25,9 @@ def read_product(
 ) -> Dataset:
     """The images of a product or of a converted set, whose masks may be missing.
 
-    group_by: as in convert-masks. good_limit: at most so many good images, evenly spaced. split:
-    a split file, which gives each image's `split`. allow_outside: as in `read_products`. Raises
-    DataError.
+    group_by: a pattern or a file; see `formats.groups`. good_limit: at most so many good images,
+    evenly spaced. split: a split file, which gives each image's `split`. allow_outside: as in
+    `read_products`. Raises DataError and ConfigError.
     """
     if is_converted(data):
         listed = _converted(data, faults, allow_outside)
@@ -34,7 +35,10 @@ def read_product(
     else:
         listed = read_products([data], faults, allow_outside, needs_masks=False)
     if group_by:
-        listed = grouped(listed, group_by)
+        found = grouped(listed, group_by, [data])
+        if found.unmatched:
+            say(f"--group-by: {found.unmatched} images have no match, and are alone")
+        listed = found.dataset
     if good_limit is not None:
         listed = _limited(listed, good_limit)
     return read_split(split, listed, faults) if split else listed

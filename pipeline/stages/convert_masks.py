@@ -19,8 +19,9 @@ from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write_lists
 from pipeline.formats.datasets import read_datasets
+from pipeline.formats.groups import group_file
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
-from pipeline.formats.mvtec import detections_of, group_by
+from pipeline.formats.mvtec import detections_of
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
 from pipeline.formats.record_masks import InstanceOptions, Instances, read_instances
 from pipeline.formats.yolo import write_yolo_image
@@ -34,6 +35,14 @@ from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.conversion import Converted, ConvertedCounts, SplitCounts
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
+from pipeline.reports.grouping import (
+    GroupCounts,
+    LeakCounts,
+    grouped,
+    lacking_splits,
+    leak_note,
+    report_leaks,
+)
 from pipeline.results import StageResult
 from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
@@ -53,7 +62,8 @@ class ConvertMasksResult(StageResult):
     resampled edges. kept_whole: instances that the threshold alone would tear apart, and were cut
     lower; torn_pieces: the pieces that it would make of them. tiny_instances: those of one or two
     pixels, and tiny_examples the first three. images_without_mask: of a folder of images, which are
-    good. notes: what was found out about names and values of masks.
+    good. notes: what was found out about names and values of masks, and about groups. groups:
+    images of one object. leaks: held-out images whose object is in training too.
     defect_images_without_instance: images in a defect folder whose mask is empty.
     splits: counts by split. fidelity: by format. instances_below_min_iou: instances with an IoU
     under `config.min_iou` in any format. faults: a line for each image that was skipped.
@@ -74,6 +84,8 @@ class ConvertMasksResult(StageResult):
     notes: tuple[str, ...] = ()
     defect_images_without_instance: tuple[str, ...]
     splits: Mapping[str, SplitCounts]
+    groups: GroupCounts
+    leaks: LeakCounts
     categories: tuple[str, ...]
     fidelity: Mapping[str, FormatFidelity]
     instances_below_min_iou: int
@@ -117,14 +129,13 @@ def convert_masks(
     or lead out of them by a link. Raises DataError for a faulty image or file, ConfigError for
     settings that do not fit the data.
     """
-    reads = [*products, images, masks, config.split_file]
+    reads = [*products, images, masks, config.split_file, group_file(config.group_by)]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
     listing = _listing(products, images, masks, config, faults, allow_outside)
-    dataset = listing.dataset
-    if config.group_by:
-        dataset = group_by(dataset, config.group_by)
-    dataset = _with_splits(dataset, config)
+    roots = [path for path in (*products, images) if path]
+    grouping = grouped(listing.dataset, config.group_by, roots, runner, workers)
+    dataset, wanted = _with_splits(grouping.dataset, config)
     dataset.refuse_equal_stems()
     with record.whole_folder(output) as folder:
         work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
@@ -137,11 +148,15 @@ def convert_masks(
             converted = _write_coco(dataset, track(done, "convert", len(dataset.records)), faults,
                                  counts, report, folder, config)  # fmt: skip
         write_lists(folder, converted, config.folds, config.seed)
+        leaking = report_leaks(folder, grouping, dataset.records)
+        notes = (*listing.notes, *grouping.notes, *lacking_splits(dataset.records, wanted))
         result = ConvertMasksResult(
             output=output,
             **vars(counts),
             images_without_mask=listing.without_mask,
-            notes=listing.notes,
+            notes=(*notes, *leak_note(leaking)),
+            groups=grouping.counts,
+            leaks=leaking,
             categories=dataset.categories,
             fidelity=report.finish(folder),
             instances_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
@@ -242,7 +257,10 @@ def _write(
     return {name: compare(objects, back, *size, patches) for name, back in read.items()}
 
 
-def _with_splits(dataset: Dataset, config: ConvertConfig) -> Dataset:
+def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list[str]]:
+    """The dataset with a split for each image, and the splits that the settings ask for; none
+    where the source gives them."""
+    wanted: list[str] = []
     if config.split_file:
         split = read_split(config.split_file, dataset)
     elif all(record.split for record in dataset.records):
@@ -250,12 +268,13 @@ def _with_splits(dataset: Dataset, config: ConvertConfig) -> Dataset:
     else:
         train = 1 - config.val - config.test
         shares = {"train": train, "test": config.test, "val": config.val}
+        wanted = [name for name, share in shares.items() if share > 0]
         split = assign_splits(dataset, shares, config.seed)
     named = (
         replace(r, file_name=f"{safe_component(r.split)}/{portable_name(r.file_name)}")
         for r in split.records
     )
-    return replace(split, records=tuple(named))
+    return replace(split, records=tuple(named)), wanted
 
 
 def _write_coco(

@@ -4,7 +4,7 @@ filled box and GrabCut."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.config.labels import EvaluateConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.coco_schema import LISTS
+from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.image_files import NamedFolders, leave_out_faulty, leave_out_unreadable
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
@@ -59,7 +60,8 @@ class EvaluateResult(MaskFigures, StageResult):
 
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
-    for files without masks. faults: a line for each image or object that was left out.
+    for files without masks. split_leaks: a mark of figures on images whose object is in training
+    too. faults: a line for each image or object that was left out.
     """
 
     images: int
@@ -72,6 +74,7 @@ class EvaluateResult(MaskFigures, StageResult):
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
     faults: tuple[str, ...] = ()
+    split_leaks: str | None = None
 
 
 def evaluate(
@@ -99,6 +102,8 @@ def evaluate(
         say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images, faults)
+    if truth.parent.name == "annotations":
+        result = replace(result, split_leaks=leak_mark(truth.parent.parent))
     if output:
         record = RunRecord("evaluate", config.model_dump(mode="json"), (truth, predictions))
         with record.whole_folder(output) as folder:

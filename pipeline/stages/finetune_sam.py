@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from pipeline.config.schema import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError, Faults
-from pipeline.formats.converted_set import read_objects
+from pipeline.formats.converted_set import leak_mark, read_objects
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
 from pipeline.models.devices import seed_all, torch_device
@@ -80,7 +80,8 @@ class FinetuneSamResult(StageResult):
 
     calibrated_on: out-of-fold masks of the calibration, 0 without one. out_of_fold, unseen: how the
     expected IoU holds on out-of-fold masks, and on these and the held-out ones together. test: None
-    without held-out masks. robustness: mean IoU by kind of box error and segmenter. faults: a line
+    without held-out masks. robustness: mean IoU by kind of box error and segmenter. split_leaks: a
+    mark of figures on held-out images whose object is in training too. faults: a line
     for each image or object that was left out.
     """
 
@@ -100,6 +101,7 @@ class FinetuneSamResult(StageResult):
     robustness: dict[str, dict[str, list[float]]] | None = None
     unseen: UnseenScore | None = None
     faults: tuple[str, ...] = ()
+    split_leaks: str | None = None
 
 
 def finetune_sam(
@@ -138,7 +140,8 @@ def finetune_sam(
         if tuned.patch_prior:
             record.used_weights(*tuned.patch_prior.backbone)
         result = _report(tuner, config, tuned, selection, train, test, folder)
-        result = replace(result, output=output, faults=faults.lines)
+        mark = leak_mark(data)
+        result = replace(result, output=output, faults=faults.lines, split_leaks=mark)
         record.write(folder, result.to_json())
     return result
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from pipeline.config.schema import FinetuneConfig
 from pipeline.errors import ConfigError, Faults, WeightsError
+from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
@@ -67,8 +68,9 @@ class FinetuneYoloResult(StageResult):
     """The detector, and its box AP on the held-out split before and after.
 
     text_embeddings: clip, or fixed if CLIP's text encoder is not installed. confidence: the score
-    below which detections are left out, chosen on the validation images. faults: a line for each
-    image or object that was left out.
+    below which detections are left out, chosen on the validation images. split_leaks: a mark of
+    figures on held-out images whose object is in training too. faults: a line
+    for each image or object that was left out.
     """
 
     output: Path
@@ -80,6 +82,7 @@ class FinetuneYoloResult(StageResult):
     zero_shot: BoxScores
     tuned: BoxScores
     faults: tuple[str, ...] = ()
+    split_leaks: str | None = None
 
 
 _SCORES_TYPE = TypeAdapter(BoxScores)
@@ -127,7 +130,8 @@ def finetune_yolo(
         if summary := record.finished(folder):
             return from_json(FinetuneYoloResult, summary, folder)
         result = _tuned(folder, splits, truth, base, embeddings, config, device_name, overwrite)
-        result = replace(result, output=output, faults=faults.lines)
+        mark = leak_mark(data)
+        result = replace(result, output=output, faults=faults.lines, split_leaks=mark)
         record.write(folder, result.to_json())
     return result
 

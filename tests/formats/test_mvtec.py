@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, DataError, Faults
-from pipeline.formats.mvtec import group_by, read_defect_mask, read_mvtec
+from pipeline.errors import DataError, Faults
+from pipeline.formats.mvtec import read_defect_mask, read_mvtec
 from pipeline.io.images import write_png
 
 MakeProduct = Callable[..., Path]
@@ -83,15 +83,3 @@ def test_a_mask_of_another_size_names_both_sizes(make_product: MakeProduct) -> N
     record = next(record for record in dataset.records if record.masks)
     with pytest.raises(DataError, match=r"is 20x10 but its image 000\.png is 64x48"):
         read_defect_mask(record)
-
-
-def test_a_group_is_what_the_pattern_finds_in_the_stem(make_product: MakeProduct) -> None:
-    dataset = read_mvtec([make_product({"crack": 2})], Faults())
-    grouped = group_by(dataset, r"^(\d\d)")
-    assert {record.group for record in grouped.records} == {"widget/00"}
-    with pytest.raises(DataError, match="finds no group"):
-        group_by(dataset, "(x+)")
-    with pytest.raises(ConfigError, match="needs a parenthesis"):
-        group_by(dataset, "x")
-    with pytest.raises(ConfigError, match="not a regular expression"):
-        group_by(dataset, "(")

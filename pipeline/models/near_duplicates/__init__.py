@@ -1,0 +1,1 @@
+"""Images of one physical object: copies, exposures, crops, mirrored and slightly moved shots."""
