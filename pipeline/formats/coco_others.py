@@ -19,6 +19,7 @@ from pipeline.formats.image_objects import CLIPPED, ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.masks import encode_patches
 from pipeline.geometry.shapes import box_of_ring, draw_convex, rectangle_ring
+from pipeline.io.read import shown_value
 
 MASK = "mask"  # what a turned box is converted to
 _Size = tuple[int, int]
@@ -68,7 +69,8 @@ class OtherRows:
         image = key_in(row["image_id"], self._listing.image_of)
         category = key_in(row["category_id"], self._listing.label_of)
         if image is None or category is None:
-            reason = f"{where} names image {row['image_id']} or category {row['category_id']}"
+            keys = shown_value(row["image_id"]), shown_value(row["category_id"])
+            reason = f"{where} names image {keys[0]} or category {keys[1]}"
             raise DataError(self._path, f"{reason}, which the file does not hold", "remove it")
         row["image_id"], row["category_id"] = image, category
 

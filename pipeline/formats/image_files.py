@@ -14,7 +14,7 @@ from pipeline.formats.schema import unusable
 from pipeline.formats.values import as_data_error
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
 from pipeline.io.images import images_below, read_image, read_size, refuse_other_size
-from pipeline.io.read import shown_value
+from pipeline.io.read import read_text, shown_value
 from pipeline.types import Dataset, ImageRecord, split_of
 
 _REMEDY = "name its folder with --images, or give --allow-outside"
@@ -50,6 +50,16 @@ class NamedFolders:
         for mask in record.masks:
             self.refuse_outside(mask.path)
         refuse_missized(record.path, record.size)
+
+
+def read_text_within(path: Path, root: Path) -> str:
+    """The text of a file of a set, such as its list of categories. Raises DataError for a link
+    that leads out of the set's folder: its lines would come out as names."""
+    place = _resolved(path)
+    if not place.is_relative_to(_resolved(root)):
+        reason = f"leads to {place}, outside its set in {root}"
+        raise DataError(path, reason, "put the file itself there")
+    return read_text(path)
 
 
 def image_file(root: Path, name: str, allow_outside: bool = False) -> Path:

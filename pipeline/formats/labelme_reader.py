@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.errors import DataError
-from pipeline.formats.image_files import refuse_false_size
+from pipeline.formats.image_files import read_text_within, refuse_false_size
 from pipeline.formats.image_objects import SourceObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
 from pipeline.formats.labelme_schema import LabelMeFile, LabelMeShape, read_labelme_file
@@ -21,7 +21,7 @@ from pipeline.formats.values import labels_by_name
 from pipeline.geometry.masks import Rle, encode_patches
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.io.images import read_size
-from pipeline.io.read import checked, read_text
+from pipeline.io.read import checked
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _NAME = TypeAdapter(Text)
@@ -41,7 +41,7 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
     log = log or SourceLog()
     contents = _contents(root, log)
     used = sorted({label for content in contents.values() for label in _labels(content)})
-    categories = _categories(root / "labels.txt") or used
+    categories = _categories(root) or used
     labels = labels_by_name(categories)
     given = {
         path: path.stem if (name := content["imagePath"]) is None else name
@@ -92,11 +92,12 @@ def _is_drawn(shape: LabelMeShape) -> bool:
     return type_of(shape) in DRAWN
 
 
-def _categories(listing: Path) -> list[str]:
+def _categories(root: Path) -> list[str]:
     """The names in labels.txt; none without the file."""
+    listing = root / "labels.txt"
     if not listing.is_file():
         return []
-    names = read_text(listing).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    names = read_text_within(listing, root).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [checked(_NAME, name, listing) for name in names if name.strip()]
 
 

@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import DataError
+from pipeline.formats.image_files import read_text_within
 from pipeline.formats.source import SourceLog
 from pipeline.io.images import SUFFIXES
-from pipeline.io.read import files_below, read_text
+from pipeline.io.read import files_below
 from pipeline.types import SPLITS
 
 UNSORTED = "default"  # the list of images without a split
@@ -76,14 +77,14 @@ class VocFolder:
         """The rows of each list that is a split, by its name."""
         for name in _SETS:
             folder = self.root / "ImageSets" / name
-            lists = {path.stem: _rows(path) for path in sorted(folder.glob("*.txt"))}
+            lists = {path.stem: _rows(path, self.root) for path in sorted(folder.glob("*.txt"))}
             if lists:
                 yield from _of_splits(lists, log)
                 return
         for path in sorted(self.root.glob("*.txt")):
             split = SPLIT_OF_NAME.get(path.stem.removesuffix("_list"))
             if split and not _has_photo(path):
-                yield split, _rows(path)
+                yield split, _rows(path, self.root)
 
 
 def voc_folders(root: Path, log: SourceLog) -> list[VocFolder]:
@@ -151,8 +152,9 @@ def _of_category(name: str, rows: Sequence[str]) -> bool:
     return ends and all(_MARK.search(row) for row in rows)
 
 
-def _rows(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+def _rows(path: Path, root: Path) -> list[str]:
+    lines = read_text_within(path, root).splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _stems(row: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.formats.image_files import refuse_false_size
+from pipeline.formats.image_files import read_text_within, refuse_false_size
 from pipeline.formats.image_names import ImageFinder
 from pipeline.formats.image_objects import SourceObject, clipped, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
@@ -33,7 +33,6 @@ from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import draw_centres
 from pipeline.io.images import images_below, read_size
 from pipeline.io.names import safe_component
-from pipeline.io.read import read_text
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["UNSORTED", "read_voc"]
@@ -78,7 +77,7 @@ class _Reading:
         """Read the files of one set."""
         finder = ImageFinder(images or folder.photos)
         splits = folder.splits(self.log)
-        self.listed += _read_labelmap(folder.root / "labelmap.txt")
+        self.listed += _read_labelmap(folder.root)
         files = [file for path in folder.files if (file := self._file(path))]
         uses = Counter(_named(file, folder.stem(file.path)) for file in files)
         taken = folder.stems | {str(PurePosixPath(name).with_suffix(""))
@@ -291,9 +290,10 @@ def _cut(
     return replace(source, box=box, to="" if box == each.box else "box cut to the photo")
 
 
-def _read_labelmap(path: Path) -> list[str]:
+def _read_labelmap(root: Path) -> list[str]:
+    path = root / "labelmap.txt"
     if not path.is_file():
         return []
-    lines = [line for line in read_text(path).split("\n") if line.strip()]
+    lines = [line for line in read_text_within(path, root).split("\n") if line.strip()]
     names = [line.strip("\r").rsplit(":", 3)[0] for line in lines if not line.startswith("#")]
     return [name for name in names if name != "background"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.data_yaml import LAYOUT, SPLIT_OF_KEY, DataYaml, read_data_yaml
+from pipeline.formats.image_files import read_text_within
 from pipeline.formats.source import SourceLog
-from pipeline.io.read import read_text
 from pipeline.types import SPLITS
 
 _NAMES = ("classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt")
@@ -65,7 +65,7 @@ def _with_root(path: Path, data: DataYaml, log: SourceLog) -> DataYaml:
 def _from_names(root: Path, names: Path) -> DataYaml:
     """A set of labelImg, Label Studio or darknet. Its images are those that the lists name, else
     all in its folders called `images` or in `obj_train_data`, else all."""
-    lines = read_text(names).splitlines()
+    lines = read_text_within(names, root).splitlines()
     categories = {number: line.strip() for number, line in enumerate(lines)}
     while categories and not categories[len(categories) - 1]:
         del categories[len(categories) - 1]
@@ -82,7 +82,7 @@ def _lists(root: Path) -> dict[str, str]:
     lists: dict[str, str] = {}
     for name in _DARKNET:
         if (root / name).is_file():
-            for line in read_text(root / name).splitlines():
+            for line in read_text_within(root / name, root).splitlines():
                 key, _, value = (part.strip() for part in line.partition("="))
                 key = SPLIT_OF_KEY.get(key, key)
                 if key in SPLITS and value and (place := _place(root, value)):

@@ -52,3 +52,40 @@ def test_it_is_let_in_by_the_word_of_the_user(
     done = call_pipeline("convert-masks", linked, "-o", tmp_path / "out", *allowed)
     assert (done.code, done.stderr) == (0, "")
     assert call_pipeline("stats", linked, *allowed).code == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("voc", "labelmap.txt"),
+        ("voc", "ImageSets/Main/train.txt"),
+        ("labelme", "labels.txt"),
+        ("yolo", "classes.txt"),
+        ("yolo", "obj.data"),
+    ],
+)
+def test_lines_of_a_text_elsewhere_do_not_come_out_as_names(
+    make_product: Callable[..., Path],
+    tmp_path: Path,
+    call_pipeline: CallPipeline,
+    form: str,
+    name: str,
+) -> None:
+    """A set as others make it, of which one list is a link to a private text."""
+    call_pipeline("convert-masks", make_product(), "-o", tmp_path / "data")
+    given = tmp_path / "data" / "annotations" / "instances_train.json"
+    options = ["--to", form, "--images", tmp_path / "data" / "images", "--copy-images"]
+    call_pipeline("export", given, *options, "-o", tmp_path / "set")
+    if form == "yolo":
+        (tmp_path / "set" / "data.yaml").unlink()
+        (tmp_path / "set" / "classes.txt").write_text("crack\nstain\n")
+    (tmp_path / "private.txt").write_text("names = my secret\n" * 3)
+    link = tmp_path / "set" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "private.txt")
+    done = call_pipeline("import", tmp_path / "set", "--from", form, "-o", tmp_path / "out")
+    assert done.code == 2, done
+    assert "outside its set" in done.stderr
+    assert "my secret" not in done.stderr
+    assert not (tmp_path / "out").exists()
