@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +16,17 @@ from pipeline.formats.yolo_training import TrainingSet, read_training_set, write
 from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
 from pipeline.io.manifest import WORK
-from pipeline.io.read import RUN_FILE, read_text, sha256_of
+from pipeline.io.read import RUN_FILE, sha256_of
 from pipeline.io.run_record import RunRecord
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.io.write import remove_tree
-from pipeline.metrics.detection import AveragePrecision, average_precision, best_confidence
+from pipeline.metrics.detection import average_precision, best_confidence
 from pipeline.models.weights.store import Weights, WeightsStore
+from pipeline.reports.detection import BoxScores, box_scores, epochs_of
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset, Detections
+from pipeline.visualization.plots import training_curves
 
 if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings
@@ -36,23 +37,6 @@ _DEFAULT = FinetuneConfig()
 _DEFAULT_CONFIDENCE = 0.25
 _MIN_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 _DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
-
-
-@dataclass(frozen=True)
-class BoxScore:
-    """Box AP of a category, by COCO's rules; None for one without objects."""
-
-    box_ap50: float | None
-    box_ap: float | None
-
-
-@dataclass(frozen=True)
-class BoxScores:
-    """Box AP over all categories and by category."""
-
-    box_ap50: float | None
-    box_ap: float | None
-    per_category: dict[str, BoxScore]
 
 
 @dataclass(frozen=True)
@@ -169,8 +153,8 @@ def _tuned(
     confidence = _confidence(splits, config, detector)
     write_card(folder, best, sha256_of(best), side, base.name, confidence)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
-    rows = _results(folder)
-    _draw(folder, rows)
+    rows = epochs_of(folder / "train" / "results.csv")
+    training_curves(folder / "curves.png", rows)
     return FinetuneYoloResult(
         output=folder,
         weights=base.name,
@@ -179,7 +163,7 @@ def _tuned(
         epochs_run=len(rows),
         held_out=HeldOut(len(truth.records), sum(map(len, truth.objects.values()))),
         zero_shot=zero_shot,
-        tuned=_scores(tuned),
+        tuned=box_scores(tuned),
     )
 
 
@@ -221,7 +205,7 @@ def _zero_shot(
         side = config.image_side
         detector = YoloWorldDetector(base.path, embeddings, side, _MIN_CONFIDENCE, device=device)
         detections = _detect(detector, truth, "detect, zero-shot")
-        scores = _scores(average_precision(truth, detections, "bbox"))
+        scores = box_scores(average_precision(truth, detections, "bbox"))
         log.add("figures", scores)
     return scores
 
@@ -277,31 +261,3 @@ def _options(config: FinetuneConfig) -> TrainingOptions:
 
     names = {field.name for field in fields(TrainingOptions)}
     return TrainingOptions(**config.model_dump(include=names))
-
-
-def _results(folder: Path) -> list[dict[str, str]]:
-    """ultralytics' log, a row an epoch."""
-    text = read_text(folder / "train" / "results.csv")
-    return list(csv.DictReader(text.splitlines(), skipinitialspace=True))
-
-
-def _draw(folder: Path, rows: list[dict[str, str]]) -> None:
-    from pipeline.visualization.plots import training_curves
-
-    training_curves(folder / "curves.png", rows)
-
-
-def _scores(precision: AveragePrecision) -> BoxScores:
-    return BoxScores(
-        box_ap50=_rounded(precision.ap50),
-        box_ap=_rounded(precision.ap),
-        per_category={
-            name: BoxScore(_rounded(ap50), _rounded(ap))
-            for name, (ap, ap50) in precision.per_category.items()
-        },
-    )
-
-
-def _rounded(value: float) -> float | None:
-    """None for NaN, the AP of a category without objects."""
-    return None if np.isnan(value) else round(value, 4)
