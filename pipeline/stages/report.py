@@ -127,6 +127,7 @@ def _versions(run: Path) -> list[StepVersions]:
 
 def _pictures(run: Path) -> dict[str, str]:
     paths = {
+        "leaks": run / "data" / "leaks.png",
         "curves": run / "detector" / "curves.png",
         "confusion": run / "classifier" / "confusion.png",
         "truth_boxes": run / "evaluation_truth_boxes" / "mask_iou.png",

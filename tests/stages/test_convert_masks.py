@@ -16,6 +16,7 @@ from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.grouping import LeakCounts
 from pipeline.results import from_json
 from pipeline.stages.convert_masks import ConvertMasksResult, convert_masks
+from pipeline.stages.report import report
 
 MakeProduct = Callable[..., Path]
 
@@ -252,6 +253,11 @@ def test_a_given_split_that_leaks_is_kept_named_and_drawn(
     assert "the split leaks: 1 of" in found.notes[-1]
     assert "the split leaks: 1 of" in str(leak_mark(tmp_path / "b"))
     assert leak_mark(tmp_path / "a") is None
+    (tmp_path / "run").mkdir()
+    (tmp_path / "b").rename(tmp_path / "run" / "data")
+    page = report(tmp_path / "run").report.read_text()
+    assert "<b>The split leaks:</b> 1 of" in page
+    assert 'alt="pairs of held-out and training images of one object"' in page
 
 
 def test_images_of_one_object_alone_cannot_be_split(
