@@ -17,7 +17,14 @@ from pipeline.config.schema import ConvertConfig
 from pipeline.formats.coco import write_coco, write_coco_results
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry import patches
-from pipeline.geometry.polygons import centre_ring, coco_rings, draw_coco, draw_yolo, to_yolo
+from pipeline.geometry.polygons import (
+    centre_ring,
+    coco_rings,
+    draw_centres,
+    draw_coco,
+    draw_yolo,
+    to_yolo,
+)
 from pipeline.metrics.detection import average_precision
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.types import Dataset, Detections, ImageRecord
@@ -83,7 +90,9 @@ def test_ultralytics_truncates_so_half_a_pixel_is_added_before_dividing() -> Non
         ring = centre_ring(patches.tight(np.pad(block(20, 20), ((0, size), (0, size)))))
         height, width = 40 + size, 50 + size
         plain = (ring / [width, height]).round(6)
-        lost += draw_yolo(plain, height, width).area != 400
+        truncated = (plain * [width, height]).astype(np.int32)
+        lost += draw_centres(truncated, height, width).area != 400
+        assert draw_yolo(plain, height, width).area == 400  # what others wrote without the half
         assert draw_yolo(to_yolo(ring, height, width).round(6), height, width).area == 400
     assert lost > 0
 

@@ -41,13 +41,15 @@ class Read(Protocol):
 class Format:
     """One label format: one line that describes it, its writer and its reader. has_annotators: it
     holds the labels of several people, of whom `SourceLog.annotator` names one. is_by_stem: the
-    labels of an image are named by its name without suffix."""
+    labels of an image are named by its name without suffix. needs_masks: it cannot hold a box
+    alone."""
 
     about: str
     write: Write
     read: Read
     has_annotators: bool = False
     is_by_stem: bool = False
+    needs_masks: bool = False
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
@@ -259,12 +261,14 @@ _FORMATS: dict[str, Format] = {
         "MVTec AD's layout; objects that touch become one",
         without_polygons(later("mvtec", "write_mvtec")),
         _read_mvtec,
+        needs_masks=True,
     ),
     "png": Format(
         "PNG masks: value k is the k-th object",
         without_polygons(_write_png),
         without_image_check(_read_png),
         is_by_stem=True,
+        needs_masks=True,
     ),
     "voc": Format(
         "Pascal VOC: boxes, and masks by object and by class",
@@ -283,6 +287,7 @@ _FORMATS: dict[str, Format] = {
         _write_yolo_polygons,
         or_zip(later("yolo_reader", "read_yolo")),
         is_by_stem=True,
+        needs_masks=True,
     ),
 }
 FORMATS: Mapping[str, Format] = MappingProxyType(_FORMATS)

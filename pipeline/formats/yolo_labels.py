@@ -21,6 +21,7 @@ from pipeline.geometry.polygons import Ring, draw_yolo
 from pipeline.types import Detections
 
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
+_FARTHEST = 2  # of a box, as for the points of a polygon: the image's own side beyond it
 _MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
 _LEAST_KEYPOINTS = 3  # of a row that is taken for a pose where data.yaml does not say so
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
@@ -145,6 +146,8 @@ def _parse_row(
         raise ValueError(f"row {number} has {len(row) - 1} numbers: 4, or 6 and more, in pairs")
     if not (np.abs(values) <= _MAX_NUMBER).all():  # `not` is true of NaN too
         raise ValueError(f"row {number} has numbers far outside 0 to 1")
+    if len(values) == 4 and not ((values >= -1) & (values <= _FARTHEST)).all():
+        raise ValueError(f"row {number} has numbers far outside 0 to 1: they may be pixels")
     return _LabelRow(known[int(label)], values, last, has_track, is_pose)
 
 

@@ -54,7 +54,7 @@ def precision(matched: MatchedObjects) -> Precision:
     """Average precision of boxes, and of masks where all predictions have one."""
     boxes = average_precision(matched.truth, matched.predictions, "bbox")
     result = Precision(box_ap=_rounded(boxes.ap), box_ap50=_rounded(boxes.ap50))
-    if any(objects.masks is None for objects in matched.predictions.values()):
+    if not matched.has_masks or any(each.masks is None for each in matched.predictions.values()):
         return result
     masks = average_precision(matched.truth, matched.predictions, "segm")
     return replace(result, mask_ap=_rounded(masks.ap), mask_ap50=_rounded(masks.ap50))

@@ -90,9 +90,11 @@ def export_labels(
     with labels that have no expected IoU and no score; DataError for a file that cannot be read,
     and with `config.strict` where anything of it is left out.
     """
-    _format(to, "--to")
+    form = _format(to, "--to")
     log = SourceLog(Faults(keep_going))
     dataset = _read("coco", source, images or _beside(source), allow_outside, log)
+    if form.needs_masks:
+        _refuse_boxes_alone(dataset, source, to)
     if config.below is not None:
         dataset = _below(dataset, config.below, source)
     counts = _counts(log, dataset, source, config)
@@ -248,6 +250,14 @@ def _read(
         if record.id not in ids:
             log.take_back("its image is faulty", record.file_name, len(dataset.on(record)))
     return kept
+
+
+def _refuse_boxes_alone(dataset: Dataset, source: Path, to: str) -> None:
+    """Raise DataError for objects without masks: the format would hold nothing of them."""
+    boxes = [objects for record in dataset.records if (objects := dataset.on(record)).masks is None]
+    if count := sum(map(len, boxes)):
+        reason = f"has {count} objects that are boxes without masks, which {to} cannot hold"
+        raise DataError(source, reason, "make masks of them with `pipeline segment --boxes`")
 
 
 def _beside(source: Path) -> Path | None:

@@ -39,7 +39,7 @@ def areas(dataset: Dataset) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def pair(root: Path, **options: str) -> FolderListing:
+def pair(root: Path, **options: str | int) -> FolderListing:
     folders = MaskFolders(root / "images", root / "masks", **options)  # type: ignore[arg-type]
     return read_mask_folders(folders, Faults())
 
@@ -117,6 +117,17 @@ def test_black_masks_are_good_images(tmp_path: Path) -> None:
     listing = pair(tmp_path)
     assert [record.defect for record in listing.dataset.records] == ["good"]
     assert listing.notes == ("1 images have black masks: they are good",)
+
+
+def test_masks_below_the_threshold_are_not_called_black(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    mask(tmp_path / "masks" / "a.png", 0, 100)
+    listing = pair(tmp_path, threshold=127)
+    assert [record.defect for record in listing.dataset.records] == ["good"]
+    assert listing.notes[-1] == (
+        "1 images have masks without a value above --mask-threshold 127: they are taken as good; "
+        "their highest value is 100"
+    )
 
 
 def draw_ad2(root: Path) -> None:

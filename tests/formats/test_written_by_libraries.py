@@ -153,9 +153,8 @@ def test_what_supervision_writes_is_read(tmp_path: Path, name: str, has_masks: b
     assert (counts.objects, counts.left_out) == (1, ())
     own = only(dataset)
     np.testing.assert_allclose(own.boxes, [BOX], atol=1)
-    # its polygons go through the centres of pixels: COCO's own rule draws 9 x 4 and 4 x 3, and
-    # ultralytics' rule cuts off the digits that YOLO's five do not hold
-    pixels = {"coco": 48, "yolo": 63, "labelme": L_PIXELS}[name]
+    # its polygons go through the centres of pixels: COCO's own rule draws 9 x 4 and 4 x 3
+    pixels = {"coco": 48, "yolo": L_PIXELS, "labelme": L_PIXELS}[name]
     assert [area(mask) for mask in own.masks or ()] == ([pixels] if has_masks else [])
 
 

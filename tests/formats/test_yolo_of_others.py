@@ -84,6 +84,12 @@ def one(tmp_path: Path, rows: str) -> tuple[Dataset, SourceCounts]:
     )
 
 
+@pytest.mark.parametrize("row", ["0 1 1 3 2\n", "0 25 20 60 50\n", "0 -1.1 0.5 0.2 0.2\n"])
+def test_a_box_in_pixels_is_refused_and_not_clipped_to_the_photo(tmp_path: Path, row: str) -> None:
+    with pytest.raises(DataError, match="row 1 has numbers far outside 0 to 1: they may be pixels"):
+        one(tmp_path, row)
+
+
 def test_a_confidence_behind_each_row_is_its_score(tmp_path: Path) -> None:
     dataset, _ = one(tmp_path, "1 0.5 0.5 0.2 0.4 0.75\n")
     scores = dataset.on(dataset.records[0]).scores

@@ -116,3 +116,11 @@ def test_what_lies_outside_the_image_is_cut_off() -> None:
     drawn = draw_centres(ring, 4, 3)
     assert drawn.box == (0, 0, 3, 4)
     assert drawn.area == 12
+
+
+def test_what_the_decimals_of_a_file_take_from_a_whole_pixel_is_given_back() -> None:
+    """10 of 120 pixels is written as 0.083333, which is 9.99996. From 10 to 40 and from 20 to 40,
+    `fillPoly` fills both ends: 31 x 21 pixels."""
+    ring = np.array([(0.083333, 0.2), (0.333333, 0.2), (0.333333, 0.4), (0.083333, 0.4)])
+    patch = draw_yolo(ring, 100, 120)
+    assert (patch.x, patch.y, patch.area) == (10, 20, 31 * 21)

@@ -72,6 +72,16 @@ def test_a_missed_object_counts_0_where_it_should(truth: Path) -> None:
     assert found.average_precision.box_ap == 0
 
 
+def test_boxes_of_which_nothing_was_predicted_have_an_ap_of_0(truth: Path, tmp_path: Path) -> None:
+    dataset = read_coco(truth)
+    boxes = {key: replace(found, masks=None) for key, found in dataset.objects.items()}
+    write_coco(tmp_path / "boxes.json", replace(dataset, objects=boxes))
+    (tmp_path / "none.json").write_text("[]")
+    found = evaluate(tmp_path / "boxes.json", tmp_path / "none.json", None, EvaluateConfig())
+    assert found.missed == 4
+    assert found.average_precision == Precision(box_ap=0, box_ap50=0)
+
+
 def test_a_mask_on_the_right_box_is_judged_by_its_pixels(truth: Path) -> None:
     def fill(objects: Detections) -> Detections:
         return replace(

@@ -48,6 +48,17 @@ def test_an_export_comes_back_by_import(converted: Path, tmp_path: Path, name: s
         assert areas[0] < 41 * 41
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].needs_masks])
+def test_boxes_alone_are_refused_by_a_format_of_masks(
+    converted: Path, tmp_path: Path, name: str
+) -> None:
+    export_labels(converted, "yolo", tmp_path / "boxes", ExportConfig())
+    import_labels(tmp_path / "boxes", "yolo", tmp_path / "coco", ExportConfig())
+    with pytest.raises(DataError, match=f"has 3 objects that are boxes .* {name} cannot hold"):
+        export_labels(tmp_path / "coco", name, tmp_path / "out", ExportConfig())
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_images_with_an_object_of_low_confidence_are_exported_on_request(
     converted: Path, tmp_path: Path
 ) -> None:

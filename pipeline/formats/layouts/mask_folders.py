@@ -20,7 +20,7 @@ from pipeline.formats.layouts.listing import Layout, Listed, Search, inner
 from pipeline.formats.layouts.pairs import PairedMask, Pairs, pair_up
 from pipeline.formats.layouts.records import as_dataset, records_of
 from pipeline.formats.record_masks import value_name
-from pipeline.io.mask_files import MaskSource
+from pipeline.io.mask_files import MaskSource, read_mask_values
 from pipeline.runtime.progress import say
 from pipeline.types import GOOD, SPLITS, Dataset, ImageRecord, split_of
 
@@ -66,12 +66,33 @@ def read_mask_folders(
     without = sum(not entry.masks for entry in listed)
     if without:
         notes.append(f"{without} images have no mask: they are good")
-    if black := sum(r.defect == GOOD for r in records) - without:
-        notes.append(f"{black} images have black masks: they are good")
+    notes += _without_defect(listed, records, folders.threshold)
     if not records:
         raise DataError(folders.images, "holds no usable image", "check the path")
     dataset = as_dataset(_with_splits(records), faults)
     return FolderListing(dataset, without, tuple(notes))
+
+
+def _without_defect(
+    listed: Sequence[Listed], records: Sequence[ImageRecord], threshold: int
+) -> list[str]:
+    """Notes on images whose masks show no defect: black ones, and those that a threshold cuts."""
+    good = {record.path for record in records if record.defect == GOOD}
+    sources = [entry.masks for entry in listed if entry.masks and entry.path in good]
+    highest = [
+        max((int(read_mask_values(mask.path).max(initial=0)) for mask in own), default=0)
+        for own in (sources if threshold else ())
+    ]
+    faint = sum(value > 0 for value in highest)
+    notes = []
+    if black := len(sources) - faint:
+        notes.append(f"{black} images have black masks: they are good")
+    if faint:
+        notes.append(
+            f"{faint} images have masks without a value above --mask-threshold {threshold}: they "
+            f"are taken as good; their highest value is {max(highest)}"
+        )
+    return notes
 
 
 def _listed(
@@ -163,7 +184,7 @@ def _meaning(
     if names.single and names.single != _BY_FOLDER:
         return "defect", (), []
     if meaning != "categories":
-        return meaning, (), _soft(seen)
+        return meaning, (), _soft(seen, folders.threshold)
     values = tuple((value, value_name(value)) for value in sorted(seen.values))
     shown = ", ".join(name for _, name in values[:_SHOWN]) + (
         ", ..." if len(values) > _SHOWN else ""
@@ -176,10 +197,13 @@ def _meaning(
     return "categories", values, [note]
 
 
-def _soft(seen: Seen) -> list[str]:
+def _soft(seen: Seen, threshold: int) -> list[str]:
     if len(seen.values) < 2:
         return []
-    return [f"masks have soft edges ({len(seen.values)} values): cut by --mask-threshold"]
+    return [
+        f"masks have soft edges ({len(seen.values)} values): values above {threshold} are defect; "
+        "another --mask-threshold cuts elsewhere"
+    ]
 
 
 def _checked(
