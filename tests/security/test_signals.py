@@ -99,13 +99,15 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def convert(product: Path, tmp_path: Path) -> Arguments:
-    return ["convert-masks", str(product), "--workers", "2", "-o", str(tmp_path / "made" / "out")]
+    output = str(tmp_path / "made" / "out")  # the points lie in the conversion itself
+    return ["convert-masks", str(product), "--workers", "2", "--group-by", "none", "-o", output]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(product: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    finished(["convert-masks", str(product), "--workers", "2", "-o", str(output)])
+    options = ["--workers", "2", "--group-by", "none", "-o", str(output)]
+    finished(["convert-masks", str(product), *options])
     return content(output)
 
 
@@ -138,6 +140,18 @@ def test_a_signal_to_all_processes_is_still_one_line(convert: Arguments, number:
 def test_ctrl_c_that_the_command_alone_receives_ends_its_processes_too(convert: Arguments) -> None:
     assert stopped(convert, signal.SIGINT, 1, alone=True) == (130, STOPPED)
     assert beside(Path(convert[-1])) == set()
+
+
+@pytest.mark.slow
+def test_a_search_for_near_duplicates_is_stopped_as_everything_else(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    convert = ["convert-masks", str(product), "--workers", "2", "-o", str(tmp_path / "out")]
+    assert stopped(convert, signal.SIGTERM, 20) == (143, STOPPED)
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

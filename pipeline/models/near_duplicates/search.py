@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def find_near_duplicates(
     views = views_of(records)
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         store = Thumbnails(views, Path(folder))
-        done = map_items(_thumbnail, views, runner, workers)
-        unreadable = store.fill(track(done, "look for duplicates", len(views)))
+        with closing(map_items(_thumbnail, views, runner, workers)) as done:
+            unreadable = store.fill(track(done, "look for duplicates", len(views)))
         if len(store.kept) < 2:
             return NearDuplicates((), 1.0, unreadable, 0)
         pairs, threshold, compared = compare_all(store)
