@@ -334,8 +334,8 @@ def test_files_that_all_name_one_photo_have_those_of_their_own_names(tmp_path: P
         ("0.0", [2, 2, 12, 8], 0),
         ("90.0", [4, 0, 10, 10], 0),  # (7 - 3, 5 - 5) to (7 + 3, 5 + 5)
         ("-180", [2, 2, 12, 8], 0),
-        # half extents of 8 / sqrt(2) = 5.66: x 1.34 to 12.66, y to 10.66, and cut at 0. A pixel counts
-        # by its centre; the corners lie 0.09 off the next row of centres, so 1.5, 12.5 and 10.5 count
+        # half extents of 8 / sqrt(2) = 5.66: x 1.34 to 12.66, y to 10.66, and cut at 0. A pixel
+        # counts by its centre; the corners lie 0.09 off a line of centres: 1.5, 12.5, 10.5 count
         ("45", [1, 0, 13, 11], 1),
     ],
 )
