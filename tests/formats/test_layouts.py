@@ -123,6 +123,20 @@ def test_categories_are_read_from_texts_and_files(tmp_path: Path) -> None:
     assert parse_categories(str(tmp_path / "labelmap.txt")).values == ((0x1800000, "pit"),)
 
 
+def test_mvtecs_masks_are_found_by_a_suffix_of_any_case(tmp_path: Path) -> None:
+    root = tmp_path / "bottle"
+    for name in ("train/good/000", "test/good/000", "test/broken/000", "test/broken/001"):
+        photo(root / f"{name}.png")
+    mask(root / "ground_truth/broken/000_Mask.png")
+    mask(root / "ground_truth/broken/001_MASK.PNG")
+    listed = read_products([root], Faults())
+    found = {record.path.stem: len(record.masks) for record in listed.records if record.masks}
+    assert found == {"000": 1, "001": 1}
+    mask(root / "ground_truth/broken/000_mask.png")
+    with pytest.raises(DataError, match=r"has two masks, 000_Mask.png and 000_mask.png"):
+        read_products([root], Faults())
+
+
 def test_black_masks_are_good_images(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "a.png", 0, 0)
