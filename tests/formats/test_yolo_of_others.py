@@ -282,3 +282,21 @@ def test_a_file_of_another_format_is_no_list_of_classes(
     root = written(tmp_path, **{name: text, "a.png": ""})
     with pytest.raises(DataError, match=f"is no list of classes: it looks like {kind}; give"):
         read_yolo(root / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "categories"),
+    [
+        ("[yes, no]", ("yes", "no")),  # YAML takes them as true and false
+        ("{0: On, 1: 1.50}", ("On", "1.50")),
+        ("[007, 2024-01-01, 1_0]", ("007", "2024-01-01", "1_0")),
+        ("'[off, \"y\"]'", ("off", "y")),
+        ("{no: 1, yes: 0}", ("yes", "no")),
+    ],
+)
+def test_names_in_yaml_are_the_words_as_written(
+    tmp_path: Path, names: str, categories: tuple[str, ...]
+) -> None:
+    text = f"nc: {len(categories)}\ntrain: images\nval:\nnames: {names}\n"
+    root = written(tmp_path, **{"data.yaml": text, "images/a.png": ""})
+    assert read(root)[0].categories == categories
