@@ -131,8 +131,10 @@ def read_coco(
 
 
 def images_beside(path: Path) -> Path | None:
-    """The folder `images` beside a COCO file, or beside its folder, if there is one."""
-    folders = (path.parent / "images", path.parent.parent / "images")
+    """The folder `images` beside a COCO file, or beside its folder, or `data` beside FiftyOne's
+    labels.json, if there is one."""
+    folders = [path.parent / "images", path.parent.parent / "images"]
+    folders += [path.parent / "data"] * (path.name == "labels.json")
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

@@ -23,18 +23,22 @@ LAYOUT = "expected data.yaml with `names` and the folders of images"
 
 
 def _text_of(value: object) -> object:
-    """Numbers and truth values as text: YAML makes them from names without quotes."""
+    """Numbers and truth values as text: a writer of sets may have them as names."""
     return str(value) if isinstance(value, (bool, int, float)) else value
+
+
+def _is_number(value: object) -> bool:
+    return str(value).strip().isdecimal()
 
 
 def _numbered(names: object) -> object:
     """Names by number, from a list, a mapping the other way, or the text of either."""
     if isinstance(names, str) and names.strip()[:1] in {"[", "{"}:
-        names = parse_yaml(names, Path("names"))
+        names = parse_yaml(names, Path("names"), as_written=True)
     if isinstance(names, list):
         return dict(enumerate(names))
     if isinstance(names, dict) and all(
-        type(number) is int and not str(name).strip().isdecimal() for name, number in names.items()
+        _is_number(number) and not _is_number(name) for name, number in names.items()
     ):
         return {number: name for name, number in names.items()}
     return names
@@ -92,7 +96,7 @@ _DATA_YAML = TypeAdapter(DataYaml)
 
 def read_data_yaml(path: Path) -> DataYaml:
     """Read a data.yaml. Raises DataError for another file."""
-    content = read_yaml(path)
+    content = read_yaml(path, as_written=True)
     content = _usual_keys(content) if isinstance(content, dict) else {}
     if not content.get("names"):
         raise DataError(path, "names no categories", LAYOUT)

@@ -75,6 +75,8 @@ class Annotators:
             return Chosen([])
         self._leave_out(guesses[1:], "a further prediction of the task", where)
         first = guesses[0]
+        self._log.note("tasks without an annotation have predictions of a model: these are read as "
+                       "its objects", where)  # fmt: skip
         return Chosen(first.get("result") or [], True, first.get("score"))
 
     def _leave_out(self, sets: Iterable[ResultSet], why: str, where: str, note: str = "") -> None:

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.geometry.hysteresis import without_tearing
 from pipeline.geometry.patches import Patch, has_grey_values, split_instances
-from pipeline.io.mask_files import MaskSource, read_label_values, read_mask_values
+from pipeline.io.mask_files import COLOUR, MaskSource, read_label_values, read_mask_values
 from pipeline.types import ImageRecord, Mask
-
-_COLOUR = 1 << 16  # a value from here on is a colour, 0xRRGGBB
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
 
 def value_name(value: int) -> str:
     """A value of a label map as text: a number, or #rrggbb for a colour."""
-    return f"#{value:06x}" if value >= _COLOUR else str(value)
+    return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)
 
 
 def _merged(regions: Iterator[Region]) -> Iterator[Region]:

@@ -14,7 +14,6 @@ from pipeline.formats import coco
 from pipeline.formats.source import SourceLog
 from pipeline.formats.zipped import unzipped
 from pipeline.io.image_copies import place_image
-from pipeline.io.read import RUN_FILE
 from pipeline.types import Dataset, Detections
 
 Write = Callable[[Path, Dataset, bool, float], None]  # folder, dataset, copy images, polygon loss
@@ -69,26 +68,9 @@ def _write_coco(root: Path, dataset: Dataset, copy: bool, loss: float | None) ->
 
 def _read_coco(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
-        beside = source / "images"
-        images = images or (beside if beside.is_dir() else None)
-        source = _coco_file(source)
+        dataset: Dataset = later("coco_folders", "read_coco_folder")(source, images, log)
+        return dataset
     return coco.read_coco(source, images, log)
-
-
-def _coco_file(folder: Path) -> Path:
-    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
-    only one of instances. Raises DataError for several."""
-    usual = folder / "annotations" / "instances.json"
-    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    files = sorted(path for path in files if path.name != RUN_FILE)
-    of_instances = [path for path in files if path.name.startswith("instances")]
-    files = of_instances or files  # beside those of keypoints, captions, panoptic masks
-    if usual.exists() or not files:
-        return usual
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files[:3])
-        raise DataError(folder, f"holds several JSON files ({names})", "give one of them")
-    return files[0]
 
 
 def _write_results(root: Path, dataset: Dataset, copy: bool) -> None:

@@ -27,15 +27,17 @@ from pipeline.formats.voc_folders import (
     VocFolder,
     voc_folders,
 )
-from pipeline.formats.voc_xml import REMEDY, VocFile, VocObject, read_voc_file
+from pipeline.formats.voc_xml import REMEDY, TURNED, VocFile, VocObject, read_voc_file
 from pipeline.geometry.masks import Rle, area
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.polygons import draw_centres
+from pipeline.geometry.shapes import draw_convex
 from pipeline.io.images import images_below, read_size
 from pipeline.io.names import safe_component
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["UNSORTED", "read_voc"]
+_TURNED = {"robndbox", TURNED}  # kinds of boxes that become masks
 _MASKED = 254  # objects in 8 bits, of which 255 is the border
 
 
@@ -158,7 +160,7 @@ class _Reading:
                 with as_data_error(file.path, f"object {each.row}", REMEDY):
                     rle = _draw(each, record)
                 to = clipped(np.concatenate(each.rings), record.size)
-                yield replace(source, rle=rle, to="mask" if each.kind == "robndbox" else to)
+                yield replace(source, rle=rle, to="mask" if each.kind in _TURNED else to)
             elif cut := _cut(source, each, record.size, self.log):
                 yield cut
 
@@ -261,7 +263,10 @@ def _draw(each: VocObject, record: ImageRecord) -> Rle:
     patches = []
     for ring in each.rings:
         refuse_far(ring, *record.size)
-        patches.append(draw_centres(ring.round(), *record.size))
+        if each.kind == TURNED:
+            patches.append(draw_convex(ring + 0.5, *record.size))
+        else:
+            patches.append(draw_centres(ring.round(), *record.size))
     return patch_rle(_union(patches, record.size), *record.size)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,10 +19,11 @@ from pipeline.errors import DataError
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error, child_text, number
 from pipeline.geometry.polygons import Ring
-from pipeline.geometry.shapes import rectangle_ring
+from pipeline.geometry.shapes import box_of_ring, rectangle_ring
 from pipeline.io.read import read_xml, shown_value
 
 ROOT_TAG = "annotation"
+TURNED = "turned box"
 REMEDY = "correct or remove it"
 FLAGS = ("difficult", "truncated", "occluded")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -143,8 +144,29 @@ def _object(row: int, entry: ElementTree.Element) -> VocObject:
     # xmin is xmax + 1, and no more, where a box is rounded to no pixel
     if x0 == x1 + 1 or y0 == y1 + 1:
         return VocObject(row, name, "bndbox", (x0 - 1, y0 - 1, x0 - 1, y0 - 1), flags=flags)
+    if degrees := _rotation(entry):
+        return replace(_rotated(row, name, (low[0] - 1, low[1] - 1, *high), degrees), flags=flags)
     is_swapped = low != (x0, y0)
     return VocObject(row, name, "bndbox", (low[0] - 1, low[1] - 1, *high), (), is_swapped, flags)
+
+
+def _rotation(entry: ElementTree.Element) -> float:
+    """The degrees, clockwise, by which CVAT turns the box of an object; 0 for none. Raises
+    ValueError."""
+    for attribute in entry.iterfind("attributes/attribute"):
+        if (attribute.findtext("name") or "").strip() == "rotation":
+            return number(attribute.findtext("value"), "rotation") % 360
+    return 0.0
+
+
+def _rotated(row: int, name: str, box: Box, degrees: float) -> VocObject:
+    """A box that is turned about its centre; after quarter turns it is a box again."""
+    x0, y0, x1, y1 = box
+    centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+    ring = rectangle_ring((x0, y0), (x1 - x0, y1 - y0), degrees, centre)
+    if sides := box_of_ring(ring):
+        return VocObject(row, name, "bndbox", (sides[0], sides[1], sides[2], sides[3]))
+    return VocObject(row, name, TURNED, rings=(ring - 0.5,))
 
 
 def _is_set(text: str | None) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats.data_yaml import LAYOUT, SPLIT_OF_KEY, DataYaml, read_data_yaml
 from pipeline.formats.image_files import read_text_within
 from pipeline.formats.source import SourceLog
+from pipeline.io.images import SUFFIXES
 from pipeline.types import SPLITS
 
 _NAMES = ("classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt")
 _DARKNET = ("obj.data", "data/obj.data")
+_OF_NAMES = {".txt", ".names"}  # suffixes of a list of classes
+_FIRST = {"{": "JSON", "[": "JSON", "<": "XML"}  # how a text of another format begins
+_GIVE = "give data.yaml, classes.txt or the folder of the set, or another --from"
+_NUMBERS = re.compile(r"[-+.\deE]+")
 
 
 def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
@@ -66,6 +73,8 @@ def _from_names(root: Path, names: Path) -> DataYaml:
     """A set of labelImg, Label Studio or darknet. Its images are those that the lists name, else
     all in its folders called `images` or in `obj_train_data`, else all."""
     lines = read_text_within(names, root).splitlines()
+    if kind := _other_kind(names, lines):
+        raise DataError(names, f"is no list of classes: it looks like {kind}", _GIVE)
     categories = {number: line.strip() for number, line in enumerate(lines)}
     while categories and not categories[len(categories) - 1]:
         del categories[len(categories) - 1]
@@ -75,6 +84,19 @@ def _from_names(root: Path, names: Path) -> DataYaml:
     if not lists:
         return DataYaml(names=categories, unsorted=[*_image_folders(root)])
     return DataYaml(names=categories, **lists)
+
+
+def _other_kind(path: Path, lines: Sequence[str]) -> str:
+    """What a file is that holds no names of classes, one a line; "" for one that may."""
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if first[:1] in _FIRST:
+        return _FIRST[first[0]]
+    if path.suffix.lower() not in _OF_NAMES:
+        return f"a {path.suffix.removeprefix('.').upper() or 'nameless'} file"
+    parts = first.split()
+    if len(parts) >= 5 and all(map(_NUMBERS.fullmatch, parts)):
+        return "the labels of one image"
+    return "a list of images" if Path(first).suffix.lower() in SUFFIXES else ""
 
 
 def _lists(root: Path) -> dict[str, str]:

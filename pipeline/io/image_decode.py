@@ -76,7 +76,8 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
             data = tiff_as_stored(data)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise DataError(path, _UNREADABLE, _BROKEN)
+        remedy = _BROKEN if header.kind in {"PNG", "JPEG"} else f"save it as PNG, {_BROKEN}"
+        raise DataError(path, _UNREADABLE, remedy)
     if not _ends(data[:2], data[-_TAIL:]):
         _refuse_truncated(path, data)
     return upright(np.asarray(pixels), header.orientation)

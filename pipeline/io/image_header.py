@@ -23,6 +23,14 @@ PIXEL_LIMIT, SIDE_LIMIT = 1 << 30, 1 << 20  # OpenCV's own
 KINDS = "PNG, JPEG, BMP, TIFF, WebP or HEIC"
 _WIDTH, _HEIGHT = 0x100, 0x101
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that carry the size
+_OTHERS = {  # by what their files begin with
+    b"GIF8": "GIF", b"8BPS": "PSD", b"%PDF": "PDF", b"v/1\1": "OpenEXR", b"<svg": "SVG",
+    b"<?xm": "XML or SVG", b"\0\0\1\0": "ICO", b"#?RA": "Radiance HDR", b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
+    **{b"P%d%c" % (kind, end): "PNM" for kind in range(1, 7) for end in b" \n\r\t"},
+}  # fmt: skip
+_OTHER_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "CR3"}
+_AS_PNG = "save it as PNG"
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,9 @@ def read_header(stream: IO[bytes], path: Path) -> Header:
     """The header of an image file. Raises DataError for more pixels than `PIXEL_LIMIT`, a side of
     more than `SIDE_LIMIT`, and as `exif.orientation`; another exception for another format or a
     broken file."""
-    kind = _kind_of(stream.read(16))
+    start = stream.read(32)
+    _refuse_other_format(start, path)
+    kind = _kind_of(start)
     height, width = heif.read_size(stream, path) if kind == "HEIF" else _SIZES[kind](stream)
     if height < 1 or width < 1:
         raise ValueError("a picture without pixels")
@@ -60,6 +70,17 @@ def read_header(stream: IO[bytes], path: Path) -> Header:
             "cut it into parts",
         )
     return Header(kind, height, width, orientation(stream, kind, path))
+
+
+def _refuse_other_format(start: bytes, path: Path) -> None:
+    name = next((name for mark, name in _OTHERS.items() if start.startswith(mark)), "")
+    if start[4:8] == b"ftyp":
+        name = _OTHER_BRANDS.get(start[8:12], "")
+    if name:
+        article = "an" if name[0] in "AIOX" else "a"
+        raise DataError(path, f"is {article} {name} file, not {KINDS}", _AS_PNG)
+    if start.startswith(b"RIFF") and start[8:16] == b"WEBPVP8X" and start[20:21] and start[20] & 2:
+        raise DataError(path, "is an animation (WebP)", "save the frame that is meant as PNG")
 
 
 def _kind_of(start: bytes) -> Kind:

@@ -18,6 +18,7 @@ from pipeline.io.image_header import Header
 from pipeline.io.png import read_grey
 
 Mask = NDArray[np.bool_]
+COLOUR = 1 << 24  # is added to 0xRRGGBB: a colour without red is no grey value of 16 bits
 _PNG_PALETTE = 3  # the colour type in byte 25
 
 
@@ -103,7 +104,8 @@ def read_label_values(
     path: Path, size: tuple[int, int] | None = None, image: str = ""
 ) -> NDArray[np.int32]:
     """The values (H, W) of a label map: indices of a palette, grey values, or of colours the number
-    0xRRGGBB. What is transparent is 0. Raises DataError as `read_mask_values`."""
+    0xRRGGBB with `COLOUR`. What is black or transparent is 0. Raises DataError as
+    `read_mask_values`."""
     header, data = read_file(path)
     if size is not None and size != header.size:
         _refuse_size(path, header.size, size, image)
@@ -117,7 +119,8 @@ def read_label_values(
         if raw.shape[2] < 3 or raw.dtype != np.uint8 or (raw[:, :, :3] == raw[:, :, :1]).all():
             return np.where(opaque, raw[:, :, 0].astype(np.int32), 0)
         blue, green, red = (raw[:, :, channel].astype(np.int32) for channel in range(3))
-        return np.where(opaque, red << 16 | green << 8 | blue, 0)
+        colours = red << 16 | green << 8 | blue
+        return np.where(opaque & (colours > 0), colours | COLOUR, 0)
 
 
 def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:

@@ -95,16 +95,18 @@ def read_json(path: Path) -> Any:
         raise DataError(path, f"is not usable JSON ({reason})", "write it again") from error
 
 
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file as plain values; no tag makes an object. Raises DataError."""
-    return parse_yaml(read_text(path, _YAML_LIMIT), path)
+def read_yaml(path: Path, as_written: bool = False) -> Any:
+    """The content of a YAML file as plain values; no tag makes an object. as_written: as in
+    `parse_yaml`. Raises DataError."""
+    return parse_yaml(read_text(path, _YAML_LIMIT), path, as_written)
 
 
-def parse_yaml(text: str, path: Path) -> Any:
-    """Plain values from YAML text that came from `path`. Raises DataError for what is not YAML, is
+def parse_yaml(text: str, path: Path, as_written: bool = False) -> Any:
+    """Plain values from YAML text that came from `path`. as_written: words that YAML takes as truth
+    values, numbers or dates (`no`, `007`) stay text. Raises DataError for what is not YAML, is
     nested too deeply, or grows far too large by its aliases."""
     try:
-        content = yaml.load(text, _PlainLoader)
+        content = yaml.load(text, _WordLoader if as_written else _PlainLoader)
         _count_nodes(content)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_TAG_ERRORS) as error:
         first = " ".join(str(error).split())[:200] or type(error).__name__
@@ -121,6 +123,16 @@ class _PlainLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise yaml.YAMLError("a key that is a list")
         return mapping
+
+
+class _WordLoader(_PlainLoader):
+    """The same, where only nothing (`null`, `~`) is no text."""
+
+
+_WordLoader.yaml_implicit_resolvers = {
+    start: [(tag, words) for tag, words in rules if tag.rpartition(":")[2] in {"null", "merge"}]
+    for start, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _count_nodes(content: Any) -> None:

@@ -57,6 +57,8 @@ class EvaluateResult(MaskFigures, StageResult):
     """objects: in the truth. matched: pairs of a predicted and a true object. missed: true objects
     without partner. extra: predicted objects without partner. ignored: objects of the truth with
     `iscrowd` 1. As in COCOeval, they are in no other figure, and no prediction on them is extra.
+    unscored: predictions without a score, and others on their images; the average precision takes
+    them as 1.
 
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
@@ -70,6 +72,7 @@ class EvaluateResult(MaskFigures, StageResult):
     missed: int
     extra: int
     ignored: int = 0
+    unscored: int = 0
     average_precision: Precision
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
@@ -100,6 +103,11 @@ def evaluate(
     matched = match_objects(selected, _read_predictions(predictions, truth, images, faults))
     if matched.ignored:
         say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
+    if unscored := _unscored(matched):
+        say(
+            f"{unscored} predictions have no score, or share an image with one that has none: "
+            "average precision takes each score as 1"
+        )
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images, faults)
     if truth.parent.name == "annotations":
@@ -141,11 +149,17 @@ def _result(
         missed=matched.missed,
         extra=matched.extra,
         ignored=matched.ignored,
+        unscored=_unscored(matched),
         average_precision=precision(matched),
         rank_correlation_with_iou=rank_correlations(matched, ious) or None,
         baselines=_baselines(matched, config) if agreed and images else None,
         faults=faults.lines,
     )
+
+
+def _unscored(matched: MatchedObjects) -> int:
+    """How many predictions have no score that counts."""
+    return sum(len(found) for found in matched.predictions.values() if found.scores is None)
 
 
 def _selected(path: Path, config: EvaluateConfig, images: Path | None, faults: Faults) -> Dataset:

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.config.labels import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside
+from pipeline.formats.coco_folders import images_meant
 from pipeline.formats.distinct_names import with_portable_names
 from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.registry import FORMATS, Format
@@ -31,6 +32,7 @@ from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import Dataset, Detections, ImageRecord
 
+_COCO = {"coco", "coco-polygon"}  # formats whose photos may be beside the folder of the file
 _DEFAULT = ExportConfig()
 _NO_ID = -1  # an id that no image has
 
@@ -126,6 +128,8 @@ def import_labels(
         raise ConfigError(f"--annotator: {origin} does not say who labelled what; leave it out")
     with closing(SourceLog(Faults(keep_going), config.annotator or "")) as log:
         try:
+            if images is None and origin in _COCO:
+                images = images_meant(source)
             dataset = _read(origin, source, images, allow_outside, log)
             counts = _counts(log, dataset, source, config)
             if onto:

@@ -103,6 +103,15 @@ def test_predictions_keep_their_scores_and_annotations_have_none(tmp_path: Path)
     assert second is None
 
 
+def test_predictions_that_are_read_as_objects_are_named_as_such(tmp_path: Path) -> None:
+    guess = {"score": 0.5, "result": [box("a")]}
+    tasks = task(predictions=[guess]), task(annotation(box("a")), image="b.png", key=2)
+    _, counts = read(tmp_path, *tasks, images=("a.png", "b.png"))
+    (note,) = counts.notes  # of the two tasks one has predictions alone
+    assert note.startswith("1 x tasks without an annotation have predictions of a model")
+    assert note.endswith(": task 1")
+
+
 FILE_URI = base64.urlsafe_b64encode(b"s3://bucket/line 3/a.png").decode()
 
 

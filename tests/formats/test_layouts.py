@@ -97,8 +97,20 @@ def test_values_are_categories_of_their_name_until_names_are_given(tmp_path: Pat
         areas(pair(tmp_path, categories="1=pit").dataset)
 
 
+def test_colours_without_red_are_named_as_colours_too(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    colours = np.zeros((16, 20, 3), np.uint8)
+    colours[2:4, 2:7] = (0, 255, 0)  # 2 x 5 pixels; 0x00ff00 is 65280
+    colours[10:14, 2:7] = (0, 0, 255)  # 4 x 5 pixels
+    write_png(tmp_path / "masks" / "a.png", colours)
+    areas_of = [("#0000ff", 20), ("#00ff00", 10)]
+    assert sorted(areas(pair(tmp_path).dataset)["a.png"]) == areas_of
+    with pytest.raises(DataError, match="has value #0000ff, which no category has"):
+        areas(pair(tmp_path, categories="#00ff00=pit").dataset)
+
+
 def test_categories_are_read_from_texts_and_files(tmp_path: Path) -> None:
-    assert parse_categories("#ff0000=pit").values == ((0xFF0000, "pit"),)
+    assert parse_categories("#ff0000=pit").values == ((0x1FF0000, "pit"),)
     assert parse_categories("pit") == CategoryNames(single="pit")
     for name, text in {
         "a.txt": "0 background\n1 pit\n2: dent\n",
@@ -108,7 +120,21 @@ def test_categories_are_read_from_texts_and_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         assert parse_categories(str(tmp_path / name)).values == ((1, "pit"), (2, "dent"))
     (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\npit:128,0,0::\n")
-    assert parse_categories(str(tmp_path / "labelmap.txt")).values == ((0x800000, "pit"),)
+    assert parse_categories(str(tmp_path / "labelmap.txt")).values == ((0x1800000, "pit"),)
+
+
+def test_mvtecs_masks_are_found_by_a_suffix_of_any_case(tmp_path: Path) -> None:
+    root = tmp_path / "bottle"
+    for name in ("train/good/000", "test/good/000", "test/broken/000", "test/broken/001"):
+        photo(root / f"{name}.png")
+    mask(root / "ground_truth/broken/000_Mask.png")
+    mask(root / "ground_truth/broken/001_MASK.PNG")
+    listed = read_products([root], Faults())
+    found = {record.path.stem: len(record.masks) for record in listed.records if record.masks}
+    assert found == {"000": 1, "001": 1}
+    mask(root / "ground_truth/broken/000_mask.png")
+    with pytest.raises(DataError, match=r"has two masks, 000_Mask.png and 000_mask.png"):
+        read_products([root], Faults())
 
 
 def test_black_masks_are_good_images(tmp_path: Path) -> None:

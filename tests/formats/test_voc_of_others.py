@@ -325,3 +325,28 @@ def test_files_that_all_name_one_photo_have_those_of_their_own_names(tmp_path: P
     files = {f"{name}.xml": xml("image.png") for name in "ab"}
     dataset, _ = read(written(tmp_path, files, ("a.png", "b.png", "image.png")))
     assert [record.file_name for record in dataset.records] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "box", "converted"),
+    [
+        # the box of pixels 2 to 12, 2 to 8 has its centre at (7, 5), and half sides of 5 and 3
+        ("0.0", [2, 2, 12, 8], 0),
+        ("90.0", [4, 0, 10, 10], 0),  # (7 - 3, 5 - 5) to (7 + 3, 5 + 5)
+        ("-180", [2, 2, 12, 8], 0),
+        # half extents of 8 / sqrt(2) = 5.66: x 1.34 to 12.66, y to 10.66, and cut at 0. A pixel
+        # counts by its centre; the corners lie 0.09 off a line of centres: 1.5, 12.5, 10.5 count
+        ("45", [1, 0, 13, 11], 1),
+    ],
+)
+def test_a_box_that_cvat_turns_is_read_as_it_lies(
+    tmp_path: Path, degrees: str, box: list[int], converted: int
+) -> None:
+    turned = f"<attribute><name>rotation</name><value>{degrees}</value></attribute>"
+    text = xml(box=f"<attributes>{turned}</attributes><bndbox>{BOX}</bndbox>")
+    dataset, counts = read(written(tmp_path, {"a.xml": text}, ("a.png",)))
+    assert dataset.on(dataset.records[0]).boxes.tolist() == [box]
+    assert [(row.kind, row.to, row.count) for row in counts.converted] == (
+        [("turned box", "mask", 1)] if converted else []
+    )
+    assert counts.objects == 1

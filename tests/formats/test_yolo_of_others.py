@@ -269,3 +269,40 @@ def test_labels_without_their_images_are_read_with_a_folder_of_images(
 def test_images_without_a_label_file_are_said(tmp_path: Path) -> None:
     _, counts = read(written(tmp_path, **{"classes.txt": "a\n", "images/a.png": ""}))
     assert counts.notes == ("1 x images without a label file have no objects: a.png",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("a.json", '{"images": []}', "JSON"),
+        ("classes.txt", "\n[1, 2]", "JSON"),
+        ("a.xml", "<annotation/>", "XML"),
+        ("a.csv", "image,label\n", "a CSV file"),
+        ("a.txt", ROW, "the labels of one image"),
+        ("train.txt", "images/a.png\n", "a list of images"),
+    ],
+)
+def test_a_file_of_another_format_is_no_list_of_classes(
+    tmp_path: Path, name: str, text: str, kind: str
+) -> None:
+    root = written(tmp_path, **{name: text, "a.png": ""})
+    with pytest.raises(DataError, match=f"is no list of classes: it looks like {kind}; give"):
+        read_yolo(root / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "categories"),
+    [
+        ("[yes, no]", ("yes", "no")),  # YAML takes them as true and false
+        ("{0: On, 1: 1.50}", ("On", "1.50")),
+        ("[007, 2024-01-01, 1_0]", ("007", "2024-01-01", "1_0")),
+        ("'[off, \"y\"]'", ("off", "y")),
+        ("{no: 1, yes: 0}", ("yes", "no")),
+    ],
+)
+def test_names_in_yaml_are_the_words_as_written(
+    tmp_path: Path, names: str, categories: tuple[str, ...]
+) -> None:
+    text = f"nc: {len(categories)}\ntrain: images\nval:\nnames: {names}\n"
+    root = written(tmp_path, **{"data.yaml": text, "images/a.png": ""})
+    assert read(root)[0].categories == categories

@@ -91,3 +91,30 @@ def test_a_damaged_png_is_one_line_and_the_library_below_adds_none(
         with pytest.raises(DataError, match="not a readable image"):
             reader(path)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"GIF89a", "a GIF file"),
+        (b"\0\0\0\x1cftypavif", "an AVIF file"),
+        (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 file"),
+        (b"P6\n3 2\n", "a PNM file"),
+    ],
+)
+def test_a_picture_of_another_format_is_named_with_what_to_do(
+    tmp_path: Path, start: bytes, name: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(start + bytes(100))
+    for read in (read_size, read_image):
+        with pytest.raises(DataError, match=f"is {name}, not PNG, .*; save it as PNG"):
+            read(tmp_path / "a.png")
+
+
+def test_an_animated_webp_is_named_as_one(tmp_path: Path) -> None:
+    frames = [PillowImage.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="is an animation"):
+        read_size(tmp_path / "a.webp")
+    frames[0].save(tmp_path / "b.webp")
+    assert read_size(tmp_path / "b.webp") == (6, 8)

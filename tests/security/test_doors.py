@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.formats.data_yaml import read_data_yaml
 from pipeline.formats.yolo_training import read_training_set, write_training_set
 from pipeline.io.heatmaps import read_heatmap
-from pipeline.io.read import sha256_of
+from pipeline.io.read import _WordLoader, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models.artifact import read_artifact
 from pipeline.models.checkpoint import TrainingCheckpoint
@@ -436,7 +436,8 @@ def test_no_other_way_to_run_what_a_file_says_is_in_use() -> None:
     assert found <= {("runners/ray.py", "pickle.loads")}
     loads = [(place, call) for place, called, call in _calls() if called == "yaml.load"]
     assert [place for place, _ in loads] == ["io/read.py"]
-    assert ast.unparse(loads[0][1].args[1]) == "_PlainLoader"
+    assert ast.unparse(loads[0][1].args[1]) == "_WordLoader if as_written else _PlainLoader"
+    assert _WordLoader.yaml_constructors is yaml.SafeLoader.yaml_constructors
 
 
 @pytest.mark.parametrize(

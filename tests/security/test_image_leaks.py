@@ -109,7 +109,7 @@ def other_size(path: Path) -> None:
         (text, "is not a readable image"),
         (pipe, "is not a regular file"),
         (folder, "is not a regular file"),
-        (gif, "is not a readable image"),
+        (gif, "is a GIF file, not PNG"),
         (other_size, "is 6x5, but listed as 6x4"),
     ],
 )

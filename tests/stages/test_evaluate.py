@@ -63,6 +63,24 @@ def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -
     assert from_json(EvaluateResult, found.to_json(), truth) == found
 
 
+def test_predictions_without_a_score_are_counted_and_said(
+    truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("pipeline.stages.evaluate.say", said.append)
+    rows = [
+        {"image_id": row["image_id"], "category_id": row["category_id"], "bbox": row["bbox"]}
+        for row in json.loads(truth.read_text())["annotations"]
+    ]
+    path = truth.parent / "results.json"
+    path.write_text(json.dumps([{**rows[0], "score": 0.5}, *rows[1:]]))
+    assert evaluate(truth, path).unscored == 3  # of four, each on an image of its own
+    assert [text.partition(",")[0] for text in said] == ["3 predictions have no score"]
+    path.write_text(json.dumps([{**row, "score": 0.5} for row in rows]))
+    assert evaluate(truth, path).unscored == 0
+    assert len(said) == 1
+
+
 def test_a_missed_object_counts_0_where_it_should(truth: Path) -> None:
     nothing = predictions(truth, lambda o: o.select(np.zeros(len(o), bool)))
     found = evaluate(truth, nothing, None, EvaluateConfig())

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.io.mask_files import read_label_values
+from pipeline.io.mask_files import COLOUR, read_label_values
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
 
@@ -88,11 +88,12 @@ def _checked(rows: Iterable[tuple[str, str]]) -> Values:
     for text, name in rows:
         if not _is_value(text):
             raise ValueError(f"{text} is no value")
-        value = int(text[1:], 16) if text.startswith("#") else int(text)
+        value = _value(text)
         if value in name_of:
             raise ValueError(f"{text} has two names")
         name_of[value] = name
     name_of.pop(0, None)  # background
+    name_of.pop(COLOUR, None)  # as a colour
     if not any(name_of.values()):
         raise ValueError("it names no category")
     return tuple(sorted(name_of.items()))
@@ -100,6 +101,12 @@ def _checked(rows: Iterable[tuple[str, str]]) -> Values:
 
 def _is_value(text: str) -> bool:
     return text.isdecimal() or bool(re.fullmatch("#[0-9a-fA-F]{6}", text))
+
+
+def _value(text: str) -> int:
+    """As `read_label_values` has it. A number that no grey value is, is that of a colour."""
+    value = int(text[1:], 16) if text.startswith("#") else int(text)
+    return value | COLOUR if text.startswith("#") or 0xFFFF < value < COLOUR else value
 
 
 @dataclass(frozen=True)

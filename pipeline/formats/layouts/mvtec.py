@@ -9,7 +9,7 @@ private ones without (Heckler-Kram et al. 2025); several photos show one object 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -31,6 +31,7 @@ from pipeline.types import GOOD
 _GOOD_NAMES = frozenset({GOOD, "ok"})
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _PRIVATE = ("test_private", "test_private_mixed")
+_SUFFIX = re.compile("_mask$", re.IGNORECASE)
 _LIGHT = re.compile(r"^(\d+)_")  # the number of the object before the name of its light
 
 
@@ -71,6 +72,7 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
         try:
             search.inside.refuse_outside(folder)
             images = images_in(folder)
+            suffixes = _suffixes(truth / folder.name)
         except DataError as error:
             search.faults.add(error)
             continue
@@ -79,7 +81,11 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
         defect = GOOD if folder.name.lower() in _GOOD_NAMES else folder.name
         for path in images:
             try:
-                masks = () if defect == GOOD else _masks(search, path, defect, truth / folder.name)
+                masks = (
+                    ()
+                    if defect == GOOD
+                    else _masks(search, path, defect, truth / folder.name, suffixes)
+                )
             except DataError as error:
                 search.faults.add(error)
                 continue
@@ -89,15 +95,24 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
             yield Listed(path, f"{split}_{defect}_{path.name}", split, defect, masks, lacks)
 
 
-def _masks(search: Search, image: Path, defect: str, truth: Path) -> tuple[MaskSource, ...]:
+def _suffixes(truth: Path) -> list[str]:
+    """What the names of masks end in: `_mask`, in the letters that the folder has."""
+    ends = (_SUFFIX.search(path.stem) for path in images_in(truth))
+    return sorted({end[0] for end in ends if end})
+
+
+def _masks(
+    search: Search, image: Path, defect: str, truth: Path, suffixes: Sequence[str]
+) -> tuple[MaskSource, ...]:
     """The mask of an image, or LOCO's folder of its masks. Raises DataError for two masks."""
     if (truth / image.stem).is_dir():
         paths = images_in(truth / image.stem)
         for path in paths:
             search.inside.refuse_outside(path)
         return tuple(MaskSource(path, defect) for path in paths)
-    for stem in (f"{image.stem}_mask", image.stem):
-        if mask := only_mask(image, with_stem(truth, stem), search):
+    named = [mask for end in suffixes for mask in with_stem(truth, f"{image.stem}{end}")]
+    for masks in (named, with_stem(truth, image.stem)):
+        if mask := only_mask(image, masks, search):
             return (MaskSource(mask, defect),)
     return ()
 
@@ -113,9 +128,7 @@ def _refuse_orphans(search: Search, truth: Path, tested: Path) -> None:
         except DataError as error:
             search.faults.add(error)
             continue
-        own = {
-            stem if stem in stems else stem.removesuffix("_mask"): p for stem, p in masks.items()
-        }
+        own = {stem if stem in stems else _SUFFIX.sub("", stem): p for stem, p in masks.items()}
         refuse_orphans(own, stems, images, search.faults)
 
 

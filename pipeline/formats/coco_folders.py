@@ -1,0 +1,111 @@
+"""Where a COCO file of a folder and its photos are, and folders of one file for each split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.formats.coco import images_beside, read_coco
+from pipeline.formats.coco_schema import LISTS
+from pipeline.formats.data_yaml import SPLIT_OF_KEY
+from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.schema import unusable
+from pipeline.formats.source import SourceLog
+from pipeline.io.read import RUN_FILE
+from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
+
+
+def read_coco_folder(folder: Path, images: Path | None, log: SourceLog) -> Dataset:
+    """Read the COCO file of a folder, or of each folder of a split in it. Raises DataError."""
+    path = _file_in(folder)
+    splits = {} if path.exists() else _splits_in(folder)
+    if splits:
+        return _read_splits(splits, images, log)
+    beside = folder / "images"
+    images = images or (beside if beside.is_dir() else images_meant(path))
+    return read_coco(path, images, log)
+
+
+def images_meant(path: Path) -> Path | None:
+    """The folder beside a COCO file that holds its photos; None where the first photo is where the
+    file says, and for what is no COCO file."""
+    if path.suffix.lower() != ".json" or not path.is_file() or not (beside := images_beside(path)):
+        return None
+    try:
+        raw = JsonRows(path, LISTS)
+        first = next(raw.rows("images"), None) if raw.has("images") else None
+    except DataError:
+        return None  # the reader names the fault
+    name = first.get("file_name") if isinstance(first, dict) else None
+    if not isinstance(name, str) or unusable(name) or (path.parent / name).exists():
+        return None
+    return beside
+
+
+def _file_in(folder: Path) -> Path:
+    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
+    only one of instances. Raises DataError for several."""
+    usual = folder / "annotations" / "instances.json"
+    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
+    files = sorted(path for path in files if path.name != RUN_FILE)
+    of_instances = [path for path in files if path.name.startswith("instances")]
+    files = of_instances or files  # beside those of keypoints, captions, panoptic masks
+    if usual.exists() or not files:
+        return usual
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:3])
+        raise DataError(folder, f"holds several JSON files ({names})", "give one of them")
+    return files[0]
+
+
+def _splits_in(folder: Path) -> dict[str, Path]:
+    """The COCO file of each folder that is called as a split, by the name of the folder."""
+    names = {*SPLITS, *SPLIT_OF_KEY}
+    folders = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {each.name: _file_in(each) for each in folders if each.name.lower() in names}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _read_splits(files: Mapping[str, Path], images: Path | None, log: SourceLog) -> Dataset:
+    """One set of several files, as Roboflow has them. An image has the name of its folder before
+    its own. files: by the name of the folder."""
+    log.note(f"the COCO files of the folders {', '.join(files)} are read as one set")
+    sets = {name: read_coco(path, _photos_of(name, path, images), log)
+            for name, path in files.items()}  # fmt: skip
+    categories = tuple(dict.fromkeys(name for each in sets.values() for name in each.categories))
+    records: list[ImageRecord] = []
+    objects: dict[int, Detections] = {}
+    for record, own in _renamed(sets):
+        key = len(records) + 1
+        records.append(replace(record, id=key))
+        if own is not None:
+            labels = [categories.index(name) for name in own[1]]
+            objects[key] = replace(own[0], labels=np.array(labels, np.int64), ids=None)
+    return Dataset(categories, tuple(records), objects)
+
+
+def _photos_of(name: str, path: Path, images: Path | None) -> Path | None:
+    if images is not None:
+        return images / name if (images / name).is_dir() else images
+    return images_meant(path)
+
+
+def _renamed(
+    sets: Mapping[str, Dataset],
+) -> Iterator[tuple[ImageRecord, tuple[Detections, list[str]] | None]]:
+    """Each image with its split, and its objects with the names of their categories."""
+    for name, each in sets.items():
+        split = SPLIT_OF_KEY.get(name.lower(), name.lower())
+        for record in each.records:
+            own = each.objects.get(record.id)
+            named = own and (own, [each.categories[label] for label in own.labels])
+            yield (
+                replace(
+                    record, file_name=f"{name}/{record.file_name}", split=record.split or split
+                ),
+                named or None,
+            )
