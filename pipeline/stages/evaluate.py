@@ -103,13 +103,13 @@ def evaluate(
     matched = match_objects(selected, _read_predictions(predictions, truth, images, faults))
     if matched.ignored:
         say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
-    if unscored := _unscored(matched):
-        say(
-            f"{unscored} predictions have no score, or share an image with one that has none: "
-            "average precision takes each score as 1"
-        )
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images, faults)
+    if result.unscored:
+        say(
+            f"{result.unscored} predictions have no score, or share an image with one that has "
+            "none: average precision takes each score as 1"
+        )
     if truth.parent.name == "annotations":
         result = replace(result, split_leaks=leak_mark(truth.parent.parent))
     if output:
