@@ -151,10 +151,21 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 2, (300, 300)).astype(np.uint8)
     product = make_product({"crack": 3}, mask=noise, size=(300, 300))
-    verb = ["convert-masks", product, "-o", tmp_path / "out", "--keep-going"]
+    verb = ["convert-masks", product, "-o", tmp_path / "out", "--keep-going", "--group-by", "none"]
     done = pipeline_on_a_full_disk(9000, *verb, "--workers", workers)
     assert done.returncode == 2
     assert "cannot be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["widget"]
+
+
+def test_a_full_disk_stops_a_search_for_near_duplicates_in_one_line(
+    make_product: MakeProduct, tmp_path: Path
+) -> None:
+    product = make_product({"crack": 3}, size=(300, 300))
+    done = pipeline_on_a_full_disk(9000, "convert-masks", product, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "has no 1 MB for thumbnails (File too large); set TMPDIR" in done.stderr
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["widget"]
 

@@ -43,7 +43,7 @@ def _reserve(path: Path, length: int) -> None:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, length)
     except OSError as error:
-        reason = f"has no {length / 1e6:.0f} MB for thumbnails ({error.strerror})"
+        reason = f"has no {max(length / 1e6, 1):.0f} MB for thumbnails ({error.strerror})"
         remedy = "set TMPDIR to a larger disk, or give --group-by none"
         raise DataError(path.parent, reason, remedy) from error
 
