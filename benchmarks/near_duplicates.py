@@ -5,7 +5,7 @@ python benchmarks/near_duplicates.py planted DATA
 python benchmarks/near_duplicates.py nearest DATA
 python benchmarks/near_duplicates.py speed [IMAGES]
 
-DATA holds magnetic_tile, zipper_512 and transistor_1024. The true object of a tile is told by its
+DATA holds magnetic_tile, zipper_512 and transistor_1024. The true object of a tile follows from its
 number (less than 60 apart), that of a zipper by its photo, and each transistor is one. `nearest`
 says how often a planted copy is among the eight nearest images: by spectra, and by MobileNetV2's
 features. `speed` draws thumbnails in place of photos: it measures all steps but the reading.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,8 +66,8 @@ def _splits_in(folder: Path) -> dict[str, Path]:
     """The COCO file of each folder that is called as a split, by the name of the folder."""
     names = {*SPLITS, *SPLIT_OF_KEY}
     folders = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = {each.name: _file_in(each) for each in folders if each.name.lower() in names}
-    return {name: path for name, path in found.items() if path.is_file()}
+    files = {each.name: _file_in(each) for each in folders if each.name.lower() in names}
+    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def _read_splits(files: Mapping[str, Path], images: Path | None, log: SourceLog) -> Dataset:
@@ -79,12 +79,14 @@ def _read_splits(files: Mapping[str, Path], images: Path | None, log: SourceLog)
     categories = tuple(dict.fromkeys(name for each in sets.values() for name in each.categories))
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
-    for record, own in _renamed(sets):
-        key = len(records) + 1
-        records.append(replace(record, id=key))
-        if own is not None:
-            labels = [categories.index(name) for name in own[1]]
-            objects[key] = replace(own[0], labels=np.array(labels, np.int64), ids=None)
+    for folder, each in sets.items():
+        label_of = np.array([categories.index(name) for name in each.categories], np.int64)
+        split = SPLIT_OF_KEY.get(folder.lower(), folder.lower())
+        for record in each.records:
+            key, name = len(records) + 1, f"{folder}/{record.file_name}"
+            records.append(replace(record, id=key, file_name=name, split=record.split or split))
+            if len(own := each.on(record)):
+                objects[key] = replace(own, labels=label_of[own.labels], ids=None)
     return Dataset(categories, tuple(records), objects)
 
 
@@ -92,20 +94,3 @@ def _photos_of(name: str, path: Path, images: Path | None) -> Path | None:
     if images is not None:
         return images / name if (images / name).is_dir() else images
     return images_meant(path)
-
-
-def _renamed(
-    sets: Mapping[str, Dataset],
-) -> Iterator[tuple[ImageRecord, tuple[Detections, list[str]] | None]]:
-    """Each image with its split, and its objects with the names of their categories."""
-    for name, each in sets.items():
-        split = SPLIT_OF_KEY.get(name.lower(), name.lower())
-        for record in each.records:
-            own = each.objects.get(record.id)
-            named = own and (own, [each.categories[label] for label in own.labels])
-            yield (
-                replace(
-                    record, file_name=f"{name}/{record.file_name}", split=record.split or split
-                ),
-                named or None,
-            )

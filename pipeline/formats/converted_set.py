@@ -40,12 +40,17 @@ def leak_mark(data: Path) -> str | None:
     run = read_run_file(data)
     if run.command != "convert-masks":
         return None
-    found = checked(_LEAKS, run.summary.get("leaks", {}), data / RUN_FILE, "leaks")
-    if not found.images:
+    leaks = checked(_LEAKS, run.summary.get("leaks", {}), data / RUN_FILE, "leaks")
+    if not leaks.images:
         return None
+    return f"{leak_text(leaks.images, leaks.held_out)}; figures on them are too high"
+
+
+def leak_text(images: int, held_out: int) -> str:
+    """How many of the held-out images show an object of another split."""
     return (
-        f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "
-        "train or val has too; figures on them flatter"
+        f"the split leaks: {images} of {held_out} held-out images show an object that train or "
+        "val has too"
     )
 
 

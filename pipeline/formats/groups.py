@@ -66,9 +66,9 @@ def group_by_pattern(dataset: Dataset, pattern: str, roots: Sequence[Path] = ())
     for record in dataset.records:
         name = relative_name(record, roots) if "/" in pattern else record.path.name
         match = expression.search(str(Path(name).with_suffix("")))
-        found = match is not None and match.group(1) is not None
-        unmatched += not found
-        group = f"{record.product}/{match.group(1)}" if match and found else record.group
+        own = match and match.group(1)
+        unmatched += own is None
+        group = record.group if own is None else f"{record.product}/{own}"
         records.append(replace(record, group=group))
     if records and unmatched == len(records):
         shown = shown_value(records[0].path.name)

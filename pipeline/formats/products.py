@@ -35,10 +35,10 @@ def read_product(
     else:
         listed = read_products([data], faults, allow_outside, needs_masks=False)
     if group_by:
-        found = grouped(listed, group_by, [data])
-        if found.unmatched:
-            say(f"--group-by: {found.unmatched} images have no match, and are alone")
-        listed = found.dataset
+        by_user = grouped(listed, group_by, [data])
+        if by_user.unmatched:
+            say(f"--group-by: {by_user.unmatched} images have no match, and are alone")
+        listed = by_user.dataset
     if good_limit is not None:
         listed = _limited(listed, good_limit)
     return read_split(split, listed, faults) if split else listed

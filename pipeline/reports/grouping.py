@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.converted_set import leak_text
 from pipeline.formats.groups import NEAR_DUPLICATES, group_by, group_file
 from pipeline.io.images import read_image, write_png
 from pipeline.models.near_duplicates.search import find_near_duplicates
@@ -63,23 +64,25 @@ def grouped(
     """
     if by == NEAR_DUPLICATES:
         return _by_near_duplicates(dataset, runner, workers)
-    found = group_by(dataset, by, roots)
-    notes = (f"{found.unmatched} images have no match of --group-by, and are alone",)
+    by_user = group_by(dataset, by, roots)
+    notes = (f"{by_user.unmatched} images have no match of --group-by, and are alone",)
     way = "none" if by == "none" else "file" if group_file(by) else "pattern"
-    return Grouping(found.dataset, _counts(found.dataset, way), {}, notes * bool(found.unmatched))
+    return Grouping(
+        by_user.dataset, _counts(by_user.dataset, way), {}, notes * bool(by_user.unmatched)
+    )
 
 
 def _by_near_duplicates(dataset: Dataset, runner: Runner, workers: int) -> Grouping:
-    found = find_near_duplicates(dataset.records, runner, workers)
+    duplicates = find_near_duplicates(dataset.records, runner, workers)
     near: dict[int, list[int]] = {}
-    for pair in sorted(found.pairs, key=lambda pair: -pair.agreement):
+    for pair in sorted(duplicates.pairs, key=lambda pair: -pair.agreement):
         near.setdefault(pair.one, []).append(pair.other)
         near.setdefault(pair.other, []).append(pair.one)
-    joined = merge_groups(dataset, ((pair.one, pair.other) for pair in found.pairs))
+    joined = merge_groups(dataset, ((pair.one, pair.other) for pair in duplicates.pairs))
     notes: tuple[str, ...] = ()
-    if found.unreadable:
-        first = dataset.records[found.unreadable[0]].path
-        count = len(found.unreadable)
+    if duplicates.unreadable:
+        first = dataset.records[duplicates.unreadable[0]].path
+        count = len(duplicates.unreadable)
         notes = (f"{count} images cannot be read, and are not compared, such as {first}",)
     return Grouping(joined, _counts(joined, by=NEAR_DUPLICATES),
                     {row: tuple(others) for row, others in near.items()}, notes)  # fmt: skip
@@ -122,14 +125,12 @@ def report_leaks(folder: Path, grouping: Grouping, records: Sequence[ImageRecord
     return LeakCounts(images=len(leaking), held_out=held_out, examples=examples)
 
 
-def leak_note(found: LeakCounts) -> tuple[str, ...]:
+def leak_note(leaking: LeakCounts) -> tuple[str, ...]:
     """The warning of a split that leaks, which is also printed; empty for one that does not."""
-    if not found.examples:
+    if not leaking.examples:
         return ()
-    note = (
-        f"the split leaks: {found.images} of {found.held_out} held-out images show an object that "
-        f"train or val has too, such as {found.examples[0]}; see {PICTURE}. Figures on them flatter"
-    )
+    text = leak_text(leaking.images, leaking.held_out)
+    note = f"{text}, such as {leaking.examples[0]}; see {PICTURE}. Figures on them are too high"
     say(note)
     return (note,)
 

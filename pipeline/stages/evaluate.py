@@ -159,7 +159,7 @@ def _result(
 
 def _unscored(matched: MatchedObjects) -> int:
     """How many predictions have no score that counts."""
-    return sum(len(found) for found in matched.predictions.values() if found.scores is None)
+    return sum(len(each) for each in matched.predictions.values() if each.scores is None)
 
 
 def _selected(path: Path, config: EvaluateConfig, images: Path | None, faults: Faults) -> Dataset:

@@ -46,17 +46,17 @@ class Comparer:
         """(N, 2, LENGTH) float32 of the N thumbnails that could be read. Call it first: it keeps
         the half-size textures that `scores` compares."""
         kept = self._thumbnails.kept
-        found = np.zeros((len(kept), 2, LENGTH), np.float32)
+        made = np.zeros((len(kept), 2, LENGTH), np.float32)
 
         def fill(start: int) -> None:
             for at in range(start, min(start + _CHUNK, len(kept))):
                 texture = self._coarse(halved(self._thumbnails[kept[at]]))
                 self._textures[kept[at]] = texture
-                found[at] = spectrum(texture)
+                made[at] = spectrum(texture)
 
         with ThreadPoolExecutor(available_cpus()) as pool:
             list(pool.map(fill, range(0, len(kept), _CHUNK)))
-        return found
+        return made
 
     def scores(self, pairs: NDArray[np.int64], gate: float) -> NDArray[np.float64]:
         """(P, 2): how well pairs (P, 3) of rows fit at half size, and their agreement: 0 for those

@@ -52,7 +52,7 @@ def candidates(spectra: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray
     spectra /= np.maximum(np.linalg.norm(spectra, axis=2, keepdims=True), 1e-9)
     index = faiss.IndexFlatIP(spectra.shape[2])
     index.add(np.ascontiguousarray(spectra[:, 0]))
-    found: list[NDArray[np.int64]] = []
+    nearest: list[NDArray[np.int64]] = []
     values: list[NDArray[np.float32]] = []
     for start in range(0, len(spectra), _ROWS):
         for mirrored in (0, 1):
@@ -61,7 +61,7 @@ def candidates(spectra: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray
             one = np.repeat(np.arange(start, start + len(rows)), rows.shape[1])
             other = rows.ravel()
             pair = np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1)
-            found.append(np.c_[pair, np.full(len(pair), mirrored)][one != other])
+            nearest.append(np.c_[pair, np.full(len(pair), mirrored)][one != other])
             values.append(near.ravel()[one != other])
-    pairs, first = np.unique(np.concatenate(found), axis=0, return_index=True)
+    pairs, first = np.unique(np.concatenate(nearest), axis=0, return_index=True)
     return pairs.astype(np.int64), np.concatenate(values)[first]
