@@ -60,6 +60,15 @@ class VocFolder:
         """The mask by objects of an image."""
         return self.root / "SegmentationObject" / f"{stem}.png"
 
+    def categories(self) -> list[str]:
+        """The names in labelmap.txt; none without the file. Raises DataError."""
+        path = self.root / "labelmap.txt"
+        if not path.is_file():
+            return []
+        lines = [line for line in read_text_within(path, self.root).split("\n") if line.strip()]
+        names = [line.strip("\r").rsplit(":", 3)[0] for line in lines if not line.startswith("#")]
+        return [name for name in names if name != "background"]
+
     def splits(self, log: SourceLog) -> Mapping[str, str]:
         """The split of each image that is in a list, by the stem of its XML file."""
         stems = self.stems

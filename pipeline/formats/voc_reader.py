@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.formats.image_files import read_text_within, refuse_false_size
+from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_names import ImageFinder
 from pipeline.formats.image_objects import SourceObject, clipped, gather, patch_rle
 from pipeline.formats.png_masks import read_png_mask
@@ -79,7 +79,7 @@ class _Reading:
         """Read the files of one set."""
         finder = ImageFinder(images or folder.photos)
         splits = folder.splits(self.log)
-        self.listed += _read_labelmap(folder.root)
+        self.listed += folder.categories()
         files = [file for path in folder.files if (file := self._file(path))]
         uses = Counter(_named(file, folder.stem(file.path)) for file in files)
         taken = folder.stems | {str(PurePosixPath(name).with_suffix(""))
@@ -293,12 +293,3 @@ def _cut(
     if each.is_swapped:
         return replace(source, box=box, to="box with its corners swapped back")
     return replace(source, box=box, to="" if box == each.box else "box cut to the photo")
-
-
-def _read_labelmap(root: Path) -> list[str]:
-    path = root / "labelmap.txt"
-    if not path.is_file():
-        return []
-    lines = [line for line in read_text_within(path, root).split("\n") if line.strip()]
-    names = [line.strip("\r").rsplit(":", 3)[0] for line in lines if not line.startswith("#")]
-    return [name for name in names if name != "background"]
