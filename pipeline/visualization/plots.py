@@ -161,7 +161,7 @@ class LabelsAndQuality:
 def labels_against_quality(path: Path, rows: Mapping[str, LabelsAndQuality]) -> None:
     """The number of labels of each model, against its image AUROC and its AUPRO. rows: by model."""
     panels = {
-        "which image is defective": ("IMAGE AUROC", [row.image_auroc for row in rows.values()]),
+        "which image is defective": ("image AUROC", [row.image_auroc for row in rows.values()]),
         "which pixels are": ("AUPRO", [row.aupro for row in rows.values()]),
     }
     figure, axes = _figure(1, 2, (9.5, 3.8))
@@ -179,7 +179,10 @@ def labels_against_quality(path: Path, rows: Mapping[str, LabelsAndQuality]) -> 
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xlim(left=-0.3)
         axis.set(title=title, xlabel="labels learned from", ylabel=key)
-    axes[0].legend(frameon=False, fontsize=8)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.91, 0.9)
+    )
     _save(figure, path)
 
 
