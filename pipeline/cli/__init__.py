@@ -96,6 +96,7 @@ _VERBS = (
     labels.export_labels,
     labels.import_labels,
     labels.validate,
+    labels.audit,
     weights,
     models.finetune_yolo,
     models.finetune_sam,

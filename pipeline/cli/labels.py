@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import FILE, KEEP, OUTPUT, OUTSIDE, configured, options, printed
+from pipeline.cli.options import (
+    DEVICE,
+    FILE,
+    KEEP,
+    OUTPUT,
+    OUTSIDE,
+    OVERWRITE,
+    configured,
+    options,
+    printed,
+)
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import ConvertConfig, ExportConfig, SynthesizeConfig
+    from pipeline.config.schema import (
+        AuditConfig,
+        ConvertConfig,
+        ExportConfig,
+        SynthesizeConfig,
+    )
     from pipeline.runners import Runner
     from pipeline.stages.stats import PublishedName
 
@@ -122,6 +137,27 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
     from pipeline.stages.validate import validate as stage
 
     return stage(sources=sources, images=images, fix=fix, allow_outside=allow_outside)
+
+
+@configured("AuditConfig")
+@click.argument("source", metavar="SET", type=FILE)
+@click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
+@options(OUTPUT, DEVICE, KEEP, OVERWRITE)
+def audit(
+    config: AuditConfig, source: Path, output: Path, images: Path | None, device: str,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
+    """Search labels for errors.
+
+    SET is a product folder, a folder of convert-masks, or a COCO file with masks. Missed defects,
+    masks on nothing, wrong categories and loose outlines come out, the most suspicious first, as
+    pictures and as labels to correct."""
+    from pipeline.stages.audit import audit as stage
+
+    return stage(
+        source=source, output=output, config=config, images=images, device=device,
+        keep_going=keep_going, overwrite=overwrite,
+    )  # fmt: skip
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -126,3 +126,22 @@ class EvaluateConfig(ImagesConfig):
 
     grabcut: bool = Field(True, description="Compare with GrabCut too; needs the images.")
     split: str | None = Field(None, description="Only the images of this split: train, val, test.")
+
+
+class AuditConfig(ImagesConfig):
+    """How labels are searched for errors."""
+
+    group_by: str = Field(
+        "near-duplicates",
+        description="What tells pictures of one object, which do not speak for each other; as for "
+        "convert-masks.",
+    )
+    folds: Annotated[int, Field(ge=2, le=100)] = Field(
+        3, description="Parts of the set; each is predicted by a model of the others."
+    )
+    mask_threshold: Annotated[int, Field(ge=0, lt=65535)] = Field(
+        0, description="Mask values above it are defect."
+    )
+    review: Positive = Field(100, description="Suspects whose images are listed for review.")
+    pictures: Whole = Field(60, description="Suspects that the page shows.")
+    seed: Seed = Field(0, description="Seed of the random numbers.")

@@ -16,6 +16,7 @@ from pipeline.config.detection import (
 )
 from pipeline.config.image_level import AnomalyConfig, ClassifyConfig, Experiment, StudyConfig
 from pipeline.config.labels import (
+    AuditConfig,
     ConvertConfig,
     EvaluateConfig,
     ExportConfig,
@@ -72,6 +73,7 @@ class RunConfig(ImagesConfig):
 
 __all__ = [
     "AnomalyConfig",
+    "AuditConfig",
     "ClassifyConfig",
     "ConvertConfig",
     "EvaluateConfig",

@@ -48,7 +48,7 @@ def review_page(
     for number, picture in _close_ups(masks):
         shown = masks[number]
         rows[number] = {
-            "picture": _inline(picture),
+            "picture": inline_picture(picture),
             "confidence": "no mask" if shown.confidence is None else f"{shown.confidence:.2f}",
             "category": shown.category,
             "image": shown.record.file_name,
@@ -76,7 +76,8 @@ def _close_ups(masks: Sequence[ReviewMask]) -> Iterator[tuple[int, Image]]:
             yield number, close_up(image, masks[number].mask, None, box)
 
 
-def _inline(picture: Image) -> str:
+def inline_picture(picture: Image) -> str:
+    """The picture (H, W, 3) as the `src` of an HTML image."""
     done, data = cv2.imencode(
         ".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )

@@ -1,0 +1,1 @@
+"""Which category each pixel is, learned from masks."""
