@@ -30,10 +30,10 @@ def map_over_processes(
 
     context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
     lifeline, our_end = context.Pipe(duplex=False)
-    stopping = context.Event()
-    start = (lifeline, stopping, open_roots(), is_quiet())
     pending: deque[Future[list[Result]]] = deque()
-    with _signals_for_this_process_alone():  # creating a pool starts a process too
+    with _signals_for_this_process_alone():  # the first semaphore starts a process too
+        stopping = context.Event()
+        start = (lifeline, stopping, open_roots(), is_quiet())
         pool = ProcessPoolExecutor(workers, context, initializer=_start_process, initargs=start)
     with pool:
         try:

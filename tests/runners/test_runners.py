@@ -63,7 +63,7 @@ def large(_: int) -> bytes:
 def test_whoever_reads_no_further_waits_for_no_half_result() -> None:
     results = map_items(large, range(160), "local", 2)  # 16 in a batch: a send of 16 MB
     next(results)
-    results.close()  # type: ignore[attr-defined]  # would not return
+    results.close()  # would not return
 
 
 def test_only_a_few_results_are_made_ahead_of_their_reader() -> None:
