@@ -56,6 +56,16 @@ def test_a_process_that_is_killed_is_one_line() -> None:
         list(map_items(die, range(40), "local", 2))
 
 
+def large(_: int) -> bytes:
+    return bytes(1_000_000)
+
+
+def test_whoever_reads_no_further_waits_for_no_half_result() -> None:
+    results = map_items(large, range(160), "local", 2)  # 16 in a batch: a send of 16 MB
+    next(results)
+    results.close()  # would not return
+
+
 def test_only_a_few_results_are_made_ahead_of_their_reader() -> None:
     seen: list[int] = []
 
