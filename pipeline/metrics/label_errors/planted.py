@@ -21,9 +21,10 @@ def shifted(patch: Patch, size: tuple[int, int], generator: np.random.Generator)
     stays in the image (height, width)."""
     angle, share = generator.uniform(0, 2 * np.pi), generator.uniform(*_SHIFT)
     height, width = patch.pixels.shape
-    x = patch.x + round(width * share * np.cos(angle)) or patch.x + 1
-    y = patch.y + round(height * share * np.sin(angle))
-    return _inside(Patch(x, y, patch.pixels), size)
+    across, down = round(width * share * np.cos(angle)), round(height * share * np.sin(angle))
+    if not across and not down:
+        across = 1
+    return _inside(Patch(patch.x + across, patch.y + down, patch.pixels), size)
 
 
 def loosened(patch: Patch, size: tuple[int, int], generator: np.random.Generator) -> Patch | None:
