@@ -127,14 +127,16 @@ def _of_label_map(source: MaskSource, record: ImageRecord) -> Iterator[Region]:
             continue
         name = names.get(value, None if value else "")
         if name is None:
-            reason = f"has value {value_name(value)}, which no category has"
-            raise DataError(
-                source.path, reason,
-                f"add {value_name(value)}=NAME to --categories, or {value_name(value)}= to leave "
-                "it out",
-            )  # fmt: skip
+            raise _no_name(source, value_name(value))
         if name:
             yield Region(name, values == value)
+
+
+def _no_name(source: MaskSource, value: str) -> DataError:
+    remedy = f"add {value}=NAME to --categories, or {value}= to leave it out"
+    if source.table:
+        remedy = f"add a row of {value} and its name to {source.table}; background is left out"
+    return DataError(source.path, f"has value {value}, which no category has", remedy)
 
 
 def _drawn_runs(source: MaskSource, record: ImageRecord) -> Mask:

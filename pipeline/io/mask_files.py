@@ -29,7 +29,8 @@ class MaskSource:
     path: the file, or the table. category: of every pixel above the threshold. is_whole: they are
     one instance, however many parts they have. values: of a label map the category of each value,
     and `category` is "". is_numbered: each value of the file is one instance of `category`. runs:
-    start and length of each run, column by column, the first pixel is 1.
+    start and length of each run, column by column, the first pixel is 1. table: the file that names
+    the values; None where the user does.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class MaskSource:
     values: tuple[tuple[int, str], ...] = ()
     is_numbered: bool = False
     runs: str = ""
+    table: Path | None = None
 
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:
