@@ -101,7 +101,7 @@ def test_a_coco_or_yolo_root_is_refused_with_the_command_that_reads_it(tmp_path:
     for split in ("train", "valid", "test"):
         write_png(tmp_path / "coco" / split / "a.png", np.full((20, 30, 3), 90, np.uint8))
         write_png(tmp_path / "yolo" / split / "images" / "a.png", np.zeros((20, 30, 3), np.uint8))
-        content = {"images": [], "annotations": [], "categories": []}
+        content: dict[str, list[object]] = {"images": [], "annotations": [], "categories": []}
         (tmp_path / "coco" / split / "_annotations.coco.json").write_text(json.dumps(content))
     (tmp_path / "yolo" / "data.yaml").write_text("train: ../train/images\nnames: [a]\n")
     for origin in ("coco", "yolo"):
