@@ -16,9 +16,11 @@ from pipeline.io.exif import tiff_as_stored, upright
 from pipeline.io.image_decode import decode, decoding, read_file
 from pipeline.io.image_header import Header
 from pipeline.io.png import read_grey
+from pipeline.io.read import open_regular
 
 Mask = NDArray[np.bool_]
 COLOUR = 1 << 24  # is added to 0xRRGGBB: a colour without red is no grey value of 16 bits
+_JPEG = b"\xff\xd8\xff"
 _PNG_PALETTE = 3  # the colour type in byte 25
 
 
@@ -30,7 +32,7 @@ class MaskSource:
     one instance, however many parts they have. values: of a label map the category of each value,
     and `category` is "". is_numbered: each value of the file is one instance of `category`. runs:
     start and length of each run, column by column, the first pixel is 1. table: the file that names
-    the values; None where the user does.
+    the values; None where the user does. threshold: where the user gives none.
     """
 
     path: Path
@@ -40,6 +42,13 @@ class MaskSource:
     is_numbered: bool = False
     runs: str = ""
     table: Path | None = None
+    threshold: int = 0
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a mask file is JPEG, which changes values. Raises DataError."""
+    with open_regular(path) as stream:
+        return stream.read(len(_JPEG)) == _JPEG
 
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:

@@ -37,13 +37,13 @@ class Listed:
 class Search:
     """Where a layout is listed. inside: the folders that files may lie in. faults: takes each
     fault. needs_masks: a mask without an image is a fault too. threshold: mask values above it are
-    defect."""
+    defect; None for 0, and of JPEG masks `MaskSource.threshold`."""
 
     root: Path
     inside: NamedFolders
     faults: Faults
     needs_masks: bool = True
-    threshold: int = 0
+    threshold: int | None = None
 
 
 @dataclass(frozen=True)
