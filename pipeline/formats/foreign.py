@@ -4,6 +4,7 @@ that reads it."""
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _MOST_BYTES = 64 << 20  # of a file that is opened only to name it
 _MOST_FILES = 200  # of labels in a folder that are looked at
 _DOTA = re.compile(r"^(-?\d+(\.\d+)?\s+){8}\S*[A-Za-z]\S*(\s+\d)?$")
 _DOTA_HEAD = ("imagesource:", "gsd:")
-_SUFFIXES = {".json", ".xml", ".txt", ".csv"}
+_SUFFIXES = {".json", ".geojson", ".ndjson", ".jsonl", ".xml", ".txt", ".csv"}
 _YOLO_FILES = {"data.yaml", "data.yml", "classes.txt", "obj.names", "obj.data"}
 
 
@@ -43,11 +44,16 @@ class Foreign:
 
 def foreign_format(source: Path) -> Foreign | None:
     """The format of a file, or of the first file in a folder that shows one; None for another."""
-    if source.is_file():
-        return _of_file(source)
-    if not source.is_dir():
-        return None
-    return next((found for path in _likely(source) if (found := _of_file(path))), None)
+    return next(foreign_formats(source), None)
+
+
+def foreign_formats(source: Path) -> Iterator[Foreign]:
+    """The format of a file, or of each file in a folder that shows one."""
+    if not source.exists():
+        return
+    for path in _likely(source) if source.is_dir() else (source,):
+        if found := _of_file(path):
+            yield found
 
 
 def _likely(folder: Path) -> Iterator[Path]:
@@ -64,7 +70,7 @@ def _of_file(path: Path) -> Foreign | None:
         if path.stat().st_size > _MOST_BYTES:
             return None
         name = _named(path)
-    except (DataError, OSError):
+    except (DataError, OSError, ValueError, RecursionError):
         return None  # whoever reads it says why
     return Foreign(*name, path) if name else None
 
@@ -73,15 +79,20 @@ def _named(path: Path) -> tuple[str, str] | None:
     suffix = path.suffix.lower()
     if path.name in _YOLO_FILES:
         return "a YOLO set", "yolo"
-    if suffix == ".json":
+    if suffix in {".json", ".geojson"}:
         return json_format(read_json(path))
     if suffix == ".xml":
         return _XML.get(read_xml(path).tag)
-    if suffix == ".txt" and _is_dota(read_text(path)):
-        return "DOTA labels", ""
-    if suffix == ".csv" and read_text(path).startswith(_VIA_CSV):
+    return _of_text(read_text(path), suffix)
+
+
+def _of_text(text: str, suffix: str) -> tuple[str, str] | None:
+    """The format of rows of text: one JSON each, a table, or numbers."""
+    if suffix in {".ndjson", ".jsonl"}:
+        return json_format([json.loads(text.partition("\n")[0])])
+    if suffix == ".csv" and text.startswith(_VIA_CSV):
         return "VGG Image Annotator CSV", ""
-    return None
+    return ("DOTA labels", "") if suffix == ".txt" and _is_dota(text) else None
 
 
 _VIA_CSV = ("#filename,file_size,", "filename,file_size,")
