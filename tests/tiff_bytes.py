@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def tiff(
     colour: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK. pages: the same pixels so
     many times. subfile: of the pages behind the first, 1 for smaller versions.
     """
-    order = ">" if is_big_endian else "<"
+    order: Literal["<", ">"] = ">" if is_big_endian else "<"
     height, width = pixels.shape[:2]
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     width = width * pixels.itemsize * 8 // bits if bits else width

@@ -64,8 +64,7 @@ class ConvertMasksResult(StageResult):
     images_without_mask: of a folder of images, which are good. notes: what was found out about
     masks and groups. groups: images of one object. leaks: held-out images whose object is in
     training too. defect_images_without_instance: images in a defect folder whose mask is empty.
-    splits: counts by split. fidelity: by format. instances_below_min_iou: instances with an IoU
-    under `config.min_iou` in any format. faults: a line for each image that was skipped.
+    instances_below_min_iou: by `config.min_iou`, in any format. faults: one line an image.
     """
 
     output: Path
