@@ -80,7 +80,8 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
         if pixels is None:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if header.kind == "TIFF":
-            pixels = by_pillow(data) if pixels is None else without_unused(pixels, data)
+            stored = header.height, header.width
+            pixels = by_pillow(data, stored) if pixels is None else without_unused(pixels, data)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         remedy = _BROKEN if header.kind in {"PNG", "JPEG"} else f"save it as PNG, {_BROKEN}"
         raise DataError(path, _UNREADABLE, remedy)
@@ -93,7 +94,8 @@ def _by_others(header: Header, data: bytes) -> NDArray[Any] | None:
     """The pixels of a file that OpenCV reads wrong; None for another."""
     if header.kind == "BMP":
         return read_packed(data)
-    return by_pillow(data) if header.kind == "TIFF" and has_grey_and_alpha(data) else None
+    stored = header.height, header.width
+    return by_pillow(data, stored) if header.kind == "TIFF" and has_grey_and_alpha(data) else None
 
 
 @contextmanager

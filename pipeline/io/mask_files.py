@@ -18,7 +18,7 @@ from pipeline.io.image_header import Header
 from pipeline.io.image_parts import chunks_of
 from pipeline.io.png import read_grey
 from pipeline.io.read import open_regular
-from pipeline.io.tiff import is_jpeg_inside
+from pipeline.io.tiff import is_jpeg_inside, silence_pillow
 
 Mask = NDArray[np.bool_]
 COLOUR = 1 << 24  # is added to 0xRRGGBB: a colour without red is no grey value of 16 bits
@@ -155,6 +155,7 @@ def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:
     readers = {"PNG": PngImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
     if header.kind not in readers or (header.kind == "PNG" and data[25] != _PNG_PALETTE):
         return None
+    silence_pillow()
     if header.kind == "TIFF" and header.orientation != 1:  # else Pillow turns it
         data = tiff_as_stored(data)
     try:

@@ -4,6 +4,7 @@ of grey values."""
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 from typing import IO, Any
@@ -46,17 +47,26 @@ def is_jpeg_inside(stream: IO[bytes]) -> bool:
     return read_directory(stream).number(_COMPRESSION) in _JPEGS
 
 
-def by_pillow(data: bytes) -> NDArray[Any] | None:
-    """The first page (H, W) or (H, W, C) in OpenCV's order; None where Pillow cannot read it."""
+def by_pillow(data: bytes, size: tuple[int, int]) -> NDArray[Any] | None:
+    """The first page (H, W) or (H, W, C) in OpenCV's order; None where Pillow cannot read it, or
+    takes it for another size (height, width)."""
     from PIL.TiffImagePlugin import TiffImageFile
 
+    silence_pillow()
     try:
         with warnings.catch_warnings(action="ignore"), TiffImageFile(io.BytesIO(data)) as image:
+            if image.size != size[::-1]:
+                return None
             plain = image if image.mode in _PLAIN else image.convert(_plain_mode(image.mode))
             pixels = np.asarray(plain)
     except Exception:  # any error of a decoder
         return None
     return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]] if _is_colour(pixels) else pixels
+
+
+def silence_pillow() -> None:
+    """Keep Pillow from writing lines of its own: the DataError says what is wrong."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 
 def _plain_mode(mode: str) -> str:

@@ -103,6 +103,19 @@ def test_colours_of_16_bits_are_no_label_map(tmp_path: Path) -> None:
         read_label_values(path)
 
 
+def test_channels_beyond_all_are_one_line_without_a_line_of_pillow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytearray(tiff(ON))
+    at = content.rfind(b"\x15\x01\x03\0\x01\0\0\0")  # tag 277, a SHORT: samples of a pixel
+    content[at + 8 : at + 10] = b"\xff\xff"
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    for read in (read_label_values, read_image):
+        with pytest.raises(DataError, match=r"a\.tif: is not a readable image"):
+            read(tmp_path / "a.tif")
+    assert caplog.messages == []
+
+
 def test_five_channels_are_one_line(tmp_path: Path) -> None:
     tags = {338: (SHORT, [0] * 4), 259: (SHORT, [1]), 700: (BYTE, [0])}
     (tmp_path / "a.tif").write_bytes(tiff(np.dstack([ON] * 5), tags=tags))
