@@ -34,7 +34,8 @@ MakeProduct = Callable[..., Path]
 _LONGEST = (  # files, the longest first: one that begins last would leave the other core idle
     "test_finetune_yolo.py", "test_end_to_end.py", "test_run_of_folders.py", "test_signals.py",
     "test_mutations.py",
-    "test_on_a_gpu.py", "test_sam.py", "test_anomaly_models.py", "test_doors.py",
+    "test_on_a_gpu.py", "test_sam.py", "test_anomaly_models.py", "test_training_doors.py",
+    "test_doors.py", "test_source_doors.py",
     "test_examples.py", "test_names.py", "test_round_trips.py", "test_cards.py",
     "test_yolo_world.py", "test_zipper.py",
 )  # fmt: skip
