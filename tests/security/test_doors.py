@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +405,7 @@ def test_settings_and_the_environment_start_no_tracker_and_open_no_door(
     assert not marker.exists()
 
 
+@cache
 def _calls() -> list[tuple[str, str, ast.Call]]:
     """(file, dotted name, call) of every call in the program's own code."""
     found = []
