@@ -166,7 +166,9 @@ def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: 
 def test_other_prompts_give_the_disc_too(
     sam: SamModel, disc: np.ndarray, views: ViewOptions
 ) -> None:
-    found = sam.segmenter(CPU, "torch", SHARED, views).segment(disc, as_boxes([[110, 60, 190, 140]]))
+    found = sam.segmenter(CPU, "torch", SHARED, views).segment(
+        disc, as_boxes([[110, 60, 190, 140]])
+    )
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
     assert mask_geometry.paired_iou(found.masks[0], truth) > 0.95
 
