@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,11 @@ _LONGEST = (  # files, the longest first: one that begins last would leave the o
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector looks at it no more."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
