@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-MakeProduct = Callable[..., Path]
 
 
 def rows(raw: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from pipeline.io.read import _WordLoader
 from pipeline.runtime.signals import Stopped
 
 
+@cache
 def _calls() -> list[tuple[str, str, ast.Call]]:
     """(file, dotted name, call) of every call in the program's own code."""
     found = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from canary import MakeProduct, plant_cache
-from small import narrow_yolo_world
+from small import draw_product, narrow_yolo_world
 
 from pipeline.config.schema import ConvertConfig, FinetuneConfig
 from pipeline.errors import DataError
@@ -24,11 +24,17 @@ def marker(tmp_path: Path) -> Path:
     return tmp_path / "it-ran"
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("converted")
+    convert_masks([draw_product(home / "widget")], home / "data", ConvertConfig(folds=2))
+    return home / "data"
+
+
 @pytest.fixture
-def data(make_product: MakeProduct, tmp_path: Path) -> Path:
-    """A set to train on, with a canary wherever ultralytics would step on one."""
-    convert_masks([make_product(size=(48, 64))], tmp_path / "data", ConvertConfig(folds=2))
-    return tmp_path / "data"
+def data(converted: Path, tmp_path: Path) -> Path:
+    """A set to train on, in which `plant` puts canaries."""
+    return Path(shutil.copytree(converted, tmp_path / "data"))
 
 
 def plant(data: Path, marker: Path) -> None:
@@ -62,7 +68,7 @@ def test_a_training_runs_nothing_that_came_with_its_data(
         assert finetune_yolo(data, tmp_path / "run", config, device="cpu").epochs_run == 1
     assert not marker.exists()
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"widget", "data", "run"}  # no lock, no unfinished folder
+    assert left == {"data", "run"}  # no lock, no unfinished folder
     assert not list((tmp_path / "run").rglob("*.cache"))
 
 

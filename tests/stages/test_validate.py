@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from validated import MakeProduct, rows
+from small import draw_product
+from validated import rows
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
@@ -18,10 +20,17 @@ from pipeline.stages.validate import validate
 Change = Callable[[dict[str, Any]], None]
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("converted")
+    convert_masks([draw_product(home / "widget")], home / "out", ConvertConfig())
+    return home / "out"
+
+
 @pytest.fixture
-def good(make_product: MakeProduct, tmp_path: Path) -> Path:
-    convert_masks([make_product()], tmp_path / "out", ConvertConfig())
-    return tmp_path / "out"
+def good(converted: Path, tmp_path: Path) -> Path:
+    """A set to spoil."""
+    return Path(shutil.copytree(converted, tmp_path / "out"))
 
 
 def test_what_convert_masks_writes_has_no_fault(good: Path) -> None:
