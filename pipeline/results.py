@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -25,7 +26,8 @@ class StageResult:
 
     def to_json(self) -> dict[str, JsonValue]:
         """All fields as JSON values; paths as text, fields that are None left out."""
-        dumped: dict[str, JsonValue] = TypeAdapter(type(self)).dump_python(
+        kind: Any = type(self)
+        dumped: dict[str, JsonValue] = _adapter(kind).dump_python(
             self, mode="json", exclude_none=True
         )
         return dumped
@@ -36,10 +38,17 @@ class StageResult:
         return 0
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Of a result's class, made once."""
+    return TypeAdapter(kind)
+
+
 def from_json(kind: type[R], summary: Mapping[str, JsonValue], path: Path) -> R:
     """The result that `to_json` dumped into the file `path`. Raises DataError for another's."""
+    plain: Any = kind
     try:
-        result: R = TypeAdapter(kind).validate_python(_completed(kind, dict(summary)))
+        result: R = _adapter(plain).validate_python(_completed(kind, dict(summary)))
     except ValidationError as error:
         reason = f"its summary is not one of {kind.__name__}"
         raise DataError(path, reason, "run the command again with --overwrite") from error

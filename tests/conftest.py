@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -32,17 +33,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
 MakeProduct = Callable[..., Path]
 
 _LONGEST = (  # files, the longest first: one that begins last would leave the other core idle
-    "test_finetune_yolo.py", "test_end_to_end.py", "test_run_of_folders.py", "test_signals.py",
-    "test_mutations.py",
-    "test_on_a_gpu.py", "test_sam.py", "test_anomaly_models.py", "test_doors.py",
-    "test_examples.py", "test_names.py", "test_round_trips.py", "test_cards.py",
-    "test_yolo_world.py", "test_zipper.py",
+    "test_end_to_end.py", "test_on_a_gpu.py", "test_signals.py", "test_finetune_yolo.py",
+    "test_finetune_sam.py", "test_ray.py", "test_rotated_photos.py", "test_names.py", "test_sam.py",
+    "test_training_doors.py", "test_doors.py", "test_yolo_world.py", "test_mutations.py",
+    "test_anomaly_models.py",
+    "test_examples.py", "test_zipper.py", "test_convert_masks.py", "test_anomalies.py",
+    "test_segment.py", "test_cached_graphs.py", "test_picture_bombs.py", "test_runners.py",
+    "test_run_of_folders.py", "test_keep_going.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector looks at it no more."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

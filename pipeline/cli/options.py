@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from pipeline.errors import one_line
+from pipeline.cli.wrong_format import named
+from pipeline.errors import DataError, one_line
 from pipeline.runtime.progress import clear_bars, set_quiet
 
 Verb = Callable[..., Any]
@@ -57,7 +58,10 @@ def printed(verb: Verb) -> Verb:
 
         set_quiet(quiet)
         rotated = RotatedPhotos()
-        result = verb(**values)
+        try:
+            result = verb(**values)
+        except DataError as error:
+            raise named(error, click.get_current_context().info_name or "", values) from error
         clear_bars()
         if result is None:
             return 0

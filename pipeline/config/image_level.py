@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.labels import ImagesConfig
-from pipeline.config.values import Folds, Positive, Probability, Seed, Share, Whole
+from pipeline.config.values import MASK_THRESHOLD, Folds, Positive, Probability, Seed, Share, Whole
 
 _GROUP_BY = (
     "Regular expression on the file stem, whose first parenthesis names the object, or a CSV file "
@@ -114,7 +114,7 @@ class AnomalyConfig(ImagesConfig):
     )
     val: Share = Field(0.2, description="Share of the good images to test on, where test has none.")
     good_limit: Whole | None = Field(None, description=_GOOD_LIMIT)
-    mask_threshold: Whole = Field(0, description="Mask values above it are defect.")
+    mask_threshold: Whole | None = Field(None, description=MASK_THRESHOLD)
     group_by: str | None = Field(None, description=_GROUP_BY)
     split_file: Path | None = Field(None, description=_SPLIT_FILE)
     overlays: bool = Field(True, description="Draw each test image with its heat map.")

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.values import Config, Folds, Positive, Probability, Seed, Share, Whole
+from pipeline.config.values import (
+    MASK_THRESHOLD,
+    Config,
+    Folds,
+    Positive,
+    Probability,
+    Seed,
+    Share,
+    Whole,
+)
 
 _MIN_SHARE = 1e-9
 
@@ -61,10 +70,10 @@ class ConvertConfig(Config):
         0, description="Join components that are at most this many pixels apart."
     )
     copy_images: bool = Field(False, description="Copy images instead of linking them.")
-    mask_threshold: Whole = Field(
-        0,
-        description="Mask values above it are defect. A defect with soft edges that it would tear "
-        "apart is cut lower.",
+    mask_threshold: Whole | None = Field(
+        None,
+        description=f"{MASK_THRESHOLD} A defect with soft edges that it would tear apart is cut "
+        "lower.",
     )
     mask_suffix: str | None = Field(
         None,

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import one_line
 
+MASK_THRESHOLD = (
+    "Mask values above it are defect [0; of JPEG masks half-way between background and defects]."
+)
+
 _INT32_MAX = 2**31 - 1
 Share = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(ge=0, le=_INT32_MAX)]

@@ -51,7 +51,9 @@ def read_mvtec(
     return read_products(products, faults, allow_outside, needs_masks, AD)
 
 
-def read_mvtec_objects(product: Path, threshold: int = 0, allow_outside: bool = False) -> Dataset:
+def read_mvtec_objects(
+    product: Path, threshold: int | None = None, allow_outside: bool = False
+) -> Dataset:
     """Read a product folder of any layout with the instances of its masks.
 
     The `file_name` of a record is the bare name of the file where these are all different. Raises
@@ -65,7 +67,7 @@ def read_mvtec_objects(product: Path, threshold: int = 0, allow_outside: bool = 
     return with_instances(listed, Faults(), threshold)
 
 
-def with_instances(dataset: Dataset, faults: Faults, threshold: int = 0) -> Dataset:
+def with_instances(dataset: Dataset, faults: Faults, threshold: int | None = None) -> Dataset:
     """The dataset with the instances of its masks. An image with a faulty mask is a fault."""
     records, objects = [], {}
     for record in track(dataset.records, "read masks"):

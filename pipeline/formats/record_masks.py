@@ -10,17 +10,25 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.geometry.hysteresis import without_tearing
+from pipeline.geometry.lossy_masks import snapped
 from pipeline.geometry.patches import Patch, has_grey_values, split_instances
-from pipeline.io.mask_files import COLOUR, MaskSource, read_label_values, read_mask_values
+from pipeline.io.mask_files import (
+    COLOUR,
+    MaskSource,
+    is_lossy,
+    read_label_values,
+    read_mask_values,
+)
 from pipeline.types import ImageRecord, Mask
 
 
 @dataclass(frozen=True)
 class InstanceOptions:
-    """How masks become instances. threshold: values above it are defect, see `without_tearing`.
-    The others are those of `split_instances`; merge is for each category."""
+    """How masks become instances. threshold: values above it are defect, see `without_tearing`;
+    None for that of each mask. The others are those of `split_instances`; merge is for each
+    category."""
 
-    threshold: int = 0
+    threshold: int | None = None
     merge: bool = False
     min_area: int = 0
     bridge_gap: int = 0
@@ -73,7 +81,7 @@ def read_instances(record: ImageRecord, options: InstanceOptions) -> Instances:
     return Instances(tuple(patches), tuple(categories), pixels, specks, is_grey, torn, joined)
 
 
-def read_defect_mask(record: ImageRecord, threshold: int = 0) -> Mask | None:
+def read_defect_mask(record: ImageRecord, threshold: int | None = None) -> Mask | None:
     """The defect pixels (H, W) of an image; None for an image without mask. See `read_instances`
     for what is raised."""
     if not record.masks:
@@ -103,7 +111,7 @@ def _merged(regions: Iterator[Region]) -> Iterator[Region]:
     yield from by_category.values()
 
 
-def _regions(record: ImageRecord, threshold: int) -> Iterator[Region]:
+def _regions(record: ImageRecord, threshold: int | None) -> Iterator[Region]:
     for source in record.masks:
         if source.runs:
             yield Region(source.category, _drawn_runs(source, record))
@@ -111,7 +119,8 @@ def _regions(record: ImageRecord, threshold: int) -> Iterator[Region]:
             yield from _of_label_map(source, record)
         else:
             values = read_mask_values(source.path, record.size, record.path.name)
-            soft = without_tearing(values, threshold)
+            cut = source.threshold if threshold is None else threshold
+            soft = without_tearing(values, cut)
             yield Region(
                 source.category, soft.pixels, values, soft.torn, soft.joined, source.is_whole
             )
@@ -119,7 +128,7 @@ def _regions(record: ImageRecord, threshold: int) -> Iterator[Region]:
 
 def _of_label_map(source: MaskSource, record: ImageRecord) -> Iterator[Region]:
     """One region for each value but 0 that has a name; of a numbered map, for each value."""
-    values = read_label_values(source.path, record.size, record.path.name)
+    values = label_values(source, record.size, record.path.name)
     names = dict(source.values)
     for value in np.unique(values).tolist():
         if source.is_numbered and value:
@@ -127,14 +136,35 @@ def _of_label_map(source: MaskSource, record: ImageRecord) -> Iterator[Region]:
             continue
         name = names.get(value, None if value else "")
         if name is None:
-            reason = f"has value {value_name(value)}, which no category has"
-            raise DataError(
-                source.path, reason,
-                f"add {value_name(value)}=NAME to --categories, or {value_name(value)}= to leave "
-                "it out",
-            )  # fmt: skip
+            raise _no_name(source, value_name(value))
         if name:
             yield Region(name, values == value)
+
+
+def label_values(
+    source: MaskSource, size: tuple[int, int] | None = None, image: str = ""
+) -> NDArray[np.int32]:
+    """As `read_label_values`; of a JPEG the values that it had before. Raises DataError, also for a
+    JPEG that does not tell them."""
+    values = read_label_values(source.path, size, image)
+    if not is_lossy(source.path):
+        return values
+    remedy = "save it as PNG"
+    if source.is_numbered:
+        raise DataError(source.path, "is JPEG, which keeps no numbers of instances", remedy)
+    if values.max(initial=0) >= COLOUR:
+        raise DataError(source.path, "is JPEG, which keeps no colours of categories", remedy)
+    try:
+        return snapped(values.astype(np.uint16), [0, *dict(source.values)])
+    except ValueError as error:
+        raise DataError(source.path, f"is JPEG, and {error}", remedy) from error
+
+
+def _no_name(source: MaskSource, value: str) -> DataError:
+    remedy = f"add {value}=NAME to --categories, or {value}= to leave it out"
+    if source.table:
+        remedy = f"add a row of {value} and its name to {source.table}; background is left out"
+    return DataError(source.path, f"has value {value}, which no category has", remedy)
 
 
 def _drawn_runs(source: MaskSource, record: ImageRecord) -> Mask:

@@ -3,7 +3,7 @@ confidence at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,14 @@ from pipeline.formats.values import encode_stream, refuse_far
 from pipeline.geometry.boxes import yolo_to_xyxy
 from pipeline.geometry.masks import area, bounding_boxes
 from pipeline.geometry.patches import Patch
-from pipeline.geometry.polygons import Ring, draw_yolo
+from pipeline.geometry.polygons import Ring
+from pipeline.geometry.yolo_pixels import (
+    Grid,
+    common_grid,
+    draw_between,
+    draw_on_grid,
+    rounding,
+)
 from pipeline.types import Detections
 
 _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 0 to 1
@@ -28,12 +35,14 @@ _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
 
 class _LabelRow(NamedTuple):
-    """Label, box (4,) or polygon (2 P,), and what stands behind it: a confidence or a track.
+    """Label, box (4,) or polygon (2 P,), how far each of its numbers may be from what was meant,
+    and what stands behind it: a confidence or a track.
     has_track: a track is behind the confidence. is_pose: it is the box of a pose, whose keypoints
     are left out."""
 
     label: int
     shape: NDArray[np.float64]
+    errors: NDArray[np.float64]
     last: float | None
     has_track: bool = False
     is_pose: bool = False
@@ -43,7 +52,7 @@ def parse_labels(
     text: str, size: tuple[int, int], categories: int | Mapping[int, int],
     log: SourceLog | None = None, keypoints: tuple[int, int] | None = None, where: str = "",
 ) -> Detections:  # fmt: skip
-    """The objects of one label file: boxes, or polygons drawn by `fillPoly`, as in ultralytics.
+    """The objects of one label file: boxes, or polygons, see `geometry.yolo_pixels`.
 
     size: (height, width) of the image. categories: their number, or the index of each number that a
     row may name. log: counts the rows. keypoints: their number and the numbers of each, of a set of
@@ -69,7 +78,7 @@ def parse_labels(
         return _boxes(
             Detections(yolo_to_xyxy(shapes, *size), labels, scores), size, log, poses, where
         )
-    masks = encode_stream(_draw_rows((row.shape for row in rows), size), *size)
+    masks = encode_stream(_draw_rows(rows, size), *size)
     detections = Detections(bounding_boxes(masks), labels, scores, tuple(masks))
     return _polygons(detections, rows, log, where) if log else detections
 
@@ -148,7 +157,8 @@ def _parse_row(
         raise ValueError(f"row {number} has numbers far outside 0 to 1")
     if len(values) == 4 and not ((values >= -1) & (values <= _FARTHEST)).all():
         raise ValueError(f"row {number} has numbers far outside 0 to 1: they may be pixels")
-    return _LabelRow(known[int(label)], values, last, has_track, is_pose)
+    errors = rounding(row[1 : len(values) + 1])
+    return _LabelRow(known[int(label)], values, errors, last, has_track, is_pose)
 
 
 def _looks_like_pose(row: Sequence[str]) -> bool:
@@ -193,16 +203,27 @@ def _scores(rows: Sequence[_LabelRow], log: SourceLog | None) -> NDArray[np.floa
     return None
 
 
-def _draw_rows(shapes: Iterable[NDArray[np.float64]], size: tuple[int, int]) -> Iterator[Patch]:
-    height, width = size
-    for number, values in enumerate(shapes, start=1):
-        ring = values.reshape(-1, 2) if len(values) > 4 else _corners(values)
+def _draw_rows(rows: Sequence[_LabelRow], size: tuple[int, int]) -> Iterator[Patch]:
+    """The pixels of each row. One tool writes a file, so all its polygons are on one raster. A box
+    among them has edges."""
+    grid = _grid_of([row for row in rows if len(row.shape) > 4], size)
+    sides = np.array(size[::-1], dtype=np.float64)
+    for number, row in enumerate(rows, start=1):
+        ring = row.shape.reshape(-1, 2) if len(row.shape) > 4 else _corners(row.shape)
         if ring.min() < 0 or ring.max() > 1:
             try:
-                refuse_far(ring * np.array([width, height]), height, width)
+                refuse_far(ring * sides, *size)
             except ValueError as error:
                 raise ValueError(f"row {number}: {error}") from None
-        yield draw_yolo(ring, height, width)
+        if grid and len(row.shape) > 4:
+            yield draw_on_grid(ring, grid, *size)
+        else:
+            yield draw_between(ring * sides, *size)
+
+
+def _grid_of(rows: Sequence[_LabelRow], size: tuple[int, int]) -> Grid | None:
+    rings = [row.shape.reshape(-1, 2) for row in rows]
+    return common_grid(rings, [row.errors.reshape(-1, 2) for row in rows], *size)
 
 
 def _corners(box: NDArray[np.float64]) -> Ring:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.io import heif
+from pipeline.io.bmp import read_packed
 from pipeline.io.exif import tiff_as_stored, upright
 from pipeline.io.image_header import Header, read_header
 from pipeline.io.image_parts import has_damaged_chunk, segments_of
 from pipeline.io.read import open_regular
 from pipeline.io.rotated_photos import note_rotated
+from pipeline.io.tiff import by_pillow, has_grey_and_alpha, without_unused
 
 _BYTES_AT_WORK = 6  # of a pixel: as decoded, and as RGB
 _TAIL = 4096  # bytes that may follow the end mark, such as a camera's notes
@@ -74,13 +76,26 @@ def decode(path: Path, header: Header, data: bytes) -> NDArray[Any]:
             raise DataError(path, _UNREADABLE, _BROKEN)
         if header.kind == "TIFF" and header.orientation != 1:
             data = tiff_as_stored(data)
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = _by_others(header, data)
+        if pixels is None:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if header.kind == "TIFF":
+            stored = header.height, header.width
+            pixels = by_pillow(data, stored) if pixels is None else without_unused(pixels, data)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         remedy = _BROKEN if header.kind in {"PNG", "JPEG"} else f"save it as PNG, {_BROKEN}"
         raise DataError(path, _UNREADABLE, remedy)
     if not _ends(data[:2], data[-_TAIL:]):
         _refuse_truncated(path, data)
     return upright(np.asarray(pixels), header.orientation)
+
+
+def _by_others(header: Header, data: bytes) -> NDArray[Any] | None:
+    """The pixels of a file that OpenCV reads wrong; None for another."""
+    if header.kind == "BMP":
+        return read_packed(data)
+    stored = header.height, header.width
+    return by_pillow(data, stored) if header.kind == "TIFF" and has_grey_and_alpha(data) else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.errors import DataError
 from pipeline.io import heif
 from pipeline.io.exif import Kind, orientation, upright_size
 from pipeline.io.image_parts import read_directory, segments_of
+from pipeline.io.tiff import pages_of_one_size
 
 PIXEL_LIMIT, SIDE_LIMIT = 1 << 30, 1 << 20  # OpenCV's own
 KINDS = "PNG, JPEG, BMP, TIFF, WebP or HEIC"
@@ -57,6 +58,9 @@ def read_header(stream: IO[bytes], path: Path) -> Header:
     _refuse_other_format(start, path)
     kind = _kind_of(start)
     height, width = heif.read_size(stream, path) if kind == "HEIF" else _SIZES[kind](stream)
+    if kind == "TIFF" and (pages := pages_of_one_size(stream)) > 1:
+        reason = f"has {pages} pages of one size (TIFF), of which one photo would be read"
+        raise DataError(path, reason, "save each that is meant as a file")
     if height < 1 or width < 1:
         raise ValueError("a picture without pixels")
     if max(height, width) > SIDE_LIMIT:

@@ -74,13 +74,15 @@ def segments_of(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Directory:
-    """First directory of a TIFF. tags: type, count and position of the value of each tag. claimed:
-    bytes of all values that lie outside the directory."""
+    """A directory of a TIFF. tags: type, count and position of the value of each tag. claimed:
+    bytes of all values that lie outside the directory. following: where the next one is; 0 for
+    none."""
 
     stream: IO[bytes]
     order: str
     tags: dict[int, tuple[int, int, int]]
     claimed: int
+    following: int = 0
 
     def number(self, tag: int) -> int | None:
         """The value of a tag that is one whole number."""
@@ -104,9 +106,9 @@ class Directory:
         return self.stream.read(min(count * _UNITS.get(kind, 0), NOTE_LIMIT))
 
 
-def read_directory(stream: IO[bytes]) -> Directory:
-    """The first directory of a TIFF, which EXIF is too. Raises ValueError or struct.error for what
-    is none."""
+def read_directory(stream: IO[bytes], at: int | None = None) -> Directory:
+    """The first directory of a TIFF, which EXIF is too, or the one at a place. Raises ValueError or
+    struct.error for what is none."""
     stream.seek(0)
     head = stream.read(16)
     if head[:2] not in {b"II", b"MM"}:
@@ -115,11 +117,11 @@ def read_directory(stream: IO[bytes]) -> Directory:
     big = 43 in head[2:4]
     pointer, count, entry = ("Q", "Q", "HHQ8s") if big else ("L", "H", "HHL4s")
     inline, start = (8, 8) if big else (4, 4)
-    stream.seek(struct.unpack_from(order + pointer, head, start)[0])
+    stream.seek(struct.unpack_from(order + pointer, head, start)[0] if at is None else at)
     number = struct.unpack(order + count, stream.read(struct.calcsize(order + count)))[0]
     size, tags, claimed = struct.calcsize(order + entry), {}, 0
     for _ in range(min(number, 65535)):
-        at = stream.tell()
+        here = stream.tell()
         row = stream.read(size)
         if len(row) < size:
             break
@@ -129,5 +131,7 @@ def read_directory(stream: IO[bytes]) -> Directory:
             claimed += length
             tags[tag] = kind, values, struct.unpack(order + pointer, place)[0]
         else:
-            tags[tag] = kind, values, at + size - inline
-    return Directory(stream, order, tags, claimed)
+            tags[tag] = kind, values, here + size - inline
+    rest = stream.read(inline)
+    following = struct.unpack(order + pointer, rest)[0] if len(rest) == inline else 0
+    return Directory(stream, order, tags, claimed, following)

@@ -41,10 +41,10 @@ def read_image(path: Path) -> Image:
             raw = _EIGHT_BITS[raw]
         elif raw.dtype != np.uint8:
             raise DataError(path, f"has pixels of type {raw.dtype}", "save it with 8 or 16 bits")
+        if raw.ndim == 3 and raw.shape[2] == 2:
+            raw = raw[:, :, 0]  # grey and alpha
         if raw.ndim == 2:
             return np.repeat(raw[:, :, None], 3, axis=2)
-        if raw.shape[2] < 3:
-            raise DataError(path, f"has {raw.shape[2]} channels", "save it as grey or RGB")
         return np.ascontiguousarray(raw[:, :, 2::-1])
 
 

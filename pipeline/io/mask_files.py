@@ -15,10 +15,15 @@ from pipeline.errors import DataError
 from pipeline.io.exif import tiff_as_stored, upright
 from pipeline.io.image_decode import decode, decoding, read_file
 from pipeline.io.image_header import Header
+from pipeline.io.image_parts import chunks_of
 from pipeline.io.png import read_grey
+from pipeline.io.read import open_regular
+from pipeline.io.tiff import is_jpeg_inside, silence_pillow
 
 Mask = NDArray[np.bool_]
 COLOUR = 1 << 24  # is added to 0xRRGGBB: a colour without red is no grey value of 16 bits
+_TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+_JPEG = b"\xff\xd8\xff"
 _PNG_PALETTE = 3  # the colour type in byte 25
 
 
@@ -29,7 +34,8 @@ class MaskSource:
     path: the file, or the table. category: of every pixel above the threshold. is_whole: they are
     one instance, however many parts they have. values: of a label map the category of each value,
     and `category` is "". is_numbered: each value of the file is one instance of `category`. runs:
-    start and length of each run, column by column, the first pixel is 1.
+    start and length of each run, column by column, the first pixel is 1. table: the file that names
+    the values; None where the user does. threshold: where the user gives none.
     """
 
     path: Path
@@ -38,6 +44,20 @@ class MaskSource:
     values: tuple[tuple[int, str], ...] = ()
     is_numbered: bool = False
     runs: str = ""
+    table: Path | None = None
+    threshold: int = 0
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a mask file is JPEG, or a TIFF or WebP packed like one, which changes values. Raises
+    DataError."""
+    with open_regular(path) as stream, decoding(path):
+        start = stream.read(16)
+        if start[:4] in _TIFFS:
+            return is_jpeg_inside(stream)
+        if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+            return any(kind == b"VP8 " for kind, _ in chunks_of(stream, 12, "<4sI", 0))
+        return start.startswith(_JPEG)
 
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:
@@ -116,8 +136,10 @@ def read_label_values(
         if raw.ndim == 2:
             return raw.astype(np.int32)
         opaque = raw[:, :, -1] > 0 if raw.shape[2] in {2, 4} else True
-        if raw.shape[2] < 3 or raw.dtype != np.uint8 or (raw[:, :, :3] == raw[:, :, :1]).all():
+        if raw.shape[2] < 3 or (raw[:, :, :3] == raw[:, :, :1]).all():
             return np.where(opaque, raw[:, :, 0].astype(np.int32), 0)
+        if raw.dtype != np.uint8:
+            raise DataError(path, f"has colours of type {raw.dtype}", "save it with 8 bits")
         blue, green, red = (raw[:, :, channel].astype(np.int32) for channel in range(3))
         colours = red << 16 | green << 8 | blue
         return np.where(opaque & (colours > 0), colours | COLOUR, 0)
@@ -133,6 +155,7 @@ def _palette_indices(header: Header, data: bytes) -> NDArray[np.uint8] | None:
     readers = {"PNG": PngImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile}
     if header.kind not in readers or (header.kind == "PNG" and data[25] != _PNG_PALETTE):
         return None
+    silence_pillow()
     if header.kind == "TIFF" and header.orientation != 1:  # else Pillow turns it
         data = tiff_as_stored(data)
     try:

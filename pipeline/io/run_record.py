@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, overload
@@ -67,7 +67,7 @@ class RunRecord:
             "command": command,
             "config": dict(config),
             "key": config_key(command, config),
-            "versions": _versions(),
+            "versions": {**_versions()},
             "git_commit": _git_commit(),
             "machine": f"{platform.system()} {platform.machine()}",
             "weights": {},
@@ -166,7 +166,8 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
     versions = {"pipeline": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -176,7 +177,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def _git_commit() -> str:
+    """That of the code which this process has loaded, whatever is checked out later."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)

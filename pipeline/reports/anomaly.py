@@ -45,7 +45,7 @@ class TestedImages:
     records: Sequence[ImageRecord]
     scores: Mapping[str, float]
     heatmaps: Path
-    mask_threshold: int
+    mask_threshold: int | None
 
     def __iter__(self) -> Iterator[Pair]:
         """Heat maps with true masks, read from disk at each iteration."""

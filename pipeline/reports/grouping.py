@@ -11,7 +11,6 @@ from pipeline.errors import DataError
 from pipeline.formats.converted_set import leak_text
 from pipeline.formats.groups import NEAR_DUPLICATES, group_by, group_file
 from pipeline.io.images import read_image, write_png
-from pipeline.models.near_duplicates.search import find_near_duplicates
 from pipeline.runners import Runner
 from pipeline.runtime.progress import say
 from pipeline.splits import leaks, merge_groups
@@ -73,6 +72,8 @@ def grouped(
 
 
 def _by_near_duplicates(dataset: Dataset, runner: Runner, workers: int) -> Grouping:
+    from pipeline.models.near_duplicates.search import find_near_duplicates  # loads scipy
+
     duplicates = find_near_duplicates(dataset.records, runner, workers)
     near: dict[int, list[int]] = {}
     for pair in sorted(duplicates.pairs, key=lambda pair: -pair.agreement):

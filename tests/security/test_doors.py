@@ -3,31 +3,26 @@ as something is unpickled or executed."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from small import narrow_yolo_world
+from canary import SOURCES, Canary, MakeProduct, plant_cache
 
 from pipeline.config import load as settings
-from pipeline.config.schema import ConvertConfig, FinetuneConfig
-from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
+from pipeline.config.schema import ConvertConfig
+from pipeline.errors import ConfigError, PipelineError, WeightsError
 from pipeline.formats.data_yaml import read_data_yaml
-from pipeline.formats.yolo_training import read_training_set, write_training_set
 from pipeline.io.heatmaps import read_heatmap
-from pipeline.io.read import _WordLoader, sha256_of
+from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
 from pipeline.models.artifact import read_artifact
 from pipeline.models.checkpoint import TrainingCheckpoint
@@ -39,21 +34,7 @@ from pipeline.models.yolo_world.detector import (
     load_yolo_world,
     write_card,
 )
-from pipeline.runtime.signals import Stopped
 from pipeline.stages.convert_masks import convert_masks
-
-MakeProduct = Callable[..., Path]
-SOURCES = Path(__file__).parents[2] / "pipeline"
-
-
-class Canary:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture
@@ -66,25 +47,6 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
     """A set to train on, with a canary wherever ultralytics would step on one."""
     convert_masks([make_product(size=(48, 64))], tmp_path / "data", ConvertConfig(folds=2))
     return tmp_path / "data"
-
-
-def plant(data: Path, marker: Path) -> None:
-    code = f"import os; os.mkdir({str(marker)!r})"
-    described = {"train": "images/train", "val": "nowhere", "names": ["a"], "download": code}
-    for name in ("data.yaml", "data_fold0.yaml"):
-        (data / name).write_text(yaml.safe_dump(described))
-    caches = ("labels.cache", "labels/train.cache", "labels/val.cache", "images/train.cache",
-              "labels/train/sub.cache", "data.cache", ".cache")  # fmt: skip
-    for name in caches:
-        plant_cache(data / name, marker)
-    for image in (data / "images").rglob("*.png"):
-        plant_cache(image.with_suffix(".npy"), marker)
-        os.utime(image.with_suffix(".npy"), (2**31, 2**31))
-
-
-def plant_cache(path: Path, marker: Path) -> None:
-    with path.open("wb") as stream:  # np.save to a name would add .npy to it
-        np.save(stream, np.array([Canary(marker)], object), allow_pickle=True)
 
 
 def plant_pickle(path: Path, marker: Path, plain: bool = False) -> None:
@@ -109,132 +71,6 @@ def test_the_canary_sings_where_a_door_is_open(tmp_path: Path, marker: Path) -> 
     plant_pickle(tmp_path / "a.pt", marker)
     torch.load(tmp_path / "a.pt", weights_only=False)
     assert marker.is_dir()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fold", [None, 0])
-def test_a_training_runs_nothing_that_came_with_its_data(
-    data: Path,
-    marker: Path,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    fold: int | None,
-) -> None:
-    from pipeline.stages.finetune_yolo import finetune_yolo
-
-    plant(data, marker)
-    config = FinetuneConfig(epochs=1, image_side=64, batch=4, mosaic=0.0, fold=fold)
-    with narrow_yolo_world(tmp_path_factory.mktemp("weights")):
-        assert finetune_yolo(data, tmp_path / "run", config, device="cpu").epochs_run == 1
-    assert not marker.exists()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"widget", "data", "run"}  # no lock, no unfinished folder
-    assert not list((tmp_path / "run").rglob("*.cache"))
-
-
-def test_what_ultralytics_is_given_holds_images_labels_and_lists_alone(
-    data: Path, marker: Path, tmp_path: Path
-) -> None:
-    plant(data, marker)
-    root = tmp_path / "set"
-    root.mkdir()
-    plant_cache(root / "labels.cache", marker)  # of an earlier call
-    path = write_training_set(root, read_training_set(data))
-    assert yaml.safe_load(path.read_text()).keys() == {"train", "val", "names", "nc"}
-    files = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
-    labels = {p.relative_to(data).as_posix() for p in (data / "labels").rglob("*.txt")}
-    labels = {name for name in labels if not name.startswith("labels/test")}
-    images = {name.replace("labels/", "images/").replace(".txt", ".png") for name in labels}
-    assert files == labels | images | {"data.yaml", "train.txt", "val.txt"}
-    for name in labels:
-        assert (root / name).read_bytes() == (data / name).read_bytes()
-
-
-@pytest.mark.parametrize("below", ["", "/train", "/train/sub"])
-def test_a_label_cache_is_never_read(data: Path, marker: Path, tmp_path: Path, below: str) -> None:
-    """Even one that appears in our own folder, where ultralytics looks for it. The trainer replaces
-    the reader of such files."""
-    from ultralytics.data import dataset as stock_data
-
-    import pipeline.models.yolo_world.trainer  # noqa: F401
-
-    written = tmp_path / "written"
-    write_training_set(written, read_training_set(data))
-    root = tmp_path / "set"
-    for kind in ("images", "labels"):
-        shutil.copytree(written / kind / "train", root / f"{kind}{below}")
-    plant_cache(root / f"labels{below}.cache", marker)
-    described = {"names": {0: "crack", 1: "stain"}, "channels": 3}
-    place = str(root / f"images{below}")
-    found = stock_data.YOLODataset(img_path=place, data=described, task="detect")
-    assert len(found.labels) > 0
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("name", ["images/000.png", "000.b.png", "images/images/x y.png"])
-def test_labels_are_found_whatever_the_folders_are_called(
-    make_product: MakeProduct, tmp_path: Path, name: str
-) -> None:
-    from ultralytics.data import dataset as stock_data
-
-    data = tmp_path / "images" / "data"
-    convert_masks([make_product({"crack": 2}, 0, 0)], data, ConvertConfig(val=0.0, test=0.0))
-    path = data / "annotations" / "instances_train.json"
-    content = yaml.safe_load(path.read_text())
-    source = data / "images" / content["images"][0]["file_name"]
-    content["images"][0]["file_name"] = f"train/{name}"
-    (data / "images" / "train" / name).parent.mkdir(parents=True, exist_ok=True)
-    source.rename(data / "images" / "train" / name)
-    write_json(path, content)
-    root = tmp_path / "set"
-    write_training_set(root, read_training_set(data))
-    listed = [str(root / line) for line in (root / "train.txt").read_text().splitlines()]
-    assert len(listed) == 2
-    for image, label in zip(listed, vars(stock_data)["img2label_paths"](listed), strict=True):
-        assert Path(image).is_file()
-        assert Path(label).read_text().startswith("0 ")
-
-
-def _as_array(image: Path) -> str:
-    image.rename(image.with_suffix(".npy"))
-    return f"train/{image.stem}.npy"
-
-
-def _as_link(image: Path) -> str:
-    outside = image.parents[3] / "outside.png"
-    image.rename(outside)
-    image.symlink_to(outside)
-    return f"train/{image.name}"
-
-
-def _as_pipe(image: Path) -> str:
-    image.unlink()
-    os.mkfifo(image)
-    return f"train/{image.name}"
-
-
-def _as_twin(image: Path) -> str:
-    shutil.copy(image, image.with_suffix(".bmp"))
-    other = next(path for path in sorted(image.parent.glob("*.png")) if path != image)
-    shutil.copy(image, other.with_suffix(".jpg"))
-    return f"train/{other.stem}.jpg"
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [(_as_array, "no suffix of an image"), (_as_link, "a link that leads out of"),
-     (_as_pipe, "no such image"), (_as_twin, "has the same name as")],
-)  # fmt: skip
-def test_only_images_of_the_set_itself_are_learned_from(
-    data: Path, change: Callable[[Path], str], text: str
-) -> None:
-    path = data / "annotations" / "instances_train.json"
-    content = yaml.safe_load(path.read_text())
-    entry = content["images"][0]
-    entry["file_name"] = change(data / "images" / entry["file_name"])
-    write_json(path, content)
-    with pytest.raises(DataError, match=text):
-        read_training_set(data)
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -402,61 +238,3 @@ def test_settings_and_the_environment_start_no_tracker_and_open_no_door(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not marker.exists()
-
-
-def _calls() -> list[tuple[str, str, ast.Call]]:
-    """(file, dotted name, call) of every call in the program's own code."""
-    found = []
-    for path in sorted(SOURCES.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                place = path.relative_to(SOURCES).as_posix()
-                found.append((place, ast.unparse(node.func), node))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "value"),
-    [("torch.load", "weights_only", True), ("np.load", "allow_pickle", False),
-     ("torch_safe_load", "safe_only", True)],
-)  # fmt: skip
-def test_every_loader_is_called_with_its_safe_setting(name: str, key: str, value: bool) -> None:
-    calls = [(place, call) for place, called, call in _calls() if called == name]
-    assert calls
-    for place, call in calls:
-        given = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
-        assert given.get(key) is value, f"{place}:{call.lineno}"
-
-
-def test_no_other_way_to_run_what_a_file_says_is_in_use() -> None:
-    """The Ray runner hands its own work to its own processes."""
-    runs = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "yaml.full_load",
-            "marshal.loads", "shelve.open", "runpy.run_path", "os.system"}  # fmt: skip
-    found = {(place, called) for place, called, _ in _calls() if called in runs}
-    assert found <= {("runners/ray.py", "pickle.loads")}
-    loads = [(place, call) for place, called, call in _calls() if called == "yaml.load"]
-    assert [place for place, _ in loads] == ["io/read.py"]
-    assert ast.unparse(loads[0][1].args[1]) == "_WordLoader if as_written else _PlainLoader"
-    assert _WordLoader.yaml_constructors is yaml.SafeLoader.yaml_constructors
-
-
-@pytest.mark.parametrize(
-    ("error", "passes"),
-    [(ValueError("a"), False), (Stopped(15), True), (KeyboardInterrupt(), True)],
-)
-def test_what_goes_on_after_errors_does_not_go_on_after_a_signal(
-    error: BaseException, passes: bool
-) -> None:
-    """ultralytics draws its plots under a TryExcept, whose own form swallows a signal too."""
-    from pipeline.models import ultralytics_offline
-
-    ultralytics_offline.load()
-    from ultralytics.utils import TryExcept
-
-    raised = False
-    try:
-        with TryExcept(verbose=False):
-            raise error
-    except BaseException as caught:
-        raised = caught is error
-    assert raised is passes

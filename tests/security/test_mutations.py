@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +30,10 @@ pytestmark = pytest.mark.slow
 _SLOW = {"stopped run", "anomaly model", "classifier", "detector", "tuned SAM", "job"}
 _QUICK = {name: kind for name, kind in KINDS.items() if name not in _SLOW}
 _COUNT = inputs_of_kinds(_QUICK, 250)
-
+_USED = (  # by most commands: loaded once, not by each process that is forked
+    "pipeline.stages.convert_masks", "pipeline.stages.export_labels", "pipeline.stages.evaluate",
+    "pipeline.stages.stats", "pipeline.stages.validate",
+)  # fmt: skip
 _KINDS = 3  # of a planted file: `attack.py planted` tries all commands on it
 
 Attack = Callable[[str, str, Sequence[int]], list[Outcome]]
@@ -45,6 +49,8 @@ def attacked() -> Iterator[Attack]:
 
 
 def _attacked(group: str, name: str, seeds: Sequence[int]) -> list[Outcome]:
+    for module in _USED:
+        import_module(module)
     groups: dict[str, Any] = {"mutate": KINDS, "made up": MADE_UP, **all_attacks()}
     found = groups[group][name]
     root = scratch_root()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,14 @@ def data(make_product: MakeProduct, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cross_validation, "MIN_PHOTOS", 4)
+    with small.low_resolution_sam():
+        yield
 
 
+@pytest.mark.slow
 def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     data: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +93,7 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
     assert all(0 < row["expected_iou"] == row["score"] < 1 for row in rows if not row["failed"])
 
 
+@pytest.mark.slow
 def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +119,7 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_tuned_sam_is_a_start_and_its_delta_is_kept(data: Path, tmp_path: Path) -> None:
     """At next to no learning rate the second tuning leaves the first as it was."""
     brief = {"folds": 0, "robustness": False}
@@ -202,6 +207,7 @@ def test_the_patch_prior_is_used_where_it_gains_more_than_its_standard_error(
     assert chosen.expected.shape == (4,)
 
 
+@pytest.mark.slow
 def test_labels_are_never_replaced_by_what_was_learned_from_them(
     data: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from pipeline.models.yolo_world import trainer as world_trainer
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_yolo import FinetuneYoloResult, finetune_yolo
 
-MakeProduct = Callable[..., Path]
 TINY = FinetuneConfig(epochs=2, image_side=64, batch=4, mosaic=0.0)
 THREE = FinetuneConfig(epochs=3, image_side=64, batch=4, close_mosaic=1, workers=1)
 
@@ -31,10 +30,16 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("converted")
+    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    return home / "data"
+
+
 @pytest.fixture
-def data(make_product: MakeProduct, tmp_path: Path) -> Path:
-    convert_masks([make_product()], tmp_path / "data", ConvertConfig(folds=2))
-    return tmp_path / "data"
+def data(converted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(converted, tmp_path / "data"))
 
 
 def stopped(data: Path, output: Path, where: int | str = 1, config: FinetuneConfig = TINY) -> Path:
@@ -63,20 +68,22 @@ def numbers(checkpoint: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, FinetuneYoloResult]:
+def undisturbed(
+    converted: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, FinetuneYoloResult]:
     """Data, a training of it that nobody stopped, and its summary. Three epochs with mosaics, which
     the last one does without."""
     home = tmp_path_factory.mktemp("undisturbed")
-    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    shutil.copytree(converted, home / "data")
     found = finetune_yolo(home / "data", home / "run", THREE, device="cpu")
     return home / "data", home / "run", found
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def begun(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Data, and the unfinished folder of a training of TINY that was stopped after an epoch."""
     home = tmp_path_factory.mktemp("begun")
-    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    shutil.copytree(converted, home / "data")
     return home / "data", stopped(home / "data", home / "run")
 
 

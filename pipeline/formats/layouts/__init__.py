@@ -7,18 +7,30 @@ that lists its images. `read_products` reads a folder of any of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DataError, Faults
+from pipeline.formats.foreign import foreign_format
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.layouts import aitex, dagm, kolektor, mask_folders, mvtec, severstal, visa
+from pipeline.formats.layouts import (
+    aitex,
+    dagm,
+    kolektor,
+    mask_folders,
+    mvtec,
+    roboflow,
+    severstal,
+    visa,
+)
 from pipeline.formats.layouts.listing import Layout, Search, folders_in
 from pipeline.formats.layouts.records import as_dataset, records_of
-from pipeline.types import Dataset, ImageRecord
+from pipeline.types import SPLITS, Dataset, ImageRecord
 
 LAYOUTS: tuple[Layout, ...] = (  # the more special ones first
     visa.OBJECT,
     visa.ALL,
+    roboflow.MASKS,
     severstal.SEVERSTAL,
     aitex.AITEX,
     dagm.CLASS,
@@ -40,16 +52,28 @@ def recognise(root: Path) -> Layout:
     lacking = {layout.name: layout.missing(root) for layout in LAYOUTS}
     for layout in LAYOUTS:
         if not lacking[layout.name]:
+            if layout is mvtec.AD and not mvtec.has_usual_folders(root):
+                _refuse_labels(root)
             return layout
     inside = [path.name for path in folders_in(root) if _is_product(path)]
     if inside:
         names = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
         raise DataError(root, f"holds products: {names}", "name them in its place")
+    _refuse_labels(root)
     near = min(reversed(LAYOUTS), key=lambda layout: len(lacking[layout.name]) / len(layout.parts))
     lacks = " and ".join(lacking[near.name])
     reason = f"is not in a layout that is read; the nearest is {near.name}, and it lacks {lacks}"
     remedy = "add it, or give a folder of images and one of masks by --images and --masks"
     raise DataError(root, reason, remedy)
+
+
+def _refuse_labels(root: Path) -> None:
+    """Raise DataError for a folder of labels, which names the command that reads them."""
+    if (root / "annotations" / "instances.json").is_file():
+        remedy = f"give what pipeline convert-masks {root} writes"
+        raise DataError(root, "holds COCO labels, and no product", remedy)
+    if found := foreign_format(root):
+        raise found.refusal(root, "holds no masks of pixels but")
 
 
 def _is_product(folder: Path) -> bool:
@@ -77,12 +101,21 @@ def read_products(
     for product in products:
         form = layout or recognise(product)
         search = Search(product, NamedFolders([product], allow_outside), faults, needs_masks)
-        records += records_of(form.listed(search), search, product.resolve().name)
+        own = records_of(form.listed(search), search, product.resolve().name)
+        records += _with_splits(own) if form.keeps_splits else own
     if not records:
         raise DataError(
             products[0], "holds no usable image", f"expected {_parts(layout or mvtec.AD)}"
         )
     return as_dataset(records, faults)
+
+
+def _with_splits(records: list[ImageRecord]) -> list[ImageRecord]:
+    """The records with the split of their source, where it has several."""
+    splits = {record.source_split for record in records}
+    if len(splits) < 2 or not splits <= set(SPLITS):
+        return records
+    return [replace(record, split=record.source_split) for record in records]
 
 
 def _parts(layout: Layout) -> str:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.formats.layouts.jpeg_masks import jpeg_values
 from pipeline.io.mask_files import COLOUR, read_label_values
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
@@ -23,6 +24,7 @@ Meaning = Literal["auto", "defect", "categories", "instances"]
 Values = tuple[tuple[int, str], ...]
 _MOST = 32  # values of a label map whose categories nobody names
 _SMALL = 32  # soft edges rise higher
+_NEAR = 12  # what JPEG may change a value by, inside a region
 _LABEL_MAP_LINE = re.compile(r"^(?P<name>[^:#=]+):(?P<rgb>\d+,\d+,\d+):.*$")  # CVAT's labelmap.txt
 _LINE = re.compile(r"^\s*(?P<value>#?\w+)\s*[=:,;\s]\s*(?P<name>.*?)\s*$")
 
@@ -118,12 +120,17 @@ class Seen:
     mixed: int
 
 
-def look_at(masks: Sequence[Path]) -> Seen:
-    """The values of all masks. What cannot be read is left to the reader of the masks."""
+def look_at(masks: Sequence[Path], folder: Path) -> Seen:
+    """The values of all masks of a folder; of JPEG masks those that they had before. What cannot be
+    read is left to the reader of the masks. Raises DataError for JPEG masks that do not tell."""
+    lossy, before = jpeg_values(masks, folder)
+    rest = sorted({*masks} - {*lossy})
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        seen = list(pool.map(_seen, track(masks, "read masks")))
+        seen = list(pool.map(_seen, track(rest, "read masks")))
     values = frozenset().union(*(one.values for one in seen))
-    return Seen(values, sum(one.flat for one in seen), sum(one.mixed for one in seen))
+    more = {value for value in before if all(abs(value - other) > _NEAR for other in values)}
+    flat = sum(one.flat for one in seen) + len(before) * len(lossy)
+    return Seen(values | more, flat, sum(one.mixed for one in seen))
 
 
 def _seen(path: Path) -> Seen:

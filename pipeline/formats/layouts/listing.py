@@ -37,13 +37,13 @@ class Listed:
 class Search:
     """Where a layout is listed. inside: the folders that files may lie in. faults: takes each
     fault. needs_masks: a mask without an image is a fault too. threshold: mask values above it are
-    defect."""
+    defect; None for 0, and of JPEG masks `MaskSource.threshold`."""
 
     root: Path
     inside: NamedFolders
     faults: Faults
     needs_masks: bool = True
-    threshold: int = 0
+    threshold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,13 @@ class Layout:
 
     parts: what has to be there, as text for a message, and as a pattern: names with `*`, small or
     capital letters; `/` at the end for a folder; `|` between patterns of which one will do.
+    keeps_splits: its splits are made for training, so images keep them where there are several.
     """
 
     name: str
     parts: Mapping[str, str]
     listed: Callable[[Search], Iterator[Listed]]
+    keeps_splits: bool = False
 
     def missing(self, root: Path) -> list[str]:
         """The parts that a folder lacks."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.label_maps import (
     CategoryNames,
     Meaning,
@@ -33,14 +34,14 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class MaskFolders:
     """suffix: of the names of masks; None finds it. categories: what `--categories` says. meaning:
-    of the values of masks. threshold: values above it are defect."""
+    of the values of masks. threshold: values above it are defect; see `Search`."""
 
     images: Path
     masks: Path
     suffix: str | None = None
     categories: str | None = None
     meaning: Meaning = "auto"
-    threshold: int = 0
+    threshold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def read_mask_folders(
     if without:
         notes.append(f"{without} images have no mask: they are good")
     notes += _without_defect(listed, records, folders.threshold)
+    notes += threshold_notes(records, folders.threshold)
     if not records:
         raise DataError(folders.images, "holds no usable image", "check the path")
     dataset = as_dataset(_with_splits(records), faults)
@@ -74,7 +76,7 @@ def read_mask_folders(
 
 
 def _without_defect(
-    listed: Sequence[Listed], records: Sequence[ImageRecord], threshold: int
+    listed: Sequence[Listed], records: Sequence[ImageRecord], threshold: int | None
 ) -> list[str]:
     """Notes on images whose masks show no defect: black ones, and those that a threshold cuts."""
     good = {record.path for record in records if record.defect == GOOD}
@@ -177,12 +179,12 @@ def _meaning(
         return "categories", names.values, []
     if folders.meaning in {"defect", "instances"}:
         return folders.meaning, (), []
-    seen = look_at(plain)
+    if names.single and names.single != _BY_FOLDER:
+        return "defect", (), []
+    seen = look_at(plain, folders.masks)
     meaning = (
         folders.meaning if folders.meaning == "categories" else meaning_of(seen, folders.masks)
     )
-    if names.single and names.single != _BY_FOLDER:
-        return "defect", (), []
     if meaning != "categories":
         return meaning, (), _soft(seen, folders.threshold)
     values = tuple((value, value_name(value)) for value in sorted(seen.values))
@@ -197,11 +199,12 @@ def _meaning(
     return "categories", values, [note]
 
 
-def _soft(seen: Seen, threshold: int) -> list[str]:
+def _soft(seen: Seen, threshold: int | None) -> list[str]:
     if len(seen.values) < 2:
         return []
     return [
-        f"masks have soft edges ({len(seen.values)} values): values above {threshold} are defect; "
+        f"masks have soft edges ({len(seen.values)} values): values above {threshold or 0} are "
+        "defect; "
         "another --mask-threshold cuts elsewhere"
     ]
 

@@ -35,6 +35,13 @@ _SUFFIX = re.compile("_mask$", re.IGNORECASE)
 _LIGHT = re.compile(r"^(\d+)_")  # the number of the object before the name of its light
 
 
+def has_usual_folders(root: Path) -> bool:
+    """Whether a folder has what only a product has: good images, or masks. Other sets have a folder
+    `test` too."""
+    names = (("ground_truth",), ("train", "good"), ("test", "good"))
+    return any(inner(root, *parts).is_dir() for parts in names)
+
+
 def _listed(search: Search) -> Iterator[Listed]:
     root = search.root
     truth = inner(root, "ground_truth")

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DataError, Faults
+from pipeline.formats.layouts.jpeg_masks import with_thresholds
 from pipeline.formats.layouts.listing import Listed, Search
-from pipeline.formats.record_masks import value_name
+from pipeline.formats.record_masks import label_values, value_name
 from pipeline.formats.values import as_data_error
 from pipeline.io.images import read_size
-from pipeline.io.mask_files import MaskSource, read_label_values, read_mask_values
+from pipeline.io.mask_files import MaskSource, read_mask_values
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, ImageRecord
 
@@ -28,7 +29,7 @@ def records_of(listed: Iterable[Listed], search: Search, product: str = "") -> l
     """The records of a layout's images. product: comes before the names. A category that the
     layout does not tell is read from the masks. Faulty images go to `search.faults`."""
     records = []
-    for entry, defect in _with_defects(list(listed), search):
+    for entry, defect in _with_defects(with_thresholds(list(listed)), search):
         try:
             records.append(_record(entry, defect, search, product))
         except DataError as error:
@@ -88,7 +89,7 @@ def _with_defects(listed: list[Listed], search: Search) -> Iterator[tuple[Listed
                 yield entry, defect
 
 
-def _defect_of(entry: Listed, threshold: int) -> str | DataError:
+def _defect_of(entry: Listed, threshold: int | None) -> str | DataError:
     """The category of an image by the pixels of its masks: `good` for black ones."""
     names: set[str] = set()
     try:
@@ -99,12 +100,13 @@ def _defect_of(entry: Listed, threshold: int) -> str | DataError:
     return GOOD if not names else names.pop() if len(names) == 1 else _COMBINED
 
 
-def categories_of(mask: MaskSource, threshold: int) -> set[str]:
+def categories_of(mask: MaskSource, threshold: int | None) -> set[str]:
     """The categories that a mask has pixels of. Raises DataError."""
     if not mask.values:
-        return {mask.category} if (read_mask_values(mask.path) > threshold).any() else set()
+        cut = mask.threshold if threshold is None else threshold
+        return {mask.category} if (read_mask_values(mask.path) > cut).any() else set()
     names = dict(mask.values)
-    values = np.unique(read_label_values(mask.path)).tolist()
+    values = np.unique(label_values(mask)).tolist()
     return {name for value in values if (name := names.get(value, value_name(value) * bool(value)))}
 
 

@@ -16,7 +16,7 @@ _MOST_CHARACTERS = 1 << 24  # of one cell: runs of a large mask
 def rows_of(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     """The rows of a CSV file as text by column. Raises DataError for a file that lacks one of the
     columns, and for a row of another length."""
-    csv.field_size_limit(_MOST_CHARACTERS)
+    before = csv.field_size_limit(_MOST_CHARACTERS)  # of the whole process
     reader = csv.reader(io.StringIO(read_text(path)), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -32,3 +32,5 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise DataError(path, f"line {reader.line_num}: {error}", "correct it") from error
+    finally:
+        csv.field_size_limit(before)

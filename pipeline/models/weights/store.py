@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ class Weights:
     sha256: str
 
 
-def registry() -> dict[str, Entry]:
-    """Every entry of registry.yaml, by name."""
+@cache
+def registry() -> Mapping[str, Entry]:
+    """Every entry of registry.yaml, by name, read once."""
     text = (Path(__file__).parent / "registry.yaml").read_text(encoding="utf-8")
     return {name: _entry(name, fields) for name, fields in yaml.safe_load(text).items()}
 

@@ -20,6 +20,7 @@ from pipeline.models.sam.views import ViewOptions, peak_in_box
 from pipeline.models.weights.store import Weights, WeightsStore
 
 CPU = torch.device("cpu")
+SHARED = 0.1  # gigabytes of a cache: each picture is encoded once for all tests
 CLOSE = ViewOptions(side=256, crop_below=2.0, crop_scales=(1.6, 2.4), tta=3, box_jitters=2)
 
 
@@ -30,7 +31,7 @@ def sam() -> SamModel:
 
 @pytest.fixture(scope="module")
 def segmenter(sam: SamModel) -> SamSegmenter:
-    return sam.segmenter(CPU, "torch", cache_gb=0)
+    return sam.segmenter(CPU, "torch", SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_openvino_decodes_any_number_side_and_prompt_as_torch_does(
 
 @pytest.mark.slow
 def test_crops_give_the_disc_too_and_agree_with_each_other(sam: SamModel, disc: np.ndarray) -> None:
-    close = sam.segmenter(CPU, "torch", cache_gb=0, views=CLOSE)
+    close = sam.segmenter(CPU, "torch", SHARED, CLOSE)
     found = close.segment(disc, as_boxes([[108, 58, 192, 142]]))
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
     assert mask_geometry.paired_iou(found.masks[0], truth) > 0.93
@@ -144,7 +145,7 @@ def test_boxes_below_a_size_alone_are_cropped(sam: SamModel, disc: np.ndarray) -
     """The image's longer side is 320: a box of 84 is 0.26 of it."""
     box = as_boxes([[108, 58, 192, 142]])
     for size, views in ((0.2, 1), (0.3, 6)):
-        made = sam.segmenter(CPU, "torch", 0, replace(CLOSE, crop_below=size))
+        made = sam.segmenter(CPU, "torch", SHARED, replace(CLOSE, crop_below=size))
         assert len(made._views(disc, box, [])[0]) == views
 
 
@@ -152,7 +153,7 @@ def test_boxes_below_a_size_alone_are_cropped(sam: SamModel, disc: np.ndarray) -
 def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: np.ndarray) -> None:
     """Half of the disc is in the box, which is 42 wide; 0.1 of that is 4.2."""
     box = as_boxes([[108, 58, 150, 142]])
-    cut = sam.segmenter(CPU, "torch", 0, replace(CLOSE, margin=0.1)).segment(disc, box)
+    cut = sam.segmenter(CPU, "torch", SHARED, replace(CLOSE, margin=0.1)).segment(disc, box)
     x0, _, x1, _ = mask_geometry.bounding_boxes(cut.masks)[0]
     assert x0 + 1 >= 108 - 4.2
     assert x1 <= 150 + 4.2 + 1
@@ -165,7 +166,9 @@ def test_no_pixel_lies_farther_outside_the_box_than_margin(sam: SamModel, disc: 
 def test_other_prompts_give_the_disc_too(
     sam: SamModel, disc: np.ndarray, views: ViewOptions
 ) -> None:
-    found = sam.segmenter(CPU, "torch", 0, views).segment(disc, as_boxes([[110, 60, 190, 140]]))
+    found = sam.segmenter(CPU, "torch", SHARED, views).segment(
+        disc, as_boxes([[110, 60, 190, 140]])
+    )
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
     assert mask_geometry.paired_iou(found.masks[0], truth) > 0.95
 
