@@ -24,7 +24,8 @@ SuspectKind = Literal[
 _OF_KIND: tuple[SuspectKind, ...] = (
     "mask on nothing", "wrong category", "loose or shifted outline",
 )  # fmt: skip
-_PRIORS = (0.9, *([0.1 / 3] * 3))  # a tenth of the labels of published sets is wrong
+_OF_EACH = 0.1 / 4  # share of the labels with each kind of error: one label in ten has one
+_PRIORS = (1 - 3 * _OF_EACH, *([_OF_EACH] * 3))  # of a label; the fourth kind is one that is missed
 FEWEST_LABELS = 20  # from which errors are learned
 
 
@@ -51,9 +52,8 @@ def suspects(dataset: Dataset, evidence: Mapping[int, ImageEvidence]) -> list[Su
     by models that other groups of images gave. Without enough labels to learn from, a region's is
     its probability, and labels are not ranked.
     """
-    listed = [
-        *_empty_masks(dataset), *_labels(dataset, evidence), *_regions(dataset, evidence)
-    ]  # fmt: skip
+    labels = _labels(dataset, evidence)
+    listed = [*_empty_masks(dataset), *labels, *_regions(dataset, evidence, len(labels))]
     return sorted(listed, key=lambda one: -one.suspicion)
 
 
@@ -102,7 +102,9 @@ def _labels(dataset: Dataset, evidence: Mapping[int, ImageEvidence]) -> list[Sus
     return result
 
 
-def _regions(dataset: Dataset, evidence: Mapping[int, ImageEvidence]) -> list[Suspect]:
+def _regions(dataset: Dataset, evidence: Mapping[int, ImageEvidence], labels: int) -> list[Suspect]:
+    """The regions without a label. labels: how many there are in the set, of which a share is
+    missed, so that few of many regions are taken for defects."""
     listed = [
         (record, region)
         for record in dataset.records
@@ -117,9 +119,9 @@ def _regions(dataset: Dataset, evidence: Mapping[int, ImageEvidence]) -> list[Su
     suspicion = plain
     if (~unlabelled).sum() >= FEWEST_LABELS:
         labelled = (~unlabelled).astype(np.int64)
-        shares = (float(unlabelled.mean()), float((~unlabelled).mean()))
+        missed = min(0.5, _OF_EACH * labels / int(unlabelled.sum()))
         groups = _numbers([record.group for record, _ in listed])
-        learned = cross_probabilities(figures, labelled, groups, shares, unlabelled)
+        learned = cross_probabilities(figures, labelled, groups, (1 - missed, missed), unlabelled)
         suspicion = np.where(learned.sum(axis=1) > 0, learned[:, 1], plain)
     return [
         Suspect(
