@@ -44,6 +44,11 @@ class FinetuneConfig(Config):
     workers: Whole = Field(4, description="Processes that read images.")
     merge_classes: bool = Field(False, description='Train one category "defect" for all.')
     fold: Whole | None = Field(None, description="Fold of convert-masks --folds to hold out.")
+    folds: Folds = Field(
+        0,
+        description="Folds of a cross-validation that finds defects on every image of train and "
+        "val without learning from it, for calibrate; 0: none.",
+    )
     mosaic: Probability = Field(0.5, description="Probability of a mosaic of four images.")
     close_mosaic: Whole = Field(10, description="Last epochs without mosaics.")
     degrees: Annotated[float, Field(ge=0, le=180)] = Field(
