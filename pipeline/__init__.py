@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from pipeline.config.schema import (
         AnomalyConfig,
+        CalibrateConfig,
         ClassifyConfig,
         ConvertConfig,
         EvaluateConfig,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pipeline.formats.coco import write_coco
     from pipeline.io.images import write_png
     from pipeline.stages.anomaly import anomaly
+    from pipeline.stages.calibrate import calibrate
     from pipeline.stages.classify import classify
     from pipeline.stages.compare import compare
     from pipeline.stages.convert_masks import convert_masks
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnomalyConfig",
+    "CalibrateConfig",
     "ClassifyConfig",
     "ConfigError",
     "ConvertConfig",
@@ -91,6 +94,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "anomaly",
+    "calibrate",
     "classify",
     "compare",
     "convert_masks",

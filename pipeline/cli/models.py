@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.config.schema import (
+        CalibrateConfig,
         ClassifyConfig,
         EvaluateConfig,
         FinetuneConfig,
@@ -59,6 +60,26 @@ def finetune_sam(
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
         overwrite=overwrite,
+    )  # fmt: skip
+
+
+@configured("CalibrateConfig")
+@click.option("--detector", type=FILE, required=True, help="Folder of finetune-yolo or anomaly.")
+@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+def calibrate(
+    config: CalibrateConfig, detector: Path, data: Path, output: Path, device: str,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
+    """Measure how far labels that a detector found can be trusted.
+
+    DATA is what detector and SAM learned from; each photo is judged by models that did not learn
+    from it. segment --trust uses the result. A stopped run goes on when the command is called
+    again."""
+    from pipeline.stages.calibrate import calibrate as stage
+
+    return stage(
+        data=data, detector=detector, output=output, config=config, device=device,
+        keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.config.detection import (
+    CalibrateConfig,
     FinetuneConfig,
     FinetuneSamConfig,
     PredictConfig,
@@ -49,6 +50,11 @@ class RunConfig(ImagesConfig):
     finetune_sam: FinetuneSamConfig = Field(
         FinetuneSamConfig(), description="How SAM is tuned; its `sam` is that of `segment`."
     )
+    calibrate: CalibrateConfig = Field(
+        CalibrateConfig(),
+        description="How found masks are calibrated, where `finetune` has folds; its `sam` is that "
+        "of the run.",
+    )
     segment: SegmentConfig = Field(SegmentConfig(), description="How boxes become masks.")
     classify: ClassifyConfig | None = Field(
         ClassifyConfig(), description="The image-level baseline; null: none."
@@ -72,6 +78,7 @@ class RunConfig(ImagesConfig):
 
 __all__ = [
     "AnomalyConfig",
+    "CalibrateConfig",
     "ClassifyConfig",
     "ConvertConfig",
     "EvaluateConfig",

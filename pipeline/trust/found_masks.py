@@ -1,0 +1,138 @@
+"""Masks of boxes that a detector found, and what is true of them.
+
+A mask is matched with the true mask of its category that it shares most with, the highest score
+first, each true mask once. Its IoU is with that; a false alarm's is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import Boxes, iou
+from pipeline.metrics.operating_points import ImageOutcome
+from pipeline.models.sam.calibration import Table
+from pipeline.types import Detections, Image, Masks
+
+DEFECT_IOU = 0.1  # a label is on a defect if it has this IoU with a true mask
+_OVERLAP = 0.1  # IoU of boxes that overlap
+_SCORE_LIMITS = (0.001, 0.999)  # beyond which the logit of a score is too large
+
+
+class Segmenter(Protocol):
+    """Boxes to masks; the heat map's peak in a box is a prompt."""
+
+    def segment(
+        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
+    ) -> Masks: ...
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """One mask that has pixels. category: of its box. iou: with its true mask, 0 for a false alarm.
+    is_defect: whether it has an IoU of `DEFECT_IOU` with any true mask. quality: its figures by
+    name, with those of `detection_figures`."""
+
+    category: str
+    score: float
+    iou: float
+    is_defect: bool
+    quality: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """The masks on one image, the highest score first, and what they find of its defects."""
+
+    masks: tuple[FoundMask, ...]
+    outcome: ImageOutcome
+
+
+def detection_figures(scores: NDArray[np.float32], boxes: Boxes) -> Table:
+    """Figures (N,) of the boxes of an image: the logit of the score, the logarithm of the number of
+    boxes with a higher score, and of those that overlap. A box left out for its low score changes
+    none of them."""
+    order = np.argsort(-scores, kind="stable")
+    rank = np.empty(len(scores))
+    rank[order] = np.arange(len(scores))
+    higher = rank[None, :] < rank[:, None]
+    overlaps = ((iou(boxes, boxes) > _OVERLAP) & higher).sum(axis=1)
+    return {
+        "box_score": logit(np.clip(scores, *_SCORE_LIMITS)).astype(np.float32),
+        "box_rank": np.log1p(rank).astype(np.float32),
+        "box_overlaps": np.log1p(overlaps).astype(np.float32),
+    }
+
+
+def true_ious(
+    shared: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    true_labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """(N,) IoU of each mask with the true mask that it is matched with, see the module; 0 without
+    one. shared: (N, M) IoU of predicted and true masks."""
+    left = np.where(labels[:, None] == true_labels[None, :], shared, 0.0)
+    matched = np.zeros(len(labels))
+    for row in np.argsort(-scores, kind="stable") if left.shape[1] else ():
+        column = int(left[row].argmax())
+        matched[row] = left[row, column]
+        if matched[row] > 0:
+            left[:, column] = 0
+    return matched
+
+
+def measure(
+    image: Image,
+    found: Detections,
+    truth: Detections,
+    categories: Sequence[str],
+    group: str,
+    segmenter: Segmenter,
+    lowest: float,
+    most: int,
+    heatmap: NDArray[np.float32] | None = None,
+) -> FoundImage:
+    """Segment the detections of an image that score at least `lowest`, at most `most` of them, and
+    compare the masks with the truth. categories: names by label, of both."""
+    scores = found.scores if found.scores is not None else np.ones(len(found), np.float32)
+    ordered = found.select(np.argsort(-scores, kind="stable"))
+    all_scores = np.sort(scores)[::-1]
+    kept = replace(ordered, attributes={}).select(np.flatnonzero(all_scores >= lowest)[:most])
+    kept_scores = all_scores[: len(kept)]
+    masks = segmenter.segment(image, kept.boxes, heatmap)
+    shared = mask_geometry.iou(masks.masks, truth.masks or ())
+    ious = true_ious(shared, kept.labels, truth.labels, kept_scores)
+    on_defect = shared >= DEFECT_IOU
+    columns = {**masks.quality, **detection_figures(kept_scores, kept.boxes)}
+    rows = tuple(
+        FoundMask(
+            categories[int(kept.labels[row])],
+            round(float(kept_scores[row]), 6),
+            round(float(ious[row]), 5),
+            bool(on_defect[row].any()),
+            {name: round(float(column[row]), 6) for name, column in columns.items()},
+        )
+        for row in np.flatnonzero(~masks.failed)
+    )
+    outcome = ImageOutcome(
+        group,
+        found_at=tuple(_highest(kept_scores[on]) for on in on_defect.T),
+        false_at=_rounded(kept_scores[~on_defect.any(axis=1)]),
+        scores=_rounded(all_scores),
+    )
+    return FoundImage(rows, outcome)
+
+
+def _highest(scores: NDArray[np.float32]) -> float:
+    return round(float(scores.max()), 6) if len(scores) else 0.0
+
+
+def _rounded(scores: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(round(float(score), 6) for score in scores)
