@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     )
 
 DATA = click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
+TRUST = click.option(
+    "--trust", type=FILE, help="Folder of calibrate for this detector and this SAM."
+)
 PRODUCT = click.option("--data", type=FILE, required=True, help="MVTec product folder.")
 
 
@@ -88,16 +91,16 @@ def calibrate(
 @click.option("--boxes", type=FILE, help="COCO file with the boxes.")
 @click.option("--detector", type=FILE, help="Folder of finetune-yolo or anomaly that finds boxes.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
-@options(OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
 def segment(
     config: SegmentConfig, prompt: str, images: Path, output: Path, boxes: Path | None,
-    detector: Path | None, device: str, keep_going: bool, overwrite: bool,
+    detector: Path | None, trust: Path | None, device: str, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Turn boxes into masks with SAM.
 
-    Each mask has an expected IoU; review.html shows the lowest ones. With --boxes and --detector,
-    the detector searches the images that the file lists. A stopped run goes on when the command is
-    called again."""
+    Each mask has an expected IoU; review.html shows the lowest ones. Masks of a detector's boxes
+    have one with --trust alone. With --boxes and --detector, the detector searches the images that
+    the file lists. A stopped run goes on when the command is called again."""
     from pipeline.stages.segment import segment as stage
 
     del prompt
@@ -105,7 +108,7 @@ def segment(
         raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
     return stage(
         images=images, output=output, config=config, device=device, boxes=boxes, detector=detector,
-        keep_going=keep_going, overwrite=overwrite,
+        trust=trust, keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip
 
 
