@@ -117,19 +117,21 @@ def segment(
 @click.option("--predictions", type=FILE, required=True, help="COCO file to evaluate.")
 @click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
 @click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
+@click.option("--trust", type=FILE, help="Folder of calibrate that the predictions are of.")
 @options(KEEP)
 def evaluate(
     config: EvaluateConfig, truth: Path, predictions: Path, images: Path | None,
-    output: Path | None, keep_going: bool,
+    output: Path | None, trust: Path | None, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Compare predictions with the truth.
 
-    AP and mask IoU, beside those of filled boxes and GrabCut."""
+    AP and mask IoU, beside those of filled boxes and GrabCut, and whether the expected IoU holds.
+    With --trust, the latter also together with the out-of-fold masks."""
     from pipeline.stages.evaluate import evaluate as stage
 
     return stage(
         truth=truth, predictions=predictions, output=output, config=config, images=images,
-        keep_going=keep_going,
+        trust=trust, keep_going=keep_going,
     )  # fmt: skip
 
 

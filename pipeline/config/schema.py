@@ -75,6 +75,13 @@ class RunConfig(ImagesConfig):
             raise ValueError("products and images are not given together")
         return self
 
+    @model_validator(mode="after")
+    def _has_folds_for_a_wish(self) -> Self:
+        wishes = (self.segment.recall, self.segment.false_alarms, self.segment.cost)
+        if any(wish is not None for wish in wishes) and self.finetune.folds < 2:
+            raise ValueError("recall, false_alarms and cost of segment need finetune.folds: 2")
+        return self
+
 
 __all__ = [
     "AnomalyConfig",

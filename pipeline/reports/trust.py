@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from pipeline.geometry import masks as mask_geometry
+from pipeline.io.read import checked, read_json
+from pipeline.metrics.found_masks import TESTED_MASKS, TestedMask, true_ious
 from pipeline.metrics.intervals import bootstrap_mean, bootstrap_rank_correlation, rank_correlation
+from pipeline.metrics.matching import MatchedObjects
 from pipeline.metrics.operating_points import MeanInterval
+from pipeline.types import EXPECTED_IOU
+
+_TESTED = TypeAdapter(list[TestedMask])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,57 @@ def found_score(
         error=_mean(np.abs(expected - true), groups),
         rank=_rank(*pairs, groups),
     )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Masks (N,) of found boxes: expected and true IoU, 0 for a false alarm, and their groups."""
+
+    expected: NDArray[np.float64]
+    true: NDArray[np.float64]
+    groups: tuple[str, ...]
+
+    def __add__(self, other: Expected) -> Expected:
+        return Expected(
+            np.concatenate([self.expected, other.expected]),
+            np.concatenate([self.true, other.true]),
+            self.groups + other.groups,
+        )
+
+    @property
+    def score(self) -> FoundScore:
+        return found_score(self.expected, self.true, self.groups)
+
+
+def expected_of(matched: MatchedObjects) -> Expected | None:
+    """Every predicted mask that has an expected IoU, matched with the true masks as calibrate does
+    it. None where there is no such mask."""
+    parts = []
+    for record in matched.truth.records:
+        objects, true = matched.predictions.get(record.id), matched.truth.on(record)
+        if objects is None or not len(objects) or EXPECTED_IOU not in objects.quality:
+            continue
+        scores = objects.scores if objects.scores is not None else np.ones(len(objects), np.float32)
+        shared = mask_geometry.iou(objects.masks or (), true.masks or ())
+        ious = true_ious(shared, objects.labels, true.labels, scores)
+        kept = ~objects.failed if objects.failed is not None else np.ones(len(objects), bool)
+        group = record.group or record.file_name
+        expected = objects.quality[EXPECTED_IOU][kept].astype(np.float64)
+        parts.append(Expected(expected, ious[kept], (group,) * int(kept.sum())))
+    whole = sum(parts, Expected(np.zeros(0), np.zeros(0), ()))
+    return whole if len(whole.true) else None
+
+
+def expected_in(trust: Path) -> Expected | None:
+    """The out-of-fold masks in a folder of calibrate; None where they were too few to calibrate.
+    Raises DataError for a damaged file."""
+    path = trust / TESTED_MASKS
+    if not path.is_file():
+        return None
+    rows = checked(_TESTED, read_json(path), path)
+    expected, true = (np.array([getattr(row, name) for row in rows], np.float64)
+                      for name in ("expected_iou", "iou"))  # fmt: skip
+    return Expected(expected, true, tuple(row.group for row in rows))
 
 
 def probability_score(

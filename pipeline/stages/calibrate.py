@@ -19,6 +19,8 @@ from pipeline.formats.converted_set import leak_mark
 from pipeline.io.images import read_image
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.io.work_log import LOG, WorkLog
+from pipeline.io.write import write_json
+from pipeline.metrics.found_masks import TESTED_MASKS, TestedMask
 from pipeline.metrics.operating_points import (
     ImageOutcome,
     MeanInterval,
@@ -37,7 +39,14 @@ from pipeline.trust.card import (
     sam_sha256,
     write_trust,
 )
-from pipeline.trust.fit import MIN_MASKS, MIN_PHOTOS, calibrate_found, cross_missed, mask_table
+from pipeline.trust.fit import (
+    MIN_MASKS,
+    MIN_PHOTOS,
+    calibrate_found,
+    cross_missed,
+    mask_table,
+    tested_rows,
+)
 from pipeline.trust.found_masks import FoundImage, measure
 from pipeline.trust.searched import Searched, by_anomalies, out_of_fold
 from pipeline.visualization.plots import reliability_panels, trade_off
@@ -200,6 +209,8 @@ def _written(
             f"at least {MIN_MASKS} on {MIN_PHOTOS} are needed; masks will carry no expected IoU"
         )
         return result
+    rows = TypeAdapter(list[TestedMask]).dump_python(tested_rows(masks, found), mode="json")
+    write_json(folder / TESTED_MASKS, rows)
     panels = {"calibrated on found boxes": {"found masks": (found.tested_iou, masks.iou)}}
     result = replace(
         result,

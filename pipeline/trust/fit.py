@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.found_masks import TestedMask
 from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.sam.calibration import Calibration, Table, cross_expected
 from pipeline.trust.found_masks import FoundImage
@@ -70,6 +71,19 @@ def calibrate_found(masks: MaskTable) -> FoundCalibration | None:
         cross_expected(table, iou, groups, categories, fit_logistic),
         cross_expected(table, flags, groups, categories, fit_probability),
     )
+
+
+def tested_rows(masks: MaskTable, found: FoundCalibration) -> list[TestedMask]:
+    """Each mask with what is expected of it by fits to the masks of other photos."""
+    columns = zip(
+        masks.groups,
+        masks.categories,
+        masks.iou.tolist(),
+        found.tested_iou.astype(float).tolist(),
+        found.tested_probability.astype(float).tolist(),
+        strict=True,
+    )
+    return [TestedMask(g, name, iou, round(e, 4), round(p, 4)) for g, name, iou, e, p in columns]
 
 
 def cross_missed(

@@ -1,8 +1,5 @@
-"""Masks of boxes that a detector found, and what is true of them.
-
-A mask is matched with the true mask of its category that it shares most with, the highest score
-first, each true mask once. Its IoU is with that; a false alarm's is 0.
-"""
+"""Masks of boxes that a detector found, and what is true of them, as `metrics.found_masks` has
+it."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from scipy.special import logit
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes, iou
+from pipeline.metrics.found_masks import true_ious
 from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.sam.calibration import Table
 from pipeline.types import Detections, Image, Masks
@@ -68,24 +66,6 @@ def detection_figures(scores: NDArray[np.float32], boxes: Boxes) -> Table:
         "box_rank": np.log1p(rank).astype(np.float32),
         "box_overlaps": np.log1p(overlaps).astype(np.float32),
     }
-
-
-def true_ious(
-    shared: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    true_labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """(N,) IoU of each mask with the true mask that it is matched with, see the module; 0 without
-    one. shared: (N, M) IoU of predicted and true masks."""
-    left = np.where(labels[:, None] == true_labels[None, :], shared, 0.0)
-    matched = np.zeros(len(labels))
-    for row in np.argsort(-scores, kind="stable") if left.shape[1] else ():
-        column = int(left[row].argmax())
-        matched[row] = left[row, column]
-        if matched[row] > 0:
-            left[:, column] = 0
-    return matched
 
 
 def measure(

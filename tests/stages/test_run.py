@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from pipeline.config.schema import RunConfig
 from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
+from pipeline.io.steps import Step
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.stages import run as stage
@@ -43,7 +44,7 @@ def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -
         write_json(folder / "run.json", {"command": "step", "summary": {"images": 3}})
         return Counted(images=3)
 
-    step = stage.Step("step", folder, {}, [inputs], work)
+    step = Step("step", folder, {}, [inputs], work)
     monkeypatch.setattr(stage, "_steps", lambda *_: [step])
     report = ReportResult(report=tmp_path / "report.html", size_kb=0)
     monkeypatch.setattr(stage, "report", lambda root: report)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import from_box
-from pipeline.trust.found_masks import detection_figures, measure, true_ious
+from pipeline.metrics.found_masks import true_ious
+from pipeline.trust.found_masks import detection_figures, measure
 from pipeline.types import Detections, Image, Masks
 
 IMAGE = np.zeros((40, 40, 3), np.uint8)
