@@ -84,7 +84,7 @@ class Trust:
         added = {
             name: np.where(masks.failed, 0, fit.expected_iou(table, categories)).astype(np.float32)
             for name, fit in columns.items()
-            if len(masks.masks)
+            if len(masks.masks) and set(fit.names) <= table.keys()
         }
         return replace(masks, quality={**masks.quality, **added})
 
@@ -116,8 +116,9 @@ def write_trust(folder: Path, trust: Trust) -> None:
 def read_trust(folder: Path, detector: str, sam: str) -> Trust:
     """What a folder of calibrate says of this pair. detector, sam: their sha256. Raises ConfigError
     for a folder of something else, and for another pair, DataError for a damaged card."""
-    if not (folder / CARD).is_file() or model_kind(folder) != KIND:
-        raise ConfigError(f"{folder}: holds no trust; give the folder of pipeline calibrate")
+    if (kind := model_kind(folder)) != KIND:
+        other = f"{folder / CARD}: is of kind {kind}, no trust" if kind else f"{folder}: holds none"
+        raise ConfigError(f"{other}; give --trust the folder of pipeline calibrate")
     card = checked(_CARD, read_json(folder / CARD), folder / CARD)
     for name, own, given in (
         ("detector", card.detector_sha256, detector),

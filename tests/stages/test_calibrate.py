@@ -148,7 +148,7 @@ def test_a_trust_of_another_pair_is_refused(home: Home) -> None:
         read_trust(home.trust, "0" * 64, pair[1])
     with pytest.raises(ConfigError, match="belongs to another SAM than is given"):
         read_trust(home.trust, pair[0], "0" * 64)
-    with pytest.raises(ConfigError, match="holds no trust"):
+    with pytest.raises(ConfigError, match="is of kind sam, no trust"):
         read_trust(home.sam, *pair)
 
 
