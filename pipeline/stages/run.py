@@ -212,6 +212,8 @@ def _masks(
     folder = root / f"masks_from_{name}"
     if trust is None:
         wishes = dict.fromkeys(("recall", "false_alarms", "cost"))
+        if detector and any(getattr(segment_config, wish) is not None for wish in wishes):
+            say("nothing is calibrated: labels are kept at the detector's own confidence")
         segment_config = segment_config.model_copy(update=wishes)
     work = partial(
         segment,
