@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _DEFAULT = FinetuneConfig()
 
 _DEFAULT_CONFIDENCE = 0.25
+_LEAST_OUT_OF_FOLD = 0.05  # fainter scores of detectors that learned from fewer images are lower
 _MIN_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 _DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
 
@@ -172,6 +173,8 @@ def _tuned(
 
     tests = _out_of_fold(folder, splits, truth.categories, config, learn)
     confidence, chosen_on = _confidence(tests or _validation(splits, config, detector))
+    if tests:
+        confidence = max(confidence, _LEAST_OUT_OF_FOLD)
     on = {"images": chosen_on.images, "boxes": chosen_on.instances} if chosen_on else None
     write_card(folder, best, sha256_of(best), side, base.name, confidence, on)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
