@@ -23,16 +23,17 @@ _TESTED = TypeAdapter(list[TestedMask])
 
 @dataclass(frozen=True, kw_only=True)
 class FoundScore:
-    """Masks of boxes that a detector found, on photos that nothing learned from; a false alarm has
-    an IoU of 0.
+    """Masks of boxes that a detector found, on photos that nothing learned from.
 
-    mask_iou: their true IoU. error: mean distance of the expected IoU from it. rank: Spearman's
-    correlation of both; None where it is not defined. Each with its 95 % interval over photos.
+    unmatched: masks with an IoU of 0, for which no true mask of their category is left: false
+    alarms, second labels of one defect, and labels of another category. mask_iou: their true IoU.
+    error: mean distance of the expected IoU from it. rank: Spearman's correlation of both; None
+    where it is not defined. Each with its 95 % interval over photos.
     """
 
     masks: int
     photos: int
-    false_alarms: int
+    unmatched: int
     mask_iou: MeanInterval
     expected: float
     error: MeanInterval
@@ -59,7 +60,7 @@ def found_score(
     return FoundScore(
         masks=len(true),
         photos=len(set(groups)),
-        false_alarms=int((true == 0).sum()),
+        unmatched=int((true == 0).sum()),
         mask_iou=_mean(true, groups),
         expected=round(float(expected.mean()), 4),
         error=_mean(np.abs(expected - true), groups),

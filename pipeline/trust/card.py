@@ -26,7 +26,7 @@ from pipeline.models.cards import (
 from pipeline.models.sam.calibration import Calibration
 from pipeline.trust.found_masks import detection_figures
 from pipeline.trust.missed import fit_missed, score_figures
-from pipeline.types import EXPECTED_IOU, PROBABILITY, Boxes, Masks
+from pipeline.types import EXPECTED_IOU, PROBABILITY, Detections, Masks
 
 KIND = "trust"
 _Score = Annotated[float, Field(ge=0, le=1)]
@@ -72,14 +72,12 @@ class Trust:
     expected_iou: Calibration | None
     outcomes: tuple[ImageOutcome, ...]
 
-    def add_quality(
-        self, masks: Masks, boxes: Boxes, scores: np.ndarray, categories: Sequence[str]
-    ) -> Masks:
-        """The masks of an image's boxes with the columns `expected_iou` and `probability`, 0 for
-        those that failed; as they are without a calibration."""
+    def add_quality(self, masks: Masks, found: Detections, categories: Sequence[str]) -> Masks:
+        """The masks of what is found on an image, with the columns `expected_iou` and
+        `probability`, 0 for those that failed; as they are without a calibration."""
         if self.probability is None or self.expected_iou is None:
             return masks
-        table = {**masks.quality, **detection_figures(scores, boxes)}
+        table = {**masks.quality, **detection_figures(found)}
         columns = {EXPECTED_IOU: self.expected_iou, PROBABILITY: self.probability}
         added = {
             name: np.where(masks.failed, 0, fit.expected_iou(table, categories)).astype(np.float32)

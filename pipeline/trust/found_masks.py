@@ -52,20 +52,27 @@ class FoundImage:
     outcome: ImageOutcome
 
 
-def detection_figures(scores: NDArray[np.float32], boxes: Boxes) -> Table:
-    """Figures (N,) of the boxes of an image: the logit of the score, the logarithm of the number of
-    boxes with a higher score, and of those that overlap. A box left out for its low score changes
-    none of them."""
-    order = np.argsort(-scores, kind="stable")
-    rank = np.empty(len(scores))
-    rank[order] = np.arange(len(scores))
-    higher = rank[None, :] < rank[:, None]
-    overlaps = ((iou(boxes, boxes) > _OVERLAP) & higher).sum(axis=1)
-    return {
-        "box_score": logit(np.clip(scores, *_SCORE_LIMITS)).astype(np.float32),
-        "box_rank": np.log1p(rank).astype(np.float32),
-        "box_overlaps": np.log1p(overlaps).astype(np.float32),
+def detection_figures(found: Detections) -> Table:
+    """Figures (N,) of the boxes of an image: the logit of the score, and the logarithms of the
+    number of boxes with a higher score, and of those that overlap, of the box's own category and of
+    others. A box that is left out for its low score changes none of them."""
+    scores = scores_of(found)
+    rank = np.empty(len(found))
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(found))
+    higher = (iou(found.boxes, found.boxes) > _OVERLAP) & (rank[None, :] < rank[:, None])
+    same = found.labels[:, None] == found.labels[None, :]
+    columns = {
+        "box_score": logit(np.clip(scores, *_SCORE_LIMITS)),
+        "box_rank": np.log1p(rank),
+        "box_repeats": np.log1p((higher & same).sum(axis=1)),
+        "box_rivals": np.log1p((higher & ~same).sum(axis=1)),
     }
+    return {name: np.asarray(column, np.float32) for name, column in columns.items()}
+
+
+def scores_of(found: Detections) -> NDArray[np.float32]:
+    """(N,) the scores; 1 without any."""
+    return np.ones(len(found), np.float32) if found.scores is None else found.scores
 
 
 def measure(
@@ -81,7 +88,7 @@ def measure(
 ) -> FoundImage:
     """Segment the detections of an image that score at least `lowest`, at most `most` of them, and
     compare the masks with the truth. categories: names by label, of both."""
-    scores = found.scores if found.scores is not None else np.ones(len(found), np.float32)
+    scores = scores_of(found)
     ordered = found.select(np.argsort(-scores, kind="stable"))
     all_scores = np.sort(scores)[::-1]
     kept = replace(ordered, attributes={}).select(np.flatnonzero(all_scores >= lowest)[:most])
@@ -90,7 +97,7 @@ def measure(
     shared = mask_geometry.iou(masks.masks, truth.masks or ())
     ious = true_ious(shared, kept.labels, truth.labels, kept_scores)
     on_defect = shared >= DEFECT_IOU
-    columns = {**masks.quality, **detection_figures(kept_scores, kept.boxes)}
+    columns = {**masks.quality, **detection_figures(kept)}
     rows = tuple(
         FoundMask(
             categories[int(kept.labels[row])],

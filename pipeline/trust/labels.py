@@ -52,7 +52,7 @@ class TrustedLabels:
 
     def add_quality(self, masks: Masks, kept: Detections, categories: Sequence[str]) -> Masks:
         """See `Trust.add_quality`."""
-        return self.trust.add_quality(masks, kept.boxes, _scores(kept), categories)
+        return self.trust.add_quality(masks, kept, categories)
 
 
 def trusted_labels(

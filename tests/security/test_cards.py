@@ -43,7 +43,7 @@ from pipeline.models.yolo_world.detector import (
     load_yolo_world,
 )
 from pipeline.trust.card import Trust, read_trust, write_trust
-from pipeline.types import Masks
+from pipeline.types import Detections, Masks
 
 NO_CARD: dict[str, Any] = {
     "empty": b"",
@@ -114,7 +114,8 @@ def trust(folder: Path) -> None:
 def by_trust(folder: Path) -> object:
     known = read_trust(folder, "0" * 64, "1" * 64)
     masks = Masks((from_box(np.array([0, 0, 4, 4], np.float32), 9, 9),), np.zeros(1, bool), {})
-    known.add_quality(masks, as_boxes([[0, 0, 4, 4]]), np.ones(1, np.float32), ["crack"])
+    found = Detections(as_boxes([[0, 0, 4, 4]]), np.array([0]), np.ones(1, np.float32))
+    known.add_quality(masks, found, ["crack"])
     return known.missed(0.3)
 
 

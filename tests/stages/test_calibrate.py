@@ -129,7 +129,7 @@ def test_found_masks_are_calibrated_and_false_alarms_count(home: Home) -> None:
     assert (result.images, result.defects, result.masks) == (18, 12, 12 + 18)
     assert result.expected_iou is not None
     assert result.from_true_boxes is not None
-    assert result.expected_iou.false_alarms >= 18
+    assert result.expected_iou.unmatched >= 18
     assert result.from_true_boxes.expected == pytest.approx(0.5, abs=0.01)  # of no weight at all
     assert result.expected_iou.error[0] < result.from_true_boxes.error[0]
     assert result.probability is not None

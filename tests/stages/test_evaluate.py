@@ -87,7 +87,7 @@ def test_the_expected_iou_is_held_against_the_truth_and_false_alarms_count(
     labels = predictions(truth, expected)
     found = evaluate(truth, labels, tmp_path / "figures", trust=tmp_path / "trust")
     assert found.expected_iou is not None
-    assert (found.expected_iou.masks, found.expected_iou.false_alarms) == (8, 4)
+    assert (found.expected_iou.masks, found.expected_iou.unmatched) == (8, 4)
     assert found.expected_iou.error[0] == pytest.approx(0.3, abs=1e-3)
     assert found.with_out_of_fold is not None
     assert found.with_out_of_fold.error[0] == pytest.approx((8 * 0.3 + 1) / 10, abs=1e-3)

@@ -81,11 +81,12 @@ def test_a_box_without_a_mask_is_a_false_label_but_no_mask_to_learn_from() -> No
 
 
 def test_a_box_that_is_left_out_for_its_score_changes_no_figure_of_the_others() -> None:
-    boxes = as_boxes([[0, 0, 10, 10], [0, 0, 9, 9], [30, 30, 40, 40]])
-    scores = np.array([0.9, 0.1, 0.5], np.float32)
-    every = detection_figures(scores, boxes)
-    assert every["box_rank"] == pytest.approx(np.log1p([0, 2, 1]))
-    assert every["box_overlaps"] == pytest.approx(np.log1p([0, 1, 0]))
-    kept = detection_figures(scores[[0, 2]], boxes[[0, 2]])
-    for name, column in kept.items():
-        assert column.tolist() == every[name][[0, 2]].tolist()
+    """The second box repeats the first, the third is its rival, and the fourth lies alone."""
+    boxes = [[0, 0, 10, 10], [0, 0, 9, 9], [0, 0, 9, 10], [30, 30, 40, 40]]
+    found = detections(boxes, [0, 0, 1, 0], [0.9, 0.1, 0.2, 0.5])
+    every = detection_figures(found)
+    assert every["box_rank"] == pytest.approx(np.log1p([0, 3, 2, 1]))
+    assert every["box_repeats"] == pytest.approx(np.log1p([0, 1, 0, 0]))
+    assert every["box_rivals"] == pytest.approx(np.log1p([0, 1, 1, 0]))
+    for name, column in detection_figures(found.select([0, 2, 3])).items():
+        assert column.tolist() == every[name][[0, 2, 3]].tolist()
