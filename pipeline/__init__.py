@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.config.schema import (
         AnomalyConfig,
         AuditConfig,
+        CalibrateConfig,
         ClassifyConfig,
         ConvertConfig,
         EvaluateConfig,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from pipeline.io.images import write_png
     from pipeline.stages.anomaly import anomaly
     from pipeline.stages.audit import audit
+    from pipeline.stages.calibrate import calibrate
     from pipeline.stages.classify import classify
     from pipeline.stages.compare import compare
     from pipeline.stages.convert_masks import convert_masks
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnomalyConfig",
     "AuditConfig",
+    "CalibrateConfig",
     "ClassifyConfig",
     "ConfigError",
     "ConvertConfig",
@@ -95,6 +98,7 @@ __all__ = [
     "__version__",
     "anomaly",
     "audit",
+    "calibrate",
     "classify",
     "compare",
     "convert_masks",

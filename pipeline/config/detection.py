@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import (
@@ -23,6 +23,7 @@ from pipeline.config.values import (
 
 _Scale = Annotated[float, Field(ge=1)]
 Backend = Literal["auto", "torch", "openvino"]
+_COST = r"^\d{1,9}(\.\d{1,9})?:\d{1,9}(\.\d{1,9})?$"
 
 
 class FinetuneConfig(Config):
@@ -44,6 +45,11 @@ class FinetuneConfig(Config):
     workers: Whole = Field(4, description="Processes that read images.")
     merge_classes: bool = Field(False, description='Train one category "defect" for all.')
     fold: Whole | None = Field(None, description="Fold of convert-masks --folds to hold out.")
+    folds: Folds = Field(
+        0,
+        description="Folds of a cross-validation that finds defects on every image of train and "
+        "val without learning from it, for calibrate; 0: none.",
+    )
     mosaic: Probability = Field(0.5, description="Probability of a mosaic of four images.")
     close_mosaic: Whole = Field(10, description="Last epochs without mosaics.")
     degrees: Annotated[float, Field(ge=0, le=180)] = Field(
@@ -113,12 +119,57 @@ class SegmentConfig(ImagesConfig):
     confidence: Probability | None = Field(
         None, description="Leave out detections of a lower score; by default the detector's own."
     )
+    recall: Probability | None = Field(
+        None, description="In place of a confidence: the share of the defects to find."
+    )
+    false_alarms: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="In place of a confidence: the most false labels an image, on average."
+    )
+    cost: Annotated[str, Field(pattern=_COST)] | None = Field(
+        None,
+        description="In place of a confidence: the cost of a missed defect and of a false label, "
+        "as MISS:FALSE.",
+    )
     max_boxes: Positive = Field(
         100, description="Most detections of an image; the highest scores stay."
     )
     split: str | None = Field(None, description="Only the images of this split: train, val, test.")
     overlays: bool = Field(True, description="Draw each image with its masks.")
     review: Whole = Field(60, description="Masks on the review page, the least trusted first.")
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        names = ("confidence", "recall", "false_alarms", "cost")
+        given = [f"--{n.replace('_', '-')}" for n in names if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are not given together")
+        return self
+
+    @property
+    def costs(self) -> tuple[float, float] | None:
+        """Of a missed defect, and of a false label."""
+        if self.cost is None:
+            return None
+        miss, false = (float(number) for number in self.cost.split(":"))
+        return miss, false
+
+
+class CalibrateConfig(ImagesConfig):
+    """How the masks of out-of-fold detections are calibrated."""
+
+    sam: str = Field("mobile_sam", description="Name of SAM weights, or a folder of finetune-sam.")
+    backend: Backend = Field("auto", description="What runs SAM's image encoder.")
+    cache_gb: Gigabytes = Field(
+        20.0, description="Largest size of the cache on disk; 0 turns it off."
+    )
+    lowest: Probability = Field(
+        0.05,
+        description="Lowest score of a detection that SAM segments; the detector's own confidence "
+        "where that is lower.",
+    )
+    max_boxes: Positive = Field(
+        20, description="Most detections of an image; the highest scores stay."
+    )
 
 
 class FinetuneSamConfig(Config):

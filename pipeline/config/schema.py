@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.config.detection import (
+    CalibrateConfig,
     FinetuneConfig,
     FinetuneSamConfig,
     PredictConfig,
@@ -50,6 +51,11 @@ class RunConfig(ImagesConfig):
     finetune_sam: FinetuneSamConfig = Field(
         FinetuneSamConfig(), description="How SAM is tuned; its `sam` is that of `segment`."
     )
+    calibrate: CalibrateConfig = Field(
+        CalibrateConfig(),
+        description="How found masks are calibrated, where `finetune` has folds; its `sam` is that "
+        "of the run.",
+    )
     segment: SegmentConfig = Field(SegmentConfig(), description="How boxes become masks.")
     classify: ClassifyConfig | None = Field(
         ClassifyConfig(), description="The image-level baseline; null: none."
@@ -70,10 +76,18 @@ class RunConfig(ImagesConfig):
             raise ValueError("products and images are not given together")
         return self
 
+    @model_validator(mode="after")
+    def _has_folds_for_a_wish(self) -> Self:
+        wishes = (self.segment.recall, self.segment.false_alarms, self.segment.cost)
+        if any(wish is not None for wish in wishes) and self.finetune.folds < 2:
+            raise ValueError("recall, false_alarms and cost of segment need finetune.folds: 2")
+        return self
+
 
 __all__ = [
     "AnomalyConfig",
     "AuditConfig",
+    "CalibrateConfig",
     "ClassifyConfig",
     "ConvertConfig",
     "EvaluateConfig",

@@ -26,9 +26,9 @@ from pipeline.types import Dataset, Detections, ImageRecord
 _IMAGE_KEYS = ("product", "source_split", "defect", "group", "split")
 
 
-def image_text(record: ImageRecord) -> str:
-    """An image's entry as JSON."""
-    return json_line(_image(record))
+def image_text(record: ImageRecord, keys: JsonRow | None = None) -> str:
+    """An image's entry as JSON, with other keys."""
+    return json_line(_image(record) | (keys or {}))
 
 
 def parse_row_texts(texts: Sequence[str], size: tuple[int, int], categories: int) -> Detections:

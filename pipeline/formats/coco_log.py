@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.coco import image_text, result_text
+from pipeline.formats.coco_rows import JsonRow
 from pipeline.formats.coco_stream import coco_writer, write_rows
 from pipeline.io.work_log import WorkLog
 from pipeline.types import Dataset
 
 
-def write_logged_coco(folder: Path, prompts: Dataset, log: WorkLog[Any]) -> None:
+def write_logged_coco(
+    folder: Path,
+    prompts: Dataset,
+    log: WorkLog[Any],
+    image_keys: Callable[[int], JsonRow] = lambda _: {},
+) -> None:
     """Write instances.json and results.json into `folder`, in the order of the prompts. The log
-    has an item for each finished image, by its id; other images are left out."""
+    has an item for each finished image, by its id; other images are left out. image_keys: other
+    keys of an image in instances.json, by its id."""
     numbers, prompt_ids = array("q"), array("q")
     for number, text in log.rows():
         numbers.append(number)
@@ -31,7 +38,7 @@ def write_logged_coco(folder: Path, prompts: Dataset, log: WorkLog[Any]) -> None
     with coco_writer(folder / "instances.json", prompts.categories) as writer:
         for record in prompts.records:
             if record.id in log:
-                writer.add_image(image_text(record))
+                writer.add_image(image_text(record, image_keys(record.id)))
         writer.add_rows(log.row_at(numbers[index]) for index in order)
     results = (result_text(log.row_at(numbers[index])) for index in order)
     write_rows(folder / "results.json", results)

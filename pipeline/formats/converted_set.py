@@ -94,18 +94,21 @@ def write_lists(folder: Path, dataset: Dataset, count: int, seed: int) -> None:
         write_data_yaml(folder / f"data_fold{fold}.yaml", dataset.categories, test | listings)
 
 
-def read_objects(data: Path, splits: Sequence[str], faults: Faults) -> list[Dataset]:
-    """The images with objects of the splits that there are. Images that are outside `data` or
-    cannot be read go to `faults`. Raises DataError for a folder without train where it is named."""
+def read_objects(
+    data: Path, splits: Sequence[str], faults: Faults, good: bool = False
+) -> list[Dataset]:
+    """The images with objects of the splits that there are; with `good`, the others too. Images
+    that are outside `data` or cannot be read go to `faults`. Raises DataError for a folder without
+    train where it is named."""
     files = [data / "annotations" / f"instances_{split}.json" for split in splits]
     present = [path for path in files if path.is_file()]
     if not present and "train" in splits:
         raise DataError(files[0], "no such file", "give --data a folder that convert-masks wrote")
-    return [_read_objects(path, data, faults) for path in present]
+    return [_read_objects(path, data, faults, good) for path in present]
 
 
-def _read_objects(path: Path, data: Path, faults: Faults) -> Dataset:
+def _read_objects(path: Path, data: Path, faults: Faults, good: bool) -> Dataset:
     dataset = read_coco(path, data / "images", SourceLog(faults))
     dataset = leave_out_outside(dataset, NamedFolders([data]), faults)
-    with_objects = dataset.subset([r for r in dataset.records if len(dataset.on(r))])
-    return leave_out_unreadable(with_objects, faults)
+    kept = dataset.subset([r for r in dataset.records if good or len(dataset.on(r))])
+    return leave_out_unreadable(kept, faults)

@@ -190,8 +190,16 @@ class _Base(_Card):
     sha256: Sha256
 
 
+class SamFoldCard(_Card):
+    """Of a SAM that did not learn from the photos of some groups; see `sam.folds`."""
+
+    delta_sha256: Sha256
+    groups: Names
+    patch_prior: PatchPriorCard | None = None
+
+
 class SamCard(_Card):
-    """Of a SAM that finetune-sam tuned."""
+    """Of a SAM that finetune-sam tuned; versions before 0.9 kept no folds."""
 
     kind: Literal["sam"]
     base: _Base
@@ -199,6 +207,7 @@ class SamCard(_Card):
     views: ViewsCard
     calibration: CalibrationCard | None = None
     patch_prior: PatchPriorCard | None = None
+    folds: Annotated[list[SamFoldCard], Field(max_length=1000)] = []
 
 
 _KIND_CARD = TypeAdapter(KindCard)
@@ -217,7 +226,7 @@ DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(OldThresholdsCard),
 )
 
-KINDS = (*_MODEL_CARDS, "yolo-world", "sam")  # every `kind` of a card.json
+KINDS = (*_MODEL_CARDS, "yolo-world", "sam", "trust")  # every `kind` of a card.json
 
 
 def read_kind(path: Path) -> str:

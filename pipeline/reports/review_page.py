@@ -7,16 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from numpy.typing import NDArray
 
+from pipeline.formats.coco_log import rows_with_least
+from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.geometry.masks import Rle
 from pipeline.io.images import Image, read_image
+from pipeline.io.work_log import WorkLog
 from pipeline.io.write import write_text
-from pipeline.types import ImageRecord
+from pipeline.types import Dataset, ImageRecord
 from pipeline.visualization.overlays import close_up
 
 _LIMITS = (0.5, 0.7, 0.85)  # confidences below which the page counts masks
@@ -33,6 +37,28 @@ class ReviewMask:
     box: tuple[float, float, float, float]
     mask: Rle
     confidence: float | None
+
+
+def review_logged(
+    folder: Path, prompts: Dataset, log: WorkLog[Any], figures: Sequence[str], count: int
+) -> None:
+    """Write review.html for the `count` masks in a log of COCO rows with the least of the first
+    figure that they have. Nothing without a mask."""
+    figure, values, rows = rows_with_least(log, figures, count)
+    if not rows:
+        return
+    records = {record.id: record for record in prompts.records}
+    masks = [
+        ReviewMask(
+            record := records[row["image_id"]],
+            prompts.categories[row["category_id"] - 1],
+            tuple(row["bbox"]),
+            segmentation_rle(row["segmentation"], record.size),
+            None if row["failed"] else row[figure],
+        )
+        for row in rows
+    ]
+    review_page(folder / "review.html", masks, figure, values)
 
 
 def review_page(

@@ -35,6 +35,23 @@ MeanInterval = tuple[float, float, float]  # mean, and its 95 % interval over ph
 
 
 @dataclass(frozen=True)
+class MaskCount:
+    """Masks, and the photos that they are on."""
+
+    masks: int
+    photos: int
+
+
+@dataclass(frozen=True)
+class PatchPriorUse:
+    """Whether the patch prior is used, and the mean IoU that it adds to out-of-fold masks: None
+    where it was not tested."""
+
+    used: bool
+    gain_out_of_fold: float | None = None
+
+
+@dataclass(frozen=True)
 class CategoryScore:
     """Mean IoU of a category's objects, and how many there are."""
 

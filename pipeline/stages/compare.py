@@ -27,10 +27,11 @@ from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
 from pipeline.metrics.anomaly import AnomalyScores, anomaly_scores, pixel_figures, ranking
 from pipeline.metrics.pixel_counts import Pair
+from pipeline.metrics.rejection import either, rejections
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
-from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality
+from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality, trade_off
 
 if TYPE_CHECKING:
     from pipeline.interfaces import Classifier, Detector
@@ -114,8 +115,33 @@ def compare(
         write_text(folder / "table.md", table(rows))
         plotted = {name: _plotted(row) for name, row in rows.items()}
         labels_against_quality(folder / "compare.png", plotted)
+        _draw_rejections(folder, models, rows, truth, records)
         record.write(folder, result.to_json())
     return result
+
+
+def _draw_rejections(
+    folder: Path,
+    models: Sequence[ScoredModel],
+    rows: Mapping[str, ModelScores],
+    truth: Dataset,
+    records: Sequence[ImageRecord],
+) -> None:
+    """Defects missed against good images rejected: by the detector, by the best model of good
+    images, and by either."""
+    defects = np.array([len(truth.on(record)) for record in records])
+    by_name = {m.name: np.array([m.scores[_name(r)] for r in records]) for m in models}
+    good = [model.name for model in models if not model.labels]
+    names = [name for name in ("detector",) if name in by_name]
+    names += [max(good, key=lambda name: rows[name].image_auroc or 0.0)] if good else []
+    if not names or not defects.any():
+        return
+    lines = {name: rejections(by_name[name], defects) for name in names}
+    if len(names) > 1:
+        both = either([by_name[name] for name in names], defects)
+        lines[" or ".join(names)] = rejections(both, defects)
+    across, up = "share of good images rejected", "share of defects missed"
+    trade_off(folder / "rejected.png", lines, across, up)
 
 
 def table(rows: Mapping[str, ModelScores]) -> str:

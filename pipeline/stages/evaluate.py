@@ -34,11 +34,12 @@ from pipeline.metrics.evaluation import (
 )
 from pipeline.metrics.masks import Agreement, agreement
 from pipeline.metrics.matching import Match, MatchedObjects, match_objects
+from pipeline.reports.trust import FoundScore, expected_in, expected_of
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset, ImageRecord
 from pipeline.visualization.overlays import close_up
-from pipeline.visualization.plots import grouped_bars
+from pipeline.visualization.plots import grouped_bars, reliability
 
 _DEFAULT = EvaluateConfig()
 _GALLERY = 6  # pictures of each rank
@@ -60,6 +61,8 @@ class EvaluateResult(MaskFigures, StageResult):
     unscored: predictions without a score, and others on their images; the average precision takes
     them as 1.
 
+    expected_iou: how that of the predictions holds, false alarms among them; None where they have
+    none. with_out_of_fold: the same with the out-of-fold masks of a trust.
     rank_correlation_with_iou: Spearman's rho in [-1, 1] between each quality column of the
     predictions and the mask IoU. baselines: by name; None without images. The mask figures are None
     for files without masks. split_leaks: a mark of figures on images whose object is in training
@@ -74,6 +77,8 @@ class EvaluateResult(MaskFigures, StageResult):
     ignored: int = 0
     unscored: int = 0
     average_precision: Precision
+    expected_iou: FoundScore | None = None
+    with_out_of_fold: FoundScore | None = None
     rank_correlation_with_iou: Mapping[str, float] | None = None
     baselines: Mapping[str, Baseline] | None = None
     faults: tuple[str, ...] = ()
@@ -87,13 +92,15 @@ def evaluate(
     config: EvaluateConfig = _DEFAULT,
     *,
     images: Path | None = None,
+    trust: Path | None = None,
     keep_going: bool = False,
 ) -> EvaluateResult:
     """Compare two COCO files: box and mask AP, and the mask IoU of matched objects.
 
     truth, predictions: COCO files; predictions have scores, and may be a list of COCO results.
     output: the folder for figures, a plot and a gallery; None writes nothing. images: the folder of
-    images; without it, there are no baselines and no gallery. keep_going: leave out faulty objects,
+    images; without it, there are no baselines and no gallery. trust: the folder of calibrate that
+    the predictions are of. keep_going: leave out faulty objects,
     and of every figure the images whose photo is missing or cannot be read; what is left out of the
     predictions counts as missed. Raises ConfigError for a split without images and for other
     categories, DataError for a file that cannot be read and for predictions on other images.
@@ -110,11 +117,20 @@ def evaluate(
             f"{result.unscored} predictions have no score, or share an image with one that has "
             "none: average precision takes each score as 1"
         )
+    expected = expected_of(matched) if matched.has_masks else None
+    if expected:
+        earlier = expected_in(trust) if trust else None
+        both = (earlier + expected).score if earlier else None
+        result = replace(result, expected_iou=expected.score, with_out_of_fold=both)
     if truth.parent.name == "annotations":
         result = replace(result, split_leaks=leak_mark(truth.parent.parent))
     if output:
-        record = RunRecord("evaluate", config.model_dump(mode="json"), (truth, predictions))
+        reads = (truth, predictions, trust)
+        record = RunRecord("evaluate", config.model_dump(mode="json"), reads)
         with record.whole_folder(output) as folder:
+            if expected:
+                pairs = {"masks": (expected.expected, expected.true)}
+                reliability(folder / "reliability.png", pairs)
             if agreed is not None:
                 _plot(folder, result)
                 if images:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.models.sam.cross_validation import (
     ViewSelection,
     cross_validate,
     enough_photos,
+    held_out_groups,
     select_views,
 )
 from pipeline.models.sam.evaluation import (
@@ -33,6 +35,7 @@ from pipeline.models.sam.evaluation import (
     instances_of,
     subsample,
 )
+from pipeline.models.sam.folds import fold_cards
 from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam, read_sam, write_sam
 from pipeline.models.sam.network import side_for
 from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior, sample_patches
@@ -43,6 +46,8 @@ from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
 from pipeline.reports.sam import (
     HeldOutScores,
+    MaskCount,
+    PatchPriorUse,
     UnseenScore,
     baselines,
     compare,
@@ -55,23 +60,6 @@ from pipeline.types import EXPECTED_IOU
 from pipeline.visualization.plots import reliability
 
 _DEFAULT = FinetuneSamConfig()
-
-
-@dataclass(frozen=True)
-class MaskCount:
-    """Masks, and the photos that they are on."""
-
-    masks: int
-    photos: int
-
-
-@dataclass(frozen=True)
-class PatchPriorUse:
-    """Whether the patch prior is used, and the mean IoU that it adds to out-of-fold masks: None
-    where it was not tested."""
-
-    used: bool
-    gain_out_of_fold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +183,7 @@ def _tune(
     results = cross_validate(tuner, train, examples, patches, config.folds, folder, crop_below)
     selection = select_views(tuner.views, crop_below, train, results)
     if not (folder / CARD).is_file():
-        _write(tuner, train, examples, patches, selection, folder)
+        _write(tuner, train, examples, patches, selection, config.folds, folder)
     return read_sam(folder, WeightsStore()), selection
 
 
@@ -205,6 +193,7 @@ def _write(
     examples: Sequence[Sequence[TrainingExample]],
     patches: dict[str, ForegroundBackground],
     selection: ViewSelection,
+    fold_count: int,
     folder: Path,
 ) -> None:
     """Train on all objects, and write the model."""
@@ -218,7 +207,9 @@ def _write(
         "started_from": tuner.start.delta_sha256,
     }
     views, calibration = selection.views, selection.calibration
-    write_sam(folder, tuner.published, delta, views, calibration, prior, about)
+    groups = held_out_groups(train, fold_count, seed)
+    folds = partial(fold_cards, folder, groups)
+    write_sam(folder, tuner.published, delta, views, calibration, prior, about, folds)
 
 
 def _report(

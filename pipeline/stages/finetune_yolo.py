@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import FinetuneConfig
-from pipeline.errors import ConfigError, Faults, WeightsError
+from pipeline.errors import ConfigError, Faults
 from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.yolo_training import TrainingSet, read_training_set, write_training_set
 from pipeline.interfaces import Detector
@@ -19,22 +20,28 @@ from pipeline.io.manifest import WORK
 from pipeline.io.read import RUN_FILE, sha256_of
 from pipeline.io.run_record import RunRecord
 from pipeline.io.work_log import LOG, WorkLog
-from pipeline.io.write import remove_tree
 from pipeline.metrics.detection import average_precision, best_confidence
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.reports.detection import BoxScores, box_scores, epochs_of
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
+from pipeline.trust.cross_detection import (
+    MAX_BOXES,
+    MIN_CONFIDENCE,
+    Learn,
+    detect_out_of_fold,
+    learned_images,
+)
 from pipeline.types import Dataset, Detections
 from pipeline.visualization.plots import training_curves
 
 if TYPE_CHECKING:
     from pipeline.models.text.embeddings import TextEmbeddings
-    from pipeline.models.yolo_world.options import TrainingOptions
 
 _DEFAULT = FinetuneConfig()
 
 _DEFAULT_CONFIDENCE = 0.25
+_LEAST_OUT_OF_FOLD = 0.05  # fainter scores of detectors that learned from fewer images are lower
 _MIN_CONFIDENCE = 0.001  # AP needs the whole curve of precision over recall
 _DATASET = f"{WORK}/dataset"  # all that ultralytics reads of the data
 
@@ -52,16 +59,19 @@ class FinetuneYoloResult(StageResult):
     """The detector, and its box AP on the held-out split before and after.
 
     text_embeddings: clip, or fixed if CLIP's text encoder is not installed. confidence: the score
-    below which detections are left out, chosen on the validation images. split_leaks: a mark of
-    figures on held-out images whose object is in training too. faults: a line
-    for each image or object that was left out.
+    below which detections are left out. confidence_chosen_on: the images that it was chosen on;
+    None for the default. out_of_fold: of the detections of `config.folds`. split_leaks: a mark of
+    figures on held-out images whose object is in training too. faults: a line for each image or
+    object that was left out.
     """
 
     output: Path
     weights: str
     text_embeddings: str
     confidence: float
+    confidence_chosen_on: HeldOut | None = None
     epochs_run: int
+    out_of_fold: BoxScores | None = None
     held_out: HeldOut
     zero_shot: BoxScores
     tuned: BoxScores
@@ -70,6 +80,7 @@ class FinetuneYoloResult(StageResult):
 
 
 _SCORES_TYPE = TypeAdapter(BoxScores)
+Tests = tuple[Dataset, Mapping[int, Detections]]  # truth, and detections by image id
 
 
 def finetune_yolo(
@@ -96,6 +107,8 @@ def finetune_yolo(
 
     device_name = choose_device(device)
     reads = [data / "annotations", data / "images"]
+    if config.folds == 1:
+        raise ConfigError("folds 1: at least 2 are needed, or 0 for none")
     record = RunRecord("finetune-yolo", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
     splits = read_training_set(data, config.fold, faults)
@@ -150,8 +163,20 @@ def _tuned(
     best = _train(folder, splits, base, config, device, overwrite)
     side = config.image_side
     detector = YoloWorldDetector(best, embeddings, side, _MIN_CONFIDENCE, device=device)
-    confidence = _confidence(splits, config, detector)
-    write_card(folder, best, sha256_of(best), side, base.name, confidence)
+
+    def learn(run: Path, part: TrainingSet) -> Detector:
+        embeddings.save(embeddings_file(run))
+        own = _train(run, part, base, config, device, overwrite)
+        return YoloWorldDetector(
+            own, embeddings, side, MIN_CONFIDENCE, device=device, max_boxes=MAX_BOXES
+        )
+
+    tests = _out_of_fold(folder, splits, truth.categories, config, learn)
+    confidence, chosen_on = _confidence(tests or _validation(splits, config, detector))
+    if tests:
+        confidence = max(confidence, _LEAST_OUT_OF_FOLD)
+    on = {"images": chosen_on.images, "boxes": chosen_on.instances} if chosen_on else None
+    write_card(folder, best, sha256_of(best), side, base.name, confidence, on)
     tuned = average_precision(truth, _detect(detector, truth, "detect, tuned"), "bbox")
     rows = epochs_of(folder / "train" / "results.csv")
     training_curves(folder / "curves.png", rows)
@@ -160,22 +185,51 @@ def _tuned(
         weights=base.name,
         text_embeddings=embeddings.kind,
         confidence=round(confidence, 4),
+        confidence_chosen_on=chosen_on,
         epochs_run=len(rows),
-        held_out=HeldOut(len(truth.records), sum(map(len, truth.objects.values()))),
+        out_of_fold=box_scores(average_precision(*tests, "bbox")) if tests else None,
+        held_out=_count(truth),
         zero_shot=zero_shot,
         tuned=box_scores(tuned),
     )
 
 
-def _confidence(splits: TrainingSet, config: FinetuneConfig, detector: Detector) -> float:
-    """The score below which detections are left out: 0.25, or a lower one that is better on the
-    validation images. Never a higher one, which few validation images do not justify.
-    """
+def _out_of_fold(
+    folder: Path,
+    splits: TrainingSet,
+    categories: tuple[str, ...],
+    config: FinetuneConfig,
+    learn: Learn,
+) -> Tests | None:
+    """The out-of-fold detections, with the truth."""
+    if not config.folds:
+        return None
+    found = detect_out_of_fold(folder, splits, categories, config.folds, config.seed, learn)
+    if found is None:
+        return None
+    return _merged(learned_images(splits), config.merge_classes), found.objects
+
+
+def _validation(splits: TrainingSet, config: FinetuneConfig, detector: Detector) -> Tests | None:
+    """The detections on the validation images, with the truth."""
     if splits.validation is None:
-        return _DEFAULT_CONFIDENCE
+        return None
     validation = _merged(splits.validation, config.merge_classes)
-    best = best_confidence(validation, _detect(detector, validation, "choose confidence"))
-    return _DEFAULT_CONFIDENCE if best is None else min(best, _DEFAULT_CONFIDENCE)
+    return validation, _detect(detector, validation, "choose confidence")
+
+
+def _confidence(tests: Tests | None) -> tuple[float, HeldOut | None]:
+    """The score below which detections are left out, and what it was chosen on: 0.25, or a lower
+    one that is better there. Never a higher one, which few images do not justify.
+    """
+    best = best_confidence(*tests) if tests else None
+    if tests is None or best is None:
+        return _DEFAULT_CONFIDENCE, None
+    return min(best, _DEFAULT_CONFIDENCE), _count(tests[0])
+
+
+def _count(truth: Dataset) -> HeldOut:
+    return HeldOut(len(truth.records), sum(len(truth.on(record)) for record in truth.records))
 
 
 def _merged(truth: Dataset, merge: bool) -> Dataset:
@@ -226,38 +280,12 @@ def _train(
     overwrite: bool,
 ) -> Path:
     """Train, or go on after the last whole epoch; returns the best weights."""
+    from pipeline.models.yolo_world.options import options_of
+    from pipeline.models.yolo_world.resume import is_trained
     from pipeline.models.yolo_world.trainer import train
 
     last, best = (folder / "train" / "weights" / f"{name}.pt" for name in ("last", "best"))
-    if not _is_trained(folder, config.epochs, overwrite):
+    if not is_trained(folder, config.epochs, overwrite):
         yaml = write_training_set(folder / _DATASET, splits)
-        train(folder, yaml, base.path, _options(config), device)
+        train(folder, yaml, base.path, options_of(config.model_dump()), device)
     return best if best.is_file() else last
-
-
-def _is_trained(folder: Path, epochs: int, overwrite: bool) -> bool:
-    """Whether the training in a folder is finished. A training that cannot go on is deleted:
-    one without a whole epoch, and with `overwrite` one whose files are damaged."""
-    from pipeline.models.yolo_world.trainer import epochs_done
-    from pipeline.models.yolo_world.training_state import state_file
-
-    try:
-        done = epochs_done(folder)
-    except WeightsError:
-        if not overwrite:
-            raise
-        done = 0
-    if done:
-        say(f"the stopped training goes on after epoch {done} of {epochs}")
-    elif done == 0:
-        remove_tree(folder / "train")
-        state_file(folder).unlink(missing_ok=True)
-    return done is None
-
-
-def _options(config: FinetuneConfig) -> TrainingOptions:
-    """The settings of the configuration that a training needs, which have the same names there."""
-    from pipeline.models.yolo_world.options import TrainingOptions
-
-    names = {field.name for field in fields(TrainingOptions)}
-    return TrainingOptions(**config.model_dump(include=names))

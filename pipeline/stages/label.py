@@ -39,17 +39,26 @@ def label(
     *,
     device: str = "auto",
     truth: Path | None = None,
+    trust: Path | None = None,
     keep_going: bool = False,
 ) -> LabelResult:
     """Label a folder of images, or the images that `truth` lists, with a model of `pipeline
     anomaly`.
 
     The box of an object is the box of its mask, with `config.tighten`. Writes what
-    `segment` writes into `output`. truth: a COCO file with masks; with it, what `evaluate` writes
-    goes into `output`/evaluation. Raises what `segment` and `evaluate` raise.
+    `segment` writes into `output`. trust: folder of calibrate for this pair. truth: a COCO file
+    with masks; with it, what `evaluate` writes goes into `output`/evaluation. Raises what `segment`
+    and `evaluate` raise.
     """
     masks = segment(
-        images, output, config, device=device, boxes=truth, detector=model, keep_going=keep_going
+        images,
+        output,
+        config,
+        device=device,
+        boxes=truth,
+        detector=model,
+        trust=trust,
+        keep_going=keep_going,
     )
     if truth is None:
         return LabelResult(segment=masks)

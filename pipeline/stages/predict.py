@@ -24,6 +24,7 @@ from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
+from pipeline.trust.labels import without_calibration
 from pipeline.types import Dataset, Detections, ImageRecord, refuse_equal_stems
 from pipeline.visualization.overlays import heat_overlay, overlay
 
@@ -146,7 +147,7 @@ def _segmenter(name: str, device: str, record: RunRecord) -> CalibratedSegmenter
     segmenter = load_segmenter(name, {}, torch_device(device))
     for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
-    return segmenter
+    return without_calibration(segmenter)
 
 
 def _images(

@@ -21,7 +21,9 @@ _GENERATOR = b'<meta name="generator" content="defect-pipeline">'
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES = 1000  # first bytes of a page, which hold it
 Summary = Mapping[str, JsonValue]  # of a step's run.json
-_STEPS = ("data", "detector", "sam", "masks_from_truth", "masks_from_detector", "classifier")
+_STEPS = (
+    "data", "detector", "sam", "trust", "masks_from_truth", "masks_from_detector", "classifier",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,11 @@ def _pictures(run: Path) -> dict[str, str]:
         "tuned": run / "sam" / "mask_iou.png",
         "robustness": run / "sam" / "robustness.png",
         "reliability": run / "sam" / "reliability.png",
+        "found": run / "trust" / "reliability_found.png",
+        "held_out": run / "evaluation_detector_boxes" / "reliability.png",
+        "operating_points": run / "trust" / "operating_points.png",
         "comparison": run / "comparison" / "compare.png",
+        "rejected": run / "comparison" / "rejected.png",
         "images": run / "stats" / "images_per_category.png",
         "sizes": run / "stats" / "instance_sizes.png",
     }

@@ -5,7 +5,7 @@ on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from pipeline.config.values import Config
 from pipeline.errors import DataError, Faults
 from pipeline.formats.products import read_product
 from pipeline.io.locks import folder_lock
-from pipeline.io.run_record import config_key, fingerprint, read_run_file
+from pipeline.io.steps import Step, run_step
 from pipeline.io.work_log import WorkLog
 from pipeline.io.write import make_folder
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say
 from pipeline.stages.anomaly import anomaly
+from pipeline.stages.calibrate import calibrate
 from pipeline.stages.classify import classify
 from pipeline.stages.compare import compare
 from pipeline.stages.convert_masks import convert_masks
@@ -33,20 +34,10 @@ from pipeline.stages.report import ReportResult, report
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
+from pipeline.trust.cross_detection import OUT_OF_FOLD
 from pipeline.types import GOOD
 
 _STEPS = "steps.sqlite"  # by step, the key of its inputs and settings when it last finished
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stage in a run: it writes `folder` from `inputs`; `config` is part of its key."""
-
-    name: str
-    folder: Path
-    config: Mapping[str, JsonValue]
-    inputs: Sequence[Path]
-    work: Callable[[], StageResult]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +64,7 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
         products = list(config.products) or [own]
         with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
             steps = {
-                step.name: _run_step(step, log)
-                for step in _steps(config, root, products, overwrite)
+                step.name: run_step(step, log) for step in _steps(config, root, products, overwrite)
             }
         return RunResult(output=root, steps=steps, report=report(root))
 
@@ -105,12 +95,19 @@ def _work_steps(
         yield _sam(config, root, overwrite)
         segment_config = config.segment.model_copy(update={"sam": str(root / "sam")})
     sam = [root / "sam"] if config.tune_sam else []
+    trust = None
+    if _has_folds(config, root):
+        trust = root / "trust"
+        yield _calibration(config, segment_config.sam, root, overwrite)
     split = "test" if config.convert.test > 0 or config.convert.split_file else "val"
     truth = data / "annotations" / f"instances_{split}.json"
     for name, prompts_from in (("truth", None), ("detector", detector)):
-        sources = [truth, *([prompts_from] if prompts_from else []), *sam]
-        yield _masks(config, segment_config, root, name, sources, truth, prompts_from, overwrite)
-        yield _evaluation(config, root, name, truth)
+        known = trust if prompts_from else None
+        sources = [truth, *(path for path in (prompts_from, known) if path), *sam]
+        yield _masks(
+            config, segment_config, root, name, sources, truth, prompts_from, known, overwrite
+        )
+        yield _evaluation(config, root, name, truth, known)
     if config.classify:
         yield _classifier(config, config.classify, root, products[0], overwrite)
     yield from _anomalies(config, root, products[0], overwrite)
@@ -176,6 +173,30 @@ def _sam(config: RunConfig, root: Path, overwrite: bool) -> Step:
     return Step("finetune-sam", root / "sam", _plain(sam_config), inputs, tune)
 
 
+def _has_folds(config: RunConfig, root: Path) -> bool:
+    """Whether found masks can be calibrated: by out-of-fold detections, and SAMs that did not learn
+    from the photos, with SAM's own views."""
+    if not (root / "detector" / OUT_OF_FOLD).is_file():
+        return False
+    if config.tune_sam and not (root / "sam" / "folds").is_dir():
+        say("the SAM was tuned without folds: masks of found boxes are not calibrated")
+        return False
+    if config.segment.views.model_dump(exclude_none=True):
+        say("segment has views of its own: masks of found boxes are not calibrated")
+        return False
+    return True
+
+
+def _calibration(config: RunConfig, sam: str, root: Path, overwrite: bool) -> Step:
+    calibrate_config = config.calibrate.model_copy(update={"sam": sam})
+    inputs = [root / "data", root / "detector", *([Path(sam)] if Path(sam).is_dir() else [])]
+    work = partial(
+        calibrate, root / "data", root / "detector", root / "trust", calibrate_config,
+        device=config.device, keep_going=config.keep_going, overwrite=overwrite,
+    )  # fmt: skip
+    return Step("calibrate", root / "trust", _plain(calibrate_config), inputs, work)
+
+
 def _masks(
     config: RunConfig,
     segment_config: SegmentConfig,
@@ -184,10 +205,16 @@ def _masks(
     inputs: Sequence[Path],
     truth: Path,
     detector: Path | None,
+    trust: Path | None,
     overwrite: bool,
 ) -> Step:
-    """Masks from the truth's boxes or the detector's."""
+    """Masks from the truth's boxes or the detector's. A wish is for the latter alone."""
     folder = root / f"masks_from_{name}"
+    if trust is None:
+        wishes = dict.fromkeys(("recall", "false_alarms", "cost"))
+        if detector and any(getattr(segment_config, wish) is not None for wish in wishes):
+            say("nothing is calibrated: labels are kept at the detector's own confidence")
+        segment_config = segment_config.model_copy(update=wishes)
     work = partial(
         segment,
         images=root / "data" / "images",
@@ -196,22 +223,23 @@ def _masks(
         device=config.device,
         boxes=truth,
         detector=detector,
+        trust=trust,
         keep_going=config.keep_going,
         overwrite=overwrite,
     )
     return Step(f"segment, {name}'s boxes", folder, _plain(segment_config), inputs, work)
 
 
-def _evaluation(config: RunConfig, root: Path, name: str, truth: Path) -> Step:
+def _evaluation(config: RunConfig, root: Path, name: str, truth: Path, trust: Path | None) -> Step:
     folder = root / f"evaluation_{name}_boxes"
     masks = root / f"masks_from_{name}" / "instances.json"
     images = root / "data" / "images"
     work = partial(
-        evaluate, truth, masks, folder, config.evaluate, images=images,
+        evaluate, truth, masks, folder, config.evaluate, images=images, trust=trust,
         keep_going=config.keep_going,
     )  # fmt: skip
-    settings = _plain(config.evaluate)
-    return Step(f"evaluate, {name}'s boxes", folder, settings, [truth, masks], work)
+    inputs = [truth, masks, *([trust] if trust else [])]
+    return Step(f"evaluate, {name}'s boxes", folder, _plain(config.evaluate), inputs, work)
 
 
 def _classifier(
@@ -268,23 +296,3 @@ def _has_good(product: Path, config: RunConfig) -> bool:
 
 def _plain(config: Config) -> dict[str, JsonValue]:
     return config.model_dump(mode="json")
-
-
-def _run_step(step: Step, log: WorkLog[str]) -> dict[str, JsonValue]:
-    """Run a step, or skip it; returns its result's JSON."""
-    key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
-    if log.get(step.name) == key and step.folder.is_dir():
-        say(f"[{step.name}] nothing changed: skipped")
-        return _saved_summary(step.folder)
-    say(f"[{step.name}]")
-    result = step.work()
-    log.add(step.name, key)
-    return result.to_json()
-
-
-def _saved_summary(folder: Path) -> dict[str, JsonValue]:
-    """The summary of a finished step; nothing where its run.json cannot be read."""
-    try:
-        return read_run_file(folder).summary
-    except DataError:
-        return {}

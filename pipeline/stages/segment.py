@@ -7,9 +7,9 @@ finished images: a stopped run goes on from there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,23 +18,30 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import SegmentConfig
-from pipeline.errors import DataError, Faults
+from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
-from pipeline.formats.coco_log import rows_with_least, sum_figures, write_logged_coco
-from pipeline.formats.coco_masks import segmentation_rle
-from pipeline.formats.coco_rows import row_texts
+from pipeline.formats.coco_log import sum_figures, write_logged_coco
+from pipeline.formats.coco_rows import JsonRow, row_texts
 from pipeline.formats.image_files import NamedFolders, leave_out_outside, list_images_below
 from pipeline.formats.png_masks import write_png_mask
+from pipeline.formats.read_ahead import read_ahead
 from pipeline.formats.source import SourceLog
 from pipeline.geometry import masks as mask_geometry
 from pipeline.interfaces import Detector
 from pipeline.io.heatmaps import read_heatmap
-from pipeline.io.images import Image, read_image, refuse_other_size, write_png
+from pipeline.io.images import Image, write_png
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.io.work_log import LOG, WorkLog
-from pipeline.reports.review_page import ReviewMask, review_page
+from pipeline.metrics.operating_points import OperatingPoint
+from pipeline.reports.review_page import review_logged
 from pipeline.results import StageResult
-from pipeline.runtime.progress import say, track
+from pipeline.runtime.progress import say
+from pipeline.trust.labels import (
+    TrustedLabels,
+    load_labels,
+    refuse_without_trust,
+    without_calibration,
+)
 from pipeline.types import EXPECTED_IOU, Dataset, Detections, ImageRecord, Masks
 from pipeline.visualization.overlays import overlay
 
@@ -53,7 +60,8 @@ class SegmentResult(StageResult):
 
     sam: name of the SAM. failed: boxes without a mask. *_mean: in [0, 1]; None without a box or
     where the SAM has no such figure. pixels_lost_to_overlap_in_png: pixels in several masks, which
-    a PNG mask gives to one. faults: a line for each image that was left out.
+    a PNG mask gives to one. operating_point: of a detector with a trust. faults: a line for each
+    image that was left out.
     """
 
     output: Path
@@ -65,15 +73,18 @@ class SegmentResult(StageResult):
     expected_iou_mean: float | None = None
     predicted_iou_mean: float | None = None
     stability_mean: float | None = None
+    operating_point: OperatingPoint | None = None
     faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Value of an image in the work log: its boxes, and the pixels that its PNG mask lost."""
+    """Value of an image in the work log: its boxes, the pixels that its PNG mask lost, and the
+    probability that the boxes miss a defect."""
 
     boxes: int
     lost: int
+    missed: float | None = None
 
 
 ImageLog = WorkLog[ImageCounts]
@@ -81,11 +92,13 @@ ImageLog = WorkLog[ImageCounts]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the masks of one image come from. folder: where the files are written."""
+    """All that the masks of one image come from. labels: what is known of the detector's. folder:
+    where the files are written."""
 
     prompts: Dataset
     segmenter: CalibratedSegmenter
     detector: Detector | None
+    labels: TrustedLabels | None
     config: SegmentConfig
     folder: Path
 
@@ -98,38 +111,43 @@ def segment(
     device: str = "auto",
     boxes: Path | None = None,
     detector: Path | None = None,
+    trust: Path | None = None,
     keep_going: bool = False,
     overwrite: bool = False,
 ) -> SegmentResult:
     """Masks for the boxes of a COCO file, or for the detections of a trained detector.
 
     images: folder of the images. boxes: the COCO file. detector: folder of finetune-yolo or
-    anomaly; with both, it searches the images that the file lists. Writes COCO instances and
-    results, PNG masks, overlays and a page of the least trusted masks into `output`. Every box has
-    one row, in its order; failed ones are marked. keep_going: leave out unreadable images
-    and faulty boxes.
-    overwrite: delete unfinished work of other settings. A stopped call goes on when it is repeated.
-    Raises DataError for missing images or boxes, WeightsError.
+    anomaly; with both, it searches the images that the file lists. trust: folder of calibrate for
+    this detector and SAM; without it, masks of found boxes have no expected IoU. Writes COCO
+    instances and results, PNG masks, overlays and a page of the least trusted masks into `output`.
+    Every box has one row, in its order; failed ones are marked. keep_going: leave out unreadable
+    images and faulty boxes. overwrite: delete unfinished work of other settings. A stopped call
+    goes on when it is repeated. Raises ConfigError for the trust of another pair and for a wish
+    without one, DataError for missing images or boxes, WeightsError.
     """
     faults = Faults(keep_going)
+    refuse_without_trust(config, detector, trust)
     prompts = _read_prompts(images, boxes, config, faults)
-    reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam)]
+    reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam), trust]
     record = RunRecord("segment", config.model_dump(mode="json"), reads)
-    loaded_detector = _load_detector(detector, config, device) if detector else None
+    segmenter = _load_segmenter(config, device)
+    labels = load_labels(config, detector, trust, segmenter) if detector and trust else None
+    loaded_detector = _load_detector(detector, config, device, labels) if detector else None
     if loaded_detector:
         prompts = replace(prompts, categories=loaded_detector.categories, objects={})
-    segmenter = _load_segmenter(config, device)
+        segmenter = without_calibration(segmenter, labels)
     for weights, sha256 in segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, SegmentResult):
             return finished
-        job = Job(prompts, segmenter, loaded_detector, config, folder)
+        job = Job(prompts, segmenter, loaded_detector, labels, config, folder)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             _segment_images(job, log, faults)
-            result = _result(output, segmenter.name, log, faults)
-            write_logged_coco(folder, prompts, log)
-            _write_review(folder, prompts, log, config.review)
+            result = _result(output, segmenter.name, log, labels, faults)
+            write_logged_coco(folder, prompts, log, partial(_image_keys, log))
+            review_logged(folder, prompts, log, _QUALITY, config.review)
         record.write(folder, result)
     return result
 
@@ -149,9 +167,15 @@ def _read_prompts(
     return prompts
 
 
-def _load_detector(folder: Path, config: SegmentConfig, device: str) -> Detector:
+def _load_detector(
+    folder: Path, config: SegmentConfig, device: str, labels: TrustedLabels | None
+) -> Detector:
+    """The detector; with labels it finds faint objects too, which tell of missed ones."""
     from pipeline.models.load import load_detector
+    from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
 
+    if labels:
+        return load_detector(folder, device, MIN_CONFIDENCE, max(MAX_BOXES, config.max_boxes))
     return load_detector(folder, device, config.confidence, config.max_boxes)
 
 
@@ -169,56 +193,52 @@ def _segment_images(job: Job, log: ImageLog, faults: Faults) -> None:
     if finished := len(log):
         say(f"going on after {finished} images")
     with ThreadPoolExecutor(1) as writer:
-        writing: deque[tuple[ImageRecord, Detections, Future[int]]] = deque()
-        for record, image in _read_ahead(left, faults):
-            objects = _segment_image(job, record, image)
+        writing: deque[tuple[ImageRecord, Detections, float | None, Future[int]]] = deque()
+        for record, image in read_ahead(left, faults, "segment", _AHEAD):
+            objects, missed = _segment_image(job, record, image)
             future = writer.submit(_write_pictures, job, record, image, objects)
-            writing.append((record, objects, future))
+            writing.append((record, objects, missed, future))
             if len(writing) > _AHEAD:
                 _finish(log, *writing.popleft())
         while writing:
             _finish(log, *writing.popleft())
 
 
-def _finish(log: ImageLog, record: ImageRecord, objects: Detections, lost: Future[int]) -> None:
+def _finish(
+    log: ImageLog,
+    record: ImageRecord,
+    objects: Detections,
+    missed: float | None,
+    lost: Future[int],
+) -> None:
     """An image is finished when its pictures are written."""
-    log.add(record.id, ImageCounts(len(objects), lost.result()), row_texts(record, objects))
+    counts = ImageCounts(len(objects), lost.result(), missed)
+    log.add(record.id, counts, row_texts(record, objects))
 
 
-def _read_ahead(records: list[ImageRecord], faults: Faults) -> Iterator[tuple[ImageRecord, Image]]:
-    """Each image with its record; one that cannot be read, or has another size, is a fault."""
-    with ThreadPoolExecutor(1) as reader:
-        reading: deque[Future[Image]] = deque()
-        waiting = iter(records)
-        for record in track(records, "segment"):
-            while len(reading) < _AHEAD and (following := next(waiting, None)):
-                reading.append(reader.submit(_read, following))
-            try:
-                image = reading.popleft().result()
-            except DataError as error:
-                faults.add(error)
-                continue
-            yield record, image
+def _image_keys(log: ImageLog, image: int) -> JsonRow:
+    """What an image's entry says beside COCO's keys."""
+    counts = log.get(image)
+    missed = counts.missed if counts else None
+    return {} if missed is None else {"missed_probability": round(missed, 4)}
 
 
-def _read(record: ImageRecord) -> Image:
-    image = read_image(record.path)
-    if image.shape[:2] != record.size:
-        refuse_other_size(record.path, record.size)
-    return image
-
-
-def _segment_image(job: Job, record: ImageRecord, image: Image) -> Detections:
-    """The image's boxes with masks and their quality; boxes without a score get the mask's."""
-    prompts = job.detector.detect(image) if job.detector else job.prompts.on(record)
+def _segment_image(job: Job, record: ImageRecord, image: Image) -> tuple[Detections, float | None]:
+    """The image's boxes with masks and their quality, and the probability that they miss a defect;
+    boxes without a score get the mask's."""
+    prompts, missed = job.detector.detect(image) if job.detector else job.prompts.on(record), None
+    if job.labels:
+        prompts, missed = job.labels.kept(prompts)
     categories = [job.prompts.categories[label] for label in prompts.labels]
     heatmap = _heatmap(job, record, image)
     masks = job.segmenter.segment(image, prompts.boxes, categories, heatmap)
+    if job.labels:
+        masks = job.labels.add_quality(masks, prompts, categories)
     boxes = _tightened(prompts, masks) if job.config.tighten else prompts.boxes
     scores = prompts.scores
     if scores is None:
         scores = next(masks.quality[name] for name in _QUALITY if name in masks.quality)
-    return replace(
+    objects = replace(
         prompts,
         boxes=boxes,
         masks=masks.masks,
@@ -229,6 +249,7 @@ def _segment_image(job: Job, record: ImageRecord, image: Image) -> Detections:
         prompt_boxes=prompts.boxes if job.config.tighten else None,
         attributes={},
     )
+    return objects, missed
 
 
 def _tightened(prompts: Detections, masks: Masks) -> NDArray[np.float32]:
@@ -256,26 +277,9 @@ def _write_pictures(job: Job, record: ImageRecord, image: Image, objects: Detect
     return write_png_mask(job.folder / "masks", record, objects)
 
 
-def _write_review(folder: Path, prompts: Dataset, log: ImageLog, count: int) -> None:
-    """Page of the `count` least trusted masks."""
-    figure, values, rows = rows_with_least(log, _QUALITY, count)
-    if not rows:
-        return
-    records = {record.id: record for record in prompts.records}
-    masks = [
-        ReviewMask(
-            record := records[row["image_id"]],
-            prompts.categories[row["category_id"] - 1],
-            tuple(row["bbox"]),
-            segmentation_rle(row["segmentation"], record.size),
-            None if row["failed"] else row[figure],
-        )
-        for row in rows
-    ]
-    review_page(folder / "review.html", masks, figure, values)
-
-
-def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentResult:
+def _result(
+    output: Path, sam: str, log: ImageLog, labels: TrustedLabels | None, faults: Faults
+) -> SegmentResult:
     """Counts and means over all images of the log."""
     images = boxes = lost = 0
     for counts in log.values():
@@ -290,5 +294,6 @@ def _result(output: Path, sam: str, log: ImageLog, faults: Faults) -> SegmentRes
         failed=failed,
         pixels_lost_to_overlap_in_png=lost,
         **{name: value for name, value in means.items() if not np.isnan(value)},
+        operating_point=labels.point if labels else None,
         faults=tuple(str(error) for error in faults.errors),
     )

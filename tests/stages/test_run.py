@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
-from pipeline.config.schema import RunConfig
+from pipeline.config.schema import RunConfig, SegmentConfig
 from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
+from pipeline.io.steps import Step
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.stages import run as stage
@@ -43,7 +44,7 @@ def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -
         write_json(folder / "run.json", {"command": "step", "summary": {"images": 3}})
         return Counted(images=3)
 
-    step = stage.Step("step", folder, {}, [inputs], work)
+    step = Step("step", folder, {}, [inputs], work)
     monkeypatch.setattr(stage, "_steps", lambda *_: [step])
     report = ReportResult(report=tmp_path / "report.html", size_kb=0)
     monkeypatch.setattr(stage, "report", lambda root: report)
@@ -101,6 +102,37 @@ def test_a_second_run_into_one_folder_ends_with_a_line_that_names_the_first(
     assert not done
     one_step()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("missing", ["", "detector/out_of_fold.json", "sam/folds/0/x"])
+def test_found_masks_are_calibrated_where_detector_and_sam_have_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A wish goes to the detector's boxes alone: those of the truth have no score."""
+    for name in {"detector/out_of_fold.json", "sam/folds/0/x"} - {missing}:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    given: list[tuple[str, Path | None, float | None]] = []
+
+    def noted(*_: object, trust: Path | None, config: SegmentConfig, **__: object) -> StageResult:
+        given.append((Path(config.sam).name, trust, config.recall))
+        return StageResult()
+
+    monkeypatch.setattr(stage, "segment", noted)
+    config = RunConfig.model_validate({"finetune": {"folds": 2}, "segment": {"recall": 0.9}})
+    names = []
+    for step in stage._work_steps(config, tmp_path, [tmp_path / "p"], False):
+        names.append(step.name)
+        if step.name.startswith("segment"):
+            step.work()
+    trust = None if missing else tmp_path / "trust"
+    assert ("calibrate" in names) is (trust is not None)
+    assert given == [("sam", None, None), ("sam", trust, 0.9 if trust else None)]
+
+
+def test_a_wish_without_folds_is_refused_before_the_run() -> None:
+    with pytest.raises(ValidationError, match=r"need finetune\.folds: 2"):
+        RunConfig.model_validate({"segment": {"recall": 0.9}})
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

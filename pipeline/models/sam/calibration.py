@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,6 +22,9 @@ _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _IOU_LIMITS = (0.02, 0.98)  # IoU beyond which the logit is too large
 _MAX_DEVIATIONS = 3.0  # deviations at which a figure is clipped
 _CATEGORY_SCALE = 2.0  # a category's offset is shrunk to zero as if it were half as large
+
+
+Table = Mapping[str, NDArray[np.float32]]  # named columns (N,)
 
 
 class Prediction(Protocol):
@@ -99,7 +102,7 @@ class Calibration:
     ) -> NDArray[np.float32]:
         """(N,) in [0, 1] from named columns (N,) and the category of each. An unknown category
         counts as the mean of the known ones."""
-        return np.asarray(expit(self._rows(table, categories) @ self.weights), np.float32)
+        return np.asarray(expit(self.rows(table, categories) @ self.weights), np.float32)
 
     def add_expected_iou(self, masks: Masks, categories: Sequence[str]) -> Masks:
         """The masks with the column `expected_iou`, 0 for those that failed."""
@@ -110,7 +113,7 @@ class Calibration:
         column = {EXPECTED_IOU: np.asarray(expected, np.float32)}
         return replace(masks, quality={**masks.quality, **column})
 
-    def _rows(
+    def rows(
         self, table: Mapping[str, NDArray[np.float32]], categories: Sequence[str]
     ) -> NDArray[np.float64]:
         """(N, 1 + F + K): a constant, the figures, and the category. No squares: fitted to a few
@@ -144,6 +147,9 @@ class Calibration:
         return cls(names, centre, spread, categories, weights, card.masks)
 
 
+Fit = Callable[[Table, Sequence[float], Sequence[str]], Calibration]
+
+
 def calibrate(
     table: Mapping[str, NDArray[np.float32]], true_iou: Sequence[float], categories: Sequence[str]
 ) -> Calibration:
@@ -154,17 +160,23 @@ def calibrate(
     table: named columns (N,). categories: of each mask. Raises ValueError for fewer than two
     masks.
     """
-    if len(true_iou) < 2:
+    empty = unfitted(table, categories)
+    rows = empty.rows(table, categories)
+    target = logit(np.clip(np.asarray(true_iou, np.float64), *_IOU_LIMITS))
+    weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)
+    return replace(empty, weights=weights)
+
+
+def unfitted(table: Mapping[str, NDArray[np.float32]], categories: Sequence[str]) -> Calibration:
+    """A calibration with the scales of these columns, and without weights. Raises ValueError for
+    fewer than two masks."""
+    if len(categories) < 2:
         raise ValueError("a calibration needs at least two masks")
     names = tuple(sorted(table))
     columns = np.stack([table[name] for name in names], axis=1).astype(np.float64)
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
     distinct = tuple(sorted(set(categories)))
-    empty = Calibration(names, centre, spread, distinct, np.zeros(0), len(true_iou))
-    rows = empty._rows(table, categories)
-    target = logit(np.clip(np.asarray(true_iou, np.float64), *_IOU_LIMITS))
-    weights = np.mean([_ridge(rows, target, penalty) for penalty in _PENALTIES], axis=0)
-    return replace(empty, weights=weights)
+    return Calibration(names, centre, spread, distinct, np.zeros(0), len(categories))
 
 
 def cross_expected(
@@ -172,6 +184,7 @@ def cross_expected(
     true_iou: Sequence[float],
     groups: Sequence[str],
     categories: Sequence[str],
+    fit: Fit = calibrate,
 ) -> NDArray[np.float32]:
     """(N,): the expected IoU of each mask by a calibration on other groups' masks, in ten folds;
     NaN where too few are left.
@@ -187,7 +200,7 @@ def cross_expected(
             continue
         rest = {name: column[~test] for name, column in table.items()}
         own = {name: column[test] for name, column in table.items()}
-        fitted = calibrate(rest, iou[~test].tolist(), named[~test].tolist())
+        fitted = fit(rest, iou[~test].tolist(), named[~test].tolist())
         expected[test] = fitted.expected_iou(own, named[test].tolist())
     return expected
 

@@ -19,6 +19,7 @@ from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.models.sam.calibration import Calibration, calibrate, cross_expected
 from pipeline.models.sam.evaluation import Instance, evaluate_boxes, folds, perturb_boxes
+from pipeline.models.sam.folds import has_fold, write_fold
 from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior
 from pipeline.models.sam.trainer import TrainingExample
@@ -69,9 +70,10 @@ def cross_validate(
 ) -> list[FoldResult]:
     """The out-of-fold masks of every object, with and without the patch prior of the other photos.
 
-    patches: by photo; empty for no patch prior. folder: its work log keeps finished folds
-    for a run that goes on. crop_below: a fixed size, see `select_views`; masks on whole images are
-    made only where they can be selected. Empty where there are too few photos.
+    patches: by photo; empty for no patch prior. folder: it keeps the SAM of each fold, and its work
+    log keeps finished folds for a run that goes on. crop_below: a fixed size, see `select_views`;
+    masks on whole images are made only where they can be selected. Empty where there are too few
+    photos.
     """
     if not enough_photos(instances, fold_count):
         return []
@@ -82,11 +84,17 @@ def cross_validate(
         for fold in range(fold_count):
             train, test = (np.flatnonzero(m).tolist() for m in (fold_of != fold, fold_of == fold))
             fold_results = log.get(fold)
-            if fold_results is None or {result.instance for result in fold_results} != set(test):
+            if (
+                fold_results is None
+                or {result.instance for result in fold_results} != set(test)
+                or not has_fold(folder, fold)
+            ):
                 title = f"tune SAM, fold {fold + 1} of {fold_count}"
-                model = tuner.tuned(tuner.fit([examples[index] for index in train], title))
+                delta = tuner.fit([examples[index] for index in train], title)
+                model = tuner.tuned(delta)
                 groups = {instances[index].group for index in train}
                 prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
+                write_fold(folder, fold, delta, prior)
                 models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
                 fold_results = [
                     result
@@ -96,6 +104,17 @@ def cross_validate(
                 log.add(fold, fold_results)
             results += fold_results
     return results
+
+
+def held_out_groups(instances: Sequence[Instance], fold_count: int, seed: int) -> list[list[str]]:
+    """The groups that the SAM of each fold of `cross_validate` did not learn from; none where there
+    are too few photos for it."""
+    if not enough_photos(instances, fold_count):
+        return []
+    groups: list[set[str]] = [set() for _ in range(fold_count)]
+    for instance, fold in zip(instances, folds(instances, fold_count, seed), strict=True):
+        groups[fold].add(instance.group)
+    return [sorted(own) for own in groups]
 
 
 def _test(

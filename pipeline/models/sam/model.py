@@ -51,7 +51,7 @@ from pipeline.models.sam.old_card import OLD_CARD, OLD_PRIOR, read_old_card
 from pipeline.models.sam.patch_prior import PatchPrior, read_patch_prior
 from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
-from pipeline.models.sam.trainer import Delta, add_delta, write_delta
+from pipeline.models.sam.trainer import Delta, add_delta, learns_encoder, write_delta
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.types import Image, Masks
@@ -246,21 +246,27 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
         raise WeightsError(f"{folder}: was tuned on {wanted}..., not {base.sha256[:16]}...")
     refuse_other_weights(base)
     delta = read_tensors(folder / DELTA, card.delta_sha256, card_file)
-    encoder_tuned = any(key.startswith("image_encoder.") for key in delta)
-
-    @once
-    def load() -> Any:
-        network = load_network(base)
-        with as_weights_error(folder / DELTA):
-            add_delta(network, delta)
-        return network
-
+    load = network_with(base, folder / DELTA, delta)
     calibration = Calibration.from_card(card.calibration) if card.calibration else None
     prior = None
     if card.patch_prior:
         prior = read_patch_prior(folder / prior_file, card.patch_prior, store)
     views = ViewOptions(**{name: getattr(card.views, name) for name in vars(ViewOptions())})
-    return SamModel(base, load, views, calibration, prior, card.delta_sha256, encoder_tuned)
+    tuned = learns_encoder(delta)
+    return SamModel(base, load, views, calibration, prior, card.delta_sha256, tuned)
+
+
+def network_with(base: Weights, path: Path, delta: Delta) -> Callable[[], Any]:
+    """Loads the base's network, at the first call, with the delta of a file added."""
+
+    @once
+    def load() -> Any:
+        network = load_network(base)
+        with as_weights_error(path):
+            add_delta(network, delta)
+        return network
+
+    return load
 
 
 def write_sam(
@@ -271,16 +277,20 @@ def write_sam(
     calibration: Calibration | None,
     prior: PatchPrior | None,
     about: Mapping[str, JsonValue],
+    folds: Callable[[Mapping[str, Any] | None], list[JsonValue]] = lambda _: [],
 ) -> None:
-    """Write the delta to `model`, and the card that `read_sam` reads."""
+    """Write the delta to `model`, and the card that `read_sam` reads. folds: what the card says of
+    them, from what it says of the prior."""
     write_delta(folder / DELTA, delta)
+    prior_card = prior.write(folder / PRIOR) if prior else None
     card = {
         "kind": "sam",
         "base": {"name": model.base.name, "sha256": model.base.sha256},
         "delta_sha256": sha256_of(folder / DELTA),
         "views": asdict(views),
         "calibration": calibration.to_json() if calibration else None,
-        "patch_prior": prior.write(folder / PRIOR) if prior else None,
+        "patch_prior": prior_card,
+        "folds": folds(prior_card),
         "about": dict(about),
     }
     write_json(folder / CARD, card)

@@ -247,6 +247,11 @@ def write_delta(path: Path, delta: Delta) -> None:
     write_bytes(path, save(dict(sorted(delta.items()))))
 
 
+def learns_encoder(delta: Delta) -> bool:
+    """Whether a delta changes the image encoder."""
+    return any(key.startswith("image_encoder.") for key in delta)
+
+
 def add_delta(network: Any, delta: Delta) -> None:
     """Add a delta to a SAM's weights, in place, LoRA's among them."""
     from pipeline.models.sam.lora import merge_lora

@@ -22,6 +22,7 @@ from pipeline.models.sam.trainer import (
     TrainingExample,
     Tuned,
     add_delta,
+    learns_encoder,
     training_examples,
 )
 from pipeline.models.sam.views import ViewOptions
@@ -130,7 +131,7 @@ class SamTuner:
             load=lambda: network,
             views=self.views,
             delta_sha256=name,
-            encoder_tuned=any(key.startswith("image_encoder.") for key in delta),
+            encoder_tuned=learns_encoder(delta),
         )
 
     def _encoder(self) -> ImageEncoder:

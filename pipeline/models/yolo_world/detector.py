@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,12 +113,20 @@ def set_categories(network: Any, embeddings: TextEmbeddings) -> None:
 
 
 def write_card(
-    run: Path, checkpoint: Path, sha256: str, image_side: int, base: str, confidence: float
+    run: Path,
+    checkpoint: Path,
+    sha256: str,
+    image_side: int,
+    base: str,
+    confidence: float,
+    chosen_on: Mapping[str, int] | None = None,
 ) -> None:
-    """Write the card of a finetune-yolo folder, which `load_finetuned` reads."""
+    """Write the card of a finetune-yolo folder, which `load_finetuned` reads. chosen_on: numbers of
+    images and boxes that the confidence was chosen on."""
     card = {
         "kind": _KIND,
         "confidence": round(confidence, 4),
+        "confidence_chosen_on": dict(chosen_on) if chosen_on else None,
         "checkpoint": checkpoint.relative_to(run).as_posix(),
         "sha256": sha256,
         "image_side": image_side,

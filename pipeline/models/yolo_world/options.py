@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ class TrainingOptions:
     flip_horizontal: float
     augmentations: tuple[Mapping[str, JsonValue], ...]
     seed: int
+
+
+def options_of(settings: Mapping[str, Any]) -> TrainingOptions:
+    """The options among settings, which have the same names there."""
+    return TrainingOptions(
+        **{field.name: settings[field.name] for field in fields(TrainingOptions)}
+    )
 
 
 def ultralytics_settings(

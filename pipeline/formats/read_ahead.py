@@ -1,0 +1,38 @@
+"""Images that are read before they are needed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pipeline.errors import DataError, Faults
+from pipeline.io.images import Image, read_image, refuse_other_size
+from pipeline.runtime.progress import track
+from pipeline.types import ImageRecord
+
+
+def read_ahead(
+    records: Sequence[ImageRecord], faults: Faults, title: str, ahead: int
+) -> Iterator[tuple[ImageRecord, Image]]:
+    """Each image with its record; one that cannot be read, or has another size, is a fault. ahead:
+    images that are read before they are needed."""
+    with ThreadPoolExecutor(1) as reader:
+        reading: deque[Future[Image]] = deque()
+        waiting = iter(records)
+        for record in track(records, title):
+            while len(reading) < ahead and (following := next(waiting, None)):
+                reading.append(reader.submit(_read, following))
+            try:
+                image = reading.popleft().result()
+            except DataError as error:
+                faults.add(error)
+                continue
+            yield record, image
+
+
+def _read(record: ImageRecord) -> Image:
+    image = read_image(record.path)
+    if image.shape[:2] != record.size:
+        refuse_other_size(record.path, record.size)
+    return image

@@ -1,0 +1,1 @@
+"""How far to trust what models find: measured where a model did not learn."""
