@@ -40,7 +40,7 @@ def _pictures(root: Path) -> None:
     Image.fromarray(mask).save(root / "bit.png")
     Image.fromarray(grey).convert("P").save(root / "palette.png")
     Image.fromarray(grey).save(
-        root / "frames.tif", save_all=True, append_images=[Image.fromarray(grey)]
+        root / "frames.tif", save_all=True, append_images=[Image.fromarray(grey[::2, ::2])]
     )
     Image.fromarray(colours).convert("CMYK").save(root / "cmyk.jpg")
 
