@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import FinetuneConfig
-from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
-from pipeline.stages.finetune_yolo import _options
+from pipeline.models.yolo_world.options import TrainingOptions, options_of, ultralytics_settings
 
 
 def settings(config: FinetuneConfig, device: str = "cpu") -> dict[str, object]:
     folder = Path("run")
-    return ultralytics_settings(_options(config), folder, folder / "d.yaml", Path("w.pt"), device)
+    return ultralytics_settings(
+        options_of(config.model_dump()), folder, folder / "d.yaml", Path("w.pt"), device
+    )
 
 
 def test_every_option_has_the_value_of_the_configuration() -> None:
     config = FinetuneConfig(epochs=7, degrees=1.5, merge_classes=True)
-    options = _options(config)
+    options = options_of(config.model_dump())
     assert isinstance(options, TrainingOptions)
     for name in vars(options):
         if name != "augmentations":
