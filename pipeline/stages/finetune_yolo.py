@@ -31,6 +31,7 @@ from pipeline.trust.cross_detection import (
     Learn,
     detect_out_of_fold,
     learned_images,
+    same_steps,
 )
 from pipeline.types import Dataset, Detections
 from pipeline.visualization.plots import training_curves
@@ -166,7 +167,8 @@ def _tuned(
 
     def learn(run: Path, part: TrainingSet) -> Detector:
         embeddings.save(embeddings_file(run))
-        own = _train(run, part, base, config, device, overwrite)
+        steps = {n: same_steps(getattr(config, n), splits, part) for n in ("epochs", "patience")}
+        own = _train(run, part, base, config.model_copy(update=steps), device, overwrite)
         return YoloWorldDetector(
             own, embeddings, side, MIN_CONFIDENCE, device=device, max_boxes=MAX_BOXES
         )

@@ -45,6 +45,12 @@ def learned_images(splits: TrainingSet) -> Dataset:
     return Dataset(splits.train.categories, tuple(records.values()), objects)
 
 
+def same_steps(epochs: int, whole: TrainingSet, part: TrainingSet) -> int:
+    """The number of epochs over a part of the training images that has as many steps as `epochs`
+    over all. With fewer steps a detector's scores are lower than those of the final one."""
+    return round(epochs * len(whole.train.records) / max(len(part.train.records), 1))
+
+
 def detect_out_of_fold(
     folder: Path,
     splits: TrainingSet,

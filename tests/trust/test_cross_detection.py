@@ -18,6 +18,7 @@ from pipeline.trust.cross_detection import (
     OUT_OF_FOLD,
     detect_out_of_fold,
     learned_images,
+    same_steps,
 )
 from pipeline.types import Dataset, Detections, Image
 
@@ -91,6 +92,13 @@ def test_each_photo_is_searched_by_a_detector_that_did_not_learn_from_it(
     for memory in learned:  # good photos and both categories are spread
         held = names(images) - memory.train - memory.val
         assert {name.split("_")[2] for name in held} >= {"crack", "stain", "good"}, held
+
+
+def test_a_part_of_the_images_is_learned_in_as_many_steps(splits: TrainingSet) -> None:
+    half = splits.train.subset(splits.train.records[: len(splits.train.records) // 2])
+    assert same_steps(15, splits, splits) == 15
+    ratio = len(splits.train.records) / len(half.records)
+    assert same_steps(15, splits, replace(splits, train=half)) == round(15 * ratio)
 
 
 def test_a_run_that_was_stopped_in_a_fold_goes_on_with_that_fold(
