@@ -76,6 +76,7 @@ VERBS: dict[str, list[str]] = {
     "classify": ["--data", "product", "--backbone", "mobilenet_v2", "--epochs", "4",
                  "--image-side", "64", "--retrieval"],
     "anomaly": ["--data", "product", "--image-side", "96", "--set", "folds=2"],
+    "audit": ["product", "--folds", "2"],
     "study": ["study.yaml", "--data", "product"],
     "finetune-sam": ["--data", "data", *SMALL_SAM, *TUNING],
     "finetune-yolo": ["--data", "data", "--epochs", "2", "--image-side", "96", "--batch", "4",

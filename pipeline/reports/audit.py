@@ -114,14 +114,16 @@ def _suggested(missed: Sequence[Suspect]) -> Detections:
 
 
 def _close_ups(listed: Sequence[Suspect], dataset: Dataset) -> Iterator[tuple[int, Image]]:
-    """The number and the picture of each suspect. An image is read once for all of its own."""
+    """The number and the picture of each suspect, outlined: a tint would hide what is in doubt. An
+    image is read once for all of its own."""
     order = sorted(range(len(listed)), key=lambda number: listed[number].record.id)
     for _, group in groupby(order, key=lambda number: listed[number].record.id):
         numbers = list(group)
         image = read_image(listed[numbers[0]].record.path)
         for number in numbers:
             one = listed[number]
-            yield number, close_up(image, _mask(one, dataset), None, _box(one, dataset))
+            nothing = mask_geometry.encode(np.zeros(one.record.size, bool))
+            yield number, close_up(image, nothing, _mask(one, dataset), _box(one, dataset))
 
 
 def _mask(one: Suspect, dataset: Dataset) -> Rle:
