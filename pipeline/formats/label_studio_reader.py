@@ -25,7 +25,7 @@ from pipeline.formats.label_studio_regions import (
     shape_of,
 )
 from pipeline.formats.label_studio_schema import ROW, TASK, Row, Task
-from pipeline.formats.label_studio_tasks import Annotators, Chosen
+from pipeline.formats.label_studio_tasks import Annotators, Chosen, count_all
 from pipeline.formats.schema import Text, checked_size
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error
@@ -55,10 +55,11 @@ def read_label_studio(source: Path, images: Path | None, log: SourceLog) -> Data
     photos = TaskImages(images or (beside if beside.is_dir() else path.parent), keys)
     reader = _Reader(path, photos, log, categories)
     for where, entry in _entries(path):
+        before = log.counted
         try:
             reader.add(checked(TASK, entry, path, where), where)
         except DataError as error:
-            log.fault(error)
+            log.image_fault(where, error, count_all(entry) - (log.counted - before))
     return reader.dataset()
 
 
@@ -149,7 +150,11 @@ class _Reader:
         objects: list[SourceObject] = []
         for region in find_regions(rows, self._path, where, self._log):
             label = self._labels.setdefault(region.label, len(self._labels))
-            drawn = draw_region(region, label, size, self._path, self._log)
+            try:
+                drawn = draw_region(region, label, size, self._path, self._log)
+            except DataError as error:
+                self._log.object_fault(region.kind, region.where, error)
+                continue
             if drawn is not None:
                 objects.append(replace(drawn, score=chosen.score_of(region.score)))
         self._objects[record.id] = gather(objects, size, self._log)

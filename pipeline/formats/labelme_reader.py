@@ -21,7 +21,7 @@ from pipeline.formats.values import labels_by_name
 from pipeline.geometry.masks import Rle, encode_patches
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.io.images import read_size
-from pipeline.io.read import checked
+from pipeline.io.read import checked, files_below
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _NAME = TypeAdapter(Text)
@@ -51,14 +51,15 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     for path, content in contents.items():
+        before = log.counted
         try:
             record = _record(len(records) + 1, content, *photos.find(path))
             own = _parse(content["shapes"], labels, record, path, log)
-        except DataError as error:
-            log.fault(error)
-            continue
-        except ValueError as error:
-            log.fault(DataError(path, f"is not a LabelMe file ({error})", "correct it"))
+        except (DataError, ValueError) as error:
+            fault = DataError(path, f"is not a LabelMe file ({error})", "correct it")
+            fault = error if isinstance(error, DataError) else fault
+            rest = len(content["shapes"]) - (log.counted - before)
+            log.image_fault(path.name, fault, rest)
             continue
         records.append(record)
         objects[record.id] = own
@@ -67,10 +68,10 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
 
 def _contents(root: Path, log: SourceLog) -> dict[Path, LabelMeFile]:
     """The LabelMe files below a folder, or the file itself."""
-    files = [root] if root.is_file() else sorted(root.rglob("*.json"))
+    files = [root] if root.is_file() else [Path(name) for name in files_below(root)]
     contents: dict[Path, LabelMeFile] = {}
-    for path in files:
-        if path.name in _NOT_LABELS or path.name.startswith("."):
+    for path in sorted(files):
+        if path.suffix != ".json" or path.name in _NOT_LABELS:
             continue
         try:
             content = read_labelme_file(path, log)
@@ -79,7 +80,7 @@ def _contents(root: Path, log: SourceLog) -> dict[Path, LabelMeFile]:
             continue
         if content is not None:
             contents[path] = content
-    if not contents:
+    if not contents and not log.faults.errors:
         raise DataError(root, "holds no LabelMe file", "give the folder of the JSON files")
     return contents
 

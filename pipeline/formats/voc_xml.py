@@ -112,8 +112,7 @@ def _objects(path: Path, entries: list[ElementTree.Element], log: SourceLog) -> 
             with as_data_error(path, f"object {row}", REMEDY):
                 each = _object(row, entry)
         except DataError as error:
-            log.fault(error)
-            log.leave_out("object", "it is faulty", where)
+            log.object_fault("object", where, error)
             continue
         if parts := len(entry.findall("part")):
             log.leave_out("part", "parts of an object are not kept", where, parts)

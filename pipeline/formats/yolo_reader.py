@@ -61,7 +61,8 @@ def read_yolo(
             record = _record(len(records) + 1, image, names[image], split, folders)
             own = _objects(record, labels.of(image), data, log)
         except DataError as error:
-            log.fault(error)
+            place = labels.of(image)
+            log.image_fault(place.name, error, _count_rows(place) if log.faults.keep_going else 0)
             continue
         records.append(record)
         if own is not None:
@@ -183,6 +184,14 @@ def _count_orphans(expected: Collection[Path], folders: Collection[Path], log: S
             rows = [line for line in read_text(path).splitlines() if line.strip()]
             if not rows or _is_row(rows[0]):  # not a README
                 log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))
+
+
+def _count_rows(path: Path) -> int:
+    """How many rows a label file has; 0 for one that cannot be read as text."""
+    try:
+        return sum(bool(line.strip()) for line in read_text(path).splitlines())
+    except DataError:
+        return 0
 
 
 def _is_row(line: str) -> bool:

@@ -135,6 +135,12 @@ def test_a_faulty_file_costs_itself_alone_with_keep_going(tmp_path: Path) -> Non
     assert len(only(read(tmp_path, shape(), keep_going=True)[0])) == 1
 
 
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "@eaDir"])
+def test_files_in_the_folders_of_systems_are_passed_over(tmp_path: Path, folder: str) -> None:
+    place(tmp_path / folder / "a-checkpoint.json", "a.png")
+    assert len(only(read(tmp_path, shape())[0])) == 1
+
+
 def photo(path: Path, value: int = 0) -> str:
     """Write a photo of one value; returns its bytes as LabelMe's imageData."""
     write_png(path, np.full((20, 30, 3), value, np.uint8))
