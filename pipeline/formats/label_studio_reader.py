@@ -51,8 +51,8 @@ def read_label_studio(source: Path, images: Path | None, log: SourceLog) -> Data
     """
     path = _file_of(source)
     beside = path.parent / "images"
-    keys, categories = _interface(path.parent / CONFIG)
-    photos = TaskImages(images or (beside if beside.is_dir() else path.parent), keys)
+    key_of, categories = _interface(path.parent / CONFIG)
+    photos = TaskImages(images or (beside if beside.is_dir() else path.parent), key_of)
     reader = _Reader(path, photos, log, categories)
     for where, entry in _entries(path):
         before = log.counted
@@ -116,8 +116,7 @@ class _Reader:
             for number, row in enumerate(chosen.results, start=1)
         ]
         with as_data_error(self._path, where, "correct it, or export it again"):
-            _refuse_several_images(rows)
-            pages = self._pages(task, where)
+            pages = self._pages(task, where, _tag(rows))
             for number, page in enumerate(pages):
                 own = [row for row in rows if (row.get("item_index") or 0) == number]
                 self._add_page(page, own, task, where, chosen)
@@ -125,11 +124,11 @@ class _Reader:
             if (row.get("item_index") or 0) >= len(pages):
                 self._log.leave_out(row["type"], "its task has no such page", where)
 
-    def _pages(self, task: Task, where: str) -> list[Page]:
-        """The photos of a task. Raises DataError for one that is not there, and where another task
-        means it too."""
+    def _pages(self, task: Task, where: str, tag: str) -> list[Page]:
+        """The photos of a task. tag: that shows the regions. Raises DataError for one that is not
+        there, and where another task means it too."""
         try:
-            pages = self._photos.find(task["data"])
+            pages = self._photos.find(task["data"], tag)
         except DataError as error:
             raise DataError(error.path, f"{error.reason} ({where})", error.remedy) from error
         for number, (place, name) in enumerate(pages, start=1):
@@ -179,13 +178,15 @@ class _Reader:
         return Dataset(tuple(ordered), tuple(self._records), objects)
 
 
-def _refuse_several_images(rows: Sequence[Row]) -> None:
-    """Raise ValueError for regions on several images that the labeling interface shows beside each
-    other. The pages of one image are no fault."""
+def _tag(rows: Sequence[Row]) -> str:
+    """The tag of the labeling interface that shows the regions; "" without regions. Raises
+    ValueError for regions on several images beside each other. The pages of one image are no
+    fault."""
     images = {name for row in rows if shape_of(row) and (name := row.get("to_name"))}
     if len(images) > 1:
         names = ", ".join(map(shown_value, sorted(images)))
         raise ValueError(f"its regions are on several images beside each other ({names})")
+    return next(iter(images), "")
 
 
 def _size(rows: Sequence[Row]) -> Size | None:
@@ -197,16 +198,19 @@ def _size(rows: Sequence[Row]) -> Size | None:
     return None
 
 
-def _interface(config: Path) -> tuple[list[str], list[str]]:
-    """The keys of the data that a labeling interface shows as images, and its labels; nothing
-    without the file."""
+def _interface(config: Path) -> tuple[dict[str, str], list[str]]:
+    """The keys of the data that a labeling interface shows as images, by the name of their tag, and
+    its labels; nothing without the file."""
     if not config.is_file():
-        return [], []
+        return {}, []
     tags = list(read_xml(config).iter())
-    shown = [tag.get("value") or tag.get("valueList") or "" for tag in tags if tag.tag == "Image"]
+    shown = {
+        tag.get("name") or tag.get("value") or "": (tag.get("value") or tag.get("valueList") or "").removeprefix("$")
+        for tag in tags if tag.tag == "Image"
+    }  # fmt: skip
     labels = [
         label.get("alias") or label.get("value") or ""
         for tag in tags if tag.tag.endswith("Labels") for label in tag.iter("Label")
     ]  # fmt: skip
     names = [checked(_LABEL, name, config) for name in dict.fromkeys(labels)]
-    return [key.removeprefix("$") for key in shown], names
+    return shown, names
