@@ -204,10 +204,11 @@ def _interface(config: Path) -> tuple[dict[str, str], list[str]]:
     if not config.is_file():
         return {}, []
     tags = list(read_xml(config).iter())
-    shown = {
-        tag.get("name") or tag.get("value") or "": (tag.get("value") or tag.get("valueList") or "").removeprefix("$")
-        for tag in tags if tag.tag == "Image"
-    }  # fmt: skip
+    shown: dict[str, str] = {}
+    for tag in tags:
+        if tag.tag == "Image":
+            key = tag.get("value") or tag.get("valueList") or ""
+            shown[tag.get("name") or key] = key.removeprefix("$")
     labels = [
         label.get("alias") or label.get("value") or ""
         for tag in tags if tag.tag.endswith("Labels") for label in tag.iter("Label")

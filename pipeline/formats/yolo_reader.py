@@ -15,7 +15,7 @@ from pipeline.formats.values import as_data_error, file_mode
 from pipeline.formats.yolo_labels import label_file_of, parse_labels
 from pipeline.formats.yolo_sets import read_description
 from pipeline.io.images import read_size
-from pipeline.io.read import files_below, read_text
+from pipeline.io.read import files_below, is_junk, read_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
 _STORED = "?d="  # what Label Studio puts before the name of a photo from a local storage
@@ -47,7 +47,8 @@ def read_yolo(
     labels = LabelFiles(data.root(path), images)
     split_of: dict[Path, str] = {}
     for split in (*SPLITS, ""):
-        for image in images_of(path, roots, data.places(split), folders, log):
+        is_optional = split != "train" and bool(split_of)
+        for image in images_of(path, roots, data.places(split), folders, log, is_optional):
             split_of.setdefault(image, split)
     if not split_of:
         raise DataError(path, "lists no image", LAYOUT)
@@ -92,7 +93,7 @@ class LabelFiles:
 
     def of(self, image: Path) -> Path:
         """As ultralytics has it; else the file of the same name below the folder of the set."""
-        usual = label_file_of(image)
+        usual = _existing(label_file_of(image))
         if self._images is None or file_mode(usual) or not image.is_relative_to(self._images):
             return usual
         name = image.relative_to(self._images).with_suffix(".txt")
@@ -120,6 +121,12 @@ class LabelFiles:
             for path in self._texts
             if path.name.startswith(_STORED)
         }
+
+
+def _existing(path: Path) -> Path:
+    """A label file, or the one of its name whose suffix is in capitals."""
+    capitals = path.with_suffix(".TXT")
+    return capitals if not file_mode(path) and file_mode(capitals) else path
 
 
 def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:
@@ -178,8 +185,8 @@ def _count_orphans(expected: Collection[Path], folders: Collection[Path], log: S
     """Count the rows of label files that have no image. expected: the label files of all images.
     folders: where label files are."""
     for folder in sorted(folder for folder in folders if folder.is_dir()):
-        for path in sorted(folder.glob("*.txt")):
-            if path in expected or path.name in _LISTS:
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt"):
+            if path in expected or is_junk(path.name) or path.name in _LISTS:
                 continue
             rows = [line for line in read_text(path).splitlines() if line.strip()]
             if not rows or _is_row(rows[0]):  # not a README
