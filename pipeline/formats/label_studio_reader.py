@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue, TypeAdapter
+from pydantic_core import from_json
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_objects import SourceObject, gather
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import EXTRA, JsonRows
 from pipeline.formats.label_studio_images import Page, TaskImages
 from pipeline.formats.label_studio_regions import (
     Size,
@@ -30,7 +31,7 @@ from pipeline.formats.schema import Text, checked_size
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error
 from pipeline.io.images import read_size
-from pipeline.io.read import RUN_FILE, checked, read_xml, shown_value
+from pipeline.io.read import RUN_FILE, checked, read_text, read_xml, shown_value
 from pipeline.runtime.progress import say
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -77,19 +78,43 @@ def _file_of(source: Path) -> Path:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, JsonValue]]:
-    """Each task with its place in the file. A file may hold a list of tasks, one task, or one
-    annotation with its task, as cloud storage gets them. Raises DataError."""
-    raw = JsonRows(path)
-    alone: JsonValue = raw.values
-    if isinstance(task := raw.values.get("task"), dict) and "result" in raw.values:
-        alone = {"id": task.get("id"), "data": task.get("data"), "annotations": [raw.values]}
-    for number, entry in enumerate(raw.rows() if raw.is_list else [alone], start=1):
+    """Each task with its place in the file. A file may hold a list of tasks, one task a line, one
+    task, or one annotation with its task, as cloud storage gets them. Raises DataError."""
+    for number, entry in enumerate(map(_with_task, _values(path)), start=1):
         if not isinstance(entry, dict) or "data" not in entry:
             is_min = isinstance(entry, dict) and entry.keys() & {"annotation_id", "annotator"}
             name = "Label Studio's JSON-MIN" if is_min else "not Label Studio's JSON"
             raise DataError(path, f"is {name}", "export as JSON, not JSON-MIN")
         key = entry.get("id")
         yield f"task {shown_value(key)}" if key is not None else f"task number {number}", entry
+
+
+def _with_task(entry: JsonValue) -> JsonValue:
+    """A task; of an annotation with its task, the task with the annotation."""
+    task = entry.get("task") if isinstance(entry, dict) and "result" in entry else None
+    if not isinstance(task, dict):
+        return entry
+    return {"id": task.get("id"), "data": task.get("data"), "annotations": [entry]}
+
+
+def _values(path: Path) -> Iterator[JsonValue]:
+    """The entries of a list, the one value of a file, or those of JSON Lines. Raises DataError."""
+    try:
+        raw = JsonRows(path)
+    except DataError as error:
+        if EXTRA not in error.reason:
+            raise
+        yield from _lines(path)
+        return
+    yield from raw.rows() if raw.is_list else [raw.values]
+
+
+def _lines(path: Path) -> Iterator[JsonValue]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            with as_data_error(path, f"line {number}", "write it again"):
+                value: JsonValue = from_json(line)
+            yield value
 
 
 class _Reader:

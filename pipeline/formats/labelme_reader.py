@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_forms import as_numbers
 from pipeline.formats.image_files import read_text_within, refuse_false_size
 from pipeline.formats.image_objects import SourceObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
@@ -26,6 +28,7 @@ from pipeline.types import Dataset, Detections, ImageRecord
 
 _NAME = TypeAdapter(Text)
 _LEAST_POINTS = {"polygon": 3, "quadrilateral": 3, "circle": 2, "mask": 1}  # of other shapes 2
+_NO_AREA = {"point", "points", "line", "linestrip"}
 _NOT_LABELS = {"run.json", "rejected.json", "classes.json"}
 
 
@@ -181,8 +184,10 @@ def _box(shape: LabelMeShape) -> list[float]:
 
 def _score(shape: LabelMeShape) -> float | None:
     """The confidence that X-AnyLabeling gives a prediction."""
-    score = shape.get("score")
-    return score if isinstance(score, float) and 0 <= score <= 1 else None
+    score = as_numbers(cast(JsonValue, shape.get("score")))
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        return None
+    return float(score) if 0 <= score <= 1 else None
 
 
 def _leave_out(shape: LabelMeShape, where: str, log: SourceLog) -> bool:
@@ -190,7 +195,7 @@ def _leave_out(shape: LabelMeShape, where: str, log: SourceLog) -> bool:
     kind = type_of(shape)
     points = len(shape.get("points") or ())
     if kind not in DRAWN:
-        log.leave_out(kind, "has no area", where)
+        log.leave_out(kind, "has no area" if kind in _NO_AREA else "an unknown shape", where)
     elif not shape.get("label"):
         log.leave_out(kind, "has no label", where)
     elif points < _LEAST_POINTS.get(kind, 2):

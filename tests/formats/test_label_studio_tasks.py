@@ -294,6 +294,18 @@ def test_one_task_and_one_annotation_of_a_storage_are_read(tmp_path: Path) -> No
         assert [len(dataset.on(record)) for record in dataset.records] == [1]
 
 
+def test_one_task_a_line_is_read(tmp_path: Path) -> None:
+    read(tmp_path, images=("a.png", "b.png"))
+    tasks = task(annotation(box("caf\u2028"))), task(annotation(box()), image="b.png", key=2)
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n\n".join(json.dumps(one, ensure_ascii=False) for one in tasks))
+    dataset = read_label_studio(path, None, SourceLog())
+    assert [len(dataset.on(record)) for record in dataset.records] == [1, 1]
+    path.write_text(path.read_text() + "\n{")
+    with pytest.raises(DataError, match=r"tasks\.jsonl: line 4: EOF"):
+        read_label_studio(path, None, SourceLog())
+
+
 def test_a_folder_of_several_files_is_refused(tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text("[]")

@@ -108,6 +108,25 @@ def test_what_has_no_area_or_no_label_is_left_out_and_named(
     assert dataset.categories == ("crack",)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, None), (True, None), ("x", None), (70, None), (1, 1.0), (0.5, 0.5), ("0.5", 0.5)],
+)
+def test_a_score_is_a_number_from_0_to_1(
+    tmp_path: Path, given: object, expected: float | None
+) -> None:
+    scores = only(read(tmp_path, shape(score=given))[0]).scores
+    assert (None if scores is None else scores.tolist()[0]) == expected
+
+
+def test_the_type_of_a_shape_may_have_capitals_and_an_unknown_one_is_called_so(
+    tmp_path: Path,
+) -> None:
+    dataset, counts = read(tmp_path, shape(shape_type="Polygon"), shape(shape_type="cuboid"))
+    assert len(only(dataset)) == 1
+    assert [(row.kind, row.why) for row in counts.left_out] == [("cuboid", "an unknown shape")]
+
+
 def test_a_group_is_one_object_of_each_label(tmp_path: Path) -> None:
     far = [[20, 10], [25, 10], [25, 15], [20, 15]]
     dataset, _ = read(
