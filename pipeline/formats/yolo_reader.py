@@ -63,7 +63,8 @@ def read_yolo(
             own = _objects(record, labels.of(image), data, log)
         except DataError as error:
             place = labels.of(image)
-            log.image_fault(place.name, error, _count_rows(place) if log.faults.keep_going else 0)
+            is_own = image_of.get(place) == image and log.faults.keep_going
+            log.image_fault(place.name, error, _count_rows(place) if is_own else 0)
             continue
         records.append(record)
         if own is not None:
@@ -90,16 +91,39 @@ class LabelFiles:
         self._root, self._images = root, images
         below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         self._folders = [root / "labels", *below, root]
+        self._capitals: dict[Path, list[Path]] = {}  # folders called Labels, by the one above them
 
     def of(self, image: Path) -> Path:
         """As ultralytics has it; else the file of the same name below the folder of the set."""
-        usual = _existing(label_file_of(image))
+        usual = self._existing(image)
         if self._images is None or file_mode(usual) or not image.is_relative_to(self._images):
             return usual
         name = image.relative_to(self._images).with_suffix(".txt")
         places = [folder / name for folder in self._folders]
         photo = next((place for place in places if file_mode(place)), None)
         return photo or self._of_storage.get(name.with_suffix("").as_posix(), usual)
+
+    def _existing(self, image: Path) -> Path:
+        """The label file where ultralytics has it; else the one with capitals in its suffix, or in
+        the names of the folders of images and labels."""
+        usual = label_file_of(image)
+        if file_mode(usual):
+            return usual
+        places = [usual, *self._beside(image)]
+        others = [other for path in places for other in (path, path.with_suffix(".TXT"))]
+        return next((path for path in others if file_mode(path)), usual)
+
+    def _beside(self, image: Path) -> list[Path]:
+        """The label files of an image below each folder `Labels` beside that of the images."""
+        names = [part.lower() for part in image.parent.parts]
+        if "images" not in names:
+            return []
+        last = len(names) - 1 - names[::-1].index("images")
+        root, rest = Path(*image.parts[:last]), Path(*image.parts[last + 1 :])
+        if root not in self._capitals:
+            below = sorted(root.iterdir())
+            self._capitals[root] = [path for path in below if path.name.lower() == "labels"]
+        return [folder / rest.with_suffix(".txt") for folder in self._capitals[root]]
 
     @cached_property
     def folders(self) -> set[Path]:
@@ -121,12 +145,6 @@ class LabelFiles:
             for path in self._texts
             if path.name.startswith(_STORED)
         }
-
-
-def _existing(path: Path) -> Path:
-    """A label file, or the one of its name whose suffix is in capitals."""
-    capitals = path.with_suffix(".TXT")
-    return capitals if not file_mode(path) and file_mode(capitals) else path
 
 
 def _record(key: int, image: Path, name: str, split: str, folders: NamedFolders) -> ImageRecord:

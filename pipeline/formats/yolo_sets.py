@@ -49,6 +49,9 @@ def _described(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
                 file = source / place.name if place.parent.name == "labels" else place
                 return file, _from_names(source, place)
         path = others[0] if len(others) == 1 else path
+        if not others:
+            reason = "no such file, and no classes.txt or obj.names in its place"
+            raise DataError(path, reason, "write the names of the classes there, one a line")
     return path, _with_places(path, log)
 
 

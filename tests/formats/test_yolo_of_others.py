@@ -45,6 +45,8 @@ SETS: dict[str, dict[str, str]] = {
                               "labels/a.txt": ROW},
     "a suffix in capitals": {"classes.txt": "stain\ncrack\n", "images/a.png": "",
                              "labels/a.TXT": ROW},
+    "folders in capitals": {"classes.txt": "stain\ncrack\n", "Images/cam/a.png": "",
+                            "Labels/cam/a.txt": ROW},
     "Roboflow without valid": {
         "data.yaml": "train: ../train/images\nval: ../valid/images\nnames: [stain, crack]\n",
         "train/images/a.png": "", "train/labels/a.txt": ROW},
@@ -80,6 +82,11 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
 def test_categories_of_one_name_are_said_to_be_one(tmp_path: Path) -> None:
     _, counts = read(written(tmp_path, **SETS["two categories of one name"]))
     assert counts.notes == ("1 x data.yaml: categories of one name are one: crack",)
+
+
+def test_a_set_without_names_says_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.yaml: no such file, and no classes\.txt"):
+        read(written(tmp_path, **{"images/a.png": "", "labels/a.txt": ROW}))
 
 
 def test_a_blank_line_among_the_names_is_refused(tmp_path: Path) -> None:
