@@ -8,7 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.image_objects import SourceObject, clipped, patch_rle, polygon_rle
+from pipeline.formats.image_objects import (
+    MASK_CLIPPED,
+    SourceObject,
+    clipped,
+    patch_rle,
+    polygon_rle,
+)
 from pipeline.formats.values import attribute, many_numbers, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
@@ -69,7 +75,7 @@ def draw_shape(shape: Shape, source_object: SourceObject, size: Size) -> SourceO
         rle = patch_rle(_draw_runs(shape, *size), *size)
         left, top, across, down = shape.numbers.tolist()
         is_inside = min(left, top) >= 0 and left + across <= size[1] and top + down <= size[0]
-        return replace(source_object, rle=rle, to="" if is_inside else "mask clipped to the image")
+        return replace(source_object, rle=rle, to="" if is_inside else MASK_CLIPPED)
     if shape.kind == "polygon":
         points = shape.numbers.reshape(-1, 2)
         return replace(source_object, rle=polygon_rle(points, *size), to=clipped(points, size))

@@ -13,7 +13,7 @@ from pydantic import JsonValue, TypeAdapter
 from pipeline.errors import DataError
 from pipeline.formats.coco_forms import as_numbers
 from pipeline.formats.image_files import read_text_within, refuse_false_size
-from pipeline.formats.image_objects import SourceObject, clipped, gather
+from pipeline.formats.image_objects import MASK_CLIPPED, SourceObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
 from pipeline.formats.labelme_schema import LabelMeFile, LabelMeShape, read_labelme_file
 from pipeline.formats.labelme_shapes import CONVERTED, DRAWN, RECTANGLE, draw_shape, type_of
@@ -147,13 +147,15 @@ def _parse(
 def _clips(
     kept: Mapping[int, LabelMeShape], owners: Mapping[int, int], record: ImageRecord
 ) -> dict[int, str]:
-    """What the objects become of which a polygon is partly outside the image, by number."""
-    return {
-        owners.get(number, number): to
-        for number, shape in kept.items()
-        if type_of(shape) in {"polygon", "quadrilateral"}
-        and (to := clipped(np.array(shape["points"], dtype=np.float64), record.size))
-    }
+    """What the objects become of which a polygon or mask is partly outside the image, by number."""
+    found: dict[int, str] = {}
+    for number, shape in kept.items():
+        kind, points = type_of(shape), np.array(shape["points"], dtype=np.float64)
+        if kind == "mask":  # between two pixels, both of the mask
+            points[-1] += len(points) > 1
+        if kind in {"polygon", "quadrilateral", "mask"} and (to := clipped(points, record.size)):
+            found[owners.get(number, number)] = MASK_CLIPPED if kind == "mask" else to
+    return found
 
 
 def _masks(

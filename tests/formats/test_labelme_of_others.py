@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.errors import DataError, Faults
+from pipeline.formats.image_objects import MASK_CLIPPED
 from pipeline.formats.labelme_reader import read_labelme
 from pipeline.formats.source import SourceCounts, SourceLog
 from pipeline.geometry.masks import area
@@ -125,6 +127,20 @@ def test_the_type_of_a_shape_may_have_capitals_and_an_unknown_one_is_called_so(
     dataset, counts = read(tmp_path, shape(shape_type="Polygon"), shape(shape_type="cuboid"))
     assert len(only(dataset)) == 1
     assert [(row.kind, row.why) for row in counts.left_out] == [("cuboid", "an unknown shape")]
+
+
+@pytest.mark.parametrize(("x", "pixels", "to"), [(26, 16, []), (27, 12, [MASK_CLIPPED])])
+def test_a_mask_over_the_edge_is_counted_as_clipped(
+    tmp_path: Path, x: int, pixels: int, to: list[str]
+) -> None:
+    """4 x 4 pixels on a photo of 30 x 20: from column 27 on, three columns are inside."""
+    _, png = cv2.imencode(".png", np.full((4, 4), 255, np.uint8))
+    code = base64.b64encode(png.tobytes()).decode()
+    given = shape(points=[[x, 2], [x + 3, 5]], shape_type="mask", mask=code)
+    dataset, counts = read(tmp_path, given)
+    masks = only(dataset).masks
+    assert masks is not None
+    assert (area(masks[0]), [row.to for row in counts.converted]) == (pixels, to)
 
 
 def test_a_group_is_one_object_of_each_label(tmp_path: Path) -> None:
