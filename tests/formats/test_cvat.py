@@ -168,6 +168,14 @@ def test_an_image_without_a_size_has_that_of_its_photo(tmp_path: Path) -> None:
     assert read(path)[0].records[0].size == (HEIGHT, WIDTH)
 
 
+def test_a_size_may_be_written_with_a_point(tmp_path: Path) -> None:
+    node = image(BOX).replace(f'width="{WIDTH}"', f'width="{WIDTH}.0"')
+    dataset, _ = read(write(tmp_path, node))
+    assert dataset.records[0].size == (HEIGHT, WIDTH)
+    with pytest.raises(DataError, match=r"width is '80\.5', not a whole number"):
+        read(write(tmp_path, node.replace(".0", ".5")))
+
+
 def test_labels_come_from_the_shapes_where_none_are_declared(tmp_path: Path) -> None:
     tag, line = '<tag label="a tag"/>', '<polyline label="a line" points="1,1;2,2"/>'
     dataset, _ = read(write(tmp_path, image(POLYGON, BOX, tag, line), meta=""))
