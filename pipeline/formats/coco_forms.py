@@ -1,5 +1,5 @@
 """Annotations as tools and people write them, in the form that COCO has: numbers that are text,
-outlines as a flat list, as points, or with a bracket too many."""
+outlines as a flat list, as points, with a bracket too many, or with a stray ring first."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ TEXT_NUMBERS = "numbers that are text"
 FLAT = "one flat outline in place of a list of outlines"
 POINTS = "an outline as a list of points"
 NESTED = "an outline with brackets too many"
+LISTED = "an RLE in a list"
+STRAY = "a stray ring of fewer than 3 points"
 _DEEPEST = 4  # brackets around the numbers of an outline
 _NUMBERS = ("bbox", "segmentation", "score", "area", "iscrowd")
 
@@ -29,7 +31,10 @@ def usual_form(row: dict[str, JsonValue]) -> tuple[dict[str, JsonValue], list[st
             changed[name] = better
             forms = [TEXT_NUMBERS]
     outline = changed.get("segmentation", row.get("segmentation"))
-    if isinstance(outline, list) and outline:
+    if isinstance(outline, list) and len(outline) == 1 and isinstance(outline[0], dict):
+        changed["segmentation"] = outline[0]
+        forms.append(LISTED)
+    elif isinstance(outline, list) and outline:
         rings, kinds = _rings(outline)
         if kinds:
             changed["segmentation"] = [*rings]
@@ -75,7 +80,9 @@ def _rings(value: list[JsonValue], deep: int = _DEEPEST) -> tuple[list[JsonValue
     if len(lists) >= 3 and all(len(each) == 2 and all(map(_is_number, each)) for each in lists):
         return [list(chain.from_iterable(lists))], [POINTS]
     if all(all(map(_is_number, each)) for each in lists):
-        return value, []
+        whole = [each for each in lists if len(each) not in {2, 4}]
+        is_stray = len(lists[0]) in {2, 4} and any(len(each) >= 6 for each in whole)
+        return ([*whole], [STRAY]) if is_stray else (value, [])
     inner = [_rings(each, deep - 1) for each in lists if each]
     kinds = {kind for _, forms in inner for kind in forms} - {FLAT}
     return list(chain.from_iterable(rings for rings, _ in inner)), sorted(kinds) or [NESTED]

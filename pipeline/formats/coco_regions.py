@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline.formats.coco_schema import CocoRow
 from pipeline.formats.image_objects import ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.boxes import Boxes, as_boxes, clip, xywh_to_xyxy, xyxy_to_xywh
-from pipeline.geometry.masks import Rle, from_box
+from pipeline.geometry.masks import Rle, bounding_boxes, from_box
 
 _NO_PIXEL = "it covers no pixel of the image"
 
@@ -112,7 +113,8 @@ def _clip(rows: list[CocoRow], size: tuple[int, int], log: SourceLog) -> list[Co
 
 
 def _clip_beside_masks(rows: list[CocoRow], size: tuple[int, int], log: SourceLog) -> None:
-    """Clip the boxes of masks. A box without an area is that of the mask."""
+    """Clip the boxes of masks. A box without an area, or that does not touch its mask, is that of
+    the mask."""
     rows = [row for row in rows if row.get("bbox")]
     if not rows:
         return
@@ -120,15 +122,25 @@ def _clip_beside_masks(rows: list[CocoRow], size: tuple[int, int], log: SourceLo
     clipped = clip(stated, *size)
     flat = np.asarray((clipped[:, :2] >= clipped[:, 2:]).any(axis=1))
     moved = np.abs(clipped - stated).max(axis=1)
-    for number in np.flatnonzero(flat | (moved > 0)):
+    apart = _apart(clipped, rows)
+    for number in np.flatnonzero(flat | apart | (moved > 0)):
         row = rows[number]
-        if flat[number]:
+        if flat[number] or apart[number]:
             row["bbox"] = None
-            log.note("boxes without an area are those of their masks", where_of(row))
+            kind = "without an area" if flat[number] else "that do not touch their masks"
+            log.note(f"boxes {kind} are those of their masks", where_of(row))
             continue
         if moved[number] > ROUNDED:
             log.note("boxes of masks are clipped to the image", where_of(row))
         _set_box(row, clipped[number][None])
+
+
+def _apart(boxes: Boxes, rows: Sequence[CocoRow]) -> NDArray[np.bool_]:
+    """Whether each box has no pixel of the box of its mask. A mask without a pixel is nowhere."""
+    own = bounding_boxes([cast(Rle, row["segmentation"]) for row in rows])
+    low, high = np.maximum(boxes[:, :2], own[:, :2]), np.minimum(boxes[:, 2:], own[:, 2:])
+    is_empty = (own[:, :2] >= own[:, 2:]).any(axis=1)
+    return np.asarray((low >= high).any(axis=1) & ~is_empty)
 
 
 def _corners(rows: Sequence[CocoRow]) -> Boxes:

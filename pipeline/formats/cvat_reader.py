@@ -50,10 +50,12 @@ def read_cvat(source: Path, images: Path | None, log: SourceLog) -> Dataset:
         raise DataError(path, "has images and tracks", "export it for images, or for video")
     if nodes:
         for node in nodes:
+            before = log.counted
             try:
                 reader.add(node)
             except DataError as error:
-                log.fault(error)
+                rest = len(node) - (log.counted - before)
+                log.image_fault(f"image {shown_value(node.get('name', ''))}", error, rest)
     else:
         video = Video(path, root, tree.find("meta"), tracks)
         for subset, place, name, size, objects in VideoReader(video, reader.labels, log).read():
@@ -156,15 +158,22 @@ class _ImageReader:
             if reason := why_no_area(kind):
                 self._log.leave_out(kind, reason, place)
                 continue
-            with as_data_error(self._path, place, "export it again"):
-                label = label_of(attribute(shape, "label"), self.labels)
-                parsed = parse_shape(shape)
-                if kind == "polygon" and len(parsed.numbers) < 6:
-                    self._log.leave_out(kind, "it has fewer than 3 points", place)
-                    continue
-                each = SourceObject(kind=kind, where=place, label=label)
-                objects.append(draw_shape(parsed, each, size))
+            try:
+                with as_data_error(self._path, place, "export it again"):
+                    objects += self._drawn(shape, size, place)
+            except DataError as error:
+                self._log.object_fault(kind, place, error)
         return objects
+
+    def _drawn(self, shape: ElementTree.Element, size: Size, where: str) -> list[SourceObject]:
+        """A shape as an object; none for a polygon of two points, which is left out. Raises
+        ValueError."""
+        label = label_of(attribute(shape, "label"), self.labels)
+        parsed = parse_shape(shape)
+        if shape.tag == "polygon" and len(parsed.numbers) < 6:
+            self._log.leave_out(shape.tag, "it has fewer than 3 points", where)
+            return []
+        return [draw_shape(parsed, SourceObject(kind=shape.tag, where=where, label=label), size)]
 
 
 def _size(node: ElementTree.Element) -> Size | None:

@@ -8,7 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formats.image_objects import SourceObject, clipped, patch_rle, polygon_rle
+from pipeline.formats.image_objects import (
+    MASK_CLIPPED,
+    SourceObject,
+    clipped,
+    patch_rle,
+    polygon_rle,
+)
 from pipeline.formats.values import attribute, many_numbers, number, refuse_far
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.geometry.shapes import box_of_ring, draw_convex, draw_ellipse, rectangle_ring
@@ -47,7 +53,7 @@ def parse_shape(node: ElementTree.Element) -> Shape:
     """The numbers of a shape that has an area. Raises ValueError."""
     kind = node.tag
     if kind == "polygon":
-        text = attribute(node, "points")
+        text = attribute(node, "points").strip().rstrip(";")
         if any(point.count(",") != 1 for point in text.split(";")):
             raise ValueError("its points are not pairs")
         return Shape(kind, many_numbers(text.replace(";", ",").split(","), "a point"))
@@ -66,7 +72,10 @@ def parse_shape(node: ElementTree.Element) -> Shape:
 def draw_shape(shape: Shape, source_object: SourceObject, size: Size) -> SourceObject:
     """An object with its box or its mask on an image. Raises ValueError."""
     if shape.kind == "mask":
-        return replace(source_object, rle=patch_rle(_draw_runs(shape, *size), *size))
+        rle = patch_rle(_draw_runs(shape, *size), *size)
+        left, top, across, down = shape.numbers.tolist()
+        is_inside = min(left, top) >= 0 and left + across <= size[1] and top + down <= size[0]
+        return replace(source_object, rle=rle, to="" if is_inside else MASK_CLIPPED)
     if shape.kind == "polygon":
         points = shape.numbers.reshape(-1, 2)
         return replace(source_object, rle=polygon_rle(points, *size), to=clipped(points, size))

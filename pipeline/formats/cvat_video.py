@@ -90,11 +90,12 @@ class VideoReader:
             in_order = merge(*streams, key=itemgetter(0))
             for number, group in groupby(in_order, key=itemgetter(0)):
                 listed += 1
+                seen = [each for _, each in group if each]
                 try:
                     place, name = frames.image(number)
-                    yield self._image(task, place, name, [each for _, each in group if each])
+                    yield self._image(task, place, name, seen)
                 except DataError as error:
-                    self._log.fault(error)
+                    self._log.image_fault(f"frame {number}", error, len(seen))
                     if frames.has_ended:
                         break
             if (rest := len(frames.numbers) - listed) > 0:
@@ -103,12 +104,17 @@ class VideoReader:
     def _parsed(self, tracks: Sequence[ElementTree.Element]) -> Iterator[_Track]:
         for number, track in enumerate(tracks, start=1):
             where = f"track {track.get('id') or number}"
+            before = self._log.counted
             try:
                 with as_data_error(self._video.path, where, "export it again"):
                     label = label_of(attribute(track, "label"), self._labels)
-                    yield _Track(where, label, self._given(track, where))
+                    given = self._given(track, where)
             except DataError as error:
-                self._log.fault(error)
+                shown = sum(node.get("outside") != "1" for node in track)
+                rest = shown - (self._log.counted - before)
+                self._log.object_fault("object of a track", where, error, rest)
+            else:
+                yield _Track(where, label, given)
 
     def _given(self, track: ElementTree.Element, where: str) -> list[TrackedShape]:
         """The shapes of a track that have an area, in the order of their frames. Raises
@@ -161,8 +167,12 @@ class VideoReader:
         for track, tracked in seen:
             shape, where = tracked.shape, f"{track.name} frame {tracked.frame}"
             source = SourceObject(kind=shape.kind, where=where, label=track.label)
-            with as_data_error(self._video.path, where, "export it again"):
-                drawn = draw_shape(shape, source, size)
+            try:
+                with as_data_error(self._video.path, where, "export it again"):
+                    drawn = draw_shape(shape, source, size)
+            except DataError as error:
+                self._log.object_fault(shape.kind, where, error)
+                continue
             if not tracked.is_given:
                 kind, to = f"{shape.kind} between key frames", "mask" if drawn.rle else "box"
                 drawn = replace(drawn, kind=kind, to=to)

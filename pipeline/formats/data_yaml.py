@@ -73,13 +73,14 @@ class DataYaml(BaseModel):
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The names in the order of their numbers."""
-        return tuple(self.names[key] for key in sorted(self.names))
+        """The names in the order of their numbers. Two categories of one name are one."""
+        return tuple(dict.fromkeys(self.names[key] for key in sorted(self.names)))
 
     @property
     def labels(self) -> dict[int, int]:
         """The index in `categories` of each number that a label row may name."""
-        return {number: index for index, number in enumerate(sorted(self.names))}
+        index = {name: index for index, name in enumerate(self.categories)}
+        return {number: index[name] for number, name in self.names.items()}
 
     def places(self, split: str) -> tuple[str, ...]:
         """The folders and lists of a split: train, val or test, and "" for images of none."""
@@ -117,11 +118,11 @@ def _usual_keys(content: dict[object, object]) -> dict[str, object]:
 
 def images_of(
     data: Path, roots: Sequence[Path], places: Sequence[str], folders: NamedFolders,
-    log: SourceLog | None = None,
+    log: SourceLog | None = None, is_optional: bool = False,
 ) -> list[Path]:  # fmt: skip
-    """The images of a split. places: folders, or text files that list images, below
-    the first of `roots` that has them. log: takes a note of
-    paths of another machine.
+    """The images of a split. places: folders, or text files that list images, below the first of
+    `roots` that has them. log: takes a note of paths of another machine. is_optional: a place that
+    does not exist is noted, for Roboflow names the three splits whichever there are.
 
     Raises DataError for a place that does not exist or is of another type, and for a place or image
     outside `folders`.
@@ -130,6 +131,9 @@ def images_of(
     for name in places:
         place = _place(name, roots, folders, data, log)
         mode = file_mode(place)
+        if mode == 0 and is_optional and log:
+            log.note(f"places that {data.name} names do not exist: no image is read there", name)
+            continue
         if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)
         if stat.S_ISDIR(mode):

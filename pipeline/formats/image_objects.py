@@ -17,6 +17,7 @@ from pipeline.geometry.patches import Patch
 from pipeline.types import Detections
 
 CLIPPED = "polygon clipped to the image"
+MASK_CLIPPED = "mask clipped to the image"
 ROUNDED = 0.5  # pixels that a tool's own rounding may put outside the image
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.formats.json_window import JsonText, NotJsonError, Place
 from pipeline.io.read import TEXT_LIMIT, open_regular, unreadable
 
+EXTRA = "Extra data"  # the fault of a file with more than one value
 _START = Place()
 
 
@@ -50,7 +51,7 @@ class JsonRows:
             else:
                 text.value()
             if text.peek():
-                text.refuse("Extra data")
+                text.refuse(EXTRA)
 
     def has(self, name: str) -> bool:
         """Whether the object has a list of this name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -26,15 +26,18 @@ Page = tuple[Path, str]  # where a photo is, and its name below the folder of th
 class TaskImages:
     """Finds the photos of tasks below one folder."""
 
-    def __init__(self, root: Path, keys: Sequence[str] = ()) -> None:
-        """root: the folder of the images. keys: of the data, that the labeling interface shows."""
+    def __init__(self, root: Path, key_of: Mapping[str, str] | None = None) -> None:
+        """root: the folder of the images. key_of: the key of the data that each tag of the labeling
+        interface shows, by the name of the tag."""
         self._finder, self._root = ImageFinder(root), root
-        self._keys = (*keys, _USUAL)
+        self._key_of = key_of or {}
+        self._keys = (*self._key_of.values(), _USUAL)
 
-    def find(self, data: Mapping[str, object]) -> list[Page]:
-        """The photo of a task, or its pages where the data has a list. Raises ValueError for data
-        that names none or several, DataError for a photo that is not there."""
-        choices = self._choices(data)
+    def find(self, data: Mapping[str, object], tag: str = "") -> list[Page]:
+        """The photo of a task, or its pages where the data has a list. tag: that shows the image
+        with the regions; without the labeling interface it often has the name of the key. Raises
+        ValueError for data that names none or several, DataError for a photo that is not there."""
+        choices = self._choices(data, self._key_of.get(tag, tag))
         if not choices:
             named = ", ".join(map(shown_value, data)) or "none"
             raise ValueError(f"its data names no image (keys: {named})")
@@ -54,9 +57,12 @@ class TaskImages:
             raise faults[0]
         return next(iter(there.values()))
 
-    def _choices(self, data: Mapping[str, object]) -> dict[str, list[str]]:
-        """The names of images by the key of the data that may mean the photo."""
+    def _choices(self, data: Mapping[str, object], shown: str) -> dict[str, list[str]]:
+        """The names of images by the key of the data that may mean the photo. shown: the first
+        choice, if it names one."""
         given = {key: _texts(value) for key, value in data.items()}
+        if (names := given.get(shown)) and all(map(_names_image, names)):
+            return {shown: names}
         for key in self._keys:
             if given.get(key):
                 return {key: given[key]}
@@ -66,7 +72,9 @@ class TaskImages:
 
     def _find(self, name: str) -> Page:
         """The photo of a name: as it stands, as Label Studio's own exports save it, or without
-        what it adds at an upload."""
+        what it adds at an upload. Raises ValueError for a photo in the task itself."""
+        if name.startswith("data:"):
+            raise ValueError("its photo is in the task (a data URL), not the name of a file")
         place = place_in_query(name)
         path = place.partition("?")[0] if "://" in place or place.startswith("/") else place
         last = PurePosixPath(unquote(path).replace("\\", "/")).name

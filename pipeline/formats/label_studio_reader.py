@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue, TypeAdapter
+from pydantic_core import from_json
 
 from pipeline.errors import DataError
 from pipeline.formats.image_files import refuse_false_size
 from pipeline.formats.image_objects import SourceObject, gather
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import EXTRA, JsonRows
 from pipeline.formats.label_studio_images import Page, TaskImages
 from pipeline.formats.label_studio_regions import (
     Size,
@@ -25,12 +26,12 @@ from pipeline.formats.label_studio_regions import (
     shape_of,
 )
 from pipeline.formats.label_studio_schema import ROW, TASK, Row, Task
-from pipeline.formats.label_studio_tasks import Annotators, Chosen
+from pipeline.formats.label_studio_tasks import Annotators, Chosen, count_all
 from pipeline.formats.schema import Text, checked_size
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import as_data_error
 from pipeline.io.images import read_size
-from pipeline.io.read import RUN_FILE, checked, read_xml, shown_value
+from pipeline.io.read import RUN_FILE, checked, read_text, read_xml, shown_value
 from pipeline.runtime.progress import say
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -51,14 +52,15 @@ def read_label_studio(source: Path, images: Path | None, log: SourceLog) -> Data
     """
     path = _file_of(source)
     beside = path.parent / "images"
-    keys, categories = _interface(path.parent / CONFIG)
-    photos = TaskImages(images or (beside if beside.is_dir() else path.parent), keys)
+    key_of, categories = _interface(path.parent / CONFIG)
+    photos = TaskImages(images or (beside if beside.is_dir() else path.parent), key_of)
     reader = _Reader(path, photos, log, categories)
     for where, entry in _entries(path):
+        before = log.counted
         try:
             reader.add(checked(TASK, entry, path, where), where)
         except DataError as error:
-            log.fault(error)
+            log.image_fault(where, error, count_all(entry) - (log.counted - before))
     return reader.dataset()
 
 
@@ -76,19 +78,43 @@ def _file_of(source: Path) -> Path:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, JsonValue]]:
-    """Each task with its place in the file. A file may hold a list of tasks, one task, or one
-    annotation with its task, as cloud storage gets them. Raises DataError."""
-    raw = JsonRows(path)
-    alone: JsonValue = raw.values
-    if isinstance(task := raw.values.get("task"), dict) and "result" in raw.values:
-        alone = {"id": task.get("id"), "data": task.get("data"), "annotations": [raw.values]}
-    for number, entry in enumerate(raw.rows() if raw.is_list else [alone], start=1):
+    """Each task with its place in the file. A file may hold a list of tasks, one task a line, one
+    task, or one annotation with its task, as cloud storage gets them. Raises DataError."""
+    for number, entry in enumerate(map(_with_task, _values(path)), start=1):
         if not isinstance(entry, dict) or "data" not in entry:
             is_min = isinstance(entry, dict) and entry.keys() & {"annotation_id", "annotator"}
             name = "Label Studio's JSON-MIN" if is_min else "not Label Studio's JSON"
             raise DataError(path, f"is {name}", "export as JSON, not JSON-MIN")
         key = entry.get("id")
         yield f"task {shown_value(key)}" if key is not None else f"task number {number}", entry
+
+
+def _with_task(entry: JsonValue) -> JsonValue:
+    """A task; of an annotation with its task, the task with the annotation."""
+    task = entry.get("task") if isinstance(entry, dict) and "result" in entry else None
+    if not isinstance(task, dict):
+        return entry
+    return {"id": task.get("id"), "data": task.get("data"), "annotations": [entry]}
+
+
+def _values(path: Path) -> Iterator[JsonValue]:
+    """The entries of a list, the one value of a file, or those of JSON Lines. Raises DataError."""
+    try:
+        raw = JsonRows(path)
+    except DataError as error:
+        if EXTRA not in error.reason:
+            raise
+        yield from _lines(path)
+        return
+    yield from raw.rows() if raw.is_list else [raw.values]
+
+
+def _lines(path: Path) -> Iterator[JsonValue]:
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            with as_data_error(path, f"line {number}", "write it again"):
+                value: JsonValue = from_json(line)
+            yield value
 
 
 class _Reader:
@@ -115,8 +141,7 @@ class _Reader:
             for number, row in enumerate(chosen.results, start=1)
         ]
         with as_data_error(self._path, where, "correct it, or export it again"):
-            _refuse_several_images(rows)
-            pages = self._pages(task, where)
+            pages = self._pages(task, where, _tag(rows))
             for number, page in enumerate(pages):
                 own = [row for row in rows if (row.get("item_index") or 0) == number]
                 self._add_page(page, own, task, where, chosen)
@@ -124,11 +149,11 @@ class _Reader:
             if (row.get("item_index") or 0) >= len(pages):
                 self._log.leave_out(row["type"], "its task has no such page", where)
 
-    def _pages(self, task: Task, where: str) -> list[Page]:
-        """The photos of a task. Raises DataError for one that is not there, and where another task
-        means it too."""
+    def _pages(self, task: Task, where: str, tag: str) -> list[Page]:
+        """The photos of a task. tag: that shows the regions. Raises DataError for one that is not
+        there, and where another task means it too."""
         try:
-            pages = self._photos.find(task["data"])
+            pages = self._photos.find(task["data"], tag)
         except DataError as error:
             raise DataError(error.path, f"{error.reason} ({where})", error.remedy) from error
         for number, (place, name) in enumerate(pages, start=1):
@@ -149,7 +174,11 @@ class _Reader:
         objects: list[SourceObject] = []
         for region in find_regions(rows, self._path, where, self._log):
             label = self._labels.setdefault(region.label, len(self._labels))
-            drawn = draw_region(region, label, size, self._path, self._log)
+            try:
+                drawn = draw_region(region, label, size, self._path, self._log)
+            except DataError as error:
+                self._log.object_fault(region.kind, region.where, error)
+                continue
             if drawn is not None:
                 objects.append(replace(drawn, score=chosen.score_of(region.score)))
         self._objects[record.id] = gather(objects, size, self._log)
@@ -174,13 +203,15 @@ class _Reader:
         return Dataset(tuple(ordered), tuple(self._records), objects)
 
 
-def _refuse_several_images(rows: Sequence[Row]) -> None:
-    """Raise ValueError for regions on several images that the labeling interface shows beside each
-    other. The pages of one image are no fault."""
+def _tag(rows: Sequence[Row]) -> str:
+    """The tag of the labeling interface that shows the regions; "" without regions. Raises
+    ValueError for regions on several images beside each other. The pages of one image are no
+    fault."""
     images = {name for row in rows if shape_of(row) and (name := row.get("to_name"))}
     if len(images) > 1:
         names = ", ".join(map(shown_value, sorted(images)))
         raise ValueError(f"its regions are on several images beside each other ({names})")
+    return next(iter(images), "")
 
 
 def _size(rows: Sequence[Row]) -> Size | None:
@@ -192,16 +223,20 @@ def _size(rows: Sequence[Row]) -> Size | None:
     return None
 
 
-def _interface(config: Path) -> tuple[list[str], list[str]]:
-    """The keys of the data that a labeling interface shows as images, and its labels; nothing
-    without the file."""
+def _interface(config: Path) -> tuple[dict[str, str], list[str]]:
+    """The keys of the data that a labeling interface shows as images, by the name of their tag, and
+    its labels; nothing without the file."""
     if not config.is_file():
-        return [], []
+        return {}, []
     tags = list(read_xml(config).iter())
-    shown = [tag.get("value") or tag.get("valueList") or "" for tag in tags if tag.tag == "Image"]
+    shown: dict[str, str] = {}
+    for tag in tags:
+        if tag.tag == "Image":
+            key = tag.get("value") or tag.get("valueList") or ""
+            shown[tag.get("name") or key] = key.removeprefix("$")
     labels = [
         label.get("alias") or label.get("value") or ""
         for tag in tags if tag.tag.endswith("Labels") for label in tag.iter("Label")
     ]  # fmt: skip
     names = [checked(_LABEL, name, config) for name in dict.fromkeys(labels)]
-    return [key.removeprefix("$") for key in shown], names
+    return shown, names

@@ -8,10 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
+from pydantic import JsonValue
 
+from pipeline.formats.coco_forms import TEXT_NUMBERS, as_numbers
 from pipeline.formats.image_objects import SourceObject, clipped, patch_rle, polygon_rle
 from pipeline.formats.label_studio_schema import (
     BITMASK,
@@ -37,6 +40,7 @@ _NO_AREA = {"keypoint": "a point", "vector": "a line"}
 _LABELS = "labels"  # a label of a region; also the end of the type of a region with its label
 _KEYS = {"rle": "brush", "imageDataURL": "bitmask", "points": "polygon", "radiusX": "ellipse",
          "height": "rectangle"}  # fmt: skip  # a key that a shape has, the first that is there
+_TEXTS = {"x", "y", "width", "height", "radiusX", "radiusY", "rotation", "points"}  # numbers
 Size = tuple[int, int]  # (height, width) in pixels
 Value = Mapping[str, object]
 
@@ -123,6 +127,7 @@ def draw_region(
     """A region in pixels; None for a polygon of two points, which is left out. Raises DataError."""
     source_object = SourceObject(kind=region.kind, where=region.where, label=label)
     where = f"{region.where} value"
+    region = _with_numbers(region, log)
     with as_data_error(path, region.where, "export it again"):
         if region.shape == "rectangle":
             return _rectangle(source_object, checked(RECTANGLE, region.value, path, where), size)
@@ -135,6 +140,16 @@ def draw_region(
             return replace(source_object, rle=patch_rle(decode_brush_patch(code, *size), *size))
         png = checked(BITMASK, region.value, path, where)["imageDataURL"]
         return replace(source_object, rle=patch_rle(_drawn_pixels(png, size), *size))
+
+
+def _with_numbers(region: Region, log: SourceLog) -> Region:
+    """A region whose numbers are text, as scripts write them, with numbers."""
+    given = {key: value for key, value in region.value.items() if key in _TEXTS}
+    better = {key: as_numbers(cast(JsonValue, value)) for key, value in given.items()}
+    if better == given:
+        return region
+    log.note(f"regions with {TEXT_NUMBERS}: read as they are meant", region.where)
+    return replace(region, value={**region.value, **better})
 
 
 def shape_of(row: Row) -> str:

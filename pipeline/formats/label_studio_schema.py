@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, NotRequired
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.formats.schema import Number, Side, Text
+
+
+def _only(value: object) -> object:
+    """The one value of a list of one: `toName` of a control is a list."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
 
 Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
 
@@ -63,7 +69,7 @@ class Row(TypedDict):
 
     id: NotRequired[Text | None]
     type: Annotated[Text, AfterValidator(str.lower)]
-    to_name: NotRequired[Text | None]
+    to_name: NotRequired[Annotated[Text | None, BeforeValidator(_only)]]
     value: NotRequired[dict[str, object] | None]
     original_height: NotRequired[Side | None]
     original_width: NotRequired[Side | None]

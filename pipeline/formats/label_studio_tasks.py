@@ -86,6 +86,17 @@ class Annotators:
                 self._log.leave_out(kind, why, f"{where} {_shown(each)}{note}", count)
 
 
+def count_all(task: object) -> int:
+    """How many results the annotations of a task have, which may be faulty; those of its
+    predictions where it has no annotation."""
+    entries = task if isinstance(task, dict) else {}
+    for key in ("annotations", "completions", "predictions"):
+        if isinstance(sets := entries.get(key), list) and sets:
+            results = (each.get("result") for each in sets if isinstance(each, dict))
+            return sum(sum(count_kinds(own).values()) for own in results if isinstance(own, list))
+    return 0
+
+
 def _whole(sets: Sequence[ResultSet | int] | None) -> list[ResultSet]:
     """Without those of which the export has the id alone."""
     return [each for each in sets or [] if not isinstance(each, int)]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
+from pipeline.formats.coco_forms import as_numbers
 from pipeline.formats.image_files import read_text_within, refuse_false_size
-from pipeline.formats.image_objects import SourceObject, clipped, gather
+from pipeline.formats.image_objects import MASK_CLIPPED, SourceObject, clipped, gather
 from pipeline.formats.labelme_photos import LabelMePhotos
 from pipeline.formats.labelme_schema import LabelMeFile, LabelMeShape, read_labelme_file
 from pipeline.formats.labelme_shapes import CONVERTED, DRAWN, RECTANGLE, draw_shape, type_of
@@ -21,11 +23,12 @@ from pipeline.formats.values import labels_by_name
 from pipeline.geometry.masks import Rle, encode_patches
 from pipeline.geometry.patches import Patch, paste, tight
 from pipeline.io.images import read_size
-from pipeline.io.read import checked
+from pipeline.io.read import checked, files_below
 from pipeline.types import Dataset, Detections, ImageRecord
 
 _NAME = TypeAdapter(Text)
 _LEAST_POINTS = {"polygon": 3, "quadrilateral": 3, "circle": 2, "mask": 1}  # of other shapes 2
+_NO_AREA = {"point", "points", "line", "linestrip"}
 _NOT_LABELS = {"run.json", "rejected.json", "classes.json"}
 
 
@@ -51,14 +54,15 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
     for path, content in contents.items():
+        before = log.counted
         try:
             record = _record(len(records) + 1, content, *photos.find(path))
             own = _parse(content["shapes"], labels, record, path, log)
-        except DataError as error:
-            log.fault(error)
-            continue
-        except ValueError as error:
-            log.fault(DataError(path, f"is not a LabelMe file ({error})", "correct it"))
+        except (DataError, ValueError) as error:
+            fault = DataError(path, f"is not a LabelMe file ({error})", "correct it")
+            fault = error if isinstance(error, DataError) else fault
+            rest = len(content["shapes"]) - (log.counted - before)
+            log.image_fault(path.name, fault, rest)
             continue
         records.append(record)
         objects[record.id] = own
@@ -67,10 +71,10 @@ def read_labelme(root: Path, images: Path | None = None, log: SourceLog | None =
 
 def _contents(root: Path, log: SourceLog) -> dict[Path, LabelMeFile]:
     """The LabelMe files below a folder, or the file itself."""
-    files = [root] if root.is_file() else sorted(root.rglob("*.json"))
+    files = [root] if root.is_file() else [Path(name) for name in files_below(root)]
     contents: dict[Path, LabelMeFile] = {}
-    for path in files:
-        if path.name in _NOT_LABELS or path.name.startswith("."):
+    for path in sorted(files):
+        if path.suffix != ".json" or path.name in _NOT_LABELS:
             continue
         try:
             content = read_labelme_file(path, log)
@@ -79,7 +83,7 @@ def _contents(root: Path, log: SourceLog) -> dict[Path, LabelMeFile]:
             continue
         if content is not None:
             contents[path] = content
-    if not contents:
+    if not contents and not log.faults.errors:
         raise DataError(root, "holds no LabelMe file", "give the folder of the JSON files")
     return contents
 
@@ -143,13 +147,15 @@ def _parse(
 def _clips(
     kept: Mapping[int, LabelMeShape], owners: Mapping[int, int], record: ImageRecord
 ) -> dict[int, str]:
-    """What the objects become of which a polygon is partly outside the image, by number."""
-    return {
-        owners.get(number, number): to
-        for number, shape in kept.items()
-        if type_of(shape) in {"polygon", "quadrilateral"}
-        and (to := clipped(np.array(shape["points"], dtype=np.float64), record.size))
-    }
+    """What the objects become of which a polygon or mask is partly outside the image, by number."""
+    found: dict[int, str] = {}
+    for number, shape in kept.items():
+        kind, points = type_of(shape), np.array(shape["points"], dtype=np.float64)
+        if kind == "mask":  # between two pixels, both of the mask
+            points[-1] += len(points) > 1
+        if kind in {"polygon", "quadrilateral", "mask"} and (to := clipped(points, record.size)):
+            found[owners.get(number, number)] = MASK_CLIPPED if kind == "mask" else to
+    return found
 
 
 def _masks(
@@ -180,8 +186,10 @@ def _box(shape: LabelMeShape) -> list[float]:
 
 def _score(shape: LabelMeShape) -> float | None:
     """The confidence that X-AnyLabeling gives a prediction."""
-    score = shape.get("score")
-    return score if isinstance(score, float) and 0 <= score <= 1 else None
+    score = as_numbers(cast(JsonValue, shape.get("score")))
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        return None
+    return float(score) if 0 <= score <= 1 else None
 
 
 def _leave_out(shape: LabelMeShape, where: str, log: SourceLog) -> bool:
@@ -189,7 +197,7 @@ def _leave_out(shape: LabelMeShape, where: str, log: SourceLog) -> bool:
     kind = type_of(shape)
     points = len(shape.get("points") or ())
     if kind not in DRAWN:
-        log.leave_out(kind, "has no area", where)
+        log.leave_out(kind, "has no area" if kind in _NO_AREA else "an unknown shape", where)
     elif not shape.get("label"):
         log.leave_out(kind, "has no label", where)
     elif points < _LEAST_POINTS.get(kind, 2):

@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.formats.coco_forms import TEXT_NUMBERS, as_numbers
 from pipeline.formats.schema import Number, Side, Text, checked_size
 from pipeline.formats.source import SourceLog
+from pipeline.formats.values import as_data_error
 from pipeline.io.read import checked, read_json
 
 Point = tuple[Number, Number]
@@ -48,18 +49,20 @@ _FILE = TypeAdapter(LabelMeFile)
 
 
 def read_labelme_file(path: Path, log: SourceLog) -> LabelMeFile | None:
-    """Read a LabelMe file; None for another JSON file. log: notes points that are text. Raises
-    DataError for a faulty LabelMe file."""
+    """Read a LabelMe file; None for another JSON file, and for a faulty one whose fault is kept.
+    log: takes the fault, and notes points that are text. Raises DataError for what is no JSON."""
     raw = read_json(path)
     if not isinstance(raw, dict) or "shapes" not in raw:
         return None
-    _mend_points(raw["shapes"], path, log)
-    content = checked(_FILE, raw, path, "is not a LabelMe file:")
-    height, width = content.get("imageHeight"), content.get("imageWidth")
+    shapes = raw["shapes"]
+    _mend_points(shapes, path, log)
     try:
-        checked_size(height or 1, width or 1)
-    except ValueError as error:
-        raise DataError(path, str(error), "correct it") from error
+        content = checked(_FILE, raw, path, "is not a LabelMe file:")
+        with as_data_error(path, "", "correct it"):
+            checked_size(content.get("imageHeight") or 1, content.get("imageWidth") or 1)
+    except DataError as error:
+        log.image_fault(path.name, error, len(shapes) if isinstance(shapes, list) else 0)
+        return None
     return content
 
 

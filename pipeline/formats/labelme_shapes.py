@@ -25,7 +25,7 @@ _TURN = 1e-6  # radians: a rectangle that is turned less is along the axes
 def type_of(shape: LabelMeShape) -> str:
     """The type of a shape; LabelMe 3 wrote none for a polygon. A rectangle whose sides are not
     along the axes is `turned rectangle`."""
-    kind = shape.get("shape_type") or "polygon"
+    kind = (shape.get("shape_type") or "polygon").lower()
     points = shape.get("points") or ()
     if kind != RECTANGLE or len(points) < 2:
         return kind

@@ -122,12 +122,25 @@ class SourceLog:
         unless faults are kept."""
         self.faults.add(error)
 
-    def object_fault(self, kind: str, where: str, error: DataError) -> None:
-        """Take the fault of one object, which is counted as left out. Raises it unless faults are
-        kept."""
+    def object_fault(self, kind: str, where: str, error: DataError, count: int = 1) -> None:
+        """Take the fault of one object, or of a track of several, which is counted as left out.
+        Raises it unless faults are kept."""
         self.faults.add(error)
         self._faulty_objects += 1
-        self.leave_out(kind, "it is faulty", where)
+        if count > 0:
+            self.leave_out(kind, "it is faulty", where, count)
+
+    def image_fault(self, where: str, error: DataError, objects: int) -> None:
+        """Take the fault of an image or a file, whose objects are counted as left out with it.
+        Raises it unless faults are kept. objects: those that are not counted yet."""
+        self.faults.add(error)
+        if objects > 0:
+            self.leave_out("object", "its image is faulty", where, objects)
+
+    @property
+    def counted(self) -> int:
+        """How many objects are counted so far."""
+        return self._read + self._converted.total() + self._left_out.total()
 
     def list_images(self, count: int) -> None:
         """Say how many images the source lists. Without it, they are those that were read, and one

@@ -61,10 +61,10 @@ def many_numbers(texts: Sequence[str], name: str) -> NDArray[np.float64]:
 
 
 def whole_number(text: str | None, name: str, least: int = 0) -> int:
-    """A whole number from `least` to 2**31."""
+    """A whole number from `least` to 2**31; scripts write `100.0` too."""
     text = _required(text, name)
     try:
-        value = int(text)
+        value = int(text.strip().removesuffix(".0"))
     except ValueError:
         raise ValueError(f"{name} is {shown_value(text)}, not a whole number") from None
     if not least <= value <= _MAX_COORDINATE:

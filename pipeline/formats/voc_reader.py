@@ -151,7 +151,12 @@ class _Reading:
             label = self.used.setdefault(each.name, len(self.used))
             where = f"{file.path.name} object {each.row}"
             source = SourceObject(
-                kind=each.kind, where=where, label=label, box=each.box, flags=each.flags
+                kind=each.kind,
+                where=where,
+                label=label,
+                box=each.box,
+                flags=each.flags,
+                score=each.score,
             )
             rle = masks[each.row - 1] if masks else None
             if rle is not None and area(rle):

@@ -39,6 +39,7 @@ class VocObject:
 
     box: x0, y0, x1, y1 in pixels, half-open; () without a bndbox. rings: its polygons (P, 2) xy, in
     pixels, a vertex on the centre of a pixel. is_swapped: the file has the corners the other way.
+    score: in [0, 1], that scripts write for predictions; None without one.
     """
 
     row: int
@@ -48,6 +49,7 @@ class VocObject:
     rings: tuple[Ring, ...] = ()
     is_swapped: bool = False
     flags: frozenset[str] = frozenset()
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,9 @@ def _objects(path: Path, entries: list[ElementTree.Element], log: SourceLog) -> 
         where = f"{path.name} object {row}"
         try:
             with as_data_error(path, f"object {row}", REMEDY):
-                each = _object(row, entry)
+                each = replace(_object(row, entry), score=_score(entry))
         except DataError as error:
-            log.fault(error)
-            log.leave_out("object", "it is faulty", where)
+            log.object_fault("object", where, error)
             continue
         if parts := len(entry.findall("part")):
             log.leave_out("part", "parts of an object are not kept", where, parts)
@@ -167,6 +168,18 @@ def _rotated(row: int, name: str, box: Box, degrees: float) -> VocObject:
     if sides := box_of_ring(ring):
         return VocObject(row, name, "bndbox", (sides[0], sides[1], sides[2], sides[3]))
     return VocObject(row, name, TURNED, rings=(ring - 0.5,))
+
+
+def _score(entry: ElementTree.Element) -> float | None:
+    """The score or confidence of an object; None for another value, as a person's `high`."""
+    for name in ("score", "confidence"):
+        try:
+            value = float(entry.findtext(name) or "nan")
+        except ValueError:
+            continue
+        if 0 <= value <= 1:
+            return value
+    return None
 
 
 def _is_set(text: str | None) -> bool:

@@ -15,7 +15,7 @@ from pipeline.formats.values import as_data_error, file_mode
 from pipeline.formats.yolo_labels import label_file_of, parse_labels
 from pipeline.formats.yolo_sets import read_description
 from pipeline.io.images import read_size
-from pipeline.io.read import files_below, read_text
+from pipeline.io.read import files_below, is_junk, read_text
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
 
 _STORED = "?d="  # what Label Studio puts before the name of a photo from a local storage
@@ -47,7 +47,8 @@ def read_yolo(
     labels = LabelFiles(data.root(path), images)
     split_of: dict[Path, str] = {}
     for split in (*SPLITS, ""):
-        for image in images_of(path, roots, data.places(split), folders, log):
+        is_optional = split != "train" and bool(split_of)
+        for image in images_of(path, roots, data.places(split), folders, log, is_optional):
             split_of.setdefault(image, split)
     if not split_of:
         raise DataError(path, "lists no image", LAYOUT)
@@ -61,7 +62,9 @@ def read_yolo(
             record = _record(len(records) + 1, image, names[image], split, folders)
             own = _objects(record, labels.of(image), data, log)
         except DataError as error:
-            log.fault(error)
+            place = labels.of(image)
+            is_own = image_of.get(place) == image and log.faults.keep_going
+            log.image_fault(place.name, error, _count_rows(place) if is_own else 0)
             continue
         records.append(record)
         if own is not None:
@@ -88,16 +91,39 @@ class LabelFiles:
         self._root, self._images = root, images
         below = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         self._folders = [root / "labels", *below, root]
+        self._capitals: dict[Path, list[Path]] = {}  # folders called Labels, by the one above them
 
     def of(self, image: Path) -> Path:
         """As ultralytics has it; else the file of the same name below the folder of the set."""
-        usual = label_file_of(image)
+        usual = self._existing(image)
         if self._images is None or file_mode(usual) or not image.is_relative_to(self._images):
             return usual
         name = image.relative_to(self._images).with_suffix(".txt")
         places = [folder / name for folder in self._folders]
         photo = next((place for place in places if file_mode(place)), None)
         return photo or self._of_storage.get(name.with_suffix("").as_posix(), usual)
+
+    def _existing(self, image: Path) -> Path:
+        """The label file where ultralytics has it; else the one with capitals in its suffix, or in
+        the names of the folders of images and labels."""
+        usual = label_file_of(image)
+        if file_mode(usual):
+            return usual
+        places = [usual, *self._beside(image)]
+        others = [other for path in places for other in (path, path.with_suffix(".TXT"))]
+        return next((path for path in others if file_mode(path)), usual)
+
+    def _beside(self, image: Path) -> list[Path]:
+        """The label files of an image below each folder `Labels` beside that of the images."""
+        names = [part.lower() for part in image.parent.parts]
+        if "images" not in names:
+            return []
+        last = len(names) - 1 - names[::-1].index("images")
+        root, rest = Path(*image.parts[:last]), Path(*image.parts[last + 1 :])
+        if root not in self._capitals:
+            below = sorted(root.iterdir())
+            self._capitals[root] = [path for path in below if path.name.lower() == "labels"]
+        return [folder / rest.with_suffix(".txt") for folder in self._capitals[root]]
 
     @cached_property
     def folders(self) -> set[Path]:
@@ -177,12 +203,20 @@ def _count_orphans(expected: Collection[Path], folders: Collection[Path], log: S
     """Count the rows of label files that have no image. expected: the label files of all images.
     folders: where label files are."""
     for folder in sorted(folder for folder in folders if folder.is_dir()):
-        for path in sorted(folder.glob("*.txt")):
-            if path in expected or path.name in _LISTS:
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt"):
+            if path in expected or is_junk(path.name) or path.name in _LISTS:
                 continue
             rows = [line for line in read_text(path).splitlines() if line.strip()]
             if not rows or _is_row(rows[0]):  # not a README
                 log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))
+
+
+def _count_rows(path: Path) -> int:
+    """How many rows a label file has; 0 for one that cannot be read as text."""
+    try:
+        return sum(bool(line.strip()) for line in read_text(path).splitlines())
+    except DataError:
+        return 0
 
 
 def _is_row(line: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from pipeline.formats.source import SourceLog
 from pipeline.io.images import SUFFIXES
 from pipeline.types import SPLITS
 
-_NAMES = ("classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt")
+_NAMES = (
+    "classes.txt", "obj.names", "data/obj.names", "predefined_classes.txt", "labels.txt",
+    "labels/classes.txt",
+)  # fmt: skip
 _DARKNET = ("obj.data", "data/obj.data")
 _OF_NAMES = {".txt", ".names"}  # suffixes of a list of classes
 _FIRST = {"{": "JSON", "[": "JSON", "<": "XML"}  # how a text of another format begins
@@ -24,6 +28,14 @@ _NUMBERS = re.compile(r"[-+.\deE]+")
 def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
     """The file that describes a set, and what it says. source: that file, or its folder. Raises
     DataError where there is none."""
+    path, data = _described(source, log)
+    for name, count in Counter(data.names.values()).items():
+        if count > 1:
+            log.note(f"{path.name}: categories of one name are one", name)
+    return path, data
+
+
+def _described(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
     if not source.is_dir():
         if source.suffix.lower() in {".yaml", ".yml"}:
             return source, _with_places(source, log)
@@ -33,8 +45,13 @@ def read_description(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
         others = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
         for name in _NAMES if not others else ():
             if (source / name).is_file():
-                return source / name, _from_names(source, source / name)
+                place = source / name  # labelImg's is in the folder of the labels
+                file = source / place.name if place.parent.name == "labels" else place
+                return file, _from_names(source, place)
         path = others[0] if len(others) == 1 else path
+        if not others:
+            reason = "no such file, and no classes.txt or obj.names in its place"
+            raise DataError(path, reason, "write the names of the classes there, one a line")
     return path, _with_places(path, log)
 
 
@@ -80,6 +97,9 @@ def _from_names(root: Path, names: Path) -> DataYaml:
         del categories[len(categories) - 1]
     if not categories:
         raise DataError(names, "names no categories", LAYOUT)
+    if blank := [number for number, name in categories.items() if not name]:
+        reason = f"line {blank[0] + 1} is blank, so the numbers of the names below are not certain"
+        raise DataError(names, reason, "remove the line, or write its name")
     lists = _lists(root)
     if not lists:
         return DataYaml(names=categories, unsorted=[*_image_folders(root)])

@@ -117,10 +117,23 @@ def test_a_turned_box_of_cvat_becomes_a_mask(tmp_path: Path) -> None:
     assert [(one.kind, one.to) for one in counts.converted] == [("turned box", "mask")]
 
 
+def test_a_box_that_does_not_touch_its_mask_is_that_of_the_mask(tmp_path: Path) -> None:
+    raw = plain()
+    raw["annotations"][0]["bbox"] = [20, 12, 5, 5]
+    dataset, counts = read(tmp_path, raw)
+    assert only(dataset).boxes.tolist() == [[2, 2, 12, 8]]
+    assert counts.notes[0].startswith("1 x boxes that do not touch their masks")
+
+
+# of 20 rows and 30 columns, columns 2 to 11 of rows 2 to 7: 2 * 20 + 2 = 42 pixels before, then 14
+# between columns, and 600 - 42 - 60 - 9 * 14 = 372 behind
+RLE = {"size": [20, 30], "counts": [42, 6, *[14, 6] * 9, 372]}
 OTHER_OUTLINES: dict[str, Any] = {
     "points": [[[2, 2], [12, 2], [12, 8], [2, 8]]],
     "points without a ring": [[2, 2], [12, 2], [12, 8], [2, 8]],
     "a bracket too many": [[RING]],
+    "an RLE in a list": [RLE],
+    "a stray ring first": [[2, 2, 12, 8], [5, 5], RING],
     "texts": [[str(value) for value in RING]],
 }
 

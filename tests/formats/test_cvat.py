@@ -77,6 +77,10 @@ def left_out(counts: SourceCounts) -> dict[str, int]:
          157, {"mask": 1}),
         ('<mask label="stain" rle="1, 2, 1, 2" left="3" top="4" width="3" height="2"/>',
          [4, 4, 6, 6], 4, {}),
+        # of 3x2 pixels two columns are left of the image: 2 remain
+        ('<mask label="stain" rle="0, 6" left="-2" top="4" width="3" height="2"/>',
+         [0, 4, 1, 6], 2, {"mask clipped to the image": 1}),
+        (POLYGON.replace('"/>', ';"/>'), [50, 10, 70, 30], 400, {}),
     ],
 )  # fmt: skip
 def test_each_shape_with_an_area_is_read(
@@ -164,6 +168,14 @@ def test_an_image_without_a_size_has_that_of_its_photo(tmp_path: Path) -> None:
     assert read(path)[0].records[0].size == (HEIGHT, WIDTH)
 
 
+def test_a_size_may_be_written_with_a_point(tmp_path: Path) -> None:
+    node = image(BOX).replace(f'width="{WIDTH}"', f'width="{WIDTH}.0"')
+    dataset, _ = read(write(tmp_path, node))
+    assert dataset.records[0].size == (HEIGHT, WIDTH)
+    with pytest.raises(DataError, match=r"width is '80\.5', not a whole number"):
+        read(write(tmp_path, node.replace(".0", ".5")))
+
+
 def test_labels_come_from_the_shapes_where_none_are_declared(tmp_path: Path) -> None:
     tag, line = '<tag label="a tag"/>', '<polyline label="a line" points="1,1;2,2"/>'
     dataset, _ = read(write(tmp_path, image(POLYGON, BOX, tag, line), meta=""))
@@ -179,7 +191,7 @@ def test_keep_going_reads_the_images_after_a_faulty_one(tmp_path: Path) -> None:
     ]
     path = write(tmp_path, *nodes, images=("a.png", "c.png"))
     dataset, counts = read(path, log=log)
-    assert [record.file_name for record in dataset.records] == ["c.png"]
+    assert [record.file_name for record in dataset.records] == ["a.png", "c.png"]
     assert [str(fault).split(": ", 1)[1] for fault in log.faults.errors] == [
         "no such image; give their folder with --images",
         "image 'a.png': box 1: it names 'other', which is not declared; export it again",

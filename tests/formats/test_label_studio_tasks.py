@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from studio import HEIGHT, WIDTH, annotation, box, left_out, read, result, task
+from studio import HEIGHT, PIXELS, WIDTH, annotation, box, left_out, read, result, task
 
 from pipeline.config.schema import ExportConfig
 from pipeline.errors import ConfigError, DataError, Faults
@@ -24,6 +24,7 @@ FIRST = annotation(box("first"), by={"id": 7, "email": "a@b.c"})
 SECOND = annotation(box("second"), key=11, by=8)
 TRUE = annotation(box("true"), key=12, by=9, ground_truth=True)
 EMPTY = annotation(key=13, by=6)
+TEXTS = {"x": "12.5", "y": "20", "width": "25.0", "height": "3e1"}
 BARE = {"id": 1, "data": {"image": "a.png"}}
 GUESS = {"id": 3, "score": 0.5, "result": [box("guess")]}
 
@@ -189,6 +190,29 @@ def test_the_labeling_interface_beside_the_file_names_the_photo_and_the_categori
     assert dataset.on(dataset.records[0]).labels.tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("config", ["", '<View><Image name="{0}" value="$b"/></View>'])
+def test_of_images_beside_each_other_the_one_with_the_regions_is_read(
+    tmp_path: Path, config: str
+) -> None:
+    tag = "right" if config else "b"
+    if config:
+        (tmp_path / "label_config.xml").write_text(
+            config.format(tag).replace("<View>", '<View><Image name="left" value="$image"/>')
+        )
+    given = task(annotation(box(to_name=[tag])))
+    given["data"] = {"image": "a.png", "b": "b.png"}
+    dataset, _ = read(tmp_path, given, images=("a.png", "b.png"))
+    assert [record.file_name for record in dataset.records] == ["b.png"]
+
+
+def test_numbers_that_are_text_are_read_and_noted(tmp_path: Path) -> None:
+    rows = box(), result("rectanglelabels", {**TEXTS, "rectanglelabels": ["7"]}, "r2")
+    dataset, counts = read(tmp_path, task(annotation(*rows)))
+    assert dataset.categories == ("7", "crack")
+    assert dataset.on(dataset.records[0]).boxes.tolist() == [PIXELS, PIXELS]
+    assert counts.notes[0].startswith("1 x regions with numbers that are text")
+
+
 def test_the_pages_of_a_task_are_images_of_their_own(tmp_path: Path) -> None:
     pages = ["s3://x/a.png", "s3://x/b.png"]
     rows = box("one", item_index=1), box("two", "r2", item_index=0), box("lost", "r3", item_index=2)
@@ -240,6 +264,7 @@ def test_a_photo_that_exif_turns_is_labelled_as_it_is_shown(tmp_path: Path) -> N
         ([task(annotation("x"))], "task 1 result 1"),
         ([{"image": "a.png", "label": [], "annotation_id": 3, "annotator": 1}],
          "is Label Studio's JSON-MIN; export as JSON, not JSON-MIN"),
+        ([task(image="data:image/png;base64,AAAA")], "task 1: its photo is in the task"),
         ([{"image": "a.png"}], "is not Label Studio's JSON; export as JSON, not JSON-MIN"),
     ],
 )  # fmt: skip
@@ -267,6 +292,18 @@ def test_one_task_and_one_annotation_of_a_storage_are_read(tmp_path: Path) -> No
         (tmp_path / "17.json").write_text(json.dumps(content))
         dataset = read_label_studio(tmp_path, None, SourceLog())
         assert [len(dataset.on(record)) for record in dataset.records] == [1]
+
+
+def test_one_task_a_line_is_read(tmp_path: Path) -> None:
+    read(tmp_path, images=("a.png", "b.png"))
+    tasks = task(annotation(box("caf\u2028"))), task(annotation(box()), image="b.png", key=2)
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n\n".join(json.dumps(one, ensure_ascii=False) for one in tasks))
+    dataset = read_label_studio(path, None, SourceLog())
+    assert [len(dataset.on(record)) for record in dataset.records] == [1, 1]
+    path.write_text(path.read_text() + "\n{")
+    with pytest.raises(DataError, match=r"tasks\.jsonl: line 4: EOF"):
+        read_label_studio(path, None, SourceLog())
 
 
 def test_a_folder_of_several_files_is_refused(tmp_path: Path) -> None:

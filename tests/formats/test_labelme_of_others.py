@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.errors import DataError, Faults
+from pipeline.formats.image_objects import MASK_CLIPPED
 from pipeline.formats.labelme_reader import read_labelme
 from pipeline.formats.source import SourceCounts, SourceLog
 from pipeline.geometry.masks import area
@@ -108,6 +110,39 @@ def test_what_has_no_area_or_no_label_is_left_out_and_named(
     assert dataset.categories == ("crack",)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, None), (True, None), ("x", None), (70, None), (1, 1.0), (0.5, 0.5), ("0.5", 0.5)],
+)
+def test_a_score_is_a_number_from_0_to_1(
+    tmp_path: Path, given: object, expected: float | None
+) -> None:
+    scores = only(read(tmp_path, shape(score=given))[0]).scores
+    assert (None if scores is None else scores.tolist()[0]) == expected
+
+
+def test_the_type_of_a_shape_may_have_capitals_and_an_unknown_one_is_called_so(
+    tmp_path: Path,
+) -> None:
+    dataset, counts = read(tmp_path, shape(shape_type="Polygon"), shape(shape_type="cuboid"))
+    assert len(only(dataset)) == 1
+    assert [(row.kind, row.why) for row in counts.left_out] == [("cuboid", "an unknown shape")]
+
+
+@pytest.mark.parametrize(("x", "pixels", "to"), [(26, 16, []), (27, 12, [MASK_CLIPPED])])
+def test_a_mask_over_the_edge_is_counted_as_clipped(
+    tmp_path: Path, x: int, pixels: int, to: list[str]
+) -> None:
+    """4 x 4 pixels on a photo of 30 x 20: from column 27 on, three columns are inside."""
+    _, png = cv2.imencode(".png", np.full((4, 4), 255, np.uint8))
+    code = base64.b64encode(png.tobytes()).decode()
+    given = shape(points=[[x, 2], [x + 3, 5]], shape_type="mask", mask=code)
+    dataset, counts = read(tmp_path, given)
+    masks = only(dataset).masks
+    assert masks is not None
+    assert (area(masks[0]), [row.to for row in counts.converted]) == (pixels, to)
+
+
 def test_a_group_is_one_object_of_each_label(tmp_path: Path) -> None:
     far = [[20, 10], [25, 10], [25, 15], [20, 15]]
     dataset, _ = read(
@@ -133,6 +168,12 @@ def test_a_faulty_file_costs_itself_alone_with_keep_going(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"b\.json: is not a LabelMe file"):
         read(tmp_path, shape())
     assert len(only(read(tmp_path, shape(), keep_going=True)[0])) == 1
+
+
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "@eaDir"])
+def test_files_in_the_folders_of_systems_are_passed_over(tmp_path: Path, folder: str) -> None:
+    place(tmp_path / folder / "a-checkpoint.json", "a.png")
+    assert len(only(read(tmp_path, shape())[0])) == 1
 
 
 def photo(path: Path, value: int = 0) -> str:

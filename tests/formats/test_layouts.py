@@ -54,6 +54,54 @@ def test_the_common_suffix_of_masks_is_found_and_said(tmp_path: Path) -> None:
     assert "the names of masks end in _GT" in listing.notes
 
 
+@pytest.mark.parametrize(
+    ("image", "name"), [("{}", "mask_{}"), ("image_{:03d}", "mask_{:03d}"), ("img{}", "GT-{}")]
+)
+def test_the_words_that_names_of_images_and_masks_begin_with_are_found_and_said(
+    tmp_path: Path, image: str, name: str
+) -> None:
+    for number in (1, 2, 12):
+        photo(tmp_path / "images" / f"{image.format(number)}.png")
+    for number in (2, 12):
+        mask(tmp_path / "masks" / f"{name.format(number)}.png")
+    listing = pair(tmp_path)
+    found = [len(rows) for rows in areas(listing.dataset).values()]
+    assert (sorted(found), listing.without_mask) == ([0, 1, 1], 1)
+    assert listing.notes[0].startswith(f"the names of masks begin with {name.partition('{')[0]}")
+
+
+@pytest.mark.parametrize("name", ["right_1", "mask_3", "mask_"])
+def test_a_name_that_begins_with_another_word_is_no_mask(tmp_path: Path, name: str) -> None:
+    photo(tmp_path / "images" / "left_1.png")
+    mask(tmp_path / "masks" / f"{name}.png")
+    with pytest.raises(DataError, match="has no image in"):
+        pair(tmp_path)
+
+
+def test_masks_of_a_product_may_have_another_suffix(tmp_path: Path) -> None:
+    """`1_GT` and `12_GT` are masks of 1 and 12; a third image of the defect has none."""
+    for name in ("1", "12"):
+        photo(tmp_path / "test" / "crack" / f"{name}.png")
+        mask(tmp_path / "ground_truth" / "crack" / f"{name}_GT.png")
+    found = areas(read_products([tmp_path], Faults()))
+    assert found == {"1.png": [("crack", 20)], "12.png": [("crack", 20)]}
+    photo(tmp_path / "test" / "crack" / "3.png")
+    with pytest.raises(DataError, match=r"3\.png: has no mask .*3_mask\.png"):
+        read_products([tmp_path], Faults())
+
+
+@pytest.mark.parametrize("kind", ["VisA", "DAGM"])
+def test_images_of_two_products_are_never_one_object(tmp_path: Path, kind: str) -> None:
+    for name in ("one", "two"):
+        if kind == "VisA":
+            draw_visa(tmp_path / name)
+        else:
+            draw_dagm(tmp_path)
+            (tmp_path / "Class1").rename(tmp_path / name)
+    groups = [record.group for record in read_products([tmp_path], Faults()).records]
+    assert len(groups) == len(set(groups)) == 4
+
+
 def test_two_suffixes_that_would_do_are_asked_for(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.png")
     photo(tmp_path / "images" / "a_left.png")

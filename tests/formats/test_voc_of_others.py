@@ -101,6 +101,20 @@ def test_a_name_that_labelmap_lacks_is_a_category_and_reported(tmp_path: Path) -
     assert "crack" in counts.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [("", None), ("<score>high</score>", None), ("<score>87</score>", None),
+     ("<score>0.75</score>", [0.75]), ("<confidence>1</confidence>", [1.0])],
+)  # fmt: skip
+def test_a_score_from_0_to_1_is_kept(
+    tmp_path: Path, tag: str, expected: list[float] | None
+) -> None:
+    text = xml().replace("</object>", f"{tag}</object>")
+    dataset, _ = read(written(tmp_path, {"a.xml": text}, ("a.png",)))
+    scores = dataset.on(dataset.records[0]).scores
+    assert (None if scores is None else scores.tolist()) == expected
+
+
 def test_a_faulty_object_takes_no_other_with_it(tmp_path: Path) -> None:
     faulty = "<object><name>x</name><bndbox><xmin>q</xmin></bndbox></object></annotation>"
     root = written(tmp_path, {"a.xml": xml().replace("</annotation>", faulty)}, ("a.png",))

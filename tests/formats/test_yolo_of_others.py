@@ -41,6 +41,18 @@ SETS: dict[str, dict[str, str]] = {
                                             "names: {0: stain, 1: crack}\n",
                                "train.txt": "data/images/train/a.png\n",
                                "images/train/a.png": "", "labels/train/a.txt": ROW},
+    "labelImg with folders": {"labels/classes.txt": "stain\ncrack\n", "images/a.png": "",
+                              "labels/a.txt": ROW},
+    "a suffix in capitals": {"classes.txt": "stain\ncrack\n", "images/a.png": "",
+                             "labels/a.TXT": ROW},
+    "folders in capitals": {"classes.txt": "stain\ncrack\n", "Images/cam/a.png": "",
+                            "Labels/cam/a.txt": ROW},
+    "Roboflow without valid": {
+        "data.yaml": "train: ../train/images\nval: ../valid/images\nnames: [stain, crack]\n",
+        "train/images/a.png": "", "train/labels/a.txt": ROW},
+    "two categories of one name": {
+        "data.yaml": "train: images\nnames: [stain, crack, crack]\n",
+        "images/a.png": "", "labels/a.txt": ROW.replace("1", "2", 1)},
     "a path below the sets of ultralytics": {
         "data.yaml": "path: ../datasets/coco8\ntrain: images\nnames: [stain, crack]\n",
         "coco8/images/a.png": "", "coco8/labels/a.txt": ROW},
@@ -55,6 +67,32 @@ def test_a_set_of_another_tool_is_read(tmp_path: Path, files: dict[str, str]) ->
     assert dataset.on(record).labels.tolist() == [1]
     np.testing.assert_allclose(dataset.on(record).boxes, [[12, 6, 18, 14]], atol=1e-4)
     assert (counts.objects, counts.read, counts.left_out) == (1, 1, ())
+
+
+def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
+    _, counts = read(written(tmp_path, **SETS["Roboflow without valid"]))
+    assert counts.notes == (
+        "1 x places that data.yaml names do not exist: no image is read there: ../valid/images",
+    )
+    written(tmp_path, **{"data.yaml": "train: gone\nval: train/images\nnames: [crack]\n"})
+    with pytest.raises(DataError, match="names 'gone', which does not exist"):
+        read(tmp_path)
+
+
+def test_categories_of_one_name_are_said_to_be_one(tmp_path: Path) -> None:
+    _, counts = read(written(tmp_path, **SETS["two categories of one name"]))
+    assert counts.notes == ("1 x data.yaml: categories of one name are one: crack",)
+
+
+def test_a_set_without_names_says_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.yaml: no such file, and no classes\.txt"):
+        read(written(tmp_path, **{"images/a.png": "", "labels/a.txt": ROW}))
+
+
+def test_a_blank_line_among_the_names_is_refused(tmp_path: Path) -> None:
+    files = {"classes.txt": "stain\n\ncrack\n", "images/a.png": "", "labels/a.txt": ROW}
+    with pytest.raises(DataError, match=r"classes\.txt: line 2 is blank"):
+        read(written(tmp_path, **files))
 
 
 def test_the_rows_of_a_label_file_without_image_are_counted(tmp_path: Path) -> None:
@@ -89,7 +127,7 @@ def test_a_split_is_read_under_every_name(tmp_path: Path, key: str) -> None:
 
 def test_the_folder_of_another_split_is_not_taken(tmp_path: Path) -> None:
     """`valid/images` is gone, and `images` is no end of it."""
-    files = {"data.yaml": "train: images\nval: ../valid/images\nnames: [a, b]\n"}
+    files = {"data.yaml": "train: ../valid/images\nval: images\nnames: [a, b]\n"}
     root = written(tmp_path, **files, **{"images/a.png": "", "labels/a.txt": ROW})
     with pytest.raises(DataError, match=r"names '\.\./valid/images', which does not exist"):
         read(root)

@@ -89,6 +89,9 @@ COCO: list[tuple[str, str, Change, bool]] = [
     ("unreadable mask", "annotation 1",
      lambda raw: _polygon(raw, [20, 10, float("inf"), 10, 26, 14]), False),
     ("not a number", "annotation 1", lambda raw: rows(raw)[0].update(score=float("nan")), True),
+    # the mask is 6 x 4 pixels at (20, 10)
+    ("box beside its mask", "annotation 1",
+     lambda raw: rows(raw)[0].update(bbox=[26, 10, 6, 4]), True),
     ("corners swapped", "annotation 1",
      lambda raw: rows(raw)[0].update(bbox=[26, 14, -6, -4], segmentation=[]), True),
     ("no annotation", "annotation number 7", lambda raw: rows(raw).append(None),  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from pipeline.formats.layouts.listing import (
     inner,
     only_mask,
     refuse_orphans,
+    within,
 )
 from pipeline.io.mask_files import MaskSource
 from pipeline.io.read import read_text
@@ -38,7 +39,7 @@ def _listed_all(search: Search) -> Iterator[Listed]:
     for folder in folders_in(search.root):
         if inner(folder, "train", "label").is_dir() or inner(folder, "test", "label").is_dir():
             for listed in _listed_class(replace(search, root=folder)):
-                yield replace(listed, name=f"{folder.name}_{listed.name}")
+                yield within(listed, folder)
 
 
 def _of_split(search: Search, folder: Path, split: str) -> Iterator[Listed]:

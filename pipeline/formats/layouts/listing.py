@@ -4,7 +4,7 @@ splits. No pixel is read."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -111,6 +111,12 @@ def inner(root: Path, *names: str) -> Path:
         alike = (path for path in entries(root) if path.name.lower() == name.lower())
         root = exact if exact.exists() else next(alike, exact)
     return root
+
+
+def within(listed: Listed, folder: Path) -> Listed:
+    """An image of one of several products in a set, named and grouped by its product's folder."""
+    group = f"{folder.name}/{listed.split}/{listed.defect}/{listed.path.stem}"
+    return replace(listed, name=f"{folder.name}_{listed.name}", group=listed.group or group)
 
 
 def with_stem(folder: Path, stem: str) -> list[Path]:

@@ -104,6 +104,10 @@ def _listed(
     names = parse_categories(folders.categories)
     pairs = pair_up(folders.images, folders.masks, folders.suffix, faults)
     notes = [f"the names of masks end in {pairs.suffix}"] if pairs.suffix else []
+    if (starts := pairs.prefixes)[1]:
+        notes.append(
+            f"the names of masks begin with {starts[1]}, of images with {starts[0] or '-'}"
+        )
     masks = _checked(pairs, inside, faults)
     by_folder, note = _by_folder(folders, masks, names)
     notes += [note] if note else []

@@ -9,7 +9,7 @@ private ones without (Heckler-Kram et al. 2025); several photos show one object 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -32,6 +32,7 @@ _GOOD_NAMES = frozenset({GOOD, "ok"})
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _PRIVATE = ("test_private", "test_private_mixed")
 _SUFFIX = re.compile("_mask$", re.IGNORECASE)
+_LETTER = re.compile("[A-Za-z]")  # in a suffix: 10.png is no mask of 1.png
 _LIGHT = re.compile(r"^(\d+)_")  # the number of the object before the name of its light
 
 
@@ -79,7 +80,7 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
         try:
             search.inside.refuse_outside(folder)
             images = images_in(folder)
-            suffixes = _suffixes(truth / folder.name)
+            suffixes = _suffixes(truth / folder.name, {path.stem for path in images})
         except DataError as error:
             search.faults.add(error)
             continue
@@ -102,10 +103,27 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
             yield Listed(path, f"{split}_{defect}_{path.name}", split, defect, masks, lacks)
 
 
-def _suffixes(truth: Path) -> list[str]:
-    """What the names of masks end in: `_mask`, in the letters that the folder has."""
-    ends = (_SUFFIX.search(path.stem) for path in images_in(truth))
-    return sorted({end[0] for end in ends if end})
+def _suffixes(truth: Path, stems: Collection[str]) -> list[str]:
+    """What the names of masks end in: `_mask`, in the letters that the folder has; else what all
+    masks have after the name of an image, such as `_GT`. stems: of the images."""
+    own = [path.stem for path in images_in(truth)]
+    ends = {end[0] for stem in own if (end := _SUFFIX.search(stem))}
+    if not ends and not any(stem in stems for stem in own):
+        rests = {_rest(stem, stems) for stem in own}
+        ends = rests if len(rests) == 1 and _LETTER.search(min(rests)) else set()
+    return sorted(ends)
+
+
+def _image_of(mask: str, stems: Collection[str], suffixes: Sequence[str]) -> str:
+    """The name of the image of a mask, which may not be there."""
+    ends = (end for end in suffixes if mask not in stems and mask.endswith(end))
+    return mask.removesuffix(next(ends, ""))
+
+
+def _rest(mask: str, stems: Collection[str]) -> str:
+    """What a mask's name has after that of an image, the longest that it begins with."""
+    starts = (mask[:length] for length in range(len(mask), 0, -1))
+    return next((mask.removeprefix(start) for start in starts if start in stems), "")
 
 
 def _masks(
@@ -132,10 +150,11 @@ def _refuse_orphans(search: Search, truth: Path, tested: Path) -> None:
         try:
             stems = {path.stem for path in images_in(images)}
             masks = {path.stem: path for path in images_in(folder)}
+            suffixes = _suffixes(folder, stems)
         except DataError as error:
             search.faults.add(error)
             continue
-        own = {stem if stem in stems else _SUFFIX.sub("", stem): p for stem, p in masks.items()}
+        own = {_image_of(stem, stems, suffixes): path for stem, path in masks.items()}
         refuse_orphans(own, stems, images, search.faults)
 
 

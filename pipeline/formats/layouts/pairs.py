@@ -19,6 +19,8 @@ from pipeline.io.images import images_below
 Folders = tuple[str, ...]
 _SUFFIX = re.compile(r".*[A-Za-z]")  # a suffix has a letter: 10.png is no mask of 1.png
 _NUMBER = re.compile(r"[_-]?\d+$")
+_PREFIX = re.compile(r"[A-Za-z]+[_-]?")  # of names, such as mask_
+_MASK_WORD = re.compile("mask|label|lbl|gt|seg|ground|annot", re.IGNORECASE)
 _SHOWN = 3
 
 
@@ -34,20 +36,24 @@ class PairedMask:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The masks of each image; none for an image without mask. suffix: of the masks' names."""
+    """The masks of each image; none for an image without mask. suffix: of the masks' names.
+    prefixes: of the names of images and of masks, such as `image_` and `mask_`."""
 
     masks: dict[Path, tuple[PairedMask, ...]]
     suffix: str
+    prefixes: tuple[str, str] = ("", "")
 
 
 class _Names:
     """The images by their stems and folders."""
 
-    def __init__(self, root: Path, images: Iterable[Path], faults: Faults) -> None:
+    def __init__(
+        self, root: Path, images: Iterable[Path], faults: Faults, prefix: str = ""
+    ) -> None:
         self.by_stem: dict[str, dict[Folders, Path]] = defaultdict(dict)
         for path in images:
             *folders, _ = _parts(path, root)
-            others = self.by_stem[_stem(path)]
+            others = self.by_stem[_stem(path).removeprefix(prefix)]
             if other := others.get(tuple(folders)):
                 faults.add(DataError(path, f"has the same name as {other}", "rename one"))
             else:
@@ -76,15 +82,16 @@ def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pa
     `faults`, for a mask without image.
     """
     image_paths, mask_paths = _listed(images, masks, suffix)
-    names = _Names(images, image_paths, faults)
+    first, second = _prefixes(image_paths, mask_paths) if suffix is None else ("", "")
+    names = _Names(images, image_paths, faults, first)
     if suffix is None:
-        suffix = _common_suffix(names, masks, mask_paths)
+        suffix = "" if second else _common_suffix(names, masks, mask_paths)
     masks_of: dict[Path, list[PairedMask]] = {
         path: [] for group in names.by_stem.values() for path in group.values()
     }
     for path in mask_paths:
         try:
-            place = _place(names, path, masks, suffix)
+            place = _place(names, path, masks, suffix, second)
         except ValueError as error:
             faults.add(DataError(path, str(error), "put it into a folder of the same name"))
             continue
@@ -94,7 +101,30 @@ def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pa
         else:
             masks_of[place[0]].append(place[1])
     ordered = {path: tuple(own) for path, own in sorted(masks_of.items())}
-    return Pairs(ordered, suffix)
+    return Pairs(ordered, suffix, (first, second))
+
+
+def _prefixes(images: Sequence[Path], masks: Sequence[Path]) -> tuple[str, str]:
+    """What the names of images and of masks begin with where these alone are different: `image_`
+    and `mask_`, or nothing and `mask_`. Nothing where masks or their folders begin with the names
+    of images, and where no word says that they are masks: `left_1` is no mask of `right_1`."""
+    stems, own = {_stem(path) for path in images}, {_stem(path) for path in masks}
+    names = own | {path.parent.name for path in masks}
+    if any(name[:length] in stems for name in names for length in range(1, len(name) + 1)):
+        return "", ""
+    first, second = (_common_start(group) for group in (stems, own))
+    for start in dict.fromkeys(("", first)) if _MASK_WORD.match(second) else ():
+        if {stem.removeprefix(second) for stem in own} <= {
+            stem.removeprefix(start) for stem in stems
+        }:
+            return start, second
+    return "", ""
+
+
+def _common_start(stems: set[str]) -> str:
+    """The word that all names begin with, and a `_` or `-` after it."""
+    word = _PREFIX.match(next(iter(stems), ""))
+    return word[0] if word and all(stem.startswith(word[0]) for stem in stems) else ""
 
 
 def _listed(images: Path, masks: Path, suffix: str | None) -> tuple[list[Path], list[Path]]:
@@ -122,9 +152,11 @@ def _is_below(path: Path, folder: Path, whole: Path) -> bool:
     return folder.is_relative_to(whole) and path.is_relative_to(folder)
 
 
-def _place(names: _Names, path: Path, root: Path, suffix: str) -> tuple[Path, PairedMask] | None:
+def _place(
+    names: _Names, path: Path, root: Path, suffix: str, prefix: str
+) -> tuple[Path, PairedMask] | None:
     *above, _ = _parts(path, root)
-    folders, stem = tuple(above), _stem(path)
+    folders, stem = tuple(above), _stem(path).removeprefix(prefix)
     stems = [stem.removesuffix(suffix)] if stem.endswith(suffix) else []
     stems += [_NUMBER.sub("", one).removesuffix(suffix) for one in (stem, *stems)]
     for own in stems:

@@ -21,6 +21,7 @@ from pipeline.formats.layouts.listing import (
     only_mask,
     refuse_orphans,
     with_stem,
+    within,
 )
 from pipeline.formats.layouts.tables import rows_of
 from pipeline.io.mask_files import MaskSource
@@ -42,7 +43,7 @@ def _listed_all(search: Search) -> Iterator[Listed]:
         if not inner(folder, "Data", "Images").is_dir():
             continue
         for listed in _of_object(replace(search, root=folder), splits, folder.name):
-            yield replace(listed, name=f"{folder.name}_{listed.name}")
+            yield within(listed, folder)
 
 
 def _of_object(search: Search, splits: dict[str, str], name: str) -> Iterator[Listed]:

@@ -220,6 +220,9 @@ def _check_box(row: Row, size: tuple[int, int], rle: Rle | None, add: AddFinding
         row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
         if rle is None:
             row["area"] = (x1 - x0) * (y1 - y0)
+    elif rle is not None and _is_apart(box, _box_of(rle)):
+        add("box beside its mask", f"bbox {box} does not touch its mask", "taken from the mask")
+        row["bbox"] = [*_box_of(rle)]
     elif rle is None and not (is_number(pixels := row.get("area", 1)) and pixels > 0):
         add("zero area", f"area is {shown(pixels)}", "taken from the box")
         row["area"] = w * h
@@ -234,6 +237,14 @@ def _box_of(rle: Rle) -> list[float]:
     """The box of a mask as COCO writes it: x, y, width, height."""
     x0, y0, x1, y1 = bounding_boxes([rle])[0].tolist()
     return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _is_apart(one: list[float], other: list[float]) -> bool:
+    """Whether two boxes (x, y, width, height) have no pixel in common."""
+    return any(
+        min(one[side] + one[side + 2], other[side] + other[side + 2]) <= max(one[side], other[side])
+        for side in (0, 1)
+    )
 
 
 def is_number(value: object) -> TypeGuard[float]:
