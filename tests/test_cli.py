@@ -92,6 +92,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_json_is_one_object_on_stdout_and_quiet_is_silent(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_no_mask_has_no_shape() -> None:
     assert cover([], 12)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(masks=images())
 def test_parts_and_holes_are_those_that_opencv_counts(masks: list[np.ndarray]) -> None:

@@ -135,6 +135,7 @@ def test_a_signal_to_all_processes_is_still_one_line(convert: Arguments, number:
     assert beside(Path(convert[-1])) == set()
 
 
+@pytest.mark.slow
 def test_ctrl_c_that_the_command_alone_receives_ends_its_processes_too(convert: Arguments) -> None:
     assert stopped(convert, signal.SIGINT, 1, alone=True) == (130, STOPPED)
     assert beside(Path(convert[-1])) == set()

@@ -66,6 +66,7 @@ def test_the_hole_is_detected_and_the_figures_are_reported(model: Path) -> None:
     assert len(list((model / "heatmaps").iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_a_stopped_fit_is_taken_up_where_it_was(
     product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_stopped_fit_is_taken_up_where_it_was(
     assert again == (model / "scores.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_scored_before_a_stop_is_not_scored_again(
     product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_converted_set_is_audited_with_its_splits(
     assert result["groups"]["by"] == "near-duplicates"
 
 
+@pytest.mark.slow
 def test_few_labels_are_not_ranked_and_rare_categories_are_named(tmp_path: Path) -> None:
     product = draw(tmp_path / "plate", 2, 2)
     result = audit(product, tmp_path / "out", AuditConfig(folds=2))
@@ -193,6 +194,7 @@ def test_a_set_of_one_object_and_one_without_labels_are_refused(tmp_path: Path) 
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_one_line_or_left_out(
     tmp_path: Path, call_pipeline: CallPipeline
 ) -> None:

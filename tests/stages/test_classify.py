@@ -95,6 +95,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_or_passed_over(
     assert result.trained_on + result.tested_on == 10  # of 6 good and 5 cracked
 
 
+@pytest.mark.slow
 def test_a_call_that_was_stopped_is_taken_up_and_ends_alike(
     make_product: MakeProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

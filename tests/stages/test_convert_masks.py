@@ -80,6 +80,7 @@ def test_two_processes_write_the_bytes_of_one(make_product: MakeProduct, tmp_pat
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_faults_are_the_same_in_one_process_and_in_two(
     make_product: MakeProduct, tmp_path: Path, workers: int

@@ -145,6 +145,7 @@ def test_a_tuned_sam_is_a_start_and_its_delta_is_kept(data: Path, tmp_path: Path
     assert all(np.allclose(one[key], two[key], atol=1e-6) for key in one)
 
 
+@pytest.mark.slow
 def test_a_sam_with_a_tuned_encoder_is_no_start(data: Path, tmp_path: Path) -> None:
     brief = {"folds": 0, "robustness": False, "compare": False}
     first = small.SAM.model_copy(update={**brief, "tune": "encoder", "steps": 1})
@@ -160,6 +161,7 @@ def test_a_sam_2_is_no_start(data: Path, tmp_path: Path) -> None:
         finetune_sam(data, tmp_path / "sam", two, device="cpu")
 
 
+@pytest.mark.slow
 def test_few_masks_are_whole_photos_and_calibrate_nothing(data: Path, tmp_path: Path) -> None:
     update = {"masks": 3, "robustness": False, "compare": False}
     found = finetune_sam(data, tmp_path / "sam", small.SAM.model_copy(update=update), device="cpu")

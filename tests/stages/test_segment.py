@@ -136,6 +136,7 @@ def finished_images(log: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_with_the_bytes_of_one_that_was_not(tmp_path: Path) -> None:
     """So many images that the run is not over before the first finished one is seen here."""
     prompts = discs(tmp_path, 30)

@@ -48,6 +48,7 @@ def test_no_boxes_give_no_masks(segmenter: SamSegmenter, disc: np.ndarray) -> No
     assert (found.masks, len(found.failed)) == ((), 0)
 
 
+@pytest.mark.slow
 def test_a_disc_is_cut_out_to_a_pixel_or_so(segmenter: SamSegmenter, disc: np.ndarray) -> None:
     found = segmenter.segment(disc, as_boxes([[108, 58, 192, 142]]))
     truth = mask_geometry.encode(disc[:, :, 0] > 100)
