@@ -59,8 +59,8 @@ def foreign_formats(source: Path) -> Iterator[Foreign]:
 def _likely(folder: Path) -> Iterator[Path]:
     """Files that tell a format: those that describe a set come before those of single images."""
     below = (Path(text) for text in files_below(folder))
-    told = (path for path in below if path.name in _YOLO_FILES or path.suffix.lower() in _SUFFIXES)
-    paths = itertools.islice(told, _MOST_FILES)
+    named = (path for path in below if path.name in _YOLO_FILES or path.suffix.lower() in _SUFFIXES)
+    paths = itertools.islice(named, _MOST_FILES)
     return iter(sorted(paths, key=lambda path: path.name not in _YOLO_FILES | {"meta.json"}))
 
 

@@ -64,7 +64,7 @@ def _median(counts: Counts) -> int:
 def modes(counts: Counts, least_share: float = _LEAST_SHARE) -> tuple[int, ...]:
     """The values of a label map but 0, sorted, from the pixels inside its regions: each is the
     commonest of its neighbours. least_share: of the flat pixels but background. Raises ValueError
-    for values that cannot be told apart."""
+    for values that cannot be distinguished."""
     highest = int(np.flatnonzero(counts).max(initial=0))
     if 1 < highest < _APART // 2:
         raise ValueError(f"the values 0 to {highest} are too near to each other")

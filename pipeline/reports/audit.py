@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from numpy.typing import NDArray
 
 from pipeline.formats.coco import write_coco
@@ -19,12 +17,10 @@ from pipeline.formats.registry import FORMATS
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle
-from pipeline.io.images import Image, read_image
 from pipeline.io.write import write_text
 from pipeline.metrics.label_errors.ranking import Suspect
-from pipeline.reports.review_page import inline_picture
+from pipeline.reports.close_ups import CloseUp, write_close_ups
 from pipeline.types import Dataset, Detections, ImageRecord
-from pipeline.visualization.overlays import close_up
 
 REVIEW_FORMATS = ("coco", "cvat", "label-studio", "labelme")
 PAGE, TABLE, SUGGESTIONS = "audit.html", "suspects.csv", "suggestions.json"
@@ -51,24 +47,22 @@ def write_table(path: Path, listed: Sequence[Suspect], dataset: Dataset) -> None
 
 
 def write_page(path: Path, listed: Sequence[Suspect], dataset: Dataset, of: int) -> None:
-    """Close-ups of suspects, in their order. of: how many there are in all. Raises DataError for an
-    image that cannot be read."""
-    rows: list[dict[str, str]] = [{} for _ in listed]
-    for number, picture in _close_ups(listed, dataset):
-        one = listed[number]
-        rows[number] = {
-            "picture": inline_picture(picture),
-            "suspicion": f"{one.suspicion:.2f}",
-            "kind": one.kind,
-            "category": _name(one.category, dataset),
-            "suggestion": _name(one.suggestion, dataset),
-            "image": one.record.file_name,
-        }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape()
+    """Close-ups of suspects, in their order. They are outlined: a tint would hide what is in doubt.
+    of: how many there are in all. Raises DataError for an image that cannot be read."""
+    shown = []
+    for one in listed:
+        rather = f", rather {_name(one.suggestion, dataset)}" if one.suggestion is not None else ""
+        category = [f"{_name(one.category, dataset)}{rather}"] if one.category is not None else []
+        notes = [*category, one.record.file_name]
+        box = _box(one, dataset)
+        outline = _mask(one, dataset)
+        suspicion = f"{one.suspicion:.2f}"
+        shown.append(CloseUp(one.record, box, suspicion, one.kind, notes, outlined=outline))
+    text = (
+        f"{len(listed)} of {of} labels and suggestions, the most suspicious first. The outline is "
+        "that of the label, or, for a missed defect, of what is predicted to be one."
     )
-    page = environment.get_template("audit_page.html").render(rows=rows, of=of)
-    write_text(path, page + "\n")
+    write_close_ups(path, "Labels to check", text, shown)
 
 
 def write_review(folder: Path, listed: Sequence[Suspect], dataset: Dataset) -> None:
@@ -111,19 +105,6 @@ def _suggested(missed: Sequence[Suspect]) -> Detections:
         np.array([one.suspicion for one in missed], np.float32),
         masks,
     )
-
-
-def _close_ups(listed: Sequence[Suspect], dataset: Dataset) -> Iterator[tuple[int, Image]]:
-    """The number and the picture of each suspect, outlined: a tint would hide what is in doubt. An
-    image is read once for all of its own."""
-    order = sorted(range(len(listed)), key=lambda number: listed[number].record.id)
-    for _, group in groupby(order, key=lambda number: listed[number].record.id):
-        numbers = list(group)
-        image = read_image(listed[numbers[0]].record.path)
-        for number in numbers:
-            one = listed[number]
-            nothing = mask_geometry.encode(np.zeros(one.record.size, bool))
-            yield number, close_up(image, nothing, _mask(one, dataset), _box(one, dataset))
 
 
 def _mask(one: Suspect, dataset: Dataset) -> Rle:

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from labelme_of_others import RING, only, place, read, shape
 
-from pipeline.errors import DataError, Faults
+from pipeline.errors import DataError
 from pipeline.formats.image_objects import MASK_CLIPPED
-from pipeline.formats.labelme_reader import read_labelme
-from pipeline.formats.source import SourceCounts, SourceLog
 from pipeline.geometry.masks import area
 from pipeline.io.images import read_image, write_png
-from pipeline.types import Dataset, Detections
-
-RING = [[2, 2], [12, 2], [12, 8], [2, 8]]  # PIL draws both ends: 11 x 7 pixels
-
-
-def shape(label: str | None = "crack", points: Any = RING, **more: Any) -> dict[str, Any]:
-    return {"label": label, "points": points, **more}
-
-
-def read(
-    root: Path, *shapes: dict[str, Any], keep_going: bool = False, **more: Any
-) -> tuple[Dataset, SourceCounts]:
-    if not (root / "a.png").exists() and "imageData" not in more:
-        write_png(root / "a.png", np.zeros((20, 30, 3), np.uint8))
-    content = {"shapes": list(shapes), "imagePath": "a.png", **more}
-    (root / "a.json").write_text(json.dumps(content))
-    log = SourceLog(Faults(keep_going))
-    dataset = read_labelme(root, None, log)
-    return dataset, log.counts(dataset)
-
-
-def only(dataset: Dataset) -> Detections:
-    (record,) = dataset.records
-    assert record.size == (20, 30)
-    return dataset.on(record)
 
 
 def test_a_file_without_shapes_is_an_image_without_objects(tmp_path: Path) -> None:
@@ -174,100 +147,6 @@ def test_a_faulty_file_costs_itself_alone_with_keep_going(tmp_path: Path) -> Non
 def test_files_in_the_folders_of_systems_are_passed_over(tmp_path: Path, folder: str) -> None:
     place(tmp_path / folder / "a-checkpoint.json", "a.png")
     assert len(only(read(tmp_path, shape())[0])) == 1
-
-
-def photo(path: Path, value: int = 0) -> str:
-    """Write a photo of one value; returns its bytes as LabelMe's imageData."""
-    write_png(path, np.full((20, 30, 3), value, np.uint8))
-    return base64.b64encode(path.read_bytes()).decode()
-
-
-def place(path: Path, image: str, data: str | None = None, *shapes: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"shapes": list(shapes) or [shape()], "imagePath": image, "imageData": data}
-    path.write_text(json.dumps(content))
-
-
-def values(dataset: Dataset) -> dict[str, float]:
-    """The value of each photo by its name in the dataset."""
-    return {record.file_name: read_image(record.path).mean() for record in dataset.records}
-
-
-def test_embedded_photos_of_one_name_stay_apart(tmp_path: Path) -> None:
-    for value, name in enumerate(("a/1.json", "b/1.json", "b/2.json", "b/3.json")):
-        data = photo(tmp_path / "gone.png", value)
-        place(tmp_path / "set" / name, "image.png", data)
-    dataset = read_labelme(tmp_path / "set")
-    assert values(dataset) == {"a/1.png": 0, "b/1.png": 1, "b/2.png": 2, "b/3.png": 3}
-
-
-def test_an_embedded_photo_has_no_name_that_another_photo_has(tmp_path: Path) -> None:
-    """1.json holds its photo, but 1.png is the photo of 2.json."""
-    place(tmp_path / "set" / "1.json", "x.png", photo(tmp_path / "gone.png", 5))
-    photo(tmp_path / "set" / "1.png", 6)
-    place(tmp_path / "set" / "2.json", "1.png")
-    dataset = read_labelme(tmp_path / "set")
-    assert sorted(values(dataset).values()) == [5, 6]
-    assert len(values(dataset)) == 2
-
-
-def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
-    place(tmp_path / "cam1" / "0001.json", "0001.png")
-    photo(tmp_path / "cam2" / "0001.png")
-    with pytest.raises(DataError, match=r"cam1/0001\.json: its photo '0001\.png' is not there"):
-        read_labelme(tmp_path)
-    place(tmp_path / "cam2" / "0001.json", "0001.png")
-    log = SourceLog(Faults(keep_going=True))
-    assert list(values(read_labelme(tmp_path, None, log))) == ["cam2/0001.png"]
-    assert "cam1/0001.json" in str(log.faults.errors[0])
-
-
-def test_of_files_that_name_one_photo_the_one_of_its_name_has_it(tmp_path: Path) -> None:
-    photo(tmp_path / "1.png", 1)
-    place(tmp_path / "0.json", "1.png", photo(tmp_path.parent / "gone.png", 7))
-    place(tmp_path / "1.json", "1.png")
-    assert values(read_labelme(tmp_path)) == {"0.png": 7, "1.png": 1}
-    place(tmp_path / "2.json", "1.png")
-    with pytest.raises(DataError, match=r"2\.json: names the photo '1\.png', .* 1\.json too"):
-        read_labelme(tmp_path)
-
-
-def test_files_that_all_name_one_photo_have_those_of_their_own_names(tmp_path: Path) -> None:
-    for value in (1, 2):
-        photo(tmp_path / f"{value}.png", value)
-        place(tmp_path / f"{value}.json", "C:\\photos\\image.png")
-    assert values(read_labelme(tmp_path)) == {"1.png": 1, "2.png": 2}
-
-
-PLACES = {
-    "beside, from Windows": ("a.json", "D:\\old\\a.png", "a.png"),
-    "labels and images": ("labels/cam/a.json", "a.png", "images/cam/a.png"),
-    "a folder of labels below": ("cam/json/a.json", "a.png", "cam/a.png"),
-    "up and down": ("labels/cam/a.json", "..\\..\\raw\\cam\\a.png", "raw/cam/a.png"),
-    "another suffix": ("cam/a.json", "a.bmp", "cam/a.png"),
-    "a renamed pair": ("cam/a.json", "IMG_7.png", "cam/a.png"),
-    "the end of a path": ("a.json", "/home/x/raw/cam/a.png", "set/cam/a.png"),
-}
-
-
-@pytest.mark.parametrize("places", PLACES.values(), ids=PLACES.keys())
-def test_a_photo_is_found_where_tools_and_people_put_it(
-    tmp_path: Path, places: tuple[str, str, str]
-) -> None:
-    place(tmp_path / places[0], places[1])
-    photo(tmp_path / places[2])
-    assert [record.file_name for record in read_labelme(tmp_path).records] == [places[2]]
-
-
-def test_a_folder_of_images_has_the_same_folders_below(tmp_path: Path) -> None:
-    for cam in ("cam1", "cam2"):
-        place(tmp_path / "labels" / cam / "1.json", "1.png")
-        photo(tmp_path / "photos" / cam / "1.png")
-    dataset = read_labelme(tmp_path / "labels", tmp_path / "photos")
-    assert list(values(dataset)) == ["cam1/1.png", "cam2/1.png"]
-    (tmp_path / "photos" / "cam1" / "1.png").unlink()
-    with pytest.raises(DataError, match=r"cam1/1\.json: its photo '1\.png' is not there"):
-        read_labelme(tmp_path / "labels", tmp_path / "photos")
 
 
 DIAMOND = [[15, 4], [21, 10], [15, 16], [9, 10]]  # its box has 12 x 12 pixels, it has half of them

@@ -68,7 +68,7 @@ def test_what_a_confidence_reaches() -> None:
     assert operating_counts(FIVE, 0.5) == (0.2, 0.5)
 
 
-def test_a_wish_that_cannot_be_reached_is_told_from_one_that_can() -> None:
+def test_a_wish_that_cannot_be_reached_is_not_met() -> None:
     far = operating_point(FIVE, 0.25, wish_of(0.9, None, None))
     assert (far.is_met, far.confidence) == (False, 0.2)  # the lowest score of a label
     assert far.reached.recall is not None

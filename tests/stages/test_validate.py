@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,28 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from small import draw_product
 from validated import rows
 
-from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
-from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.validate import validate
 
 Change = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("converted")
-    convert_masks([draw_product(home / "widget")], home / "out", ConvertConfig())
-    return home / "out"
-
-
-@pytest.fixture
-def good(converted: Path, tmp_path: Path) -> Path:
-    """A set to spoil."""
-    return Path(shutil.copytree(converted, tmp_path / "out"))
 
 
 def test_what_convert_masks_writes_has_no_fault(good: Path) -> None:

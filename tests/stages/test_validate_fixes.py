@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -12,25 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from small import draw_product
 from validated import rows
 
-from pipeline.config.schema import ConvertConfig
-from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.validate import validate
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("converted")
-    convert_masks([draw_product(home / "widget")], home / "out", ConvertConfig())
-    return home / "out"
-
-
-@pytest.fixture
-def good(converted: Path, tmp_path: Path) -> Path:
-    """A set to spoil."""
-    return Path(shutil.copytree(converted, tmp_path / "out"))
 
 
 def test_a_fix_changes_nothing_that_was_right(good: Path) -> None:

@@ -82,7 +82,7 @@ def _is_jpeg(path: Path) -> bool:
 
 def jpeg_values(masks: Sequence[Path], folder: Path) -> tuple[list[Path], tuple[int, ...]]:
     """The JPEG masks among some, and the values that they had before. Raises DataError where these
-    cannot be told apart, and for colours."""
+    cannot be distinguished, and for colours."""
     lossy = [path for path in masks if _is_jpeg(path)]
     grey = [path for path in lossy if not _is_coloured(path)]
     try:
