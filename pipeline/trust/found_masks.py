@@ -5,30 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
 from pipeline.geometry import masks as mask_geometry
-from pipeline.geometry.boxes import Boxes, iou
+from pipeline.geometry.boxes import iou
+from pipeline.interfaces import PromptedSegmenter
 from pipeline.metrics.found_masks import true_ious
 from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.sam.calibration import Table
-from pipeline.types import Detections, Image, Masks
+from pipeline.types import Detections, Image
 
 DEFECT_IOU = 0.1  # a label is on a defect if it has this IoU with a true mask
 _OVERLAP = 0.1  # IoU of boxes that overlap
 _SCORE_LIMITS = (0.001, 0.999)  # beyond which the logit of a score is too large
-
-
-class Segmenter(Protocol):
-    """Boxes to masks; the heat map's peak in a box is a prompt."""
-
-    def segment(
-        self, image: Image, boxes: Boxes, heatmap: NDArray[np.float32] | None = None
-    ) -> Masks: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ def measure(
     truth: Detections,
     categories: Sequence[str],
     group: str,
-    segmenter: Segmenter,
+    segmenter: PromptedSegmenter,
     lowest: float,
     most: int,
     heatmap: NDArray[np.float32] | None = None,

@@ -40,12 +40,13 @@ class LabelEvidence:
 
 @dataclass(frozen=True)
 class RegionEvidence:
-    """A region that is predicted to be a defect. counts: of the RLE of its mask; "" for a region
-    that has a label, from which the others' probabilities are learned."""
+    """A region that is predicted to be a defect. is_labelled: it touches a label; from these the
+    others' probabilities are learned. counts: of the RLE of its mask."""
 
     figures: list[float]
     category: int
-    counts: str = ""
+    is_labelled: bool
+    counts: str
 
     def mask(self, size: tuple[int, int]) -> Rle:
         """The region's mask on an image (height, width)."""
@@ -83,9 +84,9 @@ def image_evidence(
         labels.append(_label(probabilities, row, patch, label, taken, generator))
         region = labelled_region(probabilities, patch, taken)
         if region is not None:
-            regions.append(RegionEvidence(region.values.tolist(), region.category))
+            regions.append(_region(region, record, True))
     for region in unlabelled_regions(probabilities, taken, least_area):
-        regions.append(_unlabelled(region, record))
+        regions.append(_region(region, record, False))
     return ImageEvidence(labels, regions)
 
 
@@ -116,6 +117,7 @@ def _label(
     return LabelEvidence(row, label, other, figures.tolist(), planted)
 
 
-def _unlabelled(region: Region, record: ImageRecord) -> RegionEvidence:
+def _region(region: Region, record: ImageRecord, is_labelled: bool) -> RegionEvidence:
     rle = encode_patches([region.patch], *record.size)[0]
-    return RegionEvidence(region.values.tolist(), region.category, rle["counts"].decode("ascii"))
+    counts = rle["counts"].decode("ascii")
+    return RegionEvidence(region.values.tolist(), region.category, is_labelled, counts)

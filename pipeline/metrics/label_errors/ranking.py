@@ -66,39 +66,33 @@ def _empty_masks(dataset: Dataset) -> list[Suspect]:
 
 
 def _labels(dataset: Dataset, evidence: Mapping[int, ImageEvidence]) -> list[Suspect]:
-    rows: list[Sequence[float]] = []
-    kinds: list[int] = []
-    groups: list[str] = []
-    real: list[bool] = []
-    for record in dataset.records:
-        for label in evidence[record.id].labels if record.id in evidence else ():
-            examples = [(0, label.figures), *label.planted]
-            rows += [figures for _, figures in examples]
-            kinds += [kind for kind, _ in examples]
-            real += [True] + [False] * len(label.planted)
-            groups += [record.group] * len(examples)
-    if sum(real) < FEWEST_LABELS:
-        return []
-    wanted = np.array(real)
-    probabilities = cross_probabilities(
-        np.array(rows), np.array(kinds), _numbers(groups), _PRIORS, wanted
-    )[wanted]
-    known = probabilities.sum(axis=1) > 0
-    listed = (
+    listed = [
         (record, label)
         for record in dataset.records
         if record.id in evidence
         for label in evidence[record.id].labels
-    )
+    ]
+    if len(listed) < FEWEST_LABELS:
+        return []
+    examples = [
+        (record.group, kind, figures)
+        for record, label in listed
+        for kind, figures in [(0, label.figures), *label.planted]
+    ]
+    groups, numbers, figures = zip(*examples, strict=True)
+    kinds = np.array(numbers)
+    as_they_are = kinds == 0
+    probabilities = cross_probabilities(
+        np.array(figures), kinds, _numbers(groups), _PRIORS, as_they_are
+    )[as_they_are]
     result = []
-    for (record, label), shares, is_known in zip(listed, probabilities, known, strict=True):
-        if not is_known:
+    for (record, label), shares in zip(listed, probabilities, strict=True):
+        if not shares.any():  # no other group of images speaks for it
             continue
-        kind = int(shares[1:].argmax())
-        other = label.other if _OF_KIND[kind] == "wrong category" else None
-        result.append(
-            Suspect(record, _OF_KIND[kind], float(1 - shares[0]), label.row, label.label, other)
-        )
+        kind = _OF_KIND[int(shares[1:].argmax())]
+        other = label.other if kind == "wrong category" else None
+        suspicion = float(1 - shares[0])
+        result.append(Suspect(record, kind, suspicion, label.row, label.label, other))
     return result
 
 
@@ -111,7 +105,7 @@ def _regions(dataset: Dataset, evidence: Mapping[int, ImageEvidence], labels: in
         if record.id in evidence
         for region in evidence[record.id].regions
     ]
-    unlabelled = np.array([bool(region.counts) for _, region in listed], bool)
+    unlabelled = np.array([not region.is_labelled for _, region in listed], bool)
     if not unlabelled.any():
         return []
     figures = np.array([region.figures for _, region in listed])
@@ -129,7 +123,7 @@ def _regions(dataset: Dataset, evidence: Mapping[int, ImageEvidence], labels: in
             mask=region.mask(record.size),
         )
         for number, (record, region) in enumerate(listed)
-        if region.counts
+        if not region.is_labelled
     ]  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def pretrained_weights(name: str, pretrained: str) -> Weights | None:
         if pretrained == "yes":
             raise
         say(f"{error}")
-        say(f"{name} starts from random weights: expect a poor classifier")
+        say(f"{name} starts from random weights: expect poor results")
         return None
 
 
