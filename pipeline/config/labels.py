@@ -148,9 +148,7 @@ class AuditConfig(ImagesConfig):
     folds: Annotated[int, Field(ge=2, le=100)] = Field(
         3, description="Parts of the set; each is predicted by a model of the others."
     )
-    mask_threshold: Annotated[int, Field(ge=0, lt=65535)] = Field(
-        0, description="Mask values above it are defect."
-    )
+    mask_threshold: Whole | None = Field(None, description=MASK_THRESHOLD)
     review: Positive = Field(100, description="Suspects whose images are listed for review.")
     pictures: Whole = Field(60, description="Suspects that the page shows.")
     seed: Seed = Field(0, description="Seed of the random numbers.")

@@ -207,3 +207,14 @@ def test_an_unreadable_image_is_one_line_or_left_out(
     ended = call_pipeline("audit", product, "-o", tmp_path / "out", "--keep-going", "--json")
     assert ended.code == 0
     assert "000.png" in json.loads(ended.stdout)["faults"][0]
+
+
+def test_jpeg_masks_are_cut_as_convert_masks_cuts_them(tmp_path: Path) -> None:
+    """JPEG gives a mask values around its edge, which are no defects of their own."""
+    product = draw(tmp_path / "plate", 2, 2)
+    for name in WIDE:
+        for number in range(2):
+            path = mask_of(product, name, number)
+            cv2.imwrite(str(path.with_suffix(".jpg")), read(path), [cv2.IMWRITE_JPEG_QUALITY, 60])
+            path.unlink()
+    assert audit(product, tmp_path / "out", AuditConfig(folds=2)).labels == 4
