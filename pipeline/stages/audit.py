@@ -16,6 +16,7 @@ from pipeline.config.labels import AuditConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.datasets import read_datasets
 from pipeline.formats.groups import group_file
+from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.mvtec import with_instances
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.run_record import RunRecord
@@ -113,6 +114,8 @@ def _labelled(source: Path, images: Path | None, config: AuditConfig, faults: Fa
     """The set with its instances."""
     dataset = read_datasets([source], faults, images, config.allow_outside)
     if any(record.masks for record in dataset.records):
+        for note in threshold_notes(dataset.records, config.mask_threshold):
+            say(note)
         dataset = with_instances(dataset, faults, config.mask_threshold)
     if not any(len(dataset.on(record)) for record in dataset.records):
         raise DataError(source, "holds no label", "give a set with masks")
