@@ -159,7 +159,7 @@ def _job(root: Path) -> None:
     """The folder of a whole job, as far as report and compare read it."""
     _product(root / "product")
     run = root / "run"
-    words = ["--test", "0.5", "--val", "0.2", "--workers", "1", "-q"]
+    words = ["--test", "0.5", "--val", "0.2", "--group-by", "none", "--workers", "1", "-q"]
     invoke("convert-masks", root / "product", "-o", run / "data", *words)
     held = next((run / "data" / "annotations").glob("instances_test.json"))
     for name in ("evaluation_truth_boxes", "evaluation_detector_boxes"):
