@@ -149,13 +149,15 @@ class ConfiguredCommand(click.Command):
 def _print(result: Mapping[str, Any], indent: str = "") -> None:
     for key, value in result.items():
         name = indent + key.replace("_", " ")
+        if value in ([], {}, None, ""):
+            continue
         if isinstance(value, Mapping):
             _print_mapping(name, value, indent)
         elif isinstance(value, list) and _needs_lines(value):
             print(f"{name}: {len(value)}")
             for line in value:
                 print(one_line(f"{indent}  {line}"))
-        elif value not in ([], None, ""):
+        else:
             print(one_line(f"{name}: {_text(value)}"))
 
 
