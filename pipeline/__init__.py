@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ExportConfig,
         FinetuneConfig,
         FinetuneSamConfig,
+        FinetuneSegmenterConfig,
         PredictConfig,
         RunConfig,
         SegmentConfig,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from pipeline.stages.export_labels import export_labels, import_labels
     from pipeline.stages.export_model import export_model
     from pipeline.stages.finetune_sam import finetune_sam
+    from pipeline.stages.finetune_segmenter import finetune_segmenter
     from pipeline.stages.finetune_yolo import finetune_yolo
     from pipeline.stages.label import label
     from pipeline.stages.predict import predict
@@ -86,6 +88,7 @@ __all__ = [
     "ExportConfig",
     "FinetuneConfig",
     "FinetuneSamConfig",
+    "FinetuneSegmenterConfig",
     "ImageRecord",
     "Masks",
     "PipelineError",
@@ -106,6 +109,7 @@ __all__ = [
     "export_labels",
     "export_model",
     "finetune_sam",
+    "finetune_segmenter",
     "finetune_yolo",
     "import_labels",
     "label",

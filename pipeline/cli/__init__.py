@@ -100,6 +100,7 @@ _VERBS = (
     weights,
     models.finetune_yolo,
     models.finetune_sam,
+    models.finetune_segmenter,
     models.calibrate,
     models.segment,
     models.evaluate,

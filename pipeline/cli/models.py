@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         EvaluateConfig,
         FinetuneConfig,
         FinetuneSamConfig,
+        FinetuneSegmenterConfig,
         SegmentConfig,
         StudyConfig,
     )
@@ -59,6 +60,24 @@ def finetune_sam(
 
     It is tested on held-out photos. A stopped run goes on when the command is called again."""
     from pipeline.stages.finetune_sam import finetune_sam as stage
+
+    return stage(
+        data=data, output=output, config=config, device=device, keep_going=keep_going,
+        overwrite=overwrite,
+    )  # fmt: skip
+
+
+@configured("FinetuneSegmenterConfig", "finetune-segmenter")
+@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+def finetune_segmenter(
+    config: FinetuneSegmenterConfig, data: Path, output: Path, device: str, keep_going: bool,
+    overwrite: bool,
+) -> Any:  # fmt: skip
+    """Train a network that finds defects pixel by pixel.
+
+    It learns from the masks and from good photos, and is tested on held-out photos. A stopped run
+    goes on when the command is called again."""
+    from pipeline.stages.finetune_segmenter import finetune_segmenter as stage
 
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,

@@ -24,6 +24,7 @@ from pipeline.config.labels import (
     ImagesConfig,
     SynthesizeConfig,
 )
+from pipeline.config.segmentation import FinetuneSegmenterConfig
 
 
 class RunConfig(ImagesConfig):
@@ -95,6 +96,7 @@ __all__ = [
     "ExportConfig",
     "FinetuneConfig",
     "FinetuneSamConfig",
+    "FinetuneSegmenterConfig",
     "ImagesConfig",
     "PredictConfig",
     "RunConfig",

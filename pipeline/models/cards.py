@@ -110,6 +110,21 @@ class AutoencoderCard(ModelCard):
     seed: int
 
 
+class SegmenterCard(ModelCard):
+    """Of a segmentation model; see `segmentation.model`. unseen: for each network, the groups of
+    photos that it did not learn from."""
+
+    kind: Literal["segmenter"]
+    encoder: Literal["mobilenet_v2", "resnet18", "resnet50"]
+    categories: Names
+    scale: Annotated[float, Field(gt=0, le=16)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    bridge_gap: Annotated[int, Field(ge=0, le=1000)]
+    min_area: Annotated[int, Field(ge=0)]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    unseen: Annotated[list[list[Name]], Field(min_length=1, max_length=100)]
+
+
 class ThresholdsCard(_Card):
     """Thresholds of an anomaly model; see `thresholds.Thresholds`."""
 
@@ -218,6 +233,7 @@ _MODEL_CARDS: dict[str, type[ModelCard]] = {
     "patchcore": PatchCoreCard,
     "autoencoder": AutoencoderCard,
     "vae": AutoencoderCard,
+    "segmenter": SegmenterCard,
 }
 DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(DetectorCard),
