@@ -14,7 +14,7 @@ import torch
 
 from pipeline.models.segmentation.crops import CropSampler
 from pipeline.models.segmentation.model import Member
-from pipeline.models.segmentation.network import NetworkOptions
+from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.photos import LabelledPhoto, ScaledPhotos
 from pipeline.models.segmentation.trainer import TrainingOptions, train
 from pipeline.models.weights.store import Weights
