@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         AuditConfig,
         CalibrateConfig,
         ClassifyConfig,
+        CombineConfig,
         ConvertConfig,
         EvaluateConfig,
         ExportConfig,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from pipeline.stages.audit import audit
     from pipeline.stages.calibrate import calibrate
     from pipeline.stages.classify import classify
+    from pipeline.stages.combine import combine
     from pipeline.stages.compare import compare
     from pipeline.stages.convert_masks import convert_masks
     from pipeline.stages.evaluate import evaluate
@@ -79,6 +81,7 @@ __all__ = [
     "AuditConfig",
     "CalibrateConfig",
     "ClassifyConfig",
+    "CombineConfig",
     "ConfigError",
     "ConvertConfig",
     "DataError",
@@ -103,6 +106,7 @@ __all__ = [
     "audit",
     "calibrate",
     "classify",
+    "combine",
     "compare",
     "convert_masks",
     "evaluate",

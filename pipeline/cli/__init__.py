@@ -101,6 +101,7 @@ _VERBS = (
     models.finetune_yolo,
     models.finetune_sam,
     models.finetune_segmenter,
+    models.combine,
     models.calibrate,
     models.segment,
     models.evaluate,

@@ -24,7 +24,7 @@ from pipeline.config.labels import (
     ImagesConfig,
     SynthesizeConfig,
 )
-from pipeline.config.segmentation import FinetuneSegmenterConfig
+from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig
 
 
 class RunConfig(ImagesConfig):
@@ -90,6 +90,7 @@ __all__ = [
     "AuditConfig",
     "CalibrateConfig",
     "ClassifyConfig",
+    "CombineConfig",
     "ConvertConfig",
     "EvaluateConfig",
     "Experiment",

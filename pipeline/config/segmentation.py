@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.values import Config, Folds, Positive, Seed
+from pipeline.config.labels import ImagesConfig
+from pipeline.config.values import Backend, Config, Folds, Gigabytes, Positive, Seed
 
 
 class FinetuneSegmenterConfig(Config):
@@ -43,3 +44,17 @@ class FinetuneSegmenterConfig(Config):
         None, description="Learn from this many masks, drawn by `seed`; by default from all."
     )
     seed: Seed = Field(0, description="Seed of the random numbers.")
+
+
+class CombineConfig(ImagesConfig):
+    """How the finders of a product become one labeller."""
+
+    sam: str = Field(
+        "mobile_sam",
+        description="SAM whose masks are tried: a name, a folder of finetune-sam, or an empty text "
+        "for none.",
+    )
+    backend: Backend = Field("auto", description="What runs SAM's image encoder.")
+    cache_gb: Gigabytes = Field(
+        20.0, description="Largest size of the cache on disk; 0 turns it off."
+    )

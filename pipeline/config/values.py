@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,7 @@ Positive = Annotated[int, Field(ge=1, le=_INT32_MAX)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 Folds = Annotated[int, Field(ge=0, le=1000)]
+Backend = Literal["auto", "torch", "openvino"]  # what runs SAM's image encoder
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 
 

@@ -13,6 +13,7 @@ from pipeline.metrics.intervals import bootstrap_mean
 from pipeline.types import Detections, Rle
 
 FOUND_IOU = 0.5  # a defect is found by a mask of this IoU
+MOST_FALSE_LABELS = 0.1  # an image, that a choice of limits allows
 Interval = tuple[float, float]
 
 

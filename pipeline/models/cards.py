@@ -242,7 +242,7 @@ DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(OldThresholdsCard),
 )
 
-KINDS = (*_MODEL_CARDS, "yolo-world", "sam", "trust")  # every `kind` of a card.json
+KINDS = (*_MODEL_CARDS, "yolo-world", "sam", "trust", "labeller")  # every `kind` of a card.json
 
 
 def read_kind(path: Path) -> str:

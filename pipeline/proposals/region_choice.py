@@ -9,7 +9,12 @@ from itertools import product
 
 import numpy as np
 
-from pipeline.metrics.label_quality import ImageLabels, compare_labels, label_quality
+from pipeline.metrics.label_quality import (
+    MOST_FALSE_LABELS,
+    ImageLabels,
+    compare_labels,
+    label_quality,
+)
 from pipeline.models.segmentation.defect_map import (
     DefectMap,
     RegionOptions,
@@ -22,7 +27,6 @@ _THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _BRIDGES = (0, 4, 10)  # pixels
 _AREA_SHARE = 0.25  # of the smallest usual defect: smaller regions are left out
 _CONFIDENCES = tuple(np.round(np.arange(0.0, 0.96, 0.05), 2).tolist())
-MOST_FALSE_LABELS = 0.1  # an image
 
 
 @dataclass(frozen=True)

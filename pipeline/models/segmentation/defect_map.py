@@ -71,7 +71,7 @@ def regions(found: DefectMap, options: RegionOptions) -> list[Region]:
     """The regions of a map, from top to bottom. Time and memory follow the regions' size."""
     level = max(round(options.threshold * FULL), 1)
     patches = components(np.asarray(found.defect >= level), options.bridge_gap)
-    return [_region(found, each) for each in patches if each.area >= options.min_area]
+    return [measure_region(found, each) for each in patches if each.area >= options.min_area]
 
 
 def as_detections(found: DefectMap, parts: list[Region]) -> Detections:
@@ -87,7 +87,8 @@ def as_detections(found: DefectMap, parts: list[Region]) -> Detections:
     )
 
 
-def _region(found: DefectMap, patch: Patch) -> Region:
+def measure_region(found: DefectMap, patch: Patch) -> Region:
+    """The figures of the pixels of a patch, which lies inside the image."""
     x0, y0, x1, y1 = patch.box
     values = found.defect[y0:y1, x0:x1][patch.pixels].astype(np.float64) / FULL
     labels = found.category[y0:y1, x0:x1][patch.pixels]
