@@ -57,6 +57,14 @@ class RunConfig(ImagesConfig):
         description="How found masks are calibrated, where `finetune` has folds; its `sam` is that "
         "of the run.",
     )
+    finetune_segmenter: FinetuneSegmenterConfig | None = Field(
+        FinetuneSegmenterConfig(),
+        description="How the network learns that finds defects pixel by pixel; null: none, and no "
+        "labeller.",
+    )
+    combine: CombineConfig = Field(
+        CombineConfig(), description="How finders are combined; its `sam` is that of the run."
+    )
     segment: SegmentConfig = Field(SegmentConfig(), description="How boxes become masks.")
     classify: ClassifyConfig | None = Field(
         ClassifyConfig(), description="The image-level baseline; null: none."

@@ -41,8 +41,8 @@ class LabellerCard(KindCard):
     sam: str | None = None
     sha256: dict[str, Sha256]
     refinement: _RefinementCard
-    probability: CalibrationCard
-    expected_iou: CalibrationCard
+    probability: CalibrationCard | None
+    expected_iou: CalibrationCard | None
     confidence: _Share
     images: Annotated[list[OutcomeCard], Field(max_length=1_000_000)]
 
@@ -52,36 +52,49 @@ _CARD = TypeAdapter(LabellerCard)
 
 @dataclass(frozen=True)
 class LabellerKnowledge:
-    """All that a labeller knows beside its models; see `LabellerFit`."""
+    """All that a labeller knows beside its models; see `LabellerFit`. The calibrations are None
+    where candidates were too few: labels are then the segmenter's own."""
 
     categories: tuple[str, ...]
     finders: tuple[Finder, ...]
     sam: str | None
     refinement: Refinement
-    probability: Calibration
-    expected_iou: Calibration
+    probability: Calibration | None
+    expected_iou: Calibration | None
     confidence: float
     outcomes: tuple[ImageOutcome, ...]
 
 
-def write_labeller(
-    folder: Path, fit: LabellerFit, categories: tuple[str, ...], sam: str | None
-) -> None:
-    """Write the card beside the folders of the models. sam: of a published SAM, which has none."""
-    folders = [SEGMENTER, *(f for f in fit.finders if not (f == "sam" and sam))]
+def knowledge(
+    fit: LabellerFit | None, categories: tuple[str, ...], sam: str | None, confidence: float
+) -> LabellerKnowledge:
+    """What a fit found. sam: name of a published SAM, None for a tuned one. confidence: of the
+    segmenter, for a fit that is None."""
+    if fit is None:
+        none = Refinement(False, {}, 0.0, {})
+        return LabellerKnowledge(categories, (), None, none, None, None, confidence, ())
+    return LabellerKnowledge(
+        categories, fit.finders, sam if "sam" in fit.finders else None, fit.refinement,
+        fit.probability, fit.expected_iou, fit.confidence, fit.outcomes,
+    )  # fmt: skip
+
+
+def write_labeller(folder: Path, known: LabellerKnowledge) -> None:
+    """Write the card beside the folders of the models."""
+    folders = [SEGMENTER, *(f for f in known.finders if not (f == "sam" and known.sam))]
+    fits = {"probability": known.probability, "expected_iou": known.expected_iou}
     write_json(
         folder / CARD,
         {
             "kind": KIND,
-            "categories": list(categories),
-            "finders": list(fit.finders),
-            "sam": sam if "sam" in fit.finders else None,
+            "categories": list(known.categories),
+            "finders": list(known.finders),
+            "sam": known.sam,
             "sha256": {name: model_sha256(folder / name) for name in folders},
-            "refinement": asdict(fit.refinement),
-            "probability": fit.probability.to_json(),
-            "expected_iou": fit.expected_iou.to_json(),
-            "confidence": fit.confidence,
-            "images": [asdict(outcome) for outcome in fit.outcomes],
+            "refinement": asdict(known.refinement),
+            **{name: fit.to_json() if fit else None for name, fit in fits.items()},
+            "confidence": known.confidence,
+            "images": [asdict(outcome) for outcome in known.outcomes],
         },
     )
 
@@ -102,8 +115,8 @@ def read_labeller(folder: Path) -> LabellerKnowledge:
         tuple(card.finders),
         card.sam,
         Refinement(**card.refinement.model_dump()),
-        Calibration.from_card(card.probability),
-        Calibration.from_card(card.expected_iou),
+        Calibration.from_card(card.probability) if card.probability else None,
+        Calibration.from_card(card.expected_iou) if card.expected_iou else None,
         card.confidence,
         tuple(
             ImageOutcome(one.group, one.found_at, one.false_at, one.scores) for one in card.images

@@ -62,6 +62,7 @@ class LabellerFit:
     tested_probability: NDArray[np.float32]
     quality: LabelQuality
     outcomes: tuple[ImageOutcome, ...]
+    images: tuple[LabelledImage, ...]
     finders: tuple[Finder, ...] = ()
     gains: Mapping[Finder, Gain] = field(default_factory=dict)
 
@@ -122,6 +123,7 @@ def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> Labeller
         probabilities,
         quality,
         _outcomes(images, refinement, categories, probabilities),
+        tuple(images),
     )
 
 

@@ -59,6 +59,8 @@ class Labeller:
     def label(self, image: Image) -> tuple[Detections, float | None]:
         """The labels of an image (H, W, 3) uint8 RGB, the likeliest first, and the probability that
         they miss a defect; None where too few photos were known to tell."""
+        if self.known.probability is None or self.known.expected_iou is None:
+            return self.finders.segmenter.detect(image), None
         rows = self.finders.candidates(image)
         names = [self.categories[row.label] for row in rows]
         table = table_of(rows)

@@ -8,8 +8,8 @@ good its mask.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.models.anomaly.detector import AnomalyDetector
     from pipeline.models.segmentation.model import DefectSegmenter
     from pipeline.proposals.candidates import Candidate
+    from pipeline.proposals.card import LabellerKnowledge
     from pipeline.proposals.fit import LabelledImage, LabellerFit
     from pipeline.trust.fold_segmenters import FoldSegmenters
     from pipeline.trust.searched import Searched
@@ -51,20 +52,20 @@ class CombineResult(StageResult):
     finders: those that are used beside the segmenter; gains: what each that was given adds.
     refinement: where SAM's mask replaces the segmenter's. labels: at the chosen confidence.
     expected_iou: how that of the labels holds. recall, false_alarms: what the confidence reaches.
-    split_leaks, faults: as in `finetune_yolo`.
+    All these are empty where candidates are too few. split_leaks, faults: as in `finetune_yolo`.
     """
 
     output: Path
     photos: int
     candidates: int
-    finders: tuple[str, ...]
-    gains: dict[Finder, Gain]
-    refinement: Refinement
+    finders: tuple[Finder, ...] = ()
+    gains: dict[Finder, Gain] = field(default_factory=dict)
+    refinement: Refinement | None = None
     confidence: float
-    labels: LabelQuality
-    expected_iou: FoundScore | None
-    recall: MeanInterval | None
-    false_alarms: MeanInterval
+    labels: LabelQuality | None = None
+    expected_iou: FoundScore | None = None
+    recall: MeanInterval | None = None
+    false_alarms: MeanInterval | None = None
     split_leaks: str | None = None
     faults: tuple[str, ...] = ()
 
@@ -85,10 +86,11 @@ def combine(
 
     segmenter: folder of finetune-segmenter with folds. config.sam: a SAM, tuned with folds or
     published; "" for none. detector: folder of finetune-yolo with folds. anomaly: folder of
-    anomaly. Raises ConfigError for models without folds, and DataError where candidates are too
-    few to learn from.
+    anomaly. With too few candidates the labels are the segmenter's own. Raises ConfigError for
+    models without folds.
     """
     from pipeline.models.devices import torch_device
+    from pipeline.proposals.card import SEGMENTER, knowledge
 
     faults = Faults(keep_going)
     reads = [
@@ -97,10 +99,14 @@ def combine(
     record = RunRecord("combine", config.model_dump(mode="json"), reads)
     models = _Models.load(segmenter, config, detector, anomaly, data, torch_device(device), faults)
     images = models.searched(data, faults)
-    fit = _fit(images, models, data)
+    fit = _fit(images, models)
     with record.whole_folder(output) as folder:
-        _copy(folder, fit, models.segmenter.categories, segmenter, config.sam, detector, anomaly)
-        result = _written(folder, images, fit)
+        sources = {"sam": folder_of(config.sam), "detector": detector, "anomaly": anomaly}
+        published = None if sources["sam"] else config.sam
+        own = models.segmenter
+        known = knowledge(fit, own.categories, published, own.confidence)
+        _copy(folder, known, {SEGMENTER: segmenter, **sources})
+        result = _written(folder, images, fit, own.confidence)
         result = replace(result, output=output, split_leaks=leak_mark(data), faults=faults.lines)
         record.write(folder, result)
     return result
@@ -200,52 +206,51 @@ def _labelled(group: str, truth: Detections, rows: Sequence[Candidate]) -> Label
     return LabelledImage(group, truth, tuple(rows))
 
 
-def _fit(images: Sequence[LabelledImage], models: _Models, data: Path) -> LabellerFit:
+def _fit(images: Sequence[LabelledImage], models: _Models) -> LabellerFit | None:
     from pipeline.proposals.fit import MIN_CANDIDATES, MIN_PHOTOS, fit_labeller
 
     fit = fit_labeller(images, models.segmenter.categories, models.finders)
     if fit is None:
-        reason = (
+        say(
             f"{sum(len(image.candidates) for image in images)} candidates on "
-            f"{sum(bool(image.candidates) for image in images)} photos are too few to learn from; "
-            f"{MIN_CANDIDATES} on {MIN_PHOTOS} are needed"
+            f"{sum(bool(image.candidates) for image in images)} photos are too few to learn from, "
+            f"{MIN_CANDIDATES} on {MIN_PHOTOS} are needed: labels are the segmenter's own, without "
+            "an expected IoU"
         )
-        raise DataError(data, reason, "label more photos, or use finetune-segmenter's own labels")
     return fit
 
 
-def _copy(
-    folder: Path,
-    fit: LabellerFit,
-    categories: tuple[str, ...],
-    segmenter: Path,
-    sam: str,
-    detector: Path | None,
-    anomaly: Path | None,
-) -> None:
+def _copy(folder: Path, known: LabellerKnowledge, sources: Mapping[str, Path | None]) -> None:
     """Copy the models that are used, and write the card."""
     from pipeline.proposals.card import SEGMENTER, write_labeller
 
-    tuned = folder_of(sam) if sam else None
-    sources = {SEGMENTER: segmenter, "sam": tuned, "detector": detector, "anomaly": anomaly}
+    left_out = shutil.ignore_patterns("folds", "*.png", "*.sqlite*", "heatmaps", "overlays")
     for name, source in sources.items():
-        if source is not None and name in (SEGMENTER, *fit.finders):
-            left_out = shutil.ignore_patterns("folds", "*.png", "*.sqlite*", "heatmaps", "overlays")
+        if source is not None and name in (SEGMENTER, *known.finders):
             shutil.copytree(source, folder / name, ignore=left_out)
-    write_labeller(folder, fit, categories, None if tuned else sam)
+    write_labeller(folder, known)
 
 
-def _written(folder: Path, images: Sequence[LabelledImage], fit: LabellerFit) -> CombineResult:
-    """Write what was tested, and return the result."""
-    groups = [image.group for image in images for _ in image.candidates]
+def _written(
+    folder: Path, images: Sequence[LabelledImage], fit: LabellerFit | None, segmenter: float
+) -> CombineResult:
+    """Write what was tested, and return the result. segmenter: its confidence."""
+    result = CombineResult(
+        output=folder,
+        photos=len(images),
+        candidates=sum(len(image.candidates) for image in images),
+        confidence=segmenter,
+    )
+    if fit is None:
+        return result
+    groups = [image.group for image in fit.images for _ in image.candidates]
     kept = np.flatnonzero(fit.tested_probability >= fit.confidence)
     own = [groups[row] for row in kept]
     point = operating_point(fit.outcomes, fit.confidence).reached
     expected, true = fit.tested_iou[kept], fit.true_iou[kept]
     if len(kept):
-        reliability_panels(
-            folder / "reliability_found.png", {"labels": {"found masks": (expected, true)}}
-        )
+        panels = {"labels": {"found masks": (expected, true)}}
+        reliability_panels(folder / "reliability_found.png", panels)
     pairs = zip(own, true.tolist(), expected.tolist(), strict=True)
     rows = [
         {"group": group, "iou": round(iou, 4), "expected_iou": round(guess, 4)}
@@ -254,10 +259,8 @@ def _written(folder: Path, images: Sequence[LabelledImage], fit: LabellerFit) ->
     write_json(folder / TESTED_MASKS, rows)
     if not fit.finders:
         say("no finder gains beside the segmenter: the labels are its own")
-    return CombineResult(
-        output=folder,
-        photos=len(images),
-        candidates=len(groups),
+    return replace(
+        result,
         finders=fit.finders,
         gains=dict(fit.gains),
         refinement=fit.refinement,
