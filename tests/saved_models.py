@@ -22,7 +22,8 @@ from pipeline.models.classifier.network import ImageClassifier
 from pipeline.models.features.backbones import split_backbone
 from pipeline.models.load import load_classifier
 from pipeline.models.sam.calibration import Calibration
-from pipeline.models.sam.model import SamModel, write_sam
+from pipeline.models.sam.fitting import write_sam
+from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
 

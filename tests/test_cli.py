@@ -20,6 +20,7 @@ from pipeline.cli.generated import build_config, config_of, settings_of
 from pipeline.cli.options import ConfiguredCommand
 from pipeline.config import schema
 from pipeline.config.schema import FinetuneConfig, SegmentConfig, SynthesizeConfig, ViewsConfig
+from pipeline.config.values import Settings
 from pipeline.formats.registry import FORMATS
 from pipeline.io.images import write_png
 
@@ -272,9 +273,7 @@ def test_every_field_of_every_configuration_is_described() -> None:
         ({"setting_learning_rate": 0.5}, FinetuneConfig(learning_rate=0.5)),
     ],
 )
-def test_options_become_the_configuration(
-    values: dict[str, object], expected: FinetuneConfig
-) -> None:
+def test_options_become_the_configuration(values: Settings, expected: FinetuneConfig) -> None:
     assert build_config("FinetuneConfig", None, (), values, {}) == expected
 
 
