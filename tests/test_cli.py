@@ -161,6 +161,7 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
     assert [path.name for path in tmp_path.iterdir()] == ["widget"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_search_for_near_duplicates_in_one_line(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:

@@ -63,8 +63,11 @@ def parse_settings(settings: Sequence[str]) -> Settings:
 
 def nested(path: Sequence[str], value: SettingValue) -> Settings:
     """("a", "b") and a value to {"a": {"b": value}}. path: one name or more."""
-    first, *rest = path
-    return {first: nested(rest, value) if rest else value}
+    *outer, last = path
+    settings: Settings = {last: value}
+    for name in reversed(outer):
+        settings = {name: settings}
+    return settings
 
 
 def _shortened(text: str) -> str:

@@ -38,7 +38,7 @@ class _Plain(TypedDict):
     """What is needed of a row whose form is checked."""
 
     image_id: int | str
-    segmentation: Any  # by group: rings of x, y, x, y, ..., or packed RLE; later the `Rle` of it
+    segmentation: Any  # by group: rings of x, y, x, y, ..., or packed RLE; later its `Rle`
 
 
 def batches(rows: Iterable[object]) -> Iterator[list[object]]:

@@ -25,7 +25,7 @@ _YOLO_FILES = {"data.yaml", "data.yml", "classes.txt", "obj.names", "obj.data"}
 
 @dataclass(frozen=True)
 class Foreign:
-    """A format. name: of it. origin: its word for `import --from`; "" for one that is not read.
+    """A format. name: its name. origin: its word for `import --from`; "" for one that is not read.
     path: the file that shows it."""
 
     name: str

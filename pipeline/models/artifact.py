@@ -1,5 +1,5 @@
-"""Folders of trained models: card.json with the `kind` of the model, and for most kinds
-model.safetensors."""
+"""Folders of trained models: card.json with the `kind` of the model, and for most
+models model.safetensors."""
 
 from __future__ import annotations
 

@@ -153,6 +153,7 @@ def test_folders_of_images_and_masks_are_those_of_the_upright_photos(
     assert_equal(homes, "pair", "convert-masks", *pair)
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_upright_photos(homes: tuple[Path, Path]) -> None:
     assert_equal(homes, "stats", "stats", "product")
 
