@@ -133,7 +133,6 @@ def convert_masks(
     roots = [*products, images] if images else products
     grouping = grouped(listing.dataset, config.group_by, roots, runner, workers)
     dataset, wanted = _with_splits(grouping.dataset, config)
-    dataset.refuse_equal_stems()
     with record.whole_folder(output) as folder:
         with fidelity_report(folder) as report:
             plan = Plan(folder, dataset.categories, config)
@@ -164,8 +163,7 @@ def _convert(
     """Convert all images; returns those without fault, and the counts of the result."""
     items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
     with closing(map_items(partial(convert_image, plan=plan), items, runner, workers)) as done:
-        tracked = track(done, "convert", len(items))
-        return _write_coco(dataset, tracked, faults, report, plan)
+        return _write_coco(dataset, track(done, "convert", len(items)), faults, report, plan)
 
 
 def _listing(
@@ -257,7 +255,7 @@ def _write(
 
 def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list[str]]:
     """The dataset with a split for each image, and the splits that the settings ask for; none
-    where the source gives them."""
+    where the source gives them. Raises DataError for two images of one stem in a split."""
     wanted: list[str] = []
     if config.split_file:
         split = read_split(config.split_file, dataset)
@@ -268,11 +266,13 @@ def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list
         shares = {"train": train, "test": config.test, "val": config.val}
         wanted = [name for name, share in shares.items() if share > 0]
         split = assign_splits(dataset, shares, config.seed)
-    named = (
+    records = (
         replace(r, file_name=f"{safe_component(r.split)}/{portable_name(r.file_name)}")
         for r in split.records
     )
-    return replace(split, records=tuple(named)), wanted
+    named = replace(split, records=tuple(records))
+    named.refuse_equal_stems()
+    return named, wanted
 
 
 def _write_coco(

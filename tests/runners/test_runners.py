@@ -44,7 +44,7 @@ def test_several_workers_are_several_processes() -> None:
     assert set(map_items(process_of, range(3), "local", 0)) == {os.getpid()}  # few items stay here
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_error_of_the_work_is_raised_here(workers: int) -> None:
     with pytest.raises(DataError, match="is broken"):
         list(map_items(partial(fail, at=20), range(40), "local", workers))
@@ -148,6 +148,7 @@ def note(number: int) -> None:
     say(f"item {number}")
 
 
+@pytest.mark.slow
 def test_workers_are_as_quiet_as_their_parent(capfd: pytest.CaptureFixture[str]) -> None:
     list(map_items(note, range(20), "local", 2))
     assert capfd.readouterr().err == ""

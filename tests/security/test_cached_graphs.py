@@ -171,6 +171,7 @@ def test_a_graph_that_a_full_disk_cut_off_is_not_kept(
     assert not list((tmp_path / "cut").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:FutureWarning")  # OpenVINO's
 @pytest.mark.parametrize(
     "forged",

@@ -171,6 +171,7 @@ def test_every_format_is_written_and_read_upright(homes: tuple[Path, Path], form
     assert_equal(homes, f"from/{form}", "import", to, "--from", form, *images)
 
 
+@pytest.mark.slow
 def test_figures_and_pictures_of_evaluate_are_upright(homes: tuple[Path, Path]) -> None:
     truth = "data/annotations/instances.json"
     words = ["--truth", truth, "--predictions", truth, "--images", "data/images"]

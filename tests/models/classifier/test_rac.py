@@ -71,6 +71,7 @@ def test_it_is_the_same_when_it_is_read_again(fitted: RetrievalClassifier, tmp_p
     np.testing.assert_allclose(again.classify(images), fitted.classify(images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_says_nothing_before_it_has_learned(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not fitted"):
         unfitted().classify([shown(1, 0)[0][0]])
