@@ -138,6 +138,7 @@ def pipeline_on_a_full_disk(limit: int, *arguments: object) -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     done = pipeline_on_a_full_disk(20000, "synthesize", "-o", tmp_path / "zip")
     assert done.returncode == 2

@@ -56,6 +56,7 @@ def die(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line() -> None:
     with pytest.raises(PipelineError, match="use fewer --workers"):
         list(map_items(die, range(40), "local", 2))
@@ -116,6 +117,7 @@ def dawdle(number: int, folder: Path) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
     results = map_items(partial(dawdle, folder=tmp_path), range(32), "local", 2)
     assert next(results) == 0

@@ -60,6 +60,7 @@ def test_only_the_head_learns(name: str, unfreeze: str) -> None:
     assert bool(before) == (unfreeze != "all")
 
 
+@pytest.mark.slow
 def test_trunk_and_head_are_torchvisions_network() -> None:
     from torchvision import models
 
