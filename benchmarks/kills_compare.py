@@ -22,7 +22,7 @@ Content = dict[str, str]
 
 
 def content(folder: Path) -> Content:
-    """Every file below a folder with a hash of what is compared of it; manifests as text."""
+    """Every file below a folder with a hash of what is compared; manifests as text."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -185,8 +185,8 @@ OBJECTS = {"magnetic_tile": tiles, "zipper_512": photos, "transistor_1024": alon
 def plant(
     folder: Path, into: Path, changes: Sequence[str], step: int
 ) -> tuple[list[Path], list[int]]:
-    """The first image of each object, at most 150, and a changed copy of every `step`th, with the
-    changes in turn. Returns the paths, copies last, and the number of the source of each."""
+    """The first image of each object, at most 150, and a changed copy of every `step`th, with one
+    change after the other. Returns the paths, copies last, and the number of the source of each."""
     paths = images_of(folder)
     first = np.unique(OBJECTS[folder.name](paths), return_index=True)[1][:150]
     paths = [paths[row] for row in sorted(first.tolist())]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.types import AnomalyMap, Boxes, Detections, Image, Masks
 
@@ -75,6 +76,6 @@ class Classifier(Protocol):
         """(N, C) probabilities; each row sums to 1."""
         ...
 
-    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, card: Mapping[str, JsonValue]) -> None:
         """Write model.safetensors and card.json, to which the entries of `card` are added."""
         ...

@@ -16,8 +16,9 @@ from pipeline.io.images import write_png
 from pipeline.io.read import sha256_of
 from pipeline.io.write import write_json
 from pipeline.models.sam.calibration import Calibration
-from pipeline.models.sam.folds import fold_cards, write_fold
-from pipeline.models.sam.model import CARD, SamModel, write_sam
+from pipeline.models.sam.fitting import write_sam
+from pipeline.models.sam.folds import write_fold
+from pipeline.models.sam.model import CARD, SamModel
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
 from pipeline.stages.calibrate import CalibrateResult, calibrate
@@ -96,7 +97,7 @@ def sam(folder: Path, data: Path) -> Path:
     views = ViewOptions(side=64, crop_below=10, crop_scales=(1.6,), tta=1)
     write_sam(
         folder, model, delta, views, calibration, None, {},
-        lambda prior: fold_cards(folder, [groups[::2], groups[1::2]], prior),
+        [groups[::2], groups[1::2]],
     )  # fmt: skip
     return folder
 

@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads numpy or torch
 
 import pytest
+from hypothesis import HealthCheck, settings
 from small import CallPipeline, Ended, draw_product
 
 from pipeline import cli
@@ -24,6 +25,12 @@ from pipeline.runtime.progress import set_quiet
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
 _CACHE = tempfile.TemporaryDirectory(prefix="pipeline-cache-")  # nothing of an earlier program
 os.environ["PIPELINE_CACHE"] = _CACHE.name
+
+# No test fails because the machine is busy.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 for _signal in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what runs behind
     if signal.getsignal(_signal) is signal.SIG_IGN:

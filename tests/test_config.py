@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config.load import build, parse_settings, read_yaml
 from pipeline.config.schema import FinetuneConfig, RunConfig
+from pipeline.config.values import Settings
 from pipeline.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ def test_later_layers_win_and_none_says_nothing() -> None:
         ({"convert": {"val": "much"}}, "convert.val: input should be a valid number"),
     ],
 )
-def test_an_error_names_the_key(settings: dict[str, object], message: str) -> None:
+def test_an_error_names_the_key(settings: Settings, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         build(RunConfig, settings)
     assert message in str(raised.value)

@@ -98,6 +98,16 @@ def test_pages_use_the_words_of_the_field(page: Path) -> None:
         assert re.findall(rf"\b(?:{RETIRED})\b", prose(page.read_text("utf-8"))) == []
 
 
+def test_docstrings_use_the_words_of_the_field() -> None:
+    """Without code, and without the names of arguments, such as `kinds:`."""
+    found = []
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        for text in re.findall(r'"""(.*?)"""', path.read_text("utf-8"), re.DOTALL):
+            words = re.findall(rf"\b(?:{RETIRED})\b", re.sub(r"\b\w+:", "", prose(text)))
+            found += [f"{path.relative_to(ROOT)}: {word}" for word in words]
+    assert found == []
+
+
 @every_page
 def test_commands_on_pages_have_options_that_exist(page: Path) -> None:
     for words in commands(page):

@@ -8,21 +8,29 @@ without those of other commands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from pipeline.config.load import build, parse_settings, read_yaml
-from pipeline.config.values import Config
+from pipeline.config.load import build, nested, parse_settings, read_yaml
+from pipeline.config.values import Config, Settings, SettingValue
 
 # Modules of configurations; the last has all of them.
 _MODULES = ("labels", "detection", "image_level", "segmentation", "schema")
+
+
+class _OptionArguments(TypedDict, total=False):
+    """Arguments of `click.Option`. nargs: values of a pair."""
+
+    is_flag: bool
+    nargs: int
+    type: click.Choice[str] | click.Path | type
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Setting:
     def option(self) -> click.Option:
         """The option: `--long-name`, its type, and help with default and range."""
         flag = "--" + self.path[-1].replace("_", "-")
-        extra: dict[str, Any] = {}
+        extra: _OptionArguments = {}
         if self.kind is bool:
             flag = f"{flag}/--no-{flag[2:]}"
             extra = {"is_flag": True}
@@ -55,10 +63,11 @@ class Setting:
             extra = {"type": self.kind}
         return click.Option([flag, self.parameter], default=None, help=self._help(), **extra)
 
-    def value(self, raw: Any) -> Any:
+    def value(self, raw: SettingValue) -> SettingValue:
         """The value for the configuration. A choice among numbers comes as text."""
         if get_origin(self.kind) is Literal:
-            return next(choice for choice in get_args(self.kind) if str(choice) == raw)
+            choices: tuple[str | int, ...] = get_args(self.kind)
+            return next(choice for choice in choices if str(choice) == raw)
         return raw
 
     def _help(self) -> str:
@@ -112,8 +121,8 @@ def build_config(
     config_name: str,
     file: Path | None,
     assignments: Sequence[str],
-    values: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    values: Settings,
+    defaults: Settings,
 ) -> Config:
     """The configuration: defaults, then the YAML file, then the options, then `--set`.
 
@@ -122,13 +131,10 @@ def build_config(
     the key and what is wrong with it.
     """
     kind = config_of(config_name)
-    layers = [dict(defaults), *([read_yaml(file)] if file else [])]
+    layers = [defaults, *([read_yaml(file)] if file else [])]
     for setting in settings_of(kind):
         if (text := values.get(setting.parameter)) is not None:
-            value = setting.value(text)
-            for name in reversed(setting.path):
-                value = {name: value}
-            layers.append(value)
+            layers.append(nested(setting.path, setting.value(text)))
     return build(kind, *layers, parse_settings(assignments))
 
 

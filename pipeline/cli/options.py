@@ -6,13 +6,16 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.wrong_format import named
 from pipeline.errors import DataError, one_line
 from pipeline.runtime.progress import clear_bars, set_quiet
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 Verb = Callable[..., Any]
 FILE = click.Path(path_type=Path)
@@ -146,7 +149,7 @@ class ConfiguredCommand(click.Command):
         self._params = declared
 
 
-def _print(result: Mapping[str, Any], indent: str = "") -> None:
+def _print(result: Mapping[str, JsonValue], indent: str = "") -> None:
     for key, value in result.items():
         name = indent + key.replace("_", " ")
         if value in ([], {}, None, ""):
@@ -168,7 +171,7 @@ def _needs_lines(values: Sequence[Any]) -> bool:
     return len(values) > 2 or (len(values) == 2 and any(" " in text for text in values))
 
 
-def _print_mapping(name: str, value: Mapping[str, Any], indent: str) -> None:
+def _print_mapping(name: str, value: Mapping[str, JsonValue], indent: str) -> None:
     """On one line if it is short and flat."""
     if len(value) <= 5 and not any(isinstance(inner, (Mapping, list)) for inner in value.values()):
         print(one_line(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items())))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from pipeline.config.values import Config
+from pipeline.config.values import Config, Settings, SettingValue
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.read import parse_yaml, shown_value
 from pipeline.io.read import read_yaml as read_foreign_yaml
@@ -17,12 +17,12 @@ _SHOWN = 5  # faults in one message
 C = TypeVar("C", bound=Config)
 
 
-def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
+def build(kind: type[C], *layers: Settings) -> C:
     """One configuration from layers of values, later ones winning. None means "not given".
 
     Raises ConfigError that names the key and what is wrong with it.
     """
-    merged: dict[str, Any] = {}
+    merged: Settings = {}
     for layer in layers:
         merged = _merge(merged, layer)
     try:
@@ -33,7 +33,7 @@ def build(kind: type[C], *layers: Mapping[str, Any]) -> C:
         raise ConfigError("; ".join([*faults[:_SHOWN], *more])) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Settings:
     """A YAML mapping. Raises ConfigError for a missing file, bad YAML or anything but a mapping."""
     try:
         content = read_foreign_yaml(path)
@@ -43,35 +43,43 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.reason}); {error.remedy}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: needs 'key: value' lines")
-    return content
+    return cast(Settings, content)
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str]) -> Settings:
     """`--set a.b=value` to {"a": {"b": value}}; values are YAML. Raises ConfigError."""
-    merged: dict[str, Any] = {}
+    merged: Settings = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {_shortened(setting)}: write it as key=value")
         try:
-            parsed: Any = parse_yaml(value, Path("--set"))
+            parsed: SettingValue = parse_yaml(value, Path("--set"))
         except DataError as error:
             raise ConfigError(f"--set {_shortened(setting)}: the value is not YAML") from error
-        for step in reversed(key.split(".")):
-            parsed = {step: parsed}
-        merged = _merge(merged, parsed)
+        merged = _merge(merged, nested(key.split("."), parsed))
     return merged
+
+
+def nested(path: Sequence[str], value: SettingValue) -> Settings:
+    """("a", "b") and a value to {"a": {"b": value}}. path: one name or more."""
+    *outer, last = path
+    settings: Settings = {last: value}
+    for name in reversed(outer):
+        settings = {name: settings}
+    return settings
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(low: Settings, high: Settings) -> Settings:
     merged = dict(low)
     for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = _merge(below, value)
         elif value is not None:
             merged[key] = value
     return merged

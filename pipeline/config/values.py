@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,6 +24,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 Folds = Annotated[int, Field(ge=0, le=1000)]
 Backend = Literal["auto", "torch", "openvino"]  # what runs SAM's image encoder
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
+SettingValue: TypeAlias = (  # of YAML, an option or `--set`, before pydantic has checked it
+    "str | int | float | bool | date | Path | Sequence[SettingValue] | Settings | None"
+)
+Settings: TypeAlias = "Mapping[str, SettingValue]"
 
 
 class Checked(BaseModel):

@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, islice
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline.formats.coco_masks import refuse_far_points, refuse_large
+from pipeline.formats.coco_rows import JsonRow
 from pipeline.formats.image_objects import ROUNDED
 from pipeline.formats.schema import MOST_NUMBER
 from pipeline.geometry.masks import Rle
@@ -31,6 +32,13 @@ _MOST_ID = (1 << 63) - 1
 _COLUMNS = itemgetter("id", "image_id", "category_id", "segmentation")
 _CHECKED = {"id", "image_id", "category_id", "bbox", "score", "segmentation"}
 Size = tuple[int, int]
+
+
+class _Plain(TypedDict):
+    """What is needed of a row whose form is checked."""
+
+    image_id: int | str
+    segmentation: Any  # by group: rings of x, y, x, y, ..., or packed RLE; later its `Rle`
 
 
 def batches(rows: Iterable[object]) -> Iterator[list[object]]:
@@ -60,9 +68,9 @@ class PlainRows:
     def draw(self, rows: Sequence[object]) -> Sequence[bool]:
         """Whether each row is plain. The segmentation of a plain row becomes its RLE."""
         marks = [True] * len(rows) if self._are_plain(rows) else list(map(self._is_plain, rows))
-        plain = cast(list[dict[str, Any]], list(compress(rows, marks)))
-        polygons: dict[Size, list[dict[str, Any]]] = defaultdict(list)
-        packed: dict[Size, list[dict[str, Any]]] = defaultdict(list)
+        plain = cast(list[_Plain], list(compress(rows, marks)))
+        polygons: dict[Size, list[_Plain]] = defaultdict(list)
+        packed: dict[Size, list[_Plain]] = defaultdict(list)
         for row in plain:
             if segmentation := row.get("segmentation"):
                 group = polygons if type(segmentation) is list else packed
@@ -111,13 +119,15 @@ class PlainRows:
             return segmentation.get("size") == [*size] and type(segmentation.get("counts")) is str
         return not segmentation and bool(row.get("bbox")) and not rotation_of(row)
 
-    def _has_score(self, row: dict[str, Any]) -> bool:
+    def _has_score(self, row: JsonRow) -> bool:
         score = row.get("score")
         if score is None:
             return True
-        return type(score) in _NUMBERS and -MOST_NUMBER <= score <= MOST_NUMBER
+        if not isinstance(score, (int, float)) or type(score) is bool:
+            return False
+        return -MOST_NUMBER <= score <= MOST_NUMBER
 
-    def _may_be_kept(self, row: dict[str, Any]) -> bool:
+    def _may_be_kept(self, row: JsonRow) -> bool:
         """Whether the id is a whole number, and all keys can be written."""
         number = row.get("id")
         if number is not None and (type(number) is not int or number.bit_length() > 63):
@@ -165,7 +175,7 @@ def _are_boxes(rows: Sequence[Any]) -> bool:
     return _are_numbers(numbers) and bool((np.abs(_array(numbers)) <= MOST_NUMBER).all())
 
 
-def rotation_of(row: Mapping[str, Any]) -> float:
+def rotation_of(row: Mapping[str, object]) -> float:
     """The degrees, clockwise, by which CVAT's COCO files turn a box; 0 for none."""
     attributes = row.get("attributes")
     turned = attributes.get("rotation") if isinstance(attributes, dict) else None
@@ -175,13 +185,13 @@ def rotation_of(row: Mapping[str, Any]) -> float:
 
 
 def _drawn(
-    polygons: Mapping[Size, list[dict[str, Any]]],
-    packed: Mapping[Size, list[dict[str, Any]]],
+    polygons: Mapping[Size, Sequence[_Plain]],
+    packed: Mapping[Size, Sequence[_Plain]],
     clipped: set[int],
-) -> list[tuple[dict[str, Any], Rle]] | None:
+) -> list[tuple[_Plain, Rle]] | None:
     """The rows with their masks; None where one is at fault. Adds to `clipped` the `id` of each row
     whose polygons reach out of the image."""
-    masks: list[tuple[dict[str, Any], Rle]] = []
+    masks: list[tuple[_Plain, Rle]] = []
     try:
         for size in {*polygons, *packed}:
             refuse_large(size)

@@ -93,8 +93,7 @@ def _is_number(value: object) -> bool:
 
 
 def note_forms(kinds: Sequence[str], where: str, note: Callable[[str, str], None]) -> None:
-    """Call `note` with a sentence for each of the kinds but the flat outline, which many tools
-    write."""
+    """Call `note` with a sentence for each form but the flat outline, which many tools write."""
     for kind in kinds:
         if kind != FLAT:
             note(f"annotations with {kind}: read as they are meant", where)

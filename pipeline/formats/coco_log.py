@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.formats.coco import image_text, result_text
 from pipeline.formats.coco_rows import JsonRow
@@ -44,11 +46,31 @@ def write_logged_coco(
     write_rows(folder / "results.json", results)
 
 
-def rows_with_least(
-    log: WorkLog[Any], figures: Sequence[str], count: int
-) -> tuple[str, NDArray[np.float64], list[dict[str, Any]]]:
-    """The first of `figures` that the rows have, its value in every row (N,), and the `count` rows
-    with the least, least first. "" and no row without a row."""
+@dataclass(frozen=True)
+class LoggedMask:
+    """A row of the log. image_id, category_id: as in COCO, from 1. bbox: x, y, width, height in
+    pixels. segmentation: COCO's. failed: there is no mask. confidence: in [0, 1]."""
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    segmentation: JsonValue
+    failed: bool
+    confidence: float
+
+
+@dataclass(frozen=True)
+class LeastConfident:
+    """figure: the name of the confidence; "" without a row. values: (N,) that of every row. masks:
+    those with the least, least first."""
+
+    figure: str
+    values: NDArray[np.float64]
+    masks: tuple[LoggedMask, ...]
+
+
+def least_confident(log: WorkLog[Any], figures: Sequence[str], count: int) -> LeastConfident:
+    """The `count` masks with the least of the first of `figures` that the rows have."""
     numbers, least, figure = array("q"), array("d"), ""
     for number, text in log.rows():
         row = json.loads(text)
@@ -57,7 +79,21 @@ def rows_with_least(
         least.append(row[figure])
     values = np.asarray(least)
     order = np.argsort(values, kind="stable")[:count]
-    return figure, values, [json.loads(log.row_at(numbers[index])) for index in order]
+    masks = tuple(_logged_mask(log.row_at(numbers[index]), figure) for index in order)
+    return LeastConfident(figure, values, masks)
+
+
+def _logged_mask(text: str, figure: str) -> LoggedMask:
+    row = json.loads(text)
+    x, y, width, height = row["bbox"]
+    return LoggedMask(
+        image_id=row["image_id"],
+        category_id=row["category_id"],
+        bbox=(x, y, width, height),
+        segmentation=row["segmentation"],
+        failed=bool(row["failed"]),
+        confidence=row[figure],
+    )
 
 
 def sum_figures(log: WorkLog[Any], figures: Sequence[str]) -> tuple[dict[str, float], int]:

@@ -18,6 +18,7 @@ LISTS = ("images", "annotations", "categories")
 
 
 Key = Id | Name  # COCO's ids are whole numbers; some tools write names
+JsonKey = str | int | float | tuple[str, str] | None  # of files that are not checked yet
 _NO_SIDE = BeforeValidator(lambda value: None if value == 0 else value)
 _NO_BOX = BeforeValidator(lambda value: None if value == [] else value)
 

@@ -106,7 +106,7 @@ def read_data_yaml(path: Path) -> DataYaml:
 
 def _usual_keys(content: dict[object, object]) -> dict[str, object]:
     """The content under the keys that ultralytics has: people write `valid` and `Train`. An exact
-    key comes before another spelling of it."""
+    key comes before its other spellings."""
     entries: dict[str, object] = {}
     for key, value in content.items():
         name = str(key).strip().lower()

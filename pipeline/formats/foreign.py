@@ -6,10 +6,11 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.io.read import files_below, read_json, read_text, read_xml
@@ -24,7 +25,7 @@ _YOLO_FILES = {"data.yaml", "data.yml", "classes.txt", "obj.names", "obj.data"}
 
 @dataclass(frozen=True)
 class Foreign:
-    """A format. name: of it. origin: its word for `import --from`; "" for one that is not read.
+    """A format. name: its name. origin: its word for `import --from`; "" for one that is not read.
     path: the file that shows it."""
 
     name: str
@@ -102,7 +103,7 @@ _XML = {
 }
 
 
-def json_format(content: Any) -> tuple[str, str] | None:
+def json_format(content: JsonValue) -> tuple[str, str] | None:
     """The name and the word for `--from` of the tool whose JSON this is; None for another."""
     if isinstance(content, dict):
         return _of_mapping(content)
@@ -111,7 +112,7 @@ def json_format(content: Any) -> tuple[str, str] | None:
     return None
 
 
-def _of_mapping(content: dict[str, Any]) -> tuple[str, str] | None:
+def _of_mapping(content: Mapping[str, JsonValue]) -> tuple[str, str] | None:
     keys = content.keys()
     for needed, name in _MAPPINGS:
         if needed <= keys:
@@ -122,7 +123,7 @@ def _of_mapping(content: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _of_list(keys: Any) -> tuple[str, str] | None:
+def _of_list(keys: Set[str]) -> tuple[str, str] | None:
     return next((name for needed, name in _LISTS if needed <= keys), None)
 
 

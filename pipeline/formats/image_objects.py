@@ -28,7 +28,7 @@ class SourceObject:
     kind: as the source names it, such as `polygon`. where: its file or image, and its id. box: x0,
     y0, x1, y1 in pixels, for an object without a mask. rle: its mask. to: what it was converted to,
     such as `mask` for an ellipse; "" for what is read as it is. score: in [0, 1], of a prediction.
-    flags: what is true of it, such as `difficult`.
+    flags: what is true of the object, such as `difficult`.
     """
 
     kind: str

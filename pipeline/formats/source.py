@@ -101,8 +101,8 @@ class SourceLog:
             examples.append(where)
 
     def note(self, text: str, where: str = "") -> None:
-        """Record what else was done to the source, once for each text. where: each place of it, of
-        which the first three are named."""
+        """Record what else was done to the source, once for each text. where: its place; the
+        first three of a text are named."""
         places = self._notes.setdefault(text, [])
         self._places[text] += bool(where)
         if where and len(places) < _EXAMPLES:

@@ -37,7 +37,7 @@ from pipeline.io.names import safe_component
 from pipeline.types import Dataset, Detections, ImageRecord
 
 __all__ = ["UNSORTED", "read_voc"]
-_TURNED = {"robndbox", TURNED}  # kinds of boxes that become masks
+_TURNED = {"robndbox", TURNED}  # shapes of boxes that become masks
 _MASKED = 254  # objects in 8 bits, of which 255 is the border
 
 

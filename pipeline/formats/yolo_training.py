@@ -139,8 +139,8 @@ def _distinct(data: TrainingSet) -> Mapping[str, Dataset]:
 
 
 def _safe_name(name: str) -> str:
-    """The name of an image in the new folder: unchanged, unless a part of it is unsafe or a folder
-    is called `images`, which ultralytics would take for the folder beside `labels`."""
+    """The name of an image in the new folder: unchanged, unless one of its parts is unsafe or a
+    folder is called `images`, which ultralytics would take for the folder beside `labels`."""
     path = PurePosixPath(name)
     parents = [safe_component("images/" if part == "images" else part) for part in path.parts[:-1]]
     return "/".join([*parents, safe_component(path.stem, path.suffix)])

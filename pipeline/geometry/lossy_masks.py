@@ -88,7 +88,7 @@ def modes(counts: Counts, least_share: float = _LEAST_SHARE) -> tuple[int, ...]:
 def snapped(values: Values, known: Sequence[int]) -> NDArray[np.int32]:
     """The values (H, W) of a label map before it was saved as JPEG. known: its values, with 0.
 
-    A pixel is the nearest of those values that a region within a block of it has: beside a region
+    A pixel is the nearest of those values that a region at most a block away has: beside a region
     of 255 an edge of 128 is no rim of another category. Raises ValueError for a mask with pixels
     that fit no region near them, such as those of a line too thin to have an inside.
     """

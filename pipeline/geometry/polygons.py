@@ -38,7 +38,7 @@ def edge_polygons(patch: Patch) -> list[Rings]:
     corner = np.array([patch.x, patch.y])
     for ring in _edge_rings(np.asarray(labels, dtype=np.int32)):
         column, row = ring[np.lexsort(ring.T[::-1])[0]]  # leftmost, then topmost
-        inside = int(labels[row, column])  # 0: the ring of a hole, whose part is left of it
+        inside = int(labels[row, column])  # 0: the ring of a hole; its part is to the left
         polygon = polygons[(inside or int(labels[row, column - 1])) - 1]
         shifted = (ring + corner).astype(np.float64)
         polygon.insert(0 if inside else len(polygon), shifted)

@@ -60,8 +60,8 @@ def upright_size(height: int, width: int, turned: int) -> tuple[int, int]:
 
 
 def tiff_as_stored(data: bytes) -> bytes:
-    """A TIFF file with orientation 1. OpenCV's decoder turns a TIFF by its tag, whatever it is
-    told, in some versions."""
+    """A TIFF file with orientation 1. In some versions OpenCV's decoder turns a TIFF by
+    its tag, whatever the flags are."""
     tags = read_directory(io.BytesIO(data))
     form, place = tags.place(_ORIENTATION)
     size = struct.calcsize(form)

@@ -12,8 +12,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from pipeline.errors import DataError
 from pipeline.io.read import RUN_FILE, read_json, read_text, sha256_of
@@ -27,7 +29,27 @@ _NESTED_COMMANDS = frozenset({"evaluate"})  # their folder may lie in another, a
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})  # file managers' own
 
 
-def write_manifest(folder: Path, run: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the manifest. path: below its folder, posix. size: bytes. sha256: hex; None for a
+    file with several names, which is not read."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+
+    def line(self) -> str:
+        """The entry as JSON."""
+        content: dict[str, str | int] = {"path": self.path, "size": self.size}
+        if self.sha256 is not None:
+            content["sha256"] = self.sha256
+        return json.dumps(content, sort_keys=True) + "\n"
+
+
+_ENTRY = TypeAdapter(_Entry)
+
+
+def write_manifest(folder: Path, run: Mapping[str, JsonValue]) -> None:
     """List every file below `folder`, then write `run` as its run.json, with the sha256 of the list
     and of itself: the list of the same files has the same bytes, whenever they were written.
 
@@ -36,7 +58,7 @@ def write_manifest(folder: Path, run: Mapping[str, Any]) -> None:
     with whole_file(folder / MANIFEST) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in _files(folder):
             if name not in (RUN_FILE, MANIFEST, temporary.name):
-                lines.write(_line(_entry(folder, name)))
+                lines.write(_entry(folder, name).line())
     listed = {**run, _LIST_SHA256: sha256_of(folder / MANIFEST)}
     write_json(folder / RUN_FILE, {**listed, _RUN_SHA256: _digest(listed)})
 
@@ -55,9 +77,9 @@ def refuse_changed(folder: Path) -> None:
         if (entry := entries.get(name)) is None:
             raise _foreign(path)
         state = path.lstat()
-        if "sha256" in entry:
-            same = not path.is_symlink() and state.st_size == entry["size"]
-            if not same or sha256_of(path) != entry["sha256"]:
+        if entry.sha256 is not None:
+            same = not path.is_symlink() and state.st_size == entry.size
+            if not same or sha256_of(path) != entry.sha256:
                 raise _foreign(path, _CHANGED)
         else:
             names[state.st_dev, state.st_ino] += 1
@@ -78,7 +100,7 @@ def _refuse_changed_run(folder: Path) -> None:
         raise _foreign(folder / MANIFEST, _CHANGED)
 
 
-def _digest(run: Mapping[str, Any]) -> str:
+def _digest(run: Mapping[str, JsonValue]) -> str:
     return hashlib.sha256(json_text(run).encode()).hexdigest()
 
 
@@ -93,16 +115,17 @@ def is_whole(folder: Path) -> bool:
     return present >= entries.keys()
 
 
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
+def _read(folder: Path) -> dict[str, _Entry]:
+    """The entries by path. Raises DataError for a folder without a manifest, or a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         reason = f"holds no {MANIFEST}, which tells its files from yours"
         raise DataError(folder, reason, "move it away, or choose another --output")
     try:
-        rows = [json.loads(line) for line in read_text(path).splitlines()]
-        return {row["path"]: {"size": row["size"], **row} for row in rows}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        entries = [_ENTRY.validate_json(line, strict=True) for line in read_text(path).splitlines()]
+    except ValidationError as error:
         raise DataError(path, "is damaged", "move its folder away") from error
+    return {entry.path: entry for entry in entries}
 
 
 def _files(folder: Path, inside_too: bool = False) -> Iterator[str]:
@@ -134,15 +157,10 @@ def _goes_with(folder: Path) -> bool:
     return True
 
 
-def _entry(folder: Path, name: str) -> dict[str, Any]:
+def _entry(folder: Path, name: str) -> _Entry:
     path = folder / name
     state = path.lstat()
-    entry: dict[str, Any] = {"path": name, "size": state.st_size}
-    return entry if state.st_nlink > 1 else {**entry, "sha256": sha256_of(path)}
-
-
-def _line(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, sort_keys=True) + "\n"
+    return _Entry(name, state.st_size, None if state.st_nlink > 1 else sha256_of(path))
 
 
 def _foreign(path: Path, reason: str = "was not written by the run of its folder") -> DataError:

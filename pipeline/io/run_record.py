@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
@@ -56,26 +56,20 @@ class RunRecord:
     """Collects the record of a run, and opens its output folder. `write` is the last step."""
 
     def __init__(
-        self, command: str, config: Mapping[str, Any], reads: Iterable[Path | None] = ()
+        self, command: str, config: Mapping[str, JsonValue], reads: Iterable[Path | None] = ()
     ) -> None:
         """reads: the files and folders that the result depends on."""
         self._started = time.perf_counter()
         self._command, self._reads = command, [path for path in reads if path]
         self._resume_key = ""
         self._rotated = RotatedPhotos()
-        self.content: dict[str, Any] = {
-            "command": command,
-            "config": dict(config),
-            "key": config_key(command, config),
-            "versions": {**_versions()},
-            "git_commit": _git_commit(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "weights": {},
-        }
+        self._weights: dict[str, str] = {}
+        self._config, self._key = dict(config), config_key(command, config)
+        self._versions, self._commit = _versions(), _git_commit()  # now: files may change later
 
     def used_weights(self, name: str, sha256: str) -> None:
         """Note which weights were used."""
-        self.content["weights"][name] = sha256
+        self._weights[name] = sha256
 
     @cached_property
     def inputs(self) -> str:
@@ -85,7 +79,7 @@ class RunRecord:
     @property
     def resume_key(self) -> str:
         """Text of command, settings, inputs and weights. Stopped work of the same text goes on."""
-        return f"{self.content['key']} {self.inputs} {self.content['weights']}"
+        return f"{self._key} {self.inputs} {self._weights}"
 
     def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
         """See `folders.whole_folder`."""
@@ -128,21 +122,27 @@ class RunRecord:
             clear_work(output, self._command)
         return result
 
-    def write(self, folder: Path, result: StageResult | Mapping[str, Any]) -> None:
+    def write(self, folder: Path, result: StageResult | Mapping[str, JsonValue]) -> None:
         """Write `folder/run.json`, after the manifest of all files; only a finished run has one."""
-        seconds = round(time.perf_counter() - self._started, 2)
-        outcome = {
+        content: dict[str, JsonValue] = {
+            "command": self._command,
+            "config": self._config,
+            "key": self._key,
+            "versions": {**self._versions},
+            "git_commit": self._commit,
+            "machine": f"{platform.system()} {platform.machine()}",
+            "weights": {**self._weights},
             "inputs": self.inputs,
             "resume_key": self._resume_key,
-            "seconds": seconds,
+            "seconds": round(time.perf_counter() - self._started, 2),
             "summary": result.to_json() if isinstance(result, StageResult) else dict(result),
         }
         if count := len(self._rotated):
-            outcome["exif_rotated_read_upright"] = count
-        write_manifest(folder, self.content | outcome)
+            content["exif_rotated_read_upright"] = count
+        write_manifest(folder, content)
 
 
-def config_key(command: str, config: Mapping[str, Any]) -> str:
+def config_key(command: str, config: Mapping[str, JsonValue]) -> str:
     """One hash for a command and its settings."""
     text = json.dumps([command, __version__, config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,27 @@ from pipeline.geometry.boxes import iou, xyxy_to_xywh
 from pipeline.types import CROWD, Dataset, Detections
 
 NOT_A_NUMBER = float("nan")
+
+
+class _Row(TypedDict):
+    """An annotation as pycocotools has it. bbox: x, y, width, height in pixels."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    segmentation: NotRequired[mask_geometry.Rle]
+    score: NotRequired[float]
+
+
+class _CocoFile(TypedDict):
+    """The content of a COCO file, as far as pycocotools reads it."""
+
+    images: list[dict[str, int]]
+    categories: list[dict[str, int | str]]
+    annotations: list[_Row]
 
 
 @dataclass(frozen=True)
@@ -42,13 +63,13 @@ def average_precision(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    rows = _rows(truth, predictions, kind, scored=True)
+    true = {record.id: truth.on(record) for record in truth.records}
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
-        reference.dataset = _skeleton(truth) | {"annotations": _truth_rows(truth, kind)}
+        reference.dataset = _coco_file(truth, true, kind, scored=False)
         reference.createIndex()
         results = COCO()
-        results.dataset = _skeleton(truth) | {"annotations": rows}  # loadRes fails on an empty list
+        results.dataset = _coco_file(truth, predictions, kind, scored=True)  # loadRes fails on []
         results.createIndex()
         evaluation = COCOeval(reference, results, kind)
         evaluation.evaluate()
@@ -112,7 +133,10 @@ def _mean(precision: Any) -> float:
     return float(valid.mean()) if valid.size else NOT_A_NUMBER
 
 
-def _skeleton(truth: Dataset) -> dict[str, Any]:
+def _coco_file(
+    truth: Dataset, objects: Mapping[int, Detections], kind: str, scored: bool
+) -> _CocoFile:
+    """Objects by image id, on the images of the truth. scored: they are predictions."""
     return {
         "images": [
             {"id": record.id, "height": record.height, "width": record.width}
@@ -121,17 +145,12 @@ def _skeleton(truth: Dataset) -> dict[str, Any]:
         "categories": [
             {"id": label + 1, "name": name} for label, name in enumerate(truth.categories)
         ],
+        "annotations": _rows(truth, objects, kind, scored),
     }
 
 
-def _truth_rows(truth: Dataset, kind: str) -> list[dict[str, Any]]:
-    return _rows(truth, {record.id: truth.on(record) for record in truth.records}, kind, False)
-
-
-def _rows(
-    truth: Dataset, objects: Mapping[int, Detections], kind: str, scored: bool
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _rows(truth: Dataset, objects: Mapping[int, Detections], kind: str, scored: bool) -> list[_Row]:
+    rows: list[_Row] = []
     for record in truth.records:
         listed = objects.get(record.id)
         if listed is None:
@@ -139,7 +158,7 @@ def _rows(
         scores = listed.scores if listed.scores is not None else np.ones(len(listed))
         crowds = is_crowd(listed) & (not scored)
         for index, box in enumerate(xyxy_to_xywh(listed.boxes)):
-            row: dict[str, Any] = {
+            row: _Row = {
                 "id": len(rows) + 1,
                 "image_id": record.id,
                 "category_id": int(listed.labels[index]) + 1,
@@ -151,5 +170,7 @@ def _rows(
                 row["area"] = mask_geometry.area(listed.masks[index])
                 if kind == "segm":
                     row["segmentation"] = listed.masks[index]
-            rows.append(row | ({"score": float(scores[index])} if scored else {}))
+            if scored:
+                row["score"] = float(scores[index])
+            rows.append(row)
     return rows

@@ -78,7 +78,7 @@ class FoldedPredictions:
 class ExperimentScores:
     """Figures of one experiment over all folds.
 
-    weights: that the backbone starts from. published: accuracy that was published of it.
+    weights: that the backbone starts from. published: its accuracy in the publication.
     accuracy_interval: Wilson's; accuracy_bootstrap: over groups of images. by_shots: mean recall of
     the categories with many, medium and few training images, None without a long tail.
     """

@@ -18,7 +18,7 @@ from pipeline.types import ImageRecord
 
 @dataclass(order=True)
 class ChangedObject:
-    """An object that a format changed, with all that a picture of it needs. The order is from the
+    """An object that a format changed, with all that its picture needs. The order is from the
     least to the most changed."""
 
     loss: float  # 1 - IoU

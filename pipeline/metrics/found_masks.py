@@ -17,7 +17,7 @@ TESTED_MASKS = "masks.json"  # in a folder of calibrate: a list of `TestedMask`
 @dataclass(frozen=True)
 class TestedMask:
     """A mask of a found box on a photo that no model and no fit learned from: its group, category
-    and true IoU, 0 for a false alarm, and what is expected of it."""
+    and true IoU, 0 for a false alarm, and the expected ones."""
 
     group: str
     category: str

@@ -126,7 +126,7 @@ def _with_categories_of(predictions: Dataset, truth: Dataset) -> Dataset:
 
 
 def _ids_by_name(dataset: Dataset) -> dict[str, int]:
-    """Image ids by file name, and by the last part of it where that is unique."""
+    """Image ids by file name, and by its last part where that is unique."""
     count = Counter(Path(record.file_name).name for record in dataset.records)
     ids = {Path(r.file_name).name: r.id for r in dataset.records}
     ids = {name: key for name, key in ids.items() if count[name] == 1}

@@ -1,13 +1,13 @@
-"""Folders of trained models: card.json with the `kind` of the model, and for most kinds
-model.safetensors."""
+"""Folders of trained models: card.json with the `kind` of the model, and for most
+models model.safetensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.io.read import sha256_of
@@ -18,7 +18,9 @@ CARD, TENSORS = "card.json", "model.safetensors"
 _CARDS_OF_0_7 = {"detector.json": "yolo-world", "sam.json": "sam"}  # none of them names a kind
 
 
-def save_artifact(folder: Path, state: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> None:
+def save_artifact(
+    folder: Path, state: Mapping[str, torch.Tensor], card: Mapping[str, JsonValue]
+) -> None:
     """Write model.safetensors, and card.json with its sha256."""
     from safetensors.torch import save
 

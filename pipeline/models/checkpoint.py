@@ -10,9 +10,9 @@ import copy
 import hashlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from pydantic import NonNegativeInt, TypeAdapter
@@ -32,6 +32,15 @@ class Stateful(Protocol):
 
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+class _State(TypedDict):
+    """All that a step changes. parts: what torch gives for each, by name. generator, random: random
+    states."""
+
+    parts: dict[str, Any]  # torch's `state_dict` is of no one type
+    generator: torch.Tensor
+    random: torch.Tensor
 
 
 class TrainingCheckpoint:
@@ -54,7 +63,7 @@ class TrainingCheckpoint:
         try:
             state = read_checkpoint(self._path)
             done, history = _PROGRESS.validate_python((state["done"], state["history"]))
-            self._set(state)
+            self._set(cast(_State, state))
         except Exception:  # torch raises many types for a damaged file
             self._set(before)
             say(f"{self._path}: is damaged; the training begins from the start")
@@ -76,38 +85,38 @@ class TrainingCheckpoint:
                 self._refused = True
             self._written = time.monotonic()
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> _State:
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "generator": self._generator.get_state(),
             "random": torch.get_rng_state(),
         }
 
-    def _set(self, state: dict[str, Any]) -> None:
+    def _set(self, state: _State) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
         self._generator.set_state(state["generator"])
         torch.set_rng_state(state["random"])
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, state: Mapping[str, object]) -> None:
     """Write tensors and plain values after their sha256, as a whole file or not at all. The bytes
     are made in memory first, because torch does not raise OSError for a full disk. Raises DataError
     when the system refuses."""
     stream = io.BytesIO()
-    torch.save(state, stream)
+    torch.save(dict(state), stream)
     body = stream.getbuffer()
     with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(hashlib.sha256(body).digest())
         file.write(body)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """Read a file of `write_checkpoint`; tensors are on the CPU. Raises ValueError for a wrong
     sha256, DataError as `open_regular`, and any exception of torch for other content."""
     with open_regular(path) as file:
         digest, body = file.read(_DIGEST), file.read()
     if hashlib.sha256(body).digest() != digest:
         raise ValueError("its sha256 is another")
-    state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    state: Mapping[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return state

@@ -133,7 +133,7 @@ class Graph:
     bytes than it should."""
 
     def __init__(self, store: GraphStore, trace: Callable[[Any], Any], precision: str) -> None:
-        """trace: makes the graph, given the package openvino. precision: OpenVINO's name of it."""
+        """trace: makes the graph, given the package openvino. precision: its name in OpenVINO."""
         self._store, self._trace, self._precision = store, trace, precision
         self._exported: Any = None
         self._sha256 = ""

@@ -97,7 +97,7 @@ def _counts(dataset: Dataset, by: str) -> GroupCounts:
 def lacking_splits(records: Sequence[ImageRecord], wanted: Sequence[str]) -> tuple[str, ...]:
     """A note for a set with fewer groups than splits: what is missing, and what it means.
 
-    wanted: the splits that were asked for. Empty where each has an image.
+    wanted: the splits that the settings name. Empty where each has an image.
     """
     missing = [name for name in wanted if name not in {record.split for record in records}]
     if not missing:

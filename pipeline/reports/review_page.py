@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.formats.coco_log import rows_with_least
+from pipeline.formats.coco_log import LeastConfident, least_confident
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.io.work_log import WorkLog
 from pipeline.reports.close_ups import CloseUp, write_close_ups
@@ -24,32 +23,33 @@ def review_logged(
     """Write review.html for the `count` masks in a log of COCO rows with the least of the first
     figure that they have. Nothing without a mask. Raises DataError for an image that cannot be
     read."""
-    figure, values, rows = rows_with_least(log, figures, count)
-    if not rows:
+    least = least_confident(log, figures, count)
+    if not least.masks:
         return
     records = {record.id: record for record in prompts.records}
     shown = []
-    for row in rows:
-        record = records[row["image_id"]]
-        x, y, width, height = row["bbox"]
+    for mask in least.masks:
+        record = records[mask.image_id]
+        x, y, width, height = mask.bbox
         shown.append(
             CloseUp(
                 record,
                 np.array([x, y, x + width, y + height], np.float32),
-                "no mask" if row["failed"] else f"{row[figure]:.2f}",
-                prompts.categories[row["category_id"] - 1],
-                (record.file_name, "at " + ", ".join(f"{side:.0f}" for side in row["bbox"])),
-                tinted=segmentation_rle(row["segmentation"], record.size),
+                "no mask" if mask.failed else f"{mask.confidence:.2f}",
+                prompts.categories[mask.category_id - 1],
+                (record.file_name, "at " + ", ".join(f"{side:.0f}" for side in mask.bbox)),
+                tinted=segmentation_rle(mask.segmentation, record.size),
             )
         )
-    write_close_ups(folder / "review.html", "Masks to check", _text(shown, figure, values), shown)
+    write_close_ups(folder / "review.html", "Masks to check", _text(least), shown)
 
 
-def _text(shown: Sequence[CloseUp], figure: str, values: NDArray[np.float64]) -> str:
-    """What the page shows. values: (N,) the confidences of all masks."""
+def _text(least: LeastConfident) -> str:
+    """What the page shows."""
+    values, name = least.values, least.figure.replace("_iou", " IoU")
     below = " ".join(f"Below {limit}: {int((values < limit).sum())}." for limit in _LIMITS)
     return (
-        f"{len(shown)} of {len(values)} masks, those with the lowest "
-        f"{figure.replace('_iou', ' IoU')} first. {below} The mask is tinted. The frame is the box "
+        f"{len(least.masks)} of {len(values)} masks, those with the lowest "
+        f"{name} first. {below} The mask is tinted. The frame is the box "
         "that the mask was made from, or its own box."
     )

@@ -101,7 +101,7 @@ def calibrate(
     write what `segment --trust` needs.
 
     detector: folder of finetune-yolo with folds, or of anomaly. config.sam: a published SAM, or a
-    folder of finetune-sam with folds. Too few masks are said, and get no calibration; the operating
+    folder of finetune-sam with folds. Too few masks get a notice and no calibration; the operating
     points are written anyway. The same call goes on after a stop. Raises ConfigError for models
     without folds, DataError for other data, WeightsError.
     """

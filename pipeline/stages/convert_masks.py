@@ -23,7 +23,7 @@ from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
 from pipeline.formats.mvtec import detections_of
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
-from pipeline.formats.record_masks import InstanceOptions, Instances, read_instances
+from pipeline.formats.record_masks import InstanceOptions, read_instances
 from pipeline.formats.yolo import write_yolo_image
 from pipeline.formats.yolo_labels import parse_labels
 from pipeline.geometry.masks import to_patch
@@ -130,28 +130,21 @@ def convert_masks(
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)
     listing = _listing(products, images, masks, config, faults, allow_outside)
-    roots = [path for path in (*products, images) if path]
+    roots = [*products, images] if images else products
     grouping = grouped(listing.dataset, config.group_by, roots, runner, workers)
     dataset, wanted = _with_splits(grouping.dataset, config)
-    dataset.refuse_equal_stems()
     with record.whole_folder(output) as folder:
-        work = partial(convert_image, plan=Plan(folder, dataset.categories, config))
-        counts = ConvertedCounts()
-        items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
-        with (
-            fidelity_report(folder) as report,
-            closing(map_items(work, items, runner, workers)) as done,
-        ):
-            converted = _write_coco(dataset, track(done, "convert", len(dataset.records)), faults,
-                                 counts, report, folder, config)  # fmt: skip
+        with fidelity_report(folder) as report:
+            plan = Plan(folder, dataset.categories, config)
+            converted, counts = _convert(dataset, plan, faults, report, runner, workers)
         write_lists(folder, converted, config.folds, config.seed)
         leaking = report_leaks(folder, grouping, dataset.records)
-        notes = (*listing.notes, *grouping.notes, *lacking_splits(dataset.records, wanted))
+        lacking = lacking_splits(dataset.records, wanted)
         result = ConvertMasksResult(
             output=output,
             **vars(counts),
             images_without_mask=listing.without_mask,
-            notes=(*notes, *leak_note(leaking)),
+            notes=(*listing.notes, *grouping.notes, *lacking, *leak_note(leaking)),
             groups=grouping.counts,
             leaks=leaking,
             categories=dataset.categories,
@@ -161,6 +154,16 @@ def convert_masks(
         )
         record.write(folder, result.to_json())
     return result
+
+
+def _convert(
+    dataset: Dataset, plan: Plan, faults: Faults, report: FidelityReport, runner: Runner,
+    workers: int,
+) -> tuple[Dataset, ConvertedCounts]:  # fmt: skip
+    """Convert all images; returns those without fault, and the counts of the result."""
+    items = [(record, dataset.objects.get(record.id)) for record in dataset.records]
+    with closing(map_items(partial(convert_image, plan=plan), items, runner, workers)) as done:
+        return _write_coco(dataset, track(done, "convert", len(items)), faults, report, plan)
 
 
 def _listing(
@@ -205,16 +208,11 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
         grey=instances.is_grey,
         joined=instances.joined,
         torn=instances.torn,
-        tiny=_tiny(record, instances),
-    )
-
-
-def _tiny(record: ImageRecord, instances: Instances) -> tuple[str, ...]:
-    """The places of instances of one or two pixels."""
-    return tuple(
-        f"{record.path} at ({patch.x}, {patch.y})"
-        for patch in instances.patches
-        if patch.area <= _TINY
+        tiny=tuple(
+            f"{record.path} at ({patch.x}, {patch.y})"
+            for patch in instances.patches
+            if patch.area <= _TINY
+        ),
     )
 
 
@@ -257,7 +255,7 @@ def _write(
 
 def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list[str]]:
     """The dataset with a split for each image, and the splits that the settings ask for; none
-    where the source gives them."""
+    where the source gives them. Raises DataError for two images of one stem in a split."""
     wanted: list[str] = []
     if config.split_file:
         split = read_split(config.split_file, dataset)
@@ -268,19 +266,21 @@ def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list
         shares = {"train": train, "test": config.test, "val": config.val}
         wanted = [name for name, share in shares.items() if share > 0]
         split = assign_splits(dataset, shares, config.seed)
-    named = (
+    records = (
         replace(r, file_name=f"{safe_component(r.split)}/{portable_name(r.file_name)}")
         for r in split.records
     )
-    return replace(split, records=tuple(named)), wanted
+    named = replace(split, records=tuple(records))
+    named.refuse_equal_stems()
+    return named, wanted
 
 
 def _write_coco(
     dataset: Dataset, done: Iterator[Converted | DataError], faults: Faults,
-    counts: ConvertedCounts, report: FidelityReport, folder: Path, config: ConvertConfig,
-) -> Dataset:  # fmt: skip
-    """Write the COCO files while images are converted; returns the images without fault."""
-    writers: dict[str, CocoWriter] = {}
+    report: FidelityReport, plan: Plan,
+) -> tuple[Dataset, ConvertedCounts]:  # fmt: skip
+    """Write the COCO files while images are converted. See `_convert`."""
+    counts, writers, config = ConvertedCounts(), dict[str, CocoWriter](), plan.config
     fold_of = fold_of_group(dataset, config.folds, config.seed)
     records: list[ImageRecord] = []
     with ExitStack() as stack:
@@ -290,11 +290,11 @@ def _write_coco(
                 continue
             for name in coco_file_stems(record, config.folds, fold_of):
                 if name not in writers:
-                    path = folder / "annotations" / f"{name}.json"
+                    path = plan.folder / "annotations" / f"{name}.json"
                     writers[name] = stack.enter_context(coco_writer(path, dataset.categories))
                 writers[name].add_image(converted.image)
                 writers[name].add_rows(converted.rows)
             counts.add(record, converted)
             report.add(record, converted.comparisons)
             records.append(record)
-    return Dataset(dataset.categories, tuple(records))
+    return Dataset(dataset.categories, tuple(records)), counts

@@ -100,23 +100,17 @@ def evaluate(
     truth, predictions: COCO files; predictions have scores, and may be a list of COCO results.
     output: the folder for figures, a plot and a gallery; None writes nothing. images: the folder of
     images; without it, there are no baselines and no gallery. trust: the folder of calibrate that
-    the predictions are of. keep_going: leave out faulty objects,
-    and of every figure the images whose photo is missing or cannot be read; what is left out of the
-    predictions counts as missed. Raises ConfigError for a split without images and for other
-    categories, DataError for a file that cannot be read and for predictions on other images.
+    the predictions are of. keep_going: leave out faulty objects, and of every figure the images
+    whose photo is missing or cannot be read; what is left out of the predictions counts as missed.
+    Raises ConfigError for a split without images and for other categories, DataError for a file
+    that cannot be read and for predictions on other images.
     """
     faults = Faults(keep_going)
     selected = _selected(truth, config, images, faults)
     matched = match_objects(selected, _read_predictions(predictions, truth, images, faults))
-    if matched.ignored:
-        say(f"{matched.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
     agreed = agreement(*matched.masks(matched.matches)) if matched.has_masks else None
     result = _result(matched, agreed, config, images, faults)
-    if result.unscored:
-        say(
-            f"{result.unscored} predictions have no score, or share an image with one that has "
-            "none: average precision takes each score as 1"
-        )
+    _say_exceptions(result)
     expected = expected_of(matched) if matched.has_masks else None
     if expected:
         earlier = expected_in(trust) if trust else None
@@ -137,6 +131,17 @@ def evaluate(
                     _write_gallery(folder / "gallery", matched, agreed.iou.tolist())
             record.write(folder, result.to_json())
     return result
+
+
+def _say_exceptions(result: EvaluateResult) -> None:
+    """Say which objects are not counted as all others are."""
+    if result.ignored:
+        say(f"{result.ignored} objects of the truth have iscrowd 1: ignored, as in COCOeval")
+    if result.unscored:
+        say(
+            f"{result.unscored} predictions have no score, or share an image with one that has "
+            "none: average precision takes each score as 1"
+        )
 
 
 def _read_predictions(path: Path, truth: Path, images: Path | None, faults: Faults) -> Dataset:

@@ -87,10 +87,10 @@ def export_labels(
 
     source: a COCO file, or a folder that convert-masks wrote. to: a name in `FORMATS`. images: the
     folder that file names are relative to; without it, `images` beside the file or its folder.
-    allow_outside: images may be outside that folder, or lead out of it by a link. keep_going: leave
+    allow_outside: images may be outside that folder, or be links that lead there. keep_going: leave
     out faulty images and objects. Raises ConfigError for an unknown format, and for `config.below`
     with labels that have no expected IoU and no score; DataError for a file that cannot be read,
-    and with `config.strict` where anything of it is left out.
+    and with `config.strict` where anything is left out.
     """
     form = _format(to, "--to")
     log = SourceLog(Faults(keep_going))
@@ -272,7 +272,7 @@ def _pairs(
     dataset: Dataset, back: Dataset, title: str = "read back"
 ) -> Iterator[tuple[ImageRecord, ImageRecord]]:
     """Each image with the image of `back` that has the same name, the name of its copy, or the same
-    last part of it where a format keeps no folders. An image without partner gets one with the id
+    last part where a format keeps no folders. An image without partner gets one with the id
     `_NO_ID`."""
     by_name = {record.file_name: record for record in back.records}
     last = Counter(Path(name).name for name in by_name)

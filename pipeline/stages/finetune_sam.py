@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import JsonValue
 
 from pipeline.config.schema import FinetuneSamConfig
 from pipeline.errors import ConfigError, DataError, Faults
@@ -20,14 +18,7 @@ from pipeline.formats.converted_set import leak_mark, read_objects
 from pipeline.io.run_record import RunRecord, folder_of
 from pipeline.models.baselines import BoxFillSegmenter
 from pipeline.models.devices import seed_all, torch_device
-from pipeline.models.sam.cross_validation import (
-    ALWAYS_CROP,
-    ViewSelection,
-    cross_validate,
-    enough_photos,
-    held_out_groups,
-    select_views,
-)
+from pipeline.models.sam.cross_validation import ALWAYS_CROP, ViewSelection
 from pipeline.models.sam.evaluation import (
     Evaluation,
     Instance,
@@ -35,15 +26,12 @@ from pipeline.models.sam.evaluation import (
     instances_of,
     subsample,
 )
-from pipeline.models.sam.folds import fold_cards
-from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam, read_sam, write_sam
+from pipeline.models.sam.fitting import fit_sam
+from pipeline.models.sam.model import DELTA, SamModel, load_sam
 from pipeline.models.sam.network import side_for
-from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior, sample_patches
 from pipeline.models.sam.sam2 import SAM2_NAMES
-from pipeline.models.sam.trainer import TrainingExample
 from pipeline.models.sam.tuning import Runtime, SamTuner, TuningOptions
 from pipeline.models.sam.views import ViewOptions
-from pipeline.models.weights.store import WeightsStore
 from pipeline.reports.sam import (
     HeldOutScores,
     MaskCount,
@@ -124,7 +112,14 @@ def finetune_sam(
     with record.resumable_folder(output, overwrite) as folder:
         if summary := record.finished(folder):
             return from_json(FinetuneSamResult, summary, folder)
-        tuned, selection = _tune(tuner, config, train, folder)
+        tuned, selection = fit_sam(
+            tuner,
+            train,
+            folder,
+            fold_count=config.folds,
+            patch_prior=config.patch_prior,
+            crop_below=config.views.crop_below,
+        )
         if tuned.patch_prior:
             record.used_weights(*tuned.patch_prior.backbone)
         result = _report(tuner, config, tuned, selection, train, test, folder)
@@ -169,47 +164,6 @@ def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) ->
     options = TuningOptions(**config.model_dump(include=names))
     runtime = Runtime(torch_device(device), config.backend, config.cache_gb)
     return SamTuner(start, views, options, runtime)
-
-
-def _tune(
-    tuner: SamTuner, config: FinetuneSamConfig, train: Sequence[Instance], folder: Path
-) -> tuple[SamModel, ViewSelection]:
-    """The tuned SAM, as it is read back from `folder`, and how its views were selected."""
-    examples = tuner.examples(train)
-    patches: dict[str, ForegroundBackground] = {}
-    if config.patch_prior and enough_photos(train, config.folds):
-        patches = sample_patches(train, tuner.runtime.device, config.seed)
-    crop_below = config.views.crop_below
-    results = cross_validate(tuner, train, examples, patches, config.folds, folder, crop_below)
-    selection = select_views(tuner.views, crop_below, train, results)
-    if not (folder / CARD).is_file():
-        _write(tuner, train, examples, patches, selection, config.folds, folder)
-    return read_sam(folder, WeightsStore()), selection
-
-
-def _write(
-    tuner: SamTuner,
-    train: Sequence[Instance],
-    examples: Sequence[Sequence[TrainingExample]],
-    patches: dict[str, ForegroundBackground],
-    selection: ViewSelection,
-    fold_count: int,
-    folder: Path,
-) -> None:
-    """Train on all objects, and write the model."""
-    delta = tuner.fit(examples, "tune SAM")
-    seed, device = tuner.options.seed, tuner.runtime.device
-    prior = fit_patch_prior(patches, patches, device, seed) if selection.patch_prior else None
-    photos = sorted({instance.group for instance in train})
-    about: dict[str, JsonValue] = {
-        "masks": len(train),
-        "photos": [*photos],
-        "started_from": tuner.start.delta_sha256,
-    }
-    views, calibration = selection.views, selection.calibration
-    groups = held_out_groups(train, fold_count, seed)
-    folds = partial(fold_cards, folder, groups)
-    write_sam(folder, tuner.published, delta, views, calibration, prior, about, folds)
 
 
 def _report(

@@ -37,8 +37,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryStats:
-    """images: images of this category or with an object of it. instances: objects of this category
-    on all images. area_px: their areas in pixels; None without objects."""
+    """images: images of this category or with one of its objects. instances: objects of this
+    category on all images. area_px: their areas in pixels; None without objects."""
 
     images: int
     instances: int

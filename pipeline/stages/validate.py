@@ -15,6 +15,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside
+from pipeline.formats.coco_schema import JsonKey
 from pipeline.formats.text_stream import text_file
 from pipeline.formats.validation.coco import check_coco
 from pipeline.formats.validation.findings import Finding
@@ -57,7 +58,7 @@ class _Check:
     findings: Sequence[Finding]
     changed: Mapping[Path, Iterable[str]]
     rejected: Mapping[Path, Sequence[JsonValue]]
-    categories: Mapping[object, object] | None = None
+    categories: Mapping[JsonKey, JsonValue] | None = None
 
 
 def validate(
@@ -77,7 +78,7 @@ def validate(
     findings: list[Finding] = []
     originals: list[Path] = []
     rejected: dict[Path, int] = {}
-    categories: dict[Path, Mapping[object, object]] = {}
+    categories: dict[Path, Mapping[JsonKey, JsonValue]] = {}
     for source in sources:
         check = _check(source, images, allow_outside)
         findings += check.findings
@@ -113,7 +114,7 @@ def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
     raise DataError(source, "is neither COCO JSON nor a YOLO set", "check the path")
 
 
-def _disagreements(categories: Mapping[Path, Mapping[object, object]]) -> list[Finding]:
+def _disagreements(categories: Mapping[Path, Mapping[JsonKey, JsonValue]]) -> list[Finding]:
     """The files that number their categories differently from the first: files of one dataset, such
     as train and val, need the same numbers."""
     listed = list(categories.items())

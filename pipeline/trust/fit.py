@@ -74,7 +74,7 @@ def calibrate_found(masks: MaskTable) -> FoundCalibration | None:
 
 
 def tested_rows(masks: MaskTable, found: FoundCalibration) -> list[TestedMask]:
-    """Each mask with what is expected of it by fits to the masks of other photos."""
+    """Each mask with what fits to the masks of other photos expect."""
     columns = zip(
         masks.groups,
         masks.categories,

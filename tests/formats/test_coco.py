@@ -50,7 +50,9 @@ def test_ids_count_from_1_and_nothing_is_a_crowd(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(mask=arrays(np.bool_, st.just((12, 16))))
 def test_what_is_written_is_read_back_to_the_pixel(tmp_path: Path, mask: np.ndarray) -> None:

@@ -49,6 +49,7 @@ def test_a_perfect_prediction_has_ap_1_in_cocoeval(converted: Path) -> None:
         assert evaluation.stats[0] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "segments"), [(".", 0), ("segment", 5)])
 def test_ultralytics_reads_boxes_and_polygons(converted: Path, folder: str, segments: int) -> None:
     ultralytics_offline.load()

@@ -29,7 +29,9 @@ EXACT = sorted(FORMATS.keys() - {"labelme-polygon", "yolo-segment", "yolo", "mvt
 
 
 quick = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

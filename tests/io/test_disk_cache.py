@@ -83,6 +83,7 @@ def _fill(folder: Path, limit: int) -> None:
         cache.put(key, entry(number % 10))
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder_that_is_too_small_for_them(tmp_path: Path) -> None:
     limit = 508 * 5
     context = multiprocessing.get_context("spawn")

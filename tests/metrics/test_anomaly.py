@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from sklearn import metrics
 
 from pipeline.metrics.anomaly import pixel_figures, ranking
 
@@ -51,6 +50,8 @@ def test_four_images_by_hand() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40))
 def test_figures_of_images_are_scikit_learns_with_ties_too(rows: list[tuple[int, bool]]) -> None:
+    from sklearn import metrics  # slow to import
+
     scores, truth = [float(score) for score, _ in rows], [bad for _, bad in rows]
     figures = ranking(scores, truth)
     if any(truth) and not all(truth):
@@ -103,6 +104,8 @@ def scene(seed: int, sharp: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def test_figures_of_pixels_are_scikit_learns_and_aupro_is_its_definition(
     seed: int, sharp: float
 ) -> None:
+    from sklearn import metrics  # slow to import
+
     maps, masks = scene(seed, sharp)
     pairs = [(m, k if k.any() else None) for m, k in zip(maps, masks, strict=True)]
     figures = pixel_figures(pairs)

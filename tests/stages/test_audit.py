@@ -209,6 +209,7 @@ def test_an_unreadable_image_is_one_line_or_left_out(
     assert "000.png" in json.loads(ended.stdout)["faults"][0]
 
 
+@pytest.mark.slow
 def test_jpeg_masks_are_cut_as_convert_masks_cuts_them(tmp_path: Path) -> None:
     """JPEG gives a mask values around its edge, which are no defects of their own."""
     product = draw(tmp_path / "plate", 2, 2)

@@ -174,6 +174,7 @@ def test_found_labels_carry_what_is_known_of_them(home: Home, label: Label, tmp_
     assert exported.images == 18  # each has a false alarm, of a lower expected IoU
 
 
+@pytest.mark.slow
 def test_a_wish_chooses_the_confidence_and_says_when_it_cannot_be_reached(
     home: Home,
     label: Label,

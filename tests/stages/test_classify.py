@@ -36,6 +36,7 @@ def test_images_of_one_category_teach_nothing_and_are_refused(
         classify(make_product({}, 5, 5), tmp_path / "run", QUICK, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_test_on_one_category_says_so(
     make_product: MakeProduct, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_test_on_one_category_says_so(
     assert "all test images are good: the accuracy says nothing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_is_tested_on_the_images_that_the_split_holds_out(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
@@ -55,12 +57,14 @@ def test_it_is_tested_on_the_images_that_the_split_holds_out(
     assert result.tested_on == splits["test"].images
 
 
+@pytest.mark.slow
 def test_good_images_can_be_limited(make_product: MakeProduct, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"good_limit": 2})
     result = classify(make_product({"crack": 4}, 8, 4), tmp_path / "run", config, device="cpu")
     assert result.trained_on + result.tested_on == 6
 
 
+@pytest.mark.slow
 def test_without_its_weights_it_starts_at_random_and_says_so_or_stops(
     make_product: MakeProduct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_fault_leaves_nothing_behind(make_product: MakeProduct, tmp_path: Path
     assert found.images == 11
 
 
+@pytest.mark.slow
 def test_coco_with_masks_does_in_place_of_a_product(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:

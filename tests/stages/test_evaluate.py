@@ -65,6 +65,7 @@ def test_the_truth_itself_is_perfect_and_its_boxes_filled_are_not(truth: Path) -
     assert from_json(EvaluateResult, found.to_json(), truth) == found
 
 
+@pytest.mark.slow
 def test_the_expected_iou_is_held_against_the_truth_and_false_alarms_count(
     truth: Path, tmp_path: Path
 ) -> None:

@@ -26,8 +26,8 @@ def converted(make_product: MakeProduct, tmp_path: Path) -> Path:
     """Discs of 20 pixels' radius, whose polygons can be simplified."""
     mask = np.zeros((48, 64), np.uint8)
     cv2.circle(mask, (30, 24), 20, 255, -1)
-    convert_masks([make_product({"crack": 2, "stain": 1}, mask=mask)], tmp_path / "set",
-                  ConvertConfig())  # fmt: skip
+    product = make_product({"crack": 2, "stain": 1}, mask=mask)
+    convert_masks([product], tmp_path / "set", ConvertConfig(group_by="none"))
     return tmp_path / "set"
 
 

@@ -123,6 +123,7 @@ def test_the_command_names_what_it_skipped(data: Path, call_pipeline: CallPipeli
     assert f"faults: {photo}: is not a readable image" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_bad_box_is_no_prompt(data: Path, tmp_path: Path) -> None:
     rows = json.loads(truth_of(data).read_text())["annotations"]
     boxes = rewrite(truth_of(data), annotations=[rows[0] | {"category_id": 9}, *rows[1:]])

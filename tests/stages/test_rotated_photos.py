@@ -153,6 +153,7 @@ def test_folders_of_images_and_masks_are_those_of_the_upright_photos(
     assert_equal(homes, "pair", "convert-masks", *pair)
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_upright_photos(homes: tuple[Path, Path]) -> None:
     assert_equal(homes, "stats", "stats", "product")
 
@@ -170,6 +171,7 @@ def test_every_format_is_written_and_read_upright(homes: tuple[Path, Path], form
     assert_equal(homes, f"from/{form}", "import", to, "--from", form, *images)
 
 
+@pytest.mark.slow
 def test_figures_and_pictures_of_evaluate_are_upright(homes: tuple[Path, Path]) -> None:
     truth = "data/annotations/instances.json"
     words = ["--truth", truth, "--predictions", truth, "--images", "data/images"]

@@ -83,6 +83,7 @@ def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_what_the_cache_knows_is_answered_without_a_network(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

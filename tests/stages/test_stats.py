@@ -68,6 +68,7 @@ def test_a_coco_file_has_the_same_figures(make_product: MakeProduct, tmp_path: P
     assert replace(one, layout="") == replace(two, layout="")
 
 
+@pytest.mark.slow
 def test_the_original_zippers_counts_agree_with_the_published_table(tmp_path: Path) -> None:
     """A folder with MVTec AD's own counts and size, its images black to be quick."""
     root = tmp_path / "zipper"

@@ -40,7 +40,13 @@ def test_a_good_zipper_is_dark_cloth_on_a_white_table() -> None:
     assert 40 < np.median(image[:, 120:400]) < 90  # MVTec's zipper: 60
 
 
-@pytest.mark.parametrize("defect", sorted(DEFECTS))
+@pytest.mark.parametrize(
+    "defect",
+    [
+        defect if defect == "rough" else pytest.param(defect, marks=pytest.mark.slow)
+        for defect in sorted(DEFECTS)
+    ],
+)
 def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(defect: str) -> None:
     image, mask = defective(defect, 1)
     difference = np.abs(image.astype(int) - good(1)).max(axis=2)

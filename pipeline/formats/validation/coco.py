@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from pipeline.errors import DataError
 from pipeline.formats.coco_schema import (
     LISTS,
+    JsonKey,
     coco_rows,
     open_coco,
     refuse_other_annotations,
@@ -54,11 +55,11 @@ class CocoCheck:
 
     raw: JsonRows
     findings: list[Finding]
-    categories: Mapping[object, object]
+    categories: Mapping[JsonKey, JsonValue]
     fixed: dict[int, Row | None] = field(default_factory=dict)
     rejected: list[JsonValue] = field(default_factory=list)
-    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
-    names: dict[object, str] = field(default_factory=dict)
+    sizes: dict[JsonKey, tuple[int, int]] = field(default_factory=dict)
+    names: dict[JsonKey, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:
@@ -107,7 +108,7 @@ class _Image(NamedTuple):
     """The entry of an image. size: (height, width); None where the entry has no usable one. place:
     its photo, if that is there. saved_name: the name of the photo below the folder of images."""
 
-    key: object
+    key: JsonKey
     name: str
     size: tuple[int, int] | None
     place: Path | None
@@ -205,7 +206,7 @@ def _image(entry: Row, finder: ImageFinder | None) -> _Image:
     return _Image(key_of(entry.get("id")), str(name), size, place, saved_name)
 
 
-def _other_names(listed: list[_Image]) -> dict[object, str]:
+def _other_names(listed: list[_Image]) -> dict[JsonKey, str]:
     """The name of each photo that another name in the file means, and no other image."""
     uses = Counter(image.saved_name for image in listed)
     return {
@@ -227,8 +228,8 @@ def _check_images(
     path: Path,
     listed: list[_Image],
     images: Path | None,
-    measured: Mapping[object, tuple[int, int]],
-    saved_names: Mapping[object, str],
+    measured: Mapping[JsonKey, tuple[int, int]],
+    saved_names: Mapping[JsonKey, str],
 ) -> Iterator[Finding]:
     for value in repeated([image.key for image in listed]):
         yield Finding("duplicate id", path, f"image {value}", "two images have this id")

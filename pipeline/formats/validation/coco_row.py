@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, cast
 
 from pydantic import JsonValue
 
 from pipeline.formats.coco_forms import FLAT, key_in, usual_form
 from pipeline.formats.coco_masks import segmentation_rle
+from pipeline.formats.coco_schema import JsonKey, Key
 from pipeline.formats.validation.coco_swapped import is_swapped, meant_by
 from pipeline.formats.validation.findings import REJECTED, Finding
 from pipeline.geometry.masks import Rle, area, bounding_boxes
@@ -32,8 +33,8 @@ class AddFinding(Protocol):
 def check_annotation(
     path: Path,
     row: Row,
-    sizes: Mapping[object, tuple[int, int] | None],
-    categories: Mapping[object, object],
+    sizes: Mapping[JsonKey, tuple[int, int] | None],
+    categories: Mapping[JsonKey, JsonValue],
 ) -> tuple[list[Finding], bool]:
     """The faults of one annotation, which is fixed in place, and whether it can be kept.
 
@@ -53,7 +54,7 @@ def check_annotation(
         text = "iscrowd is 1 without an RLE, so COCOeval ignores the object and its detections"
         add("iscrowd", text, "set to 0")
         row["iscrowd"] = 0
-    size = sizes[row["image_id"]]
+    size = sizes[key_of(row["image_id"])]
     if size is None:  # the fault of its image comes first, and removes no annotation
         return findings, True
     if _check_swapped(row, size, add):
@@ -67,7 +68,7 @@ def check_annotation(
 
 
 def _check_keys(
-    row: Row, sizes: Mapping[object, object], categories: Mapping[object, object], add: AddFinding
+    row: Row, sizes: Collection[JsonKey], categories: Collection[JsonKey], add: AddFinding
 ) -> bool:
     """Whether the file has the image and the category of an annotation. A number that is text on
     one side only is set to the other's."""
@@ -75,7 +76,7 @@ def _check_keys(
         key = row.get(name)
         if not is_scalar(key) or key not in ids:
             text = f"{name} {shown(key)} is not in the file"
-            owner = key_in(key, ids) if isinstance(key, (int, str)) else None  # type: ignore[arg-type]
+            owner = key_in(key, cast(Collection[Key], ids)) if isinstance(key, (int, str)) else None
             if owner is None:
                 add("dangling reference", text, REJECTED)
                 return False
@@ -264,9 +265,11 @@ def is_scalar(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
-def key_of(value: object) -> object:
+def key_of(value: JsonValue) -> JsonKey:
     """A value of JSON as a key of a dictionary."""
-    return value if is_scalar(value) else ("no scalar", shown_value(value))
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return "no scalar", shown_value(value)
 
 
 def shown(value: object) -> str:

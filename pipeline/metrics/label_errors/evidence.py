@@ -28,8 +28,8 @@ _FEWEST_PIXELS = 4.0
 @dataclass(frozen=True)
 class LabelEvidence:
     """row: of the label among its image's. other: the likeliest other category. figures: (9,) see
-    `figures.NAMES`. planted: numbers of kinds of error, each with the figures that the label has
-    with such an error."""
+    `figures.NAMES`. planted: the number of an error in `planted.KINDS`, and the figures that the
+    label has with such an error."""
 
     row: int
     label: int

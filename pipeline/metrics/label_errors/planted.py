@@ -17,7 +17,7 @@ _TRIES = 20  # places that are tried for a mask on nothing
 
 
 def shifted(patch: Patch, size: tuple[int, int], generator: np.random.Generator) -> Patch | None:
-    """The mask, moved by 0.3 to 0.7 of its sides in a random direction; None where nothing of it
+    """The mask, moved by 0.3 to 0.7 of its sides in a random direction; None where no pixel
     stays in the image (height, width)."""
     angle, share = generator.uniform(0, 2 * np.pi), generator.uniform(*_SHIFT)
     height, width = patch.pixels.shape

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.errors import ConfigError
 from pipeline.models.artifact import save_artifact
@@ -105,12 +106,16 @@ class PatchCore:
         """See `AnomalyModel`."""
         if self.bank is None:
             raise ConfigError("PatchCore was not fitted")
-        card = {
+        source = self.features.card
+        card: dict[str, JsonValue] = {
             "kind": self.kind,
             "coreset_ratio": self.coreset_ratio,
             "neighbours": self.neighbours,
+            "seed": self.seed,
+            "features": source["features"],
+            "weights_sha256": source["weights_sha256"],
+            "image_side": source["image_side"],
         }
-        card |= {"seed": self.seed, **self.features.card}
         save_artifact(folder, {"bank": torch.from_numpy(self.bank.vectors)}, card)
 
 

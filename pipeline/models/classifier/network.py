@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from pipeline.models.artifact import save_artifact
 from pipeline.models.cards import ClassifierCard
@@ -74,9 +74,12 @@ class ImageClassifier:
         logits = self.backbone.head.eval()(features.to(self.device).float())
         return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
 
-    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, card: Mapping[str, JsonValue]) -> None:
         """Write model.safetensors and card.json."""
-        shape = {"categories": list(self.categories), "image_side": self.image_side}
+        shape: dict[str, JsonValue] = {
+            "categories": [*self.categories],
+            "image_side": self.image_side,
+        }
         save_artifact(folder, self.state(), {"kind": "classifier", **card, **shape})
 
 

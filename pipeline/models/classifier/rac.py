@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import nn
 from torch.nn import functional
 
@@ -156,7 +156,7 @@ class RetrievalClassifier:
             self._read[text] = self.text.encode([text])[0]
         return np.stack([self._read[text] for text in texts])
 
-    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, card: Mapping[str, JsonValue]) -> None:
         """Write model.safetensors and card.json, which `load_retrieval` reads."""
         if self._bank is None:
             raise ConfigError("the retrieval module was not fitted")
@@ -166,8 +166,12 @@ class RetrievalClassifier:
             "retrieval.weight": self.head.weight,
             "retrieval.bias": self.head.bias,
         }
-        shape = {"categories": list(self.categories), "image_side": self.base.image_side}
-        extra = {"kind": "rac", "text": self.text.name, "neighbours": self.neighbours}
+        shape: dict[str, JsonValue] = {
+            "categories": [*self.categories],
+            "image_side": self.base.image_side,
+        }
+        extra: dict[str, JsonValue] = {"kind": "rac", "text": self.text.name}
+        extra["neighbours"] = self.neighbours
         save_artifact(folder, state, {**card, **shape, **extra, **self.vectors.card})
 
 

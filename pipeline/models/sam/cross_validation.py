@@ -54,7 +54,7 @@ _RESULTS = TypeAdapter(list[FoldResult])
 
 
 def enough_photos(instances: Sequence[Instance], fold_count: int) -> bool:
-    """Whether a cross-validation is asked for, and there are enough photos for it."""
+    """Whether a cross-validation is wanted, and there are enough photos."""
     photos = len({instance.group for instance in instances})
     return fold_count >= 2 and photos >= max(fold_count, MIN_PHOTOS)
 

@@ -62,10 +62,12 @@ def instances_of(dataset: Dataset) -> list[Instance]:
     return instances
 
 
-def by_image(instances: Sequence[Instance]) -> Iterator[tuple[Image, list[int]]]:
-    """Each image once, with the indices of its objects, which must follow each other."""
-    for _, group in groupby(range(len(instances)), key=lambda row: instances[row].record.path):
-        rows = list(group)
+def by_image(instances: Sequence[Instance], title: str) -> Iterator[tuple[Image, list[int]]]:
+    """Each image once, with the indices of its objects, which must follow each other. title: of the
+    progress bar."""
+    groups = groupby(range(len(instances)), key=lambda row: instances[row].record.path)
+    indices = [list(group) for _, group in groups]
+    for rows in track(indices, title):
         yield read_image(instances[rows[0]].record.path), rows
 
 
@@ -80,8 +82,7 @@ def evaluate_boxes(
     prompts = as_boxes([one.box for one in instances]) if boxes is None else boxes
     ious = np.zeros(len(instances))
     columns: dict[str, NDArray[np.float32]] = {}
-    images = len({one.record.path for one in instances})
-    for image, rows in track(by_image(instances), title or "evaluate", total=images):
+    for image, rows in by_image(instances, title or "evaluate"):
         masks = segmenter.segment(image, prompts[rows])
         if calibration:
             categories = [instances[row].category for row in rows]

@@ -7,16 +7,13 @@ it did not learn from. It views objects as the tuned SAM does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import JsonValue
 
 from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import make_folder
-from pipeline.models.cards import SAM_CARD, read_tensors
+from pipeline.models.cards import SAM_CARD, PatchPriorCard, SamFoldCard, read_tensors
 from pipeline.models.sam.model import (
     CARD,
     DELTA,
@@ -54,26 +51,22 @@ def write_fold(folder: Path, fold: int, delta: Delta, prior: PatchPrior | None) 
 
 
 def fold_cards(
-    folder: Path, groups: Sequence[Sequence[str]], prior: Mapping[str, Any] | None
-) -> list[JsonValue]:
+    folder: Path, groups: Sequence[Sequence[str]], prior: PatchPriorCard | None
+) -> list[SamFoldCard]:
     """What the card says of each fold that `write_fold` wrote. groups: held out, by fold. prior: of
     the tuned SAM in its card; without one, the priors of the folds are deleted."""
     return [_fold_card(_fold(folder, fold), own, prior) for fold, own in enumerate(groups)]
 
 
-def _fold_card(
-    folder: Path, groups: Sequence[str], prior: Mapping[str, Any] | None
-) -> dict[str, JsonValue]:
+def _fold_card(folder: Path, groups: Sequence[str], prior: PatchPriorCard | None) -> SamFoldCard:
     path, own = folder / PRIOR, None
     if prior is None:
         path.unlink(missing_ok=True)
     elif path.is_file():
-        own = {**prior, "sha256": sha256_of(path)}
-    return {
-        "delta_sha256": sha256_of(folder / DELTA),
-        "groups": [*sorted(groups)],
-        "patch_prior": own,
-    }
+        own = prior.model_copy(update={"sha256": sha256_of(path)})
+    return SamFoldCard(
+        delta_sha256=sha256_of(folder / DELTA), groups=sorted(groups), patch_prior=own
+    )
 
 
 def read_folds(folder: Path, store: WeightsStore) -> list[FoldSam]:

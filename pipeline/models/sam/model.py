@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
-from pipeline.io.read import checked, read_json, sha256_of
-from pipeline.io.write import write_json
+from pipeline.io.read import checked, read_json
 from pipeline.models.cards import SAM_CARD, as_weights_error, read_tensors
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
@@ -51,7 +49,7 @@ from pipeline.models.sam.old_card import OLD_CARD, OLD_PRIOR, read_old_card
 from pipeline.models.sam.patch_prior import PatchPrior, read_patch_prior
 from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
-from pipeline.models.sam.trainer import Delta, add_delta, learns_encoder, write_delta
+from pipeline.models.sam.trainer import Delta, add_delta, learns_encoder
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.types import Image, Masks
@@ -267,30 +265,3 @@ def network_with(base: Weights, path: Path, delta: Delta) -> Callable[[], Any]:
         return network
 
     return load
-
-
-def write_sam(
-    folder: Path,
-    model: SamModel,
-    delta: Delta,
-    views: ViewOptions,
-    calibration: Calibration | None,
-    prior: PatchPrior | None,
-    about: Mapping[str, JsonValue],
-    folds: Callable[[Mapping[str, Any] | None], list[JsonValue]] = lambda _: [],
-) -> None:
-    """Write the delta to `model`, and the card that `read_sam` reads. folds: what the card says of
-    them, from what it says of the prior."""
-    write_delta(folder / DELTA, delta)
-    prior_card = prior.write(folder / PRIOR) if prior else None
-    card = {
-        "kind": "sam",
-        "base": {"name": model.base.name, "sha256": model.base.sha256},
-        "delta_sha256": sha256_of(folder / DELTA),
-        "views": asdict(views),
-        "calibration": calibration.to_json() if calibration else None,
-        "patch_prior": prior_card,
-        "folds": folds(prior_card),
-        "about": dict(about),
-    }
-    write_json(folder / CARD, card)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ from pipeline.models.features.memory_bank import MemoryBank, Vectors
 from pipeline.models.features.patches import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.sam.evaluation import Instance, by_image
 from pipeline.models.weights.store import WeightsStore
-from pipeline.runtime.progress import say, track
+from pipeline.runtime.progress import say
 from pipeline.types import Image, Mask
 
 BACKBONE = "mobilenet_v2"
@@ -117,9 +116,8 @@ class PatchPrior:
         self.features.on(device)
         return self
 
-    def write(self, path: Path) -> dict[str, Any]:
-        """Write the patches, in half precision; returns what `read_patch_prior` needs
-        beside them."""
+    def write(self, path: Path) -> PatchPriorCard:
+        """Write the patches, in half precision; returns the card that `read_patch_prior` needs."""
         from safetensors.numpy import save
 
         tensors = {
@@ -128,7 +126,8 @@ class PatchPrior:
         }
         with whole_file(path) as temporary:
             temporary.write_bytes(save(tensors))
-        return {**self.features.card, "weight": self.weight, "sha256": sha256_of(path)}
+        own = {"weight": self.weight, "sha256": sha256_of(path)}
+        return PatchPriorCard.model_validate(self.features.card | own)
 
 
 def prior_features(device: torch.device) -> PatchFeatures | None:
@@ -190,7 +189,7 @@ def sample_patches(
         return {}
     photos = len({instance.record.path for instance in instances})
     parts: dict[str, list[ForegroundBackground]] = {}
-    for image, rows in track(by_image(instances), "patches inside and outside of masks", photos):
+    for image, rows in by_image(instances, "patches inside and outside of masks"):
         union = mask_geometry.union([instances[row].mask for row in rows], *image.shape[:2])
         patches = foreground_background(features, image, union, photos, seed)
         parts.setdefault(instances[rows[0]].group, []).append(patches)

@@ -62,7 +62,7 @@ class Prompt(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A mask's logits (S, S) in the view's own position, and the IoU that SAM predicts of it."""
+    """A mask's logits (S, S) in the view's own position, and the IoU that SAM predicts."""
 
     logits: Logits
     predicted_iou: float

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 State = dict[str, torch.Tensor]
+Tensors = dict[str, NDArray[Any]]
 
 
 def build_tiny_vit(side: int = 1024) -> nn.Module:
@@ -90,7 +91,7 @@ def _encoder_state(onnx_file: Path) -> State:
     return state
 
 
-def _tensors_by_parameter(graph: GraphProto) -> dict[str, NDArray[Any]]:
+def _tensors_by_parameter(graph: GraphProto) -> Tensors:
     """Initialisers and constants under the names of the parameters they came from.
 
     The exporter keeps a node's module path as its name (`/layers.1/blocks.0/attn/qkv/MatMul`) but
@@ -130,7 +131,7 @@ def _module_path(node_name: str) -> list[str]:
     return path
 
 
-def _folded_batch_norm(name: str, reference: torch.Tensor, tensors: dict[str, Any]) -> torch.Tensor:
+def _folded_batch_norm(name: str, reference: torch.Tensor, tensors: Tensors) -> torch.Tensor:
     """A batch norm that adds the bias folded into its convolution and changes nothing else."""
     module, kind = name.rsplit(".bn.", 1)
     if kind == "bias":
@@ -143,7 +144,7 @@ def _folded_batch_norm(name: str, reference: torch.Tensor, tensors: dict[str, An
 
 
 def _attention_biases(
-    name: str, reference: torch.Tensor, tensors: dict[str, Any], encoder: nn.Module
+    name: str, reference: torch.Tensor, tensors: Tensors, encoder: nn.Module
 ) -> torch.Tensor:
     """Undo `biases[:, index]`: the export holds one bias per pair of pixels, not per offset."""
     module = name.removesuffix(".attention_biases")

@@ -26,7 +26,6 @@ from pipeline.models.sam.trainer import (
     training_examples,
 )
 from pipeline.models.sam.views import ViewOptions
-from pipeline.runtime.progress import track
 
 _MAX_EXAMPLES = 1200  # crops in memory, of 0.8 MB each at 512 px
 _MIN_CROPS = 4
@@ -82,9 +81,7 @@ class SamTuner:
         encoder = self._encoder()
         generator = np.random.default_rng(options.seed)
         examples: list[list[TrainingExample]] = [[] for _ in instances]
-        photos = len({instance.record.path for instance in instances})
-        title = f"encode {count} crops of each object"
-        for image, rows in track(by_image(instances), title, photos):
+        for image, rows in by_image(instances, f"encode {count} crops of each object"):
             for row in rows:
                 mask, box = mask_geometry.decode(instances[row].mask), instances[row].box
                 scales = options.crop_scales

@@ -44,7 +44,7 @@ class Hypercolumns:
     @torch.inference_mode()
     def of(self, image: Image) -> torch.Tensor:
         """(h, w, 488) float32 on the CPU, of an image (H, W, 3) uint8 RGB: a place for each 4 x 4
-        pixels of it, or of the image shrunk to a longer side of 1024."""
+        pixels of the image, shrunk to a longer side of 1024 where that is larger."""
         height, width = image.shape[:2]
         scale = min(1.0, _LONGEST / max(height, width))
         size = max(round(width * scale), _LEAST), max(round(height * scale), _LEAST)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.io.read import checked, read_json
@@ -81,7 +81,7 @@ class DefectSegmenter:
         """See `Detector`: the probability of a defect at each pixel."""
         return self.defect_map(image).heatmap()
 
-    def save(self, folder: Path, card: Mapping[str, object]) -> None:
+    def save(self, folder: Path, card: Mapping[str, JsonValue]) -> None:
         """Write model.safetensors and card.json, to which the entries of `card` are added."""
         state = {
             f"{number}.{key}": value
@@ -89,16 +89,16 @@ class DefectSegmenter:
             for key, value in member.network.state_dict().items()
         }
         options = self.members[0].network.options
-        own = {
+        own: dict[str, JsonValue] = {
             "kind": KIND,
             "encoder": options.encoder,
-            "categories": list(self.categories),
+            "categories": [*self.categories],
             "scale": round(self.scale, 6),
             "threshold": self.region_options.threshold,
             "bridge_gap": self.region_options.bridge_gap,
             "min_area": self.region_options.min_area,
             "confidence": self.confidence,
-            "unseen": [sorted(member.unseen) for member in self.members],
+            "unseen": [[*sorted(member.unseen)] for member in self.members],
         }
         save_artifact(folder, state, {**own, **card})
 
@@ -123,7 +123,7 @@ def load_defect_segmenter(
     members = []
     with as_weights_error(folder / TENSORS):
         for number, unseen in enumerate(card.unseen):
-            own = {
+            own: dict[str, JsonValue] = {
                 key.removeprefix(f"{number}."): value
                 for key, value in state.items()
                 if key.startswith(f"{number}.")

@@ -45,7 +45,7 @@ def draw_sample(
     """Places inside, near and outside of an image's objects, with equal chances within each.
 
     columns: (h, w, 488) of `Hypercolumns`. size: (height, width) of the image. The weights make up
-    for part of what is drawn too often: with all of it, thin defects would not be learned.
+    for part of what is drawn too often: if they did for all, thin defects would not be learned.
     """
     coverage = _coverage(objects, size, (columns.shape[0], columns.shape[1]), categories)
     defect = 1 - coverage[0]

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from pipeline.io.read import open_regular
 from pipeline.io.write import write_bytes
 from pipeline.models.weights.store import WeightsStore
 from pipeline.runtime.progress import say
+
+if TYPE_CHECKING:
+    import torch
 
 _CLIP = "clip_vit_b_32"
 _HEADER = "text_embeddings"
@@ -126,7 +129,7 @@ def readable_name(name: str) -> str:
     return name.replace("/", " ").replace("_", " ")
 
 
-def _clip_state(path: Path) -> dict[str, Any]:
+def _clip_state(path: Path) -> dict[str, torch.Tensor]:
     """The weights of CLIP's file. OpenAI's file is TorchScript, which runs no Python when it is
     loaded; other files are a plain dict."""
     import torch

@@ -32,7 +32,7 @@ class Source:
     `npm` (name@version).
 
     member: the file in the package, of member_sha256. convert: name of the conversion that makes
-    the weights of it. needs: name of other weights for that conversion.
+    the weights from it. needs: name of other weights for that conversion.
     """
 
     url: str = ""

@@ -46,7 +46,7 @@ class YoloWorldDetector:
         """
         self.categories = embeddings.categories
         self.image_side, self.confidence, self.nms_iou = image_side, confidence, nms_iou
-        self._settings: dict[str, Any] = {
+        self._settings: dict[str, str | int | float | bool] = {
             "imgsz": image_side,
             "conf": confidence,
             "iou": nms_iou,

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+Settings = dict[str, str | int | float | bool | None]  # ultralytics' own
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -51,7 +53,7 @@ def options_of(settings: Mapping[str, Any]) -> TrainingOptions:
 
 def ultralytics_settings(
     options: TrainingOptions, run: Path, data: Path, weights: Path, device: str
-) -> dict[str, Any]:
+) -> Settings:
     """ultralytics' settings for one training; all but the augmentations, which are objects there.
 
     run: folder in which ultralytics makes its own folder `train`. data: the data set's YAML file.

@@ -8,7 +8,7 @@ ultralytics unpickles them. Importing this module imports ultralytics.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,12 @@ def _no_cache(path: Path) -> None:
     raise FileNotFoundError(path)
 
 
-def _not_saved(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
+def _not_saved(prefix: str, path: Path, x: dict[str, str], version: str) -> None:
     del prefix, path
     x["version"] = version  # the caller takes it off again
 
 
-def _keep(*_: object, **__: object) -> dict[str, Any]:
+def _keep(*_: object, **__: object) -> dict[str, str]:
     return {}
 
 
@@ -184,7 +184,7 @@ class _Bar:
         del trainer
         self.bar.close()
 
-    def callbacks(self) -> dict[str, Any]:
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
         names = ("on_train_start", "on_train_batch_end", "on_fit_epoch_end", "on_train_end")
         return {name: getattr(self, name) for name in names}
 
@@ -195,9 +195,9 @@ def train(run: Path, data: Path, weights: Path, options: TrainingOptions, device
     Raises ConfigError for a transform that albumentations does not have, WeightsError for a damaged
     checkpoint.
     """
-    overrides = ultralytics_settings(options, run, data, weights, device)
-    overrides["augmentations"] = [_transform(entry) for entry in options.augmentations]
-    trainer = DefectTrainer(overrides=overrides)
+    settings = ultralytics_settings(options, run, data, weights, device)
+    transforms = [_transform(entry) for entry in options.augmentations]
+    trainer = DefectTrainer(overrides={**settings, "augmentations": transforms})
     for event, call in _Bar().callbacks().items():
         trainer.add_callback(event, call)
     trainer.train()
@@ -264,7 +264,7 @@ def _transform(entry: Mapping[str, JsonValue]) -> Any:
     loaders of files and code, are refused."""
     import albumentations
 
-    arguments: dict[str, Any] = dict(entry)
+    arguments = dict(entry)
     name = arguments.pop("name")
     kind = getattr(albumentations, str(name), None)
     if not isinstance(kind, type) or not issubclass(kind, albumentations.BasicTransform):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,30 @@ from pipeline.io.manifest import WORK
 from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.runtime.progress import Bar
 
-State = dict[str, Any]
-_KEYS = {
-    "epoch", "model", "average", "updates", "optimizer", "scaler", "best_fitness", "stopper", "log",
-    "random",
-}  # fmt: skip
+
+class RandomState(TypedDict):
+    """The state of each random generator, as it gives it. cuda: of each GPU."""
+
+    python: Any  # a tuple of one form in each version of Python
+    numpy: tuple[str, list[int], int, int, float]
+    torch: torch.Tensor
+    cuda: list[torch.Tensor]
+
+
+class State(TypedDict):
+    """A training after an epoch. model, average, optimizer, scaler: torch's `state_dict`. updates:
+    of the average. stopper: the best fitness and its epoch. log: ultralytics' table of epochs."""
+
+    epoch: int
+    model: Any  # torch's `state_dict` is of no one type
+    average: Any
+    updates: int
+    optimizer: Any
+    scaler: Any
+    best_fitness: float | None
+    stopper: tuple[float | None, int]
+    log: str
+    random: RandomState
 
 
 def state_file(run: Path) -> Path:
@@ -60,7 +79,7 @@ def load_state(run: Path) -> State | None:
         return None
     try:
         state = read_checkpoint(path)
-        if state.keys() != _KEYS or not isinstance(state["epoch"], int):
+        if state.keys() != State.__required_keys__ or not isinstance(state["epoch"], int):
             raise ValueError("its keys are others")
     except DataError:
         raise
@@ -68,7 +87,7 @@ def load_state(run: Path) -> State | None:
         remedy = "training cannot go on from it; start from the beginning with --overwrite"
         problem = "is damaged or of another version"
         raise WeightsError(f"{path}: {problem}; {remedy}") from error
-    return state
+    return cast(State, state)
 
 
 def restore(trainer: Any, state: State) -> None:
@@ -115,20 +134,21 @@ def _is_first_process() -> bool:
     return int(os.environ.get("RANK", "-1")) < 1
 
 
-def _random_state() -> State:
+def _random_state() -> RandomState:
     kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    numbers = int(place), int(has_gauss), float(gauss)
     return {
         "python": random.getstate(),
-        "numpy": (str(kind), [int(key) for key in keys], place, has_gauss, gauss),
+        "numpy": (str(kind), [int(key) for key in keys], *numbers),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
-def _set_random_state(state: State) -> None:
+def _set_random_state(state: RandomState) -> None:
     random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    kind, keys, place, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), place, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.metrics.label_errors.error_model import cross_probabilities, fit_error_model
 
@@ -18,6 +17,8 @@ def two_heaps(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_probabilities_are_those_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
     figures, kinds = two_heaps()
     ours = fit_error_model(figures, kinds, PRIORS).probabilities(figures)
     scaled = (figures - figures.mean(axis=0)) / figures.std(axis=0)

@@ -45,7 +45,9 @@ def test_it_learns_to_tell_dark_from_bright() -> None:
     assert history[-1].loss < history[0].loss
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v2", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("unfreeze", ["all", "layer3", "layer4", "head"])
 def test_only_the_head_learns(name: str, unfreeze: str) -> None:
     classifier = classifier_of(name, unfreeze)
@@ -58,6 +60,7 @@ def test_only_the_head_learns(name: str, unfreeze: str) -> None:
     assert bool(before) == (unfreeze != "all")
 
 
+@pytest.mark.slow
 def test_trunk_and_head_are_torchvisions_network() -> None:
     from torchvision import models
 

@@ -64,6 +64,7 @@ def test_what_is_retrieved_are_the_nearest_images_and_never_itself(
     assert fitted.retrieved(bank, skip_itself=True) == (near[:, 1:4] // 6).tolist()
 
 
+@pytest.mark.slow
 def test_it_is_the_same_when_it_is_read_again(fitted: RetrievalClassifier, tmp_path: Path) -> None:
     fitted.save(tmp_path, {"backbone": "mobilenet_v2", "unfreeze": "head"})
     again = load_classifier(tmp_path, CPU)
@@ -71,6 +72,7 @@ def test_it_is_the_same_when_it_is_read_again(fitted: RetrievalClassifier, tmp_p
     np.testing.assert_allclose(again.classify(images), fitted.classify(images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_says_nothing_before_it_has_learned(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not fitted"):
         unfitted().classify([shown(1, 0)[0][0]])

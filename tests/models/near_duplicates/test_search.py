@@ -66,9 +66,12 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
     "a moved shot": moved,
     "a turned shot": turned,
 }
+QUICK = "a turned shot"
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in CHANGES if c != QUICK)]
+)
 def test_a_changed_shot_of_one_part_is_found_and_no_other_part(tmp_path: Path, change: str) -> None:
     images = [part(seed) for seed in range(12)]
     assert found(tmp_path, [*images, CHANGES[change](images[3])]) == {(3, 12)}

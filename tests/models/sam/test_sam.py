@@ -85,6 +85,7 @@ def test_it_predicts_as_segment_anythings_own_predictor(
     assert ours.quality["predicted_iou"][0] == pytest.approx(float(scores[0]), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_decoder_for_many_pictures_is_segment_anythings_own(sam: SamModel) -> None:
     """Two pictures, each with a box, a point and a first mask: as decoded one at a time."""
     torch.manual_seed(0)

@@ -13,7 +13,8 @@ from pipeline.errors import DataError, WeightsError
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.io.disk_cache import DiskCache
-from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam, write_sam
+from pipeline.models.sam.fitting import write_sam
+from pipeline.models.sam.model import CARD, DELTA, SamModel, load_sam
 from pipeline.models.sam.network import Prompts, build_encoder, decode
 from pipeline.models.sam.trainer import (
     SamTrainer,

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import FinetuneConfig
-from pipeline.models.yolo_world.options import TrainingOptions, options_of, ultralytics_settings
+from pipeline.models.yolo_world.options import (
+    Settings,
+    TrainingOptions,
+    options_of,
+    ultralytics_settings,
+)
 
 
-def settings(config: FinetuneConfig, device: str = "cpu") -> dict[str, object]:
+def settings(config: FinetuneConfig, device: str = "cpu") -> Settings:
     folder = Path("run")
     return ultralytics_settings(
         options_of(config.model_dump()), folder, folder / "d.yaml", Path("w.pt"), device

@@ -88,6 +88,7 @@ def test_clip_gives_the_embeddings_when_its_file_is_here(
     assert np.allclose(found.vectors, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_detector_has_the_labels_of_its_embeddings_and_sorted_scores(
     weights: Path, reference: np.ndarray
 ) -> None:
@@ -101,6 +102,7 @@ def test_the_detector_has_the_labels_of_its_embeddings_and_sorted_scores(
     assert (detections.boxes <= [160, 90, 160, 90]).all()
 
 
+@pytest.mark.slow
 def test_coco_photos_content_is_found_with_coco_names(weights: Path, reference: np.ndarray) -> None:
     """The bus that ultralytics ships, with the embeddings the checkpoint carries."""
     from ultralytics.utils import ASSETS
