@@ -123,7 +123,7 @@ def load_defect_segmenter(
     members = []
     with as_weights_error(folder / TENSORS):
         for number, unseen in enumerate(card.unseen):
-            own: dict[str, JsonValue] = {
+            own = {
                 key.removeprefix(f"{number}."): value
                 for key, value in state.items()
                 if key.startswith(f"{number}.")
