@@ -43,6 +43,15 @@ SETS: dict[str, dict[str, str]] = {
                                "images/train/a.png": "", "labels/train/a.txt": ROW},
     "labelImg with folders": {"labels/classes.txt": "stain\ncrack\n", "images/a.png": "",
                               "labels/a.txt": ROW},
+    "labelImg with folders of folders": {"labels/line 1/classes.txt": "stain\ncrack\n",
+                                         "images/line 1/a.png": "", "labels/line 1/a.txt": ROW},
+    "two equal lists of classes": {"train/labels/classes.txt": "stain\ncrack\n",
+                                   "test/labels/classes.txt": "stain\ncrack\n",
+                                   "train/images/a.png": "", "train/labels/a.txt": ROW},
+    "Roboflow's darknet": {"train/_darknet.labels": "stain\ncrack\n", "train/a.png": "",
+                           "train/a.txt": ROW},
+    "labels beside photos in a folder called images": {
+        "classes.txt": "stain\ncrack\n", "images/a.png": "", "images/a.txt": ROW},
     "a suffix in capitals": {"classes.txt": "stain\ncrack\n", "images/a.png": "",
                              "labels/a.TXT": ROW},
     "folders in capitals": {"classes.txt": "stain\ncrack\n", "Images/cam/a.png": "",
@@ -77,6 +86,27 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
     written(tmp_path, **{"data.yaml": "train: gone\nval: train/images\nnames: [crack]\n"})
     with pytest.raises(DataError, match="names 'gone', which does not exist"):
         read(tmp_path)
+
+
+def test_folders_called_as_splits_are_splits_in_a_set_without_data_yaml(tmp_path: Path) -> None:
+    files = {}
+    for split in ("train", "valid"):
+        files |= {f"{split}/{split}.png": "", f"{split}/{split}.txt": ROW}
+        files |= {f"{split}/_darknet.labels": "stain\ncrack\n"}
+    root = written(tmp_path, **files)
+    dataset, counts = read(root)
+    assert [(r.file_name, r.split) for r in dataset.records] == [
+        ("train.png", "train"), ("valid.png", "val")
+    ]  # fmt: skip
+    assert (counts.objects, counts.read) == (2, 2)
+    written(root, **{"more/a.png": ""})  # a photo that is in no split: no folder is one
+    assert [record.split for record in read(root)[0].records] == ["", "", ""]
+
+
+def test_lists_of_classes_that_differ_are_refused_with_both(tmp_path: Path) -> None:
+    files = {"train/_darknet.labels": "stain\ncrack\n", "valid/_darknet.labels": "crack\nstain\n"}
+    with pytest.raises(DataError, match=r"valid/_darknet\.labels: names other .*/train/_darknet"):
+        read(written(tmp_path, **files, **{"train/a.png": "", "train/a.txt": ROW}))
 
 
 def test_categories_of_one_name_are_said_to_be_one(tmp_path: Path) -> None:
