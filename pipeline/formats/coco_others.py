@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.formats.coco_batches import rotation_of
-from pipeline.formats.coco_forms import key_in, note_forms, usual_form
+from pipeline.formats.coco_forms import FIVE, has_five, key_in, note_forms, usual_form
 from pipeline.formats.coco_listing import Listing
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
 from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
@@ -47,6 +47,9 @@ class OtherRows:
         return None, ""
 
     def _read(self, entry: JsonValue, where: str) -> tuple[CocoRow | None, str]:
+        if isinstance(entry, dict) and has_five(entry.get("bbox")):
+            remedy = "write x, y, width and height; a turned box as an outline"
+            raise DataError(self._path, f"{where}: bbox {FIVE}", remedy)
         row = checked_row(self._path, entry, where)
         self._find_keys(row, where)
         image = self._listing.image_of[row["image_id"]]

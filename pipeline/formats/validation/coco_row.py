@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard
 
 from pydantic import JsonValue
 
-from pipeline.formats.coco_forms import FLAT, key_in, usual_form
+from pipeline.formats.coco_forms import FIVE, FLAT, has_five, key_in, usual_form
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.validation.coco_swapped import is_swapped, meant_by
 from pipeline.formats.validation.findings import REJECTED, Finding
@@ -55,6 +55,9 @@ def check_annotation(
         row["iscrowd"] = 0
     size = sizes[row["image_id"]]
     if size is None:  # the fault of its image comes first, and removes no annotation
+        return findings, True
+    if has_five(row.get("bbox")):  # tools for turned boxes read it
+        add("box of 5 numbers", f"bbox {FIVE}")
         return findings, True
     if _check_swapped(row, size, add):
         rle = _check_segmentation(row, size, add)
