@@ -121,15 +121,15 @@ def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def read_label_values(
-    path: Path, size: tuple[int, int] | None = None, image: str = ""
+    path: Path, size: tuple[int, int] | None = None, image: str = "", as_colours: bool = False
 ) -> NDArray[np.int32]:
     """The values (H, W) of a label map: indices of a palette, grey values, or of colours the number
-    0xRRGGBB with `COLOUR`. What is black or transparent is 0. Raises DataError as
-    `read_mask_values`."""
+    0xRRGGBB with `COLOUR`. What is black or transparent is 0. as_colours: of a palette, its
+    colours. Raises DataError as `read_mask_values`."""
     header, data = read_file(path)
     if size is not None and size != header.size:
         _refuse_size(path, header.size, size, image)
-    if (indices := _palette_indices(header, data)) is not None:
+    if not as_colours and (indices := _palette_indices(header, data)) is not None:
         return indices.astype(np.int32)
     raw = decode(path, header, data)
     with decoding(path):
