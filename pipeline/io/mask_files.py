@@ -61,8 +61,8 @@ def is_lossy(path: Path) -> bool:
 
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:
-    """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect. Nothing is
-    chosen for a JPEG, whose values change around defects: `pipeline.read_mask` does that.
+    """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect.
+    `pipeline.read_mask` chooses the threshold for a JPEG, whose values change around defects.
 
     Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; of several channels the
     greatest value counts, and what is transparent is background. Raises DataError as `read_image`.
