@@ -5,7 +5,7 @@ of five numbers."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import TypeGuard
 
@@ -76,6 +76,15 @@ def has_five(box: JsonValue) -> TypeGuard[list[float]]:
     """Whether a box has five numbers: the last may be an angle, and then the first two its centre,
     or a score."""
     return isinstance(box, list) and len(box) == 5 and all(map(_is_number, box))
+
+
+def is_line(row: Mapping[str, JsonValue]) -> bool:
+    """Whether an outline has two points or one, and its row says that it has no area: FiftyOne and
+    others write lines so. With an area, the two points may be corners."""
+    rings, area = row.get("segmentation"), row.get("area")
+    if not isinstance(rings, list) or not rings or area != 0 or isinstance(area, bool):
+        return False
+    return any(rings) and all(isinstance(ring, list) and len(ring) in {0, 2, 4} for ring in rings)
 
 
 def key_in(key: Key, known: Collection[Key]) -> Key | None:

@@ -11,7 +11,14 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.formats.coco_batches import rotation_of
-from pipeline.formats.coco_forms import FIVE, has_five, key_in, note_forms, usual_form
+from pipeline.formats.coco_forms import (
+    FIVE,
+    has_five,
+    is_line,
+    key_in,
+    note_forms,
+    usual_form,
+)
 from pipeline.formats.coco_listing import Listing
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
 from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
@@ -56,7 +63,7 @@ class OtherRows:
         if image is None:
             self._log.leave_out("annotation", "its image is faulty", where)
             return None, ""
-        if _is_line(row):
+        if is_line(cast(dict[str, JsonValue], row)):
             self._log.leave_out("line", "it has no area", f"{self._path.name} {where}")
             return None, ""
         try:
@@ -79,16 +86,6 @@ class OtherRows:
             reason = f"{where} names image {keys[0]} or category {keys[1]}"
             raise DataError(self._path, f"{reason}, which the file does not hold", "remove it")
         row["image_id"], row["category_id"] = image, category
-
-
-def _is_line(row: CocoRow) -> bool:
-    """Whether an outline has two points or one, and its row says that it has no area: FiftyOne and
-    others write lines so. With an area, the two points may be corners."""
-    rings = row.get("segmentation")
-    area = cast(dict[str, object], row).get("area")
-    if not isinstance(rings, list) or not rings or area != 0 or isinstance(area, bool):
-        return False
-    return all(isinstance(ring, list) and len(ring) in {0, 2, 4} for ring in rings) and any(rings)
 
 
 def _draw(row: CocoRow, size: _Size) -> str:

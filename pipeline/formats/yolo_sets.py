@@ -42,6 +42,10 @@ def _described(source: Path, log: SourceLog) -> tuple[Path, DataYaml]:
             return file, from_classes(source, place)
         path = others[0] if len(others) == 1 else path
         if not others:
+            deeper = sorted(source.glob("*/data.yaml"))
+            if deeper:
+                reason = f"no such file, but there is one in the folder {deeper[0].parent.name}"
+                raise DataError(path, reason, f"give {deeper[0].parent}")
             reason = "no such file, and no classes.txt or obj.names in its place"
             raise DataError(path, reason, "write the names of the classes there, one a line")
     return path, _with_places(path, log)

@@ -119,6 +119,12 @@ def test_a_set_without_names_says_what_to_write(tmp_path: Path) -> None:
         read(written(tmp_path, **{"images/a.png": "", "labels/a.txt": ROW}))
 
 
+def test_a_set_in_a_folder_deeper_is_named(tmp_path: Path) -> None:
+    files = {f"My.v1/{name}": text for name, text in SETS["Roboflow"].items()}
+    with pytest.raises(DataError, match=r"one in the folder My\.v1; give .*/My\.v1"):
+        read(written(tmp_path, **files))
+
+
 def test_a_blank_line_among_the_names_is_refused(tmp_path: Path) -> None:
     files = {"classes.txt": "stain\n\ncrack\n", "images/a.png": "", "labels/a.txt": ROW}
     with pytest.raises(DataError, match=r"classes\.txt: line 2 is blank"):

@@ -52,6 +52,8 @@ COCO: list[tuple[str, str, Change, bool]] = [
     ("iscrowd", "annotation 1", lambda raw: rows(raw)[0].update(
         iscrowd=1, segmentation=[[20, 10, 26, 10, 26, 14, 20, 14]]), True),
     ("polygon under 3 points", "annotation 1", lambda raw: _polygon(raw, [1, 1, 5, 5]), True),
+    ("line", "annotation 1",
+     lambda raw: rows(raw)[0].update(segmentation=[[1, 1, 5, 5]], area=0), False),
     ("polygon outside the image", "annotation 1",
      lambda raw: _polygon(raw, [20, 10, 26, 10, 26, -14, 20, 14]), True),
     ("unreadable mask", "annotation 1",
