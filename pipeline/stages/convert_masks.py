@@ -61,6 +61,7 @@ class ConvertMasksResult(StageResult):
     pixels before and after. masks_with_grey_values: those with soft edges. kept_whole: instances
     that the threshold would tear apart, and were cut lower; torn_pieces: the pieces that it would
     make of them. tiny_instances: those of one or two pixels; tiny_examples: the first three.
+    mostly_defect: images of which over half is defect.
     images_without_mask: of a folder of images, which are good. notes: what was found out about
     masks and groups. groups: images of one object. leaks: held-out images whose object is in
     training too. defect_images_without_instance: images in a defect folder whose mask is empty.
@@ -78,6 +79,7 @@ class ConvertMasksResult(StageResult):
     torn_pieces: int = 0
     tiny_instances: int = 0
     tiny_examples: tuple[str, ...] = ()
+    mostly_defect: int = 0
     images_without_mask: int | None = None
     notes: tuple[str, ...] = ()
     defect_images_without_instance: tuple[str, ...]
@@ -151,7 +153,7 @@ def convert_masks(
             output=output,
             **vars(counts),
             images_without_mask=listing.without_mask,
-            notes=(*notes, *leak_note(leaking)),
+            notes=(*notes, *counts.inverted_note(), *leak_note(leaking)),
             groups=grouping.counts,
             leaks=leaking,
             categories=dataset.categories,

@@ -95,13 +95,19 @@ def draw_colours(root: Path, is_palette: bool = False) -> None:
         picture.save(root / "masks" / f"{name}.png")
 
 
-@pytest.mark.parametrize("place", ["class_dict.csv", "masks/_classes.csv", "masks/CLASS_DICT.csv"])
+LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncrack:200,30,0::\n"
+
+
+@pytest.mark.parametrize(
+    "place", ["labelmap.txt", "class_dict.csv", "masks/_classes.csv", "masks/CLASS_DICT.csv"]
+)
 @pytest.mark.parametrize("is_palette", [False, True])
 def test_a_table_of_colours_beside_masks_names_their_categories(
     tmp_path: Path, place: str, is_palette: bool
 ) -> None:
     draw_colours(tmp_path, is_palette)
-    (tmp_path / place).write_text(COLOURS)
+    is_map = place == "labelmap.txt"
+    (tmp_path / place).write_text(LABEL_MAP + "stain:128,128,128::\n" if is_map else COLOURS)
     listing = read_mask_folders(MaskFolders(tmp_path / "images", tmp_path / "masks"), Faults())
     assert areas(listing.dataset) == {"a.png": [("stain", 10), ("crack", 20)],
                                       "b.png": [("stain", 10)]}  # fmt: skip

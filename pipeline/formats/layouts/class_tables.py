@@ -3,7 +3,7 @@ each row, and `class_dict.csv` of other sets, with a name and a colour."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -13,6 +13,7 @@ from pipeline.io.mask_files import COLOUR
 
 Values = tuple[tuple[int, str], ...]
 TABLES = ("_classes.csv", "class_dict.csv")
+LABEL_MAP = "labelmap.txt"  # CVAT's, which `label_maps` reads
 _VALUE = ("pixel value", "value", "label id", "id")
 _NAME = ("class", "name", "class name", "category", "label")
 _COLOUR = (("r", "g", "b"), ("red", "green", "blue"))
@@ -20,9 +21,9 @@ _BACKGROUND = {"background", "_background_", "void", "unlabelled", "unlabeled", 
 _MOST = 255  # of a value and of a channel
 
 
-def table_in(folder: Path) -> Path | None:
+def table_in(folder: Path, names: Collection[str] = TABLES) -> Path | None:
     """The table of categories in a folder; None for none."""
-    return next((path for path in entries(folder) if path.name.lower() in TABLES), None)
+    return next((path for path in entries(folder) if path.name.lower() in names), None)
 
 
 def has_categories(text: str) -> bool:
@@ -44,14 +45,19 @@ def values_of(table: Path) -> Values:
             reason = f"calls {shown} {name!r}, but what is black in a mask is background"
             raise DataError(table, reason, "give the category another value, in the masks too")
         names[value] = "" if is_background else name
-    for value, name in list(names.items()):
-        grey = value & 0xFF
-        if value >= COLOUR and value == COLOUR | grey * 0x010101:
-            names.setdefault(grey, name)
-    names = {value: name for value, name in names.items() if value & ~COLOUR}
+    names = {value: name for value, name in with_greys(names).items() if value & ~COLOUR}
     if not any(names.values()):
         raise DataError(table, "names no category", "write a pixel value and a name in each row")
     return tuple(sorted(names.items()))
+
+
+def with_greys(names: Mapping[int, str]) -> dict[int, str]:
+    """The names, where a grey colour is also a value: a mask of grey alone has no colours."""
+    greys = {
+        value & 0xFF: name
+        for value, name in names.items() if value == COLOUR | (value & 0xFF) * 0x010101
+    }  # fmt: skip
+    return {**greys, **names}
 
 
 def _rows(table: Path) -> Iterator[tuple[str, int, str]]:

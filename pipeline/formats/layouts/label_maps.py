@@ -15,7 +15,12 @@ import cv2
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.formats.layouts.class_tables import Values, has_categories, values_of
+from pipeline.formats.layouts.class_tables import (
+    Values,
+    has_categories,
+    values_of,
+    with_greys,
+)
 from pipeline.formats.layouts.jpeg_masks import jpeg_values
 from pipeline.io.mask_files import COLOUR, read_label_values
 from pipeline.io.read import read_text
@@ -101,7 +106,7 @@ def _checked(rows: Iterable[tuple[str, str]]) -> Values:
     name_of.pop(COLOUR, None)  # as a colour
     if not any(name_of.values()):
         raise ValueError("it names no category")
-    return tuple(sorted(name_of.items()))
+    return tuple(sorted(with_greys(name_of).items()))
 
 
 def _is_value(text: str) -> bool:

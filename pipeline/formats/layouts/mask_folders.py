@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.image_files import NamedFolders
-from pipeline.formats.layouts.class_tables import table_in, values_of
+from pipeline.formats.layouts.class_tables import LABEL_MAP, TABLES, table_in, values_of
 from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.label_maps import (
     CategoryNames,
@@ -128,9 +128,12 @@ def _names(folders: MaskFolders, inside: NamedFolders) -> tuple[CategoryNames, P
     if folders.categories or folders.meaning in {"defect", "instances"}:
         return parse_categories(folders.categories), None
     for folder in (folders.masks, folders.masks.parent):
-        if table := table_in(folder):
+        if table := table_in(folder, (*TABLES, LABEL_MAP)):
             (NamedFolders([folder]) if folder != folders.masks else inside).refuse_outside(table)
-            return CategoryNames(values_of(table)), table
+            is_map = table.name.lower() == LABEL_MAP
+            return (
+                parse_categories(str(table)) if is_map else CategoryNames(values_of(table))
+            ), table
     return CategoryNames(), None
 
 
