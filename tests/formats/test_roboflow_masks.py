@@ -114,6 +114,15 @@ def test_a_table_of_colours_beside_masks_names_their_categories(
     assert any("the categories are those of" in note for note in listing.notes)
 
 
+def test_a_colour_without_a_name_asks_for_a_row_of_the_table(tmp_path: Path) -> None:
+    draw_colours(tmp_path)
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\ncrack,200,30,0\n")
+    listing = read_mask_folders(MaskFolders(tmp_path / "images", tmp_path / "masks"), Faults())
+    text = r"value #808080, .* add a row of #808080 and its name to .*class_dict\.csv"
+    with pytest.raises(DataError, match=text):
+        read_instances(listing.dataset.records[0], InstanceOptions())
+
+
 def test_folders_of_images_and_masks_with_a_table_are_no_split_of_roboflow(tmp_path: Path) -> None:
     draw_colours(tmp_path)
     for name in "ab":

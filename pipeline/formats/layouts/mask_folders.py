@@ -118,7 +118,7 @@ def _listed(
     by_folder, note = _by_folder(folders, masks, names)
     notes += [note] if note else []
     meaning, values, more = _meaning(folders, names, masks)
-    rules = _Rules(folders.images, names, by_folder, meaning, values)
+    rules = _Rules(folders.images, names, by_folder, meaning, values, table)
     return [rules.listed(path, own) for path, own in masks.items()], notes + more
 
 
@@ -151,13 +151,14 @@ FOLDERS = Layout("images and masks", {"images": "images/", "masks": "masks/"}, _
 
 @dataclass(frozen=True)
 class _Rules:
-    """How a mask becomes a source of pixels."""
+    """How a mask becomes a source of pixels. table: that names the values, if the user does not."""
 
     root: Path
     names: CategoryNames
     by_folder: bool
     meaning: Meaning
     values: tuple[tuple[int, str], ...]
+    table: Path | None = None
 
     def listed(self, path: Path, masks: Sequence[PairedMask]) -> Listed:
         name = path.relative_to(self.root).as_posix()
@@ -167,7 +168,7 @@ class _Rules:
     def _source(self, image: Path, mask: PairedMask) -> MaskSource:
         category = self._category(image, mask)
         if self.meaning == "categories" and not mask.folders:
-            return MaskSource(mask.path, values=self.values)
+            return MaskSource(mask.path, values=self.values, table=self.table)
         return MaskSource(mask.path, category, mask.is_instance,
                           is_numbered=self.meaning == "instances")  # fmt: skip
 
