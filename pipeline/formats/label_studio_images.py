@@ -20,6 +20,7 @@ _SAVED = re.compile(r"^[0-9a-f]{8}__(?=.)")  # that its exports put before a nam
 _DROPPED = re.compile(r"[^-\w.]")  # from an uploaded name, after spaces became _
 _USUAL = "image"  # the key in Label Studio's own templates
 _OTHERS = (".gif", ".heic", ".jfif", ".avif")  # photos that this program may not read
+_ADDRESSES = ("url", "image", "src", "path")  # keys beside those of thumbnails
 Page = tuple[Path, str]  # where a photo is, and its name below the folder of the images
 
 
@@ -118,10 +119,14 @@ def _texts(value: object) -> list[str]:
 
 
 def _text_in(value: object) -> object:
+    """The text of a mapping that names its image, under a usual key where several do."""
     if not isinstance(value, dict):
         return value
-    named = [each for each in value.values() if isinstance(each, str) and _names_image(each)]
-    return named[0] if len(named) == 1 else value
+    named = {key: each for key, each in value.items() if isinstance(each, str)}
+    named = {key: each for key, each in named.items() if _names_image(each)}
+    if len(named) > 1:
+        named = {key: each for key, each in named.items() if str(key).lower() in _ADDRESSES}
+    return next(iter(named.values())) if len(named) == 1 else value
 
 
 def _names_image(name: str) -> bool:

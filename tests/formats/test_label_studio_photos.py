@@ -76,6 +76,7 @@ def test_the_photo_is_found_by_uploads_storages_and_urls(
         ({"photo": "s3://x/a.png", "meta": {"line": 3}, "n": 7, "split": ["train"]}, "a.png"),
         ({"pages": ["a.png"]}, "a.png"),
         ({"image": [{"url": "s3://x/a.png", "id": "7"}]}, "a.png"),
+        ({"image": {"url": "a.png", "thumbnail": "b.png"}}, "a.png"),
         ({"shown": {"src": "/data/local-files/?d=a.png&t=3"}, "meta": {"url": "x"}}, "a.png"),
     ],
 )
