@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.io.stored import archive_error
+from pipeline.io.stored import archive_error, packed_inside
 
 _NOT_SOURCES = {"output", "config_file"}
 _READ = {"coco", "coco-results"}  # by every command
@@ -35,6 +35,8 @@ def named(error: DataError, command: str, values: Mapping[str, Any]) -> DataErro
         found = list(foreign_formats(about))
         if found and not read & {each.origin for each in found}:
             return found[0].refusal(about, "holds" if about.is_dir() else "is")
+        if not found and (packed := packed_inside(source)):
+            return packed
     return error
 
 

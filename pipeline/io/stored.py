@@ -47,14 +47,15 @@ def refuse_pointer(path: Path, stream: IO[bytes], size: int) -> None:
 def archive_of(path: Path) -> str:
     """The name of the format of a packed file, by its name and content; "" for another file, such
     as a model that is a zip inside, for a folder and for nothing."""
-    if path.suffix.lower() not in _SUFFIXES:
+    if not any(suffix.lower() in _SUFFIXES for suffix in path.suffixes[-2:]):  # x.7z.001 too
         return ""
     try:
         with path.open("rb") as stream:
             start = stream.read(512)
     except (OSError, ValueError):
         return ""
-    return next((name for (mark, at), name in _ARCHIVES.items() if start[at:].startswith(mark)), "")
+    kinds = (name for (mark, at), name in _ARCHIVES.items() if start[at:].startswith(mark))
+    return next(kinds, "tar" if path.suffix.lower() == ".tar" else "")  # old ones have no mark
 
 
 def refuse_archive(path: Path) -> None:
@@ -75,3 +76,17 @@ def archive_error(path: Path) -> DataError | None:
     article = "an" if kind[0] in "Rx" else "a"
     reason = f"is {article} {kind} file of packed data, which this command does not open"
     return DataError(path, reason, f"unpack it first (`{shown}`), and give what comes out")
+
+
+def packed_inside(folder: Path) -> DataError | None:
+    """The error about a folder that holds a packed file and no other folder; None for another."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return None
+    packed = [path for path in paths if path.is_file() and archive_of(path)]
+    if not packed or any(path.is_dir() and not path.name.startswith(".") for path in paths):
+        return None
+    inner = archive_error(packed[0])
+    remedy = inner.remedy if inner else ""
+    return DataError(folder, f"holds {packed[0].name}, which is packed", remedy)

@@ -122,6 +122,27 @@ def test_a_zip_is_unpacked_by_import_alone(tmp_path: Path, call_pipeline: CallPi
         assert "packed data" not in str(caught.value), name
 
 
+def test_a_folder_of_a_packed_file_alone_is_named_with_what_unpacks_it(
+    tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    packed(tmp_path / "set.tar.gz")
+    (tmp_path / "README.md").write_text("a set")
+    for call in (["import", "--from", "yolo", "-o", "out"], ["stats"], ["validate"]):
+        ended = call_pipeline(*call, tmp_path)
+        assert ended.code == 2
+        assert "holds set.tar.gz, which is packed; unpack it first (`tar -xf" in ended.stderr
+    (tmp_path / "train").mkdir()  # the packed file may be what it came from
+    assert "which is packed" not in call_pipeline("stats", tmp_path).stderr
+
+
+def test_parts_of_a_packed_file_and_old_tars_are_packed(tmp_path: Path) -> None:
+    (tmp_path / "set.7z.001").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(9))
+    (tmp_path / "old.tar").write_bytes(bytes(600))
+    (tmp_path / "7z.txt").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    names = ("set.7z.001", "old.tar", "7z.txt", "gone.zip")
+    assert [archive_of(tmp_path / name) for name in names] == ["7z", "tar", "", ""]
+
+
 def test_a_model_that_is_a_zip_inside_is_no_packed_set(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip").rename(tmp_path / "model.pt")
     assert archive_of(path) == ""
