@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.errors import DataError
-from pipeline.formats.coco_batches import rotation_of
+from pipeline.formats.coco_batches import has_own_angle, rotation_of
 from pipeline.formats.coco_forms import (
     FIVE,
     has_five,
@@ -58,6 +58,9 @@ class OtherRows:
             remedy = "write x, y, width and height; a turned box as an outline"
             raise DataError(self._path, f"{where}: bbox {FIVE}", remedy)
         row = checked_row(self._path, entry, where)
+        if not row.get("segmentation") and has_own_angle(cast(dict[str, object], row)):
+            self._log.note("boxes with an angle of their own, which COCO has not, are read as if "
+                           "they were not turned", where)  # fmt: skip
         self._find_keys(row, where)
         image = self._listing.image_of[row["image_id"]]
         if image is None:

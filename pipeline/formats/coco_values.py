@@ -4,14 +4,20 @@ corners as mappings, in the lists that COCO has."""
 from __future__ import annotations
 
 import json
+import re
 
 from pydantic import JsonValue
 
-TEXT = "an outline or a box as JSON text"
+TEXT = "an outline or a box as text"
 MAPPED = "an outline or a box with names for its numbers"
 _DEEPEST = 5  # brackets around the numbers of an outline
 _SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x0", "y0", "x1", "y1"))
+_CORNERS = (
+    ("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x0", "y0", "x1", "y1"),
+    ("left", "top", "right", "bottom"),
+)  # fmt: skip
+_GAP = re.compile(r"[\s,;]+")
+_FOUR = re.compile(r"[-+\d.eE]+([\s,;]+[-+\d.eE]+){3}")  # numbers; an outline may be runs
 _POINTS = (("x", "y"), ("all_points_x", "all_points_y"))
 
 
@@ -19,6 +25,8 @@ def in_lists(name: str, value: JsonValue) -> tuple[JsonValue, list[str]]:
     """The value of a key (`bbox` or `segmentation`) without text and mappings, and what they were.
     A value whose meaning is not certain stays as it is, and so does an RLE."""
     kinds = []
+    if name == "bbox" and isinstance(value, str) and _FOUR.fullmatch(value.strip()):
+        return [*_GAP.split(value.strip())], [TEXT]
     if isinstance(value, str) and value.strip()[:1] in {"[", "{"}:
         value, kinds = _parsed(value), [TEXT]
         if isinstance(value, str):
@@ -40,6 +48,7 @@ def _box(value: JsonValue) -> JsonValue:
     """A box as x, y, width and height."""
     if not isinstance(value, dict):
         return value
+    value = _in_small_letters(value)
     for names in _SIDES:
         if value.keys() == {*names}:
             return [value[name] for name in names]
@@ -67,11 +76,20 @@ def _outline(value: JsonValue, deep: int) -> JsonValue:
                 for each in value]  # fmt: skip
     if not isinstance(value, dict):
         return value
+    value = _in_small_letters(value)
+    if value.keys() == {"points"} and isinstance(value["points"], (list, dict)):
+        return _outline(value["points"], deep - 1)
     for names in _POINTS:
         if value.keys() == {*names}:
             return _point_or_ring(value[names[0]], value[names[1]], value)
     better = _numbered(value)
     return _outline(better, deep) if isinstance(better, list) else value
+
+
+def _in_small_letters(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The mapping with its names in small letters, unless two of them would be equal."""
+    small = {name.lower(): each for name, each in value.items()}
+    return small if len(small) == len(value) else value
 
 
 def _point_or_ring(x: JsonValue, y: JsonValue, value: JsonValue) -> JsonValue:

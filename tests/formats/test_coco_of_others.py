@@ -82,20 +82,24 @@ PAIRS = [list(pair) for pair in zip(RING[::2], RING[1::2], strict=True)]
 POINTS = [{"x": x, "y": y} for x, y in PAIRS]
 RLE = {"size": [20, 30], "counts": [42, *[6, 14] * 9, 6, 372]}  # 10 columns of 6, the first is 2
 FORMS: dict[str, tuple[Raw, str]] = {
-    "outline as text": ({"segmentation": json.dumps([RING])}, "JSON text"),
-    "outline as text, flat": ({"segmentation": json.dumps(RING)}, "JSON text"),
-    "RLE as text": ({"segmentation": json.dumps(RLE)}, "JSON text"),
+    "outline as text": ({"segmentation": json.dumps([RING])}, "a box as text"),
+    "outline as text, flat": ({"segmentation": json.dumps(RING)}, "a box as text"),
+    "RLE as text": ({"segmentation": json.dumps(RLE)}, "a box as text"),
     "numbers as text in text": ({"segmentation": json.dumps([[*map(str, RING)]])}, "that are text"),
-    "box as text": ({"bbox": "[2, 2, 10, 6]"}, "JSON text"),
+    "box as text": ({"bbox": "[2, 2, 10, 6]"}, "a box as text"),
     "points x, y": ({"segmentation": POINTS}, "names for its numbers"),
     "points x, y in a list": ({"segmentation": [POINTS]}, "names for its numbers"),
     "points 0, 1": ({"segmentation": [[{"0": x, "1": y} for x, y in PAIRS]]}, "names for its"),
     "rings by number": ({"segmentation": {"0": RING}}, "names for its numbers"),
     "numbers by number": ({"segmentation": {str(i): v for i, v in enumerate(RING)}}, "names for"),
     "all x, all y": ({"segmentation": {"x": RING[::2], "y": RING[1::2]}}, "names for its numbers"),
-    "points as text": ({"segmentation": json.dumps(POINTS)}, "JSON text"),
+    "points as text": ({"segmentation": json.dumps(POINTS)}, "a box as text"),
     "box by sides": ({"bbox": {"x": 2, "y": 2, "w": 10, "h": 6}}, "names for its numbers"),
     "box by corners": ({"bbox": {"xmin": 2, "ymin": 2, "xmax": 12, "ymax": 8}}, "names for its"),
+    "box by edges": ({"bbox": {"Left": 2, "Top": 2, "Right": 12, "Bottom": 8}}, "names for its"),
+    "box as four numbers": ({"bbox": "2, 2, 10, 6"}, "a box as text"),
+    "points below a name": ({"segmentation": {"points": PAIRS}}, "names for its numbers"),
+    "points X, Y": ({"segmentation": [{"X": x, "Y": y} for x, y in PAIRS]}, "names for its"),
     "box by number": ({"bbox": {"0": 2, "1": 2, "2": 10, "3": 6}}, "names for its numbers"),
     "box of five beside an outline": ({"bbox": [7, 5, 10, 6, 0.3]}, "that of the outline is taken"),
 }
@@ -151,6 +155,17 @@ def test_what_may_mean_several_things_is_refused_by_its_object_and_counted_when_
     ]
     found = validate([tmp_path / "coco.json"], images=tmp_path / "photos")
     assert any("annotation 7" in text for text in found.left)
+
+
+@pytest.mark.parametrize("name", ["rotation", "angle", "theta"])
+def test_a_box_with_an_angle_that_coco_has_not_is_said(tmp_path: Path, name: str) -> None:
+    raw = plain()
+    raw["annotations"][0] |= {"segmentation": [], name: 30}
+    dataset, counts = read(tmp_path, raw)
+    assert only(dataset).boxes.tolist() == [[2, 2, 12, 8]]
+    assert counts.notes[0].startswith("1 x boxes with an angle of their own")
+    raw["annotations"][0][name] = 0
+    assert read(tmp_path, raw)[1].notes == ()
 
 
 def test_the_fifth_number_of_a_box_is_cut_off_where_the_row_says_what_it_is(tmp_path: Path) -> None:
