@@ -89,7 +89,7 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_folders_called_as_splits_are_splits_in_a_set_without_data_yaml(tmp_path: Path) -> None:
-    files = {}
+    files: dict[str, str] = {}
     for split in ("train", "valid"):
         files |= {f"{split}/{split}.png": "", f"{split}/{split}.txt": ROW}
         files |= {f"{split}/_darknet.labels": "stain\ncrack\n"}
