@@ -213,11 +213,8 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
 
 def _tiny(record: ImageRecord, instances: Instances) -> tuple[str, ...]:
     """The places of instances of one or two pixels."""
-    return tuple(
-        f"{record.path} at ({patch.x}, {patch.y})"
-        for patch in instances.patches
-        if patch.area <= _TINY
-    )
+    patches = (patch for patch in instances.patches if patch.area <= _TINY)
+    return tuple(f"{record.path} at ({patch.x}, {patch.y})" for patch in patches)
 
 
 def _converted(
