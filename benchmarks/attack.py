@@ -29,13 +29,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from attacks.batches import NoSampleError, attack
 from attacks.foreign import FOREIGN_KINDS
+from attacks.image_folders import FOLDER_KINDS
 from attacks.models import MORE_KINDS
 from attacks.mutations import copy_sample
 from attacks.planted import planted
 from attacks.samples import LABEL_KINDS, Kind
 from attacks.trial import TRACE, Outcome
 
-KINDS: Mapping[str, Kind] = {**LABEL_KINDS, **FOREIGN_KINDS, **MORE_KINDS}
+KINDS: Mapping[str, Kind] = {
+    **LABEL_KINDS, **FOREIGN_KINDS, **FOLDER_KINDS, **MORE_KINDS
+}  # fmt: skip
 _COLUMNS = ("refused", "accepted", "fault", "hang", "crash", "escape", "run")
 
 

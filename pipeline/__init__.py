@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         mask_instances,
         read_coco,
         read_image,
+        read_mask,
     )
     from pipeline.config.schema import (
         AnomalyConfig,
@@ -124,6 +125,7 @@ __all__ = [
     "predict",
     "read_coco",
     "read_image",
+    "read_mask",
     "report",
     "run",
     "segment",
@@ -136,7 +138,7 @@ __all__ = [
 ]
 _MODULES = {
     "pipeline.api": ("load_detector", "load_model", "load_sam", "mask_instances", "read_coco",
-                     "read_image"),
+                     "read_image", "read_mask"),
     "pipeline.errors": ("ConfigError", "DataError", "PipelineError", "WeightsError"),
     "pipeline.formats.coco": ("write_coco",),
     "pipeline.io.images": ("write_png",),

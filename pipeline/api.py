@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.formats import coco
+from pipeline.formats.layouts.jpeg_masks import threshold_of
+from pipeline.geometry.hysteresis import without_tearing
 from pipeline.geometry.masks import Rle, instances
 from pipeline.interfaces import Classifier, Detector
 from pipeline.io import images as image_files
 from pipeline.io import mask_files
+from pipeline.io.mask_files import Mask
 from pipeline.types import Dataset, Image
 
 if TYPE_CHECKING:
@@ -78,7 +81,20 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> Dataset:
     return coco.read_coco(Path(path), None if images is None else Path(images))
 
 
-def mask_instances(path: str | Path) -> list[Rle]:
-    """The 8-connected components of a mask image, values above 0, as RLE. Raises DataError."""
-    rles, _ = instances(mask_files.read_mask(Path(path)))
+def read_mask(path: str | Path, threshold: int | None = None) -> Mask:
+    """A mask image as (H, W) bool, upright: True where the value is above `threshold`.
+
+    threshold: in [0, 255]; None chooses it as `convert_masks` does for a folder of this file alone:
+    0, and of a JPEG, which adds values around defects, half-way between background and defects. A
+    defect that a threshold above 0 tears apart is kept whole. Raises DataError.
+    """
+    file = Path(path)
+    values = mask_files.read_mask_values(file)
+    return without_tearing(values, threshold_of(file) if threshold is None else threshold).pixels
+
+
+def mask_instances(path: str | Path, threshold: int | None = None) -> list[Rle]:
+    """The 8-connected components of a mask image as RLE. threshold: as in `read_mask`, also for
+    JPEG. Raises DataError."""
+    rles, _ = instances(read_mask(path, threshold))
     return list(rles)

@@ -41,7 +41,7 @@ def _structure(suffix: str, data: bytes, random: Random, places: Places) -> tupl
         return mutate_array(data, random, places)
     by_suffix: dict[str, Callable[[str, Random, Places], tuple[str, str]]] = {
         ".json": _json, ".xml": _xml, ".yaml": _yaml, ".yml": _yaml, ".jsonl": _lines_of_json,
-        ".txt": _rows, "": _rows,
+        ".txt": _rows, ".csv": _rows, ".labels": _rows, "": _rows,
     }  # fmt: skip
     change = by_suffix.get(suffix)
     if change is None:
@@ -193,7 +193,7 @@ def _yaml(text: str, random: Random, places: Places) -> tuple[str, str]:
 def _rows(text: str, random: Random, places: Places) -> tuple[str, str]:
     lines = text.splitlines() or [""]
     at = random.randrange(len(lines))
-    separator = ":" if ":" in lines[at] else " "
+    separator = next((mark for mark in ":," if mark in lines[at]), " ")
     cells = lines[at].split(separator)
     column = random.randrange(len(cells))
     value = plain_text(random, places)

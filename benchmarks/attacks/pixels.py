@@ -35,12 +35,21 @@ def mutate_picture(data: bytes, random: Random) -> tuple[bytes, str]:
     if data.startswith(_SIGNATURE):
         return _png(data, random)
     if data.startswith(b"BM"):
-        return _patched(data, random, [(18, "<i"), (22, "<i"), (28, "<H"), (10, "<I"), (30, "<I")])
+        fields = [
+            (18, "<i"),
+            (22, "<i"),
+            (28, "<H"),
+            (10, "<I"),
+            (30, "<I"),
+            (14, "<I"),
+            (46, "<I"),
+        ]
+        return _patched(data, random, [*fields, (54, "<I"), (58, "<I"), (len(data) - 9, "<H")])
     if data.startswith(b"\xff\xd8"):
         at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
         return _patched(data, random, [(at + 5, ">H"), (at + 7, ">H"), (at + 9, ">B")])
-    if data.startswith(b"II"):
-        return _tiff(data, random)
+    if data.startswith((b"II", b"MM")):
+        return _tiff(data, random, "<" if data.startswith(b"II") else ">")
     return _patched(data, random, [(n, "<H") for n in range(4, 40, 2)])
 
 
@@ -55,13 +64,13 @@ def _patched(data: bytes, random: Random, fields: list[tuple[int, str]]) -> tupl
     return bytes(changed), f"header at {at} = {value}"
 
 
-def _tiff(data: bytes, random: Random) -> tuple[bytes, str]:
+def _tiff(data: bytes, random: Random, order: str) -> tuple[bytes, str]:
     """A changed entry of the first directory."""
-    start = struct.unpack_from("<I", data, 4)[0]
-    count = struct.unpack_from("<H", data, start)[0]
+    start = struct.unpack_from(f"{order}I", data, 4)[0]
+    count = struct.unpack_from(f"{order}H", data, start)[0]
     at = start + 2 + 12 * random.randrange(count)
-    part = random.choice([(0, "<H"), (2, "<H"), (4, "<I"), (8, "<I")])
-    return _patched(data + b"\0" * 8, random, [(at + part[0], part[1])])
+    part = random.choice([(0, "H"), (2, "H"), (4, "I"), (8, "I")])
+    return _patched(data + b"\0" * 8, random, [(at + part[0], order + part[1])])
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.io.stored import archive_error, packed_inside
 
 _NOT_SOURCES = {"output", "config_file"}
 _READ = {"coco", "coco-results"}  # by every command
@@ -16,7 +17,7 @@ _ALIKE = {"cvat-coco": "coco", "coco-polygon": "coco", "coco-results": "coco",
 
 
 def named(error: DataError, command: str, values: Mapping[str, Any]) -> DataError:
-    """The error, or one that names the format of the source that it is about.
+    """The error, or one that names the format of the source that it is about, or what unpacks it.
 
     values: of the command's options. A fault in a file of a format that the command reads stays.
     """
@@ -27,10 +28,15 @@ def named(error: DataError, command: str, values: Mapping[str, Any]) -> DataErro
     for source in _paths(values):
         if error.path != source and source not in error.path.parents:
             continue
+        is_read = command == "import" and source == values.get("source")  # it says so itself
+        if not is_read and (packed := archive_error(source)):
+            return packed
         about = error.path if error.path.exists() else source  # or a file that it lacks
         found = list(foreign_formats(about))
         if found and not read & {each.origin for each in found}:
             return found[0].refusal(about, "holds" if about.is_dir() else "is")
+        if not found and (packed := packed_inside(source)):
+            return packed
     return error
 
 

@@ -28,6 +28,7 @@ from pipeline.geometry.runs import cover
 _ROWS, _VALUES = 512, 1 << 17  # of a batch: annotations, and numbers or characters of outlines
 _NUMBERS = {int, float}
 _IDS = {int, str}
+_ANGLES = ("rotation", "angle", "theta")
 _MOST_ID = (1 << 63) - 1
 _COLUMNS = itemgetter("id", "image_id", "category_id", "segmentation")
 _CHECKED = {"id", "image_id", "category_id", "bbox", "score", "segmentation"}
@@ -117,7 +118,8 @@ class PlainRows:
             return _are_rings(segmentation)
         if type(segmentation) is dict:
             return segmentation.get("size") == [*size] and type(segmentation.get("counts")) is str
-        return not segmentation and bool(row.get("bbox")) and not rotation_of(row)
+        is_upright = not rotation_of(row) and not has_own_angle(row)
+        return not segmentation and bool(row.get("bbox")) and is_upright
 
     def _has_score(self, row: JsonRow) -> bool:
         score = row.get("score")
@@ -182,6 +184,12 @@ def rotation_of(row: Mapping[str, object]) -> float:
     if isinstance(turned, (int, float)) and -MOST_NUMBER <= turned <= MOST_NUMBER:
         return float(turned) % 360
     return 0.0
+
+
+def has_own_angle(row: Mapping[str, Any]) -> bool:
+    """Whether a row has an angle of its own, which COCO has not: nothing says what it turns."""
+    angles = (row.get(name) for name in _ANGLES)
+    return any(isinstance(angle, (int, float)) and angle for angle in angles)
 
 
 def _drawn(

@@ -36,6 +36,9 @@ def segmentation_rle(segmentation: object, size: tuple[int, int]) -> Rle:
         return _polygons_rle(segmentation, size)
     if not isinstance(segmentation, dict):
         raise ValueError(f"a segmentation that is {shown_value(segmentation)}")
+    if "counts" not in segmentation:
+        names = ", ".join(map(shown_value, [*segmentation][:5])) or "none"
+        raise ValueError(f"a segmentation without counts, which an RLE has (keys: {names})")
     stated = segmentation.get("size")
     if stated != [height, width]:
         shown = stated if isinstance(stated, list) and len(stated) == 2 else shown_value(stated)

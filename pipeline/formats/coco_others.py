@@ -10,8 +10,15 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.errors import DataError
-from pipeline.formats.coco_batches import rotation_of
-from pipeline.formats.coco_forms import key_in, note_forms, usual_form
+from pipeline.formats.coco_batches import has_own_angle, rotation_of
+from pipeline.formats.coco_forms import (
+    FIVE,
+    has_five,
+    is_line,
+    key_in,
+    note_forms,
+    usual_form,
+)
 from pipeline.formats.coco_listing import Listing
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
 from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
@@ -47,11 +54,20 @@ class OtherRows:
         return None, ""
 
     def _read(self, entry: JsonValue, where: str) -> tuple[CocoRow | None, str]:
+        if isinstance(entry, dict) and has_five(entry.get("bbox")):
+            remedy = "write x, y, width and height; a turned box as an outline"
+            raise DataError(self._path, f"{where}: bbox {FIVE}", remedy)
         row = checked_row(self._path, entry, where)
+        if not row.get("segmentation") and has_own_angle(cast(dict[str, object], row)):
+            self._log.note("boxes with an angle of their own, which COCO has not, are read as if "
+                           "they were not turned", where)  # fmt: skip
         self._find_keys(row, where)
         image = self._listing.image_of[row["image_id"]]
         if image is None:
             self._log.leave_out("annotation", "its image is faulty", where)
+            return None, ""
+        if is_line(cast(dict[str, JsonValue], row)):
+            self._log.leave_out("line", "it has no area", f"{self._path.name} {where}")
             return None, ""
         try:
             to = _draw(row, self._sizes[image])

@@ -23,6 +23,7 @@ from pipeline.formats.values import (
 )
 from pipeline.io.images import SUFFIXES, images_below, read_size
 from pipeline.io.read import files_below, read_xml, shown_value
+from pipeline.io.stored import refuse_archive
 from pipeline.io.unzip import is_zip, unpack
 from pipeline.types import Dataset, Detections, ImageRecord, split_of
 
@@ -69,6 +70,7 @@ def _xml_of(source: Path, log: SourceLog) -> Path:
     folder = source
     if not source.is_dir():
         if not is_zip(source):
+            refuse_archive(source)
             return source
         folder = log.made_files() / source.name  # so that messages name the zip
         unpack(source, folder, {*SUFFIXES, ".xml"})

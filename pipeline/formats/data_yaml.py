@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -118,21 +118,21 @@ def _usual_keys(content: dict[object, object]) -> dict[str, object]:
 
 def images_of(
     data: Path, roots: Sequence[Path], places: Sequence[str], folders: NamedFolders,
-    log: SourceLog | None = None, is_optional: bool = False,
+    log: SourceLog | None = None, on_missing: Callable[[str], None] | None = None,
 ) -> list[Path]:  # fmt: skip
     """The images of a split. places: folders, or text files that list images, below the first of
-    `roots` that has them. log: takes a note of paths of another machine. is_optional: a place that
-    does not exist is noted, for Roboflow names the three splits whichever there are.
+    `roots` that has them. log: takes a note of paths of another machine. on_missing: takes a place
+    that does not exist, for Roboflow names the three splits whichever there are.
 
-    Raises DataError for a place that does not exist or is of another type, and for a place or image
-    outside `folders`.
+    Raises DataError for a place that does not exist, without `on_missing`, or is of another type,
+    and for a place or image outside `folders`.
     """
     images: list[Path] = []
     for name in places:
         place = _place(name, roots, folders, data, log)
         mode = file_mode(place)
-        if mode == 0 and is_optional and log:
-            log.note(f"places that {data.name} names do not exist: no image is read there", name)
+        if mode == 0 and on_missing:
+            on_missing(name)
             continue
         if mode == 0:
             raise DataError(data, f"names {shown_value(name)}, which does not exist", LAYOUT)

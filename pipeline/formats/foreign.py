@@ -19,7 +19,7 @@ _MOST_BYTES = 64 << 20  # of a file that is opened only to name it
 _MOST_FILES = 200  # of labels in a folder that are looked at
 _DOTA = re.compile(r"^(-?\d+(\.\d+)?\s+){8}\S*[A-Za-z]\S*(\s+\d)?$")
 _DOTA_HEAD = ("imagesource:", "gsd:")
-_SUFFIXES = {".json", ".geojson", ".ndjson", ".jsonl", ".xml", ".txt", ".csv"}
+_SUFFIXES = {".json", ".geojson", ".ndjson", ".jsonl", ".xml", ".txt", ".csv", ".tsv"}
 _YOLO_FILES = {"data.yaml", "data.yml", "classes.txt", "obj.names", "obj.data"}
 
 
@@ -93,9 +93,13 @@ def _of_text(text: str, suffix: str) -> tuple[str, str] | None:
         return json_format([json.loads(text.partition("\n")[0])])
     if suffix == ".csv" and text.startswith(_VIA_CSV):
         return "VGG Image Annotator CSV", ""
+    if suffix in {".csv", ".tsv"} and {*_CELLS.split(text.partition("\n")[0])} >= _STUDIO_CSV:
+        return "a Label Studio CSV", ""
     return ("DOTA labels", "") if suffix == ".txt" and _is_dota(text) else None
 
 
+_STUDIO_CSV = {"annotation_id", "annotator", "lead_time"}
+_CELLS = re.compile(r'["\s,]+')
 _VIA_CSV = ("#filename,file_size,", "filename,file_size,")
 _XML = {
     "annotation": ("Pascal VOC labels", "voc"),

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from pipeline.errors import DataError
 from pipeline.formats.schema import unusable
@@ -123,22 +123,30 @@ def same_name(name: str) -> str:
     return root + _composed("/".join(part for part in parts if part not in {"", "."}))
 
 
-def place_in_query(name: str) -> str:
-    """The path or URL of a file: of an address of Label Studio's own, what its query names."""
+def places_in_query(name: str) -> tuple[str, ...]:
+    """The paths or URLs that a file may have: of an address of Label Studio's own, what its query
+    names, as a whole (`R&D/a.png`) and without what follows an `&`; of another, itself."""
     match = _IN_A_QUERY.search(name)
     if not match:
-        return name
+        return (name,)
+    texts = dict.fromkeys((match[2], match[2].partition("&")[0].partition("#")[0]))
     if match[1] != "fileuri":
-        return match[2]
+        return tuple(texts)
+    return tuple(filter(None, map(_decoded, texts))) or (name,)
+
+
+def _decoded(text: str) -> str:
+    """The text of a base64 code, with or without its `=`; "" for what is none."""
+    code = unquote(text).rstrip("=")
     try:
-        return base64.urlsafe_b64decode(unquote(match[2])).decode()
+        return base64.urlsafe_b64decode(code + "=" * (-len(code) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError):
-        return name
+        return ""
 
 
 def _readings(name: str) -> Iterator[Parts]:
-    """What a name may mean: as it stands, as a path of Windows or a URL, with %20 as a space, and
-    as the query of Label Studio's addresses. Each is a relative path without `.` and `..`: what
+    """What a name may mean: as it stands, as a path of Windows or a URL, with %20 or + as a space,
+    and as the query of Label Studio's addresses. Each is a relative path without `.` and `..`: what
     comes before `..` is not below the root."""
     texts = [name]
     plain = _SCHEME.sub("", name)
@@ -146,8 +154,9 @@ def _readings(name: str) -> Iterator[Parts]:
         plain = _QUERY.sub("", plain)
     plain = _DRIVE.sub("", plain).replace("\\", "/")
     texts += [plain, unquote(plain), unquote(_QUERY.sub("", plain))]
-    if (place := place_in_query(name)) != name:
-        texts.append(unquote(place).replace("\\", "/"))
+    asked = [place for place in places_in_query(name) if place != name]
+    texts += [unquote(place).replace("\\", "/") for place in asked]
+    texts += [unquote_plus(text).replace("\\", "/") for text in (plain, *asked) if "+" in text]
     for text in dict.fromkeys(texts):
         parts = [part for part in text.split("/") if part not in {"", "."}]
         while ".." in parts:

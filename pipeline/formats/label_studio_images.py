@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from pipeline.errors import DataError
-from pipeline.formats.image_names import ImageFinder, place_in_query
+from pipeline.formats.image_names import ImageFinder, places_in_query
 from pipeline.io.images import SUFFIXES, images_below
 from pipeline.io.read import shown_value
 
@@ -20,6 +20,7 @@ _SAVED = re.compile(r"^[0-9a-f]{8}__(?=.)")  # that its exports put before a nam
 _DROPPED = re.compile(r"[^-\w.]")  # from an uploaded name, after spaces became _
 _USUAL = "image"  # the key in Label Studio's own templates
 _OTHERS = (".gif", ".heic", ".jfif", ".avif")  # photos that this program may not read
+_ADDRESSES = ("url", "image", "src", "path")  # keys beside those of thumbnails
 Page = tuple[Path, str]  # where a photo is, and its name below the folder of the images
 
 
@@ -75,18 +76,14 @@ class TaskImages:
         what it adds at an upload. Raises ValueError for a photo in the task itself."""
         if name.startswith("data:"):
             raise ValueError("its photo is in the task (a data URL), not the name of a file")
-        place = place_in_query(name)
-        path = place.partition("?")[0] if "://" in place or place.startswith("/") else place
-        last = PurePosixPath(unquote(path).replace("\\", "/")).name
-        digest = hashlib.md5(name.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
-        bare = _UPLOADED.sub("", last)
         faults: list[DataError] = []
-        for candidate in dict.fromkeys((place, f"{digest[:8]}__{last}", bare)):
+        bares = [_UPLOADED.sub("", _last_of(place)) for place in places_in_query(name)]
+        for candidate in dict.fromkeys((*places_in_query(name), *_saved_names(name), *bares)):
             try:
                 return self._finder.find(candidate)
             except DataError as error:
                 faults.append(error)
-        names = self._by_saved_name.get(bare, [])
+        names = next((own for bare in bares if (own := self._by_saved_name.get(bare))), [])
         if len(names) != 1:
             raise faults[0]
         return self._root / names[0], names[0]
@@ -101,13 +98,37 @@ class TaskImages:
         return dict(index)
 
 
+def _saved_names(name: str) -> list[str]:
+    """What Label Studio's own exports call a photo of this address."""
+    digest = hashlib.md5(name.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    return [f"{digest[:8]}__{_last_of(place)}" for place in places_in_query(name)]
+
+
+def _last_of(place: str) -> str:
+    """The name of a file without its folders, and of a URL without its query."""
+    path = place.partition("?")[0] if "://" in place or place.startswith("/") else place
+    return PurePosixPath(unquote(path).replace("\\", "/")).name
+
+
 def _texts(value: object) -> list[str]:
-    """A text, or a list of texts, as a list; anything else is empty."""
-    values = value if isinstance(value, list) else [value]
+    """A text, or a list of texts, as a list; anything else is empty. A mapping is the one text in
+    it that names an image, such as its `url`."""
+    values = [_text_in(each) for each in (value if isinstance(value, list) else [value])]
     texts = [each for each in values if isinstance(each, str) and each.strip()]
     return texts if len(texts) == len(values) else []
 
 
+def _text_in(value: object) -> object:
+    """The text of a mapping that names its image, under a usual key where several do."""
+    if not isinstance(value, dict):
+        return value
+    named = {key: each for key, each in value.items() if isinstance(each, str)}
+    named = {key: each for key, each in named.items() if _names_image(each)}
+    if len(named) > 1:
+        named = {key: each for key, each in named.items() if str(key).lower() in _ADDRESSES}
+    return next(iter(named.values())) if len(named) == 1 else value
+
+
 def _names_image(name: str) -> bool:
-    place = place_in_query(name).partition("?")[0].lower()
-    return place.endswith((*SUFFIXES, *_OTHERS))
+    paths = (place.partition("?")[0].lower() for place in places_in_query(name))
+    return any(path.endswith((*SUFFIXES, *_OTHERS)) for path in paths)

@@ -46,6 +46,7 @@ class LabelMePhotos:
         """given: the imagePath of each file. base: the folder that the files are below. images: the
         folder of the images, where it is another. log: takes notes of photos that are not those
         that a file names."""
+        self._listed: dict[Path, list[Path]] = {}
         self._given = {path: text.replace("\\", "/") for path, text in given.items()}
         self._base, self._root, self._log = base, images or base, log
         self._is_elsewhere = images is not None
@@ -60,7 +61,6 @@ class LabelMePhotos:
             place: path for path, (place, _) in claims.items() if self._is_sure(path, place)
         }
         self._stems = {_stem(name) for _, name in claims.values()}
-        self._listed: dict[Path, list[Path]] = {}
 
     def find(self, path: Path) -> Photo:
         """The photo of a file. Raises DataError naming the file for one that is not there, and for
@@ -96,7 +96,7 @@ class LabelMePhotos:
             file_name(given)
             if photo := self._exact.find_or_none(*self._paths(path)):
                 return photo
-            return self._alike(path, given)
+            return self._in_other_letters(path) or self._alike(path, given)
         except DataError as error:
             return DataError(path, f"its photo {error.path.name}: {error.reason}", error.remedy)
         except ValueError as error:
@@ -127,6 +127,17 @@ class LabelMePhotos:
         for index, part in enumerate(parts):
             if part.lower() in _OF_LABELS:
                 yield posixpath.join("", *parts[:index], *parts[index + 1 :])
+
+    def _in_other_letters(self, path: Path) -> Photo | None:
+        """The one photo in a folder of the file whose name has other capital letters: on Windows,
+        the names are equal."""
+        name = PurePosixPath(self._given[path].replace("\\", "/")).name.casefold()
+        for place in self._places(path):
+            photos = self._images_in(self._root / place)
+            alike = [photo for photo in photos if photo.name.casefold() == name]
+            if len(alike) == 1:
+                return alike[0], alike[0].relative_to(self._root).as_posix()
+        return None
 
     def _alike(self, path: Path, given: str) -> Photo | None:
         """The photo whose path has the same end. A folder of that end is the same, or --images

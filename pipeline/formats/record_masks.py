@@ -146,7 +146,12 @@ def label_values(
 ) -> NDArray[np.int32]:
     """As `read_label_values`; of a JPEG the values that it had before. Raises DataError, also for a
     JPEG that does not tell them."""
-    values = read_label_values(source.path, size, image)
+    named = dict(source.values)
+    greys = {value for value in named if value < COLOUR}
+    are_colours = len(named) > len(greys) and all(
+        named.get(COLOUR | grey * 0x010101) == named[grey] for grey in greys
+    )  # with a palette's index 1, 1 is no colour
+    values = read_label_values(source.path, size, image, are_colours)
     if not is_lossy(source.path):
         return values
     remedy = "save it as PNG"

@@ -209,7 +209,7 @@ _FORMATS: dict[str, Format] = {
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
         without_polygons(_write_results),
-        counted(_read_results),
+        or_zip(counted(_read_results)),
     ),
     "cvat": Format(
         "CVAT for images 1.1: annotations.xml with masks",
@@ -219,7 +219,7 @@ _FORMATS: dict[str, Format] = {
     "cvat-coco": Format(
         "COCO 1.0 in the folders that CVAT asks for",
         without_polygons(later("cvat", "write_cvat_coco")),
-        without_image_check(later("cvat", "read_cvat_coco")),
+        or_zip(without_image_check(later("cvat", "read_cvat_coco"))),
     ),
     "label-studio": Format(
         "Label Studio's JSON: brush strokes or rectangles",
@@ -242,13 +242,13 @@ _FORMATS: dict[str, Format] = {
     "mvtec": Format(
         "MVTec AD's layout; objects that touch become one",
         without_polygons(later("mvtec", "write_mvtec")),
-        _read_mvtec,
+        or_zip(_read_mvtec),
         needs_masks=True,
     ),
     "png": Format(
         "PNG masks: value k is the k-th object",
         without_polygons(_write_png),
-        without_image_check(_read_png),
+        or_zip(without_image_check(_read_png)),
         is_by_stem=True,
         needs_masks=True,
     ),

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import DataError
 from pipeline.formats.image_files import read_text_within
 from pipeline.formats.source import SourceLog
-from pipeline.io.images import SUFFIXES
+from pipeline.io.images import SUFFIXES, list_images
 from pipeline.io.read import files_below
 from pipeline.types import SPLITS
 
@@ -23,7 +23,16 @@ UNSORTED = "default"  # the list of images without a split
 SPLIT_OF_NAME = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
 _BOTH = "trainval"  # VOC's list of train and val together, which is no split
 _XML_FOLDER = "annotations"
-PHOTO_FOLDERS = ("jpegimages", "images", "imgs", "img")  # in this order, in any case
+_XML_FOLDERS = {"annotation", "annots", "labels", "label", "xml", "xmls"}  # beside photos
+PHOTO_FOLDERS = (
+    "jpegimages",
+    "images",
+    "imgs",
+    "img",
+    "image",
+    "data",
+    "photos",
+)  # in this order, in any case
 _SETS = ("Main", "Segmentation", "Layout", "Action", "")  # below ImageSets, the first with lists
 _MARK = re.compile(r"\s+(-1|0|1)$")  # whether an image has an object of the category
 _ABOVE = re.compile(r"^.*/(jpegimages|images|annotations)/", re.IGNORECASE)
@@ -101,10 +110,13 @@ def voc_folders(root: Path, log: SourceLog) -> list[VocFolder]:
     if root.is_file():
         return [VocFolder(root.parent, "", root.parent, (root,))]
     bases: dict[Path, list[Path]] = {}
+    base_of: dict[Path, Path] = {}  # by the folder of the XML files
     for name in files_below(root):
         if name[-4:].lower() == ".xml":
             path = Path(name)
-            bases.setdefault(_base(path, root), []).append(path)
+            if path.parent not in base_of:
+                base_of[path.parent] = _base(path, root)
+            bases.setdefault(base_of[path.parent], []).append(path)
     if not bases:
         raise DataError(root, "holds no XML file", "give the folder above it")
     if len(bases) > 1 and root in bases and any(base.parent == root for base in bases):
@@ -118,13 +130,22 @@ def voc_folders(root: Path, log: SourceLog) -> list[VocFolder]:
 
 
 def _base(path: Path, root: Path) -> Path:
-    """The folder called Annotations that an XML file is in; else the folder that was named."""
+    """The folder called Annotations, or `labels` beside photos, that an XML file is in; else the
+    folder that was named."""
     for folder in path.parents:
         if folder == root:
             break
-        if folder.name.lower() == _XML_FOLDER:
+        name = folder.name.lower()
+        if name == _XML_FOLDER or (name in _XML_FOLDERS and _is_beside_photos(folder)):
             return folder
     return root
+
+
+def _is_beside_photos(folder: Path) -> bool:
+    """Whether a folder without photos lies beside one of photos: FiftyOne has `labels` and
+    `data`."""
+    beside = {path.name.lower() for path in folder.parent.iterdir() if path.is_dir()}
+    return not beside.isdisjoint(PHOTO_FOLDERS) and not list_images(folder)
 
 
 def _prefix(folder: Path, root: Path) -> str:

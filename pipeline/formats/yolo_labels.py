@@ -31,6 +31,7 @@ _MAX_NUMBER = 1e4  # limit for a number in a row; inside the image, numbers are 
 _FARTHEST = 2  # of a box, as for the points of a polygon: the image's own side beyond it
 _MARKS = {0.0, 1.0, 2.0}  # of a keypoint: not labelled, hidden, visible
 _LEAST_KEYPOINTS = 3  # of a row that is taken for a pose where data.yaml does not say so
+_NOT_ALL = "confidences that not all rows of a file have are left out"
 _NOT_READ = "a last column that is no confidence, such as a track, is left out"
 
 
@@ -199,7 +200,8 @@ def _scores(rows: Sequence[_LabelRow], log: SourceLog | None) -> NDArray[np.floa
     if len(last) == len(rows) and all(0 <= value <= 1 for value in last):
         return np.array(last, dtype=np.float32)
     if last and log:
-        log.note(_NOT_READ)
+        is_score = all(0 <= value <= 1 and value % 1 for value in last)
+        log.note(_NOT_ALL if is_score and len(last) < len(rows) else _NOT_READ)
     return None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -47,8 +47,9 @@ def read_yolo(
     labels = LabelFiles(data.root(path), images)
     split_of: dict[Path, str] = {}
     for split in (*SPLITS, ""):
-        is_optional = split != "train" and bool(split_of)
-        for image in images_of(path, roots, data.places(split), folders, log, is_optional):
+        missing = f"places that {path.name} names do not exist: no image is read there"
+        on_missing = partial(log.note, missing) if split_of else None
+        for image in images_of(path, roots, data.places(split), folders, log, on_missing):
             split_of.setdefault(image, split)
     if not split_of:
         raise DataError(path, "lists no image", LAYOUT)
@@ -105,15 +106,15 @@ class LabelFiles:
 
     def _existing(self, image: Path) -> Path:
         """The label file where ultralytics has it; else the one with capitals in its suffix, or in
-        the names of the folders of images and labels."""
+        the names of the folders of images and labels; else the one beside the image."""
         usual = label_file_of(image)
         if file_mode(usual):
             return usual
-        places = [usual, *self._beside(image)]
+        places = [usual, *self._in_labels(image), image.with_suffix(".txt")]
         others = [other for path in places for other in (path, path.with_suffix(".TXT"))]
         return next((path for path in others if file_mode(path)), usual)
 
-    def _beside(self, image: Path) -> list[Path]:
+    def _in_labels(self, image: Path) -> list[Path]:
         """The label files of an image below each folder `Labels` beside that of the images."""
         names = [part.lower() for part in image.parent.parts]
         if "images" not in names:
@@ -202,13 +203,19 @@ def _inside(image: Path, root: Path) -> Path:
 def _count_orphans(expected: Collection[Path], folders: Collection[Path], log: SourceLog) -> None:
     """Count the rows of label files that have no image. expected: the label files of all images.
     folders: where label files are."""
-    for folder in sorted(folder for folder in folders if folder.is_dir()):
-        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt"):
-            if path in expected or is_junk(path.name) or path.name in _LISTS:
-                continue
+    for path in label_files_in(folders):
+        if path not in expected:
             rows = [line for line in read_text(path).splitlines() if line.strip()]
             if not rows or _is_row(rows[0]):  # not a README
                 log.leave_out("label file", "no image has its name", path.name, max(len(rows), 1))
+
+
+def label_files_in(folders: Collection[Path]) -> Iterator[Path]:
+    """The text files in each of some folders that may be labels: not lists of classes or images."""
+    for folder in sorted(folder for folder in folders if folder.is_dir()):
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt"):
+            if not is_junk(path.name) and path.name not in _LISTS:
+                yield path
 
 
 def _count_rows(path: Path) -> int:

@@ -8,6 +8,7 @@ from pipeline.errors import DataError
 from pipeline.formats.source import SourceLog
 from pipeline.io.images import SUFFIXES, images_below
 from pipeline.io.read import is_junk
+from pipeline.io.stored import refuse_archive
 from pipeline.io.unzip import is_zip, unpack
 
 _LABELS = {".json", ".xml", ".txt", ".yaml", ".yml", ".names", ".data"}
@@ -16,8 +17,11 @@ _LABELS = {".json", ".xml", ".txt", ".yaml", ".yml", ".names", ".data"}
 def unzipped(source: Path, images: Path | None, log: SourceLog) -> tuple[Path, Path | None]:
     """The folder with the content of a zip, and the folder of its images; any other source as it
     is. A zip without images has them in `images` beside it, unless another folder is named. Raises
-    DataError as `unpack` does."""
-    if not source.is_file() or not is_zip(source):
+    DataError as `unpack` does, and for a file packed otherwise."""
+    if not source.is_file():
+        return source, images
+    if not is_zip(source):
+        refuse_archive(source)
         return source, images
     folder = log.made_files() / source.name  # so that messages name the zip
     try:

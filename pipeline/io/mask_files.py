@@ -62,9 +62,11 @@ def is_lossy(path: Path) -> bool:
 
 def read_mask(path: Path, threshold: int = 0) -> Mask:
     """Read a mask as (H, W) bool: every pixel whose value is above `threshold` is defect.
+    `pipeline.read_mask` chooses the threshold for a JPEG, whose values change around defects.
 
     Takes 0/255 and 0/1, 8 and 16 bit, grey, palette and RGB(A) files; of several channels the
-    greatest value counts, and what is transparent is background. Raises DataError as `read_image`.
+    greatest value counts, and what is transparent is background. Where all is black, what is not
+    transparent is defect. Raises DataError as `read_image`.
     """
     return np.asarray(read_mask_values(path) > threshold)
 
@@ -92,10 +94,13 @@ def _meant(
     raw: NDArray[Any], indices: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The greatest colour value (H, W) of decoded pixels, 0 where they are background: transparent,
-    or, in a picture with a palette that has no black, of the commonest colour of its border."""
+    or, in a picture with a palette that has no black, of the commonest colour of its border. In a
+    picture that is black all over and partly transparent, the value is the opacity."""
     colours = raw[:, :, :3] if raw.ndim == 3 else raw[:, :, None]
     if raw.ndim == 3 and raw.shape[2] in {2, 4}:
         colours, alpha = raw[:, :, :-1], raw[:, :, -1]
+        if not colours.any() and not alpha.all():  # drawn in black on nothing
+            return np.asarray(alpha)
         return np.asarray(np.where(alpha > 0, colours.max(axis=2), 0), raw.dtype)
     values = np.asarray(colours.max(axis=2))
     if indices is not None and values.size and values.min() > 0:
@@ -121,15 +126,15 @@ def read_indices(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def read_label_values(
-    path: Path, size: tuple[int, int] | None = None, image: str = ""
+    path: Path, size: tuple[int, int] | None = None, image: str = "", as_colours: bool = False
 ) -> NDArray[np.int32]:
     """The values (H, W) of a label map: indices of a palette, grey values, or of colours the number
-    0xRRGGBB with `COLOUR`. What is black or transparent is 0. Raises DataError as
-    `read_mask_values`."""
+    0xRRGGBB with `COLOUR`. What is black or transparent is 0. as_colours: of a palette, its
+    colours. Raises DataError as `read_mask_values`."""
     header, data = read_file(path)
     if size is not None and size != header.size:
         _refuse_size(path, header.size, size, image)
-    if (indices := _palette_indices(header, data)) is not None:
+    if not as_colours and (indices := _palette_indices(header, data)) is not None:
         return indices.astype(np.int32)
     raw = decode(path, header, data)
     with decoding(path):

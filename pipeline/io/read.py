@@ -21,6 +21,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import DataError
+from pipeline.io.stored import refuse_pointer
 
 RUN_FILE = "run.json"  # every command writes one into its output folder
 TEXT_LIMIT = 4 << 30  # bytes of a JSON, XML, YAML or text file
@@ -43,7 +44,8 @@ _JUNK = {"@eaDir", "#recycle", "__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE
 
 def open_regular(path: Path, limit: int | None = None) -> IO[bytes]:
     """Open a regular file for reading. Raises DataError for what is missing, is a folder, or would
-    block or never end (a pipe, a socket, a device), and over `limit` bytes."""
+    block or never end (a pipe, a socket, a device), over `limit` bytes, and for the pointer of a
+    large file that git LFS did not download."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _binary())
     except FileNotFoundError:
@@ -57,7 +59,16 @@ def open_regular(path: Path, limit: int | None = None) -> IO[bytes]:
     if limit is not None and state.st_size > limit:
         os.close(descriptor)
         raise DataError(path, f"has {state.st_size} bytes, more than {limit}", "split it")
-    return os.fdopen(descriptor, "rb")
+    stream = os.fdopen(descriptor, "rb")
+    try:
+        refuse_pointer(path, stream, state.st_size)
+    except DataError:
+        stream.close()
+        raise
+    except OSError as error:
+        stream.close()
+        raise unreadable(path, error) from error
+    return stream
 
 
 def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:

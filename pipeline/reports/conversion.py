@@ -51,6 +51,7 @@ class ConvertedCounts:
     torn_pieces: int = 0
     tiny_instances: int = 0
     tiny_examples: tuple[str, ...] = ()
+    mostly_defect: int = 0
     defect_images_without_instance: tuple[str, ...] = ()
     splits: dict[str, SplitCounts] = field(default_factory=dict)
 
@@ -72,5 +73,14 @@ class ConvertedCounts:
         self.torn_pieces += converted.torn
         self.tiny_instances += len(converted.tiny)
         self.tiny_examples = (*self.tiny_examples, *converted.tiny)[:_EXAMPLES]
+        self.mostly_defect += converted.pixels * 2 > record.height * record.width
         if record.masks and not converted.rows:
             self.defect_images_without_instance += (str(record.path),)
+
+    def inverted_note(self) -> tuple[str, ...]:
+        """A note where most masks are defect over most of the image: black may be the defect."""
+        masks = sum(split.images - split.good for split in self.splits.values())
+        if self.mostly_defect * 2 <= masks:
+            return ()
+        text = "masks are defect over more than half of their image: where black is the defect,"
+        return (f"{self.mostly_defect} of {masks} {text} invert them",)

@@ -23,7 +23,7 @@ from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
 from pipeline.formats.mvtec import detections_of
 from pipeline.formats.png_masks import read_png_mask, write_png_mask
-from pipeline.formats.record_masks import InstanceOptions, read_instances
+from pipeline.formats.record_masks import InstanceOptions, Instances, read_instances
 from pipeline.formats.yolo import write_yolo_image
 from pipeline.formats.yolo_labels import parse_labels
 from pipeline.geometry.masks import to_patch
@@ -61,6 +61,7 @@ class ConvertMasksResult(StageResult):
     pixels before and after. masks_with_grey_values: those with soft edges. kept_whole: instances
     that the threshold would tear apart, and were cut lower; torn_pieces: the pieces that it would
     make of them. tiny_instances: those of one or two pixels; tiny_examples: the first three.
+    mostly_defect: images of which over half is defect.
     images_without_mask: of a folder of images, which are good. notes: what was found out about
     masks and groups. groups: images of one object. leaks: held-out images whose object is in
     training too. defect_images_without_instance: images in a defect folder whose mask is empty.
@@ -78,6 +79,7 @@ class ConvertMasksResult(StageResult):
     torn_pieces: int = 0
     tiny_instances: int = 0
     tiny_examples: tuple[str, ...] = ()
+    mostly_defect: int = 0
     images_without_mask: int | None = None
     notes: tuple[str, ...] = ()
     defect_images_without_instance: tuple[str, ...]
@@ -139,12 +141,12 @@ def convert_masks(
             converted, counts = _convert(dataset, plan, faults, report, runner, workers)
         write_lists(folder, converted, config.folds, config.seed)
         leaking = report_leaks(folder, grouping, dataset.records)
-        lacking = lacking_splits(dataset.records, wanted)
+        notes = (*listing.notes, *grouping.notes, *lacking_splits(dataset.records, wanted))
         result = ConvertMasksResult(
             output=output,
             **vars(counts),
             images_without_mask=listing.without_mask,
-            notes=(*listing.notes, *grouping.notes, *lacking, *leak_note(leaking)),
+            notes=(*notes, *counts.inverted_note(), *leak_note(leaking)),
             groups=grouping.counts,
             leaks=leaking,
             categories=dataset.categories,
@@ -208,12 +210,14 @@ def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Co
         grey=instances.is_grey,
         joined=instances.joined,
         torn=instances.torn,
-        tiny=tuple(
-            f"{record.path} at ({patch.x}, {patch.y})"
-            for patch in instances.patches
-            if patch.area <= _TINY
-        ),
+        tiny=_tiny(record, instances),
     )
+
+
+def _tiny(record: ImageRecord, instances: Instances) -> tuple[str, ...]:
+    """The places of instances of one or two pixels."""
+    patches = (patch for patch in instances.patches if patch.area <= _TINY)
+    return tuple(f"{record.path} at ({patch.x}, {patch.y})" for patch in patches)
 
 
 def _converted(

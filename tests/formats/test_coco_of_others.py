@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, read_coco_results
 from pipeline.formats.registry import FORMATS
 from pipeline.geometry.masks import area
+from pipeline.stages.validate import validate
 
 
 def test_a_file_without_annotations_has_no_object(tmp_path: Path) -> None:
@@ -75,6 +76,114 @@ def test_what_other_tools_write_is_read_as_it_is_meant(
     assert objects.scores is None
     assert dataset.records[0].file_name == "a.png"
     assert (counts.objects, counts.read, counts.left_out) == (1, 1, ())
+
+
+PAIRS = [list(pair) for pair in zip(RING[::2], RING[1::2], strict=True)]
+POINTS = [{"x": x, "y": y} for x, y in PAIRS]
+RLE = {"size": [20, 30], "counts": [42, *[6, 14] * 9, 6, 372]}  # 10 columns of 6, the first is 2
+FORMS: dict[str, tuple[Raw, str]] = {
+    "outline as text": ({"segmentation": json.dumps([RING])}, "a box as text"),
+    "outline as text, flat": ({"segmentation": json.dumps(RING)}, "a box as text"),
+    "RLE as text": ({"segmentation": json.dumps(RLE)}, "a box as text"),
+    "numbers as text in text": ({"segmentation": json.dumps([[*map(str, RING)]])}, "that are text"),
+    "box as text": ({"bbox": "[2, 2, 10, 6]"}, "a box as text"),
+    "points x, y": ({"segmentation": POINTS}, "names for its numbers"),
+    "points x, y in a list": ({"segmentation": [POINTS]}, "names for its numbers"),
+    "points 0, 1": ({"segmentation": [[{"0": x, "1": y} for x, y in PAIRS]]}, "names for its"),
+    "rings by number": ({"segmentation": {"0": RING}}, "names for its numbers"),
+    "numbers by number": ({"segmentation": {str(i): v for i, v in enumerate(RING)}}, "names for"),
+    "all x, all y": ({"segmentation": {"x": RING[::2], "y": RING[1::2]}}, "names for its numbers"),
+    "points as text": ({"segmentation": json.dumps(POINTS)}, "a box as text"),
+    "box by sides": ({"bbox": {"x": 2, "y": 2, "w": 10, "h": 6}}, "names for its numbers"),
+    "box by corners": ({"bbox": {"xmin": 2, "ymin": 2, "xmax": 12, "ymax": 8}}, "names for its"),
+    "box by edges": ({"bbox": {"Left": 2, "Top": 2, "Right": 12, "Bottom": 8}}, "names for its"),
+    "box as four numbers": ({"bbox": "2, 2, 10, 6"}, "a box as text"),
+    "points below a name": ({"segmentation": {"points": PAIRS}}, "names for its numbers"),
+    "points X, Y": ({"segmentation": [{"X": x, "Y": y} for x, y in PAIRS]}, "names for its"),
+    "box by number": ({"bbox": {"0": 2, "1": 2, "2": 10, "3": 6}}, "names for its numbers"),
+    "box of five beside an outline": ({"bbox": [7, 5, 10, 6, 0.3]}, "that of the outline is taken"),
+}
+
+
+@pytest.mark.parametrize(("change", "note"), FORMS.values(), ids=FORMS.keys())
+def test_numbers_in_text_and_mappings_are_read_where_their_meaning_is_certain(
+    tmp_path: Path, change: Raw, note: str
+) -> None:
+    raw = plain()
+    raw["annotations"][0] |= change
+    dataset, counts = read(tmp_path, raw)
+    objects = only(dataset)
+    assert objects.boxes.tolist() == [[2, 2, 12, 8]]
+    assert [area(mask) for mask in objects.masks or ()] == [60]
+    assert (counts.objects, counts.read, counts.left_out) == (1, 1, ())
+    assert any(note in text and "annotation 1" in text for text in counts.notes)
+    validate([tmp_path / "coco.json"], images=tmp_path / "photos", fix=True)
+    assert validate([tmp_path / "coco.json"], images=tmp_path / "photos").faults == 0
+
+
+UNCERTAIN: dict[str, Raw] = {
+    "text that is no JSON": {"segmentation": "2 2 12 2 12 8"},
+    "text with a bracket open": {"segmentation": "[[2, 2"},
+    "a mapping of other names": {"segmentation": {"lat": 1, "lon": 2}},
+    "lists of two lengths": {"segmentation": {"x": [2, 12, 12], "y": [2, 2]}},
+    "a box of five numbers": {"segmentation": [], "bbox": [7, 5, 10, 6, 30]},
+    "a box of five numbers, a score that is a list": {
+        "segmentation": [],
+        "bbox": [7, 5, 10, 6, 30],
+        "score": [0.5],
+    },
+    "corners that are too large": {
+        "segmentation": [],
+        "bbox": {"x1": 1.5, "y1": 1, "x2": 10**400, "y2": 2},
+    },
+    "a box of four names": {"segmentation": [], "bbox": {"a": 1, "b": 2, "c": 3, "d": 4}},
+}
+
+
+@pytest.mark.parametrize("change", UNCERTAIN.values(), ids=UNCERTAIN.keys())
+def test_what_may_mean_several_things_is_refused_by_its_object_and_counted_when_kept_going(
+    tmp_path: Path, change: Raw
+) -> None:
+    raw = plain()
+    raw["annotations"].append(dict(raw["annotations"][0]) | {"id": 7} | change)
+    with pytest.raises(DataError, match="annotation 7"):
+        read(tmp_path, raw)
+    dataset, counts = read(tmp_path, raw, keep_going=True)
+    assert len(only(dataset)) == 1
+    assert [(row.count, row.examples) for row in counts.left_out] == [
+        (1, ("coco.json annotation 7",))
+    ]
+    found = validate([tmp_path / "coco.json"], images=tmp_path / "photos")
+    assert any("annotation 7" in text for text in found.left)
+
+
+@pytest.mark.parametrize("name", ["rotation", "angle", "theta"])
+def test_a_box_with_an_angle_that_coco_has_not_is_said(tmp_path: Path, name: str) -> None:
+    raw = plain()
+    raw["annotations"][0] |= {"segmentation": [], name: 30}
+    dataset, counts = read(tmp_path, raw)
+    assert only(dataset).boxes.tolist() == [[2, 2, 12, 8]]
+    assert counts.notes[0].startswith("1 x boxes with an angle of their own")
+    raw["annotations"][0][name] = 0
+    assert read(tmp_path, raw)[1].notes == ()
+
+
+def test_the_fifth_number_of_a_box_is_cut_off_where_the_row_says_what_it_is(tmp_path: Path) -> None:
+    raw = plain()
+    box = {"segmentation": [], "bbox": [2, 2, 10, 6, 0.25], "score": 0.25}
+    raw["annotations"][0] |= box
+    dataset, counts = read(tmp_path, raw)
+    assert only(dataset).boxes.tolist() == [[2, 2, 12, 8]]
+    assert only(dataset).scores.tolist() == [0.25]  # type: ignore[union-attr]
+    assert "score or angle as fifth number" in counts.notes[0]
+
+
+def test_fix_keeps_a_box_of_five_numbers_that_tools_for_turned_boxes_read(tmp_path: Path) -> None:
+    raw = plain()
+    raw["annotations"][0] |= {"segmentation": [], "bbox": [7, 5, 10, 6, 30]}
+    (tmp_path / "coco.json").write_text(json.dumps(raw))
+    found = validate([tmp_path / "coco.json"], fix=True)
+    assert (found.by_kind, found.rejected) == ({"box of 5 numbers": 1}, 0)
 
 
 def test_a_box_among_masks_becomes_a_filled_mask_and_is_counted(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_json_is_named_by_its_keys(name: str) -> None:
     [
         ("a.txt", "imagesource:x\ngsd:1\n5 5 9 5 9 9 5 9 crack 0\n", "DOTA labels"),
         ("a.csv", "filename,file_size,file_attributes\n", "VGG Image Annotator CSV"),
+        ("a.csv", "annotation_id,annotator,id,image,lead_time\n", "a Label Studio CSV"),
+        ("a.tsv", '"annotation_id"\t"annotator"\t"lead_time"\n', "a Label Studio CSV"),
         ("a.xml", "<annotation/>", "Pascal VOC labels"),
         ("a.xml", "<annotations/>", "CVAT XML"),
         ("a.ndjson", '{"data_row": {}, "projects": {}}\n{}\n', "Labelbox JSON"),

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from small import CallPipeline
 
+import pipeline
 from pipeline.config.labels import ConvertConfig
 from pipeline.errors import DataError, Faults
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
 from pipeline.formats.record_masks import InstanceOptions, read_instances
 from pipeline.geometry.lossy_masks import counted, flat_counted, modes, snapped, threshold_between
+from pipeline.geometry.masks import area
 from pipeline.io.images import write_png
 from pipeline.stages.convert_masks import convert_masks
 
@@ -75,6 +77,24 @@ def test_what_jpeg_adds_around_defects_is_no_defect(tmp_path: Path, quality: int
     assert [record.defect for record in listing.dataset.records] == ["defect", "good"]
     assert any("values above 127 are defect; another --mask-threshold" in note
                for note in listing.notes)  # fmt: skip
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_a_mask_that_is_read_alone_is_cut_as_convert_masks_cuts_it(
+    tmp_path: Path, quality: int
+) -> None:
+    jpeg(tmp_path / "a.jpg", drawn(), quality)
+    mask = pipeline.read_mask(tmp_path / "a.jpg")
+    assert (mask == (drawn() > 0)).all()
+    assert pipeline.read_mask(tmp_path / "a.jpg", 0).sum() > mask.sum()
+    assert [area(rle) for rle in pipeline.mask_instances(tmp_path / "a.jpg")] == [BOTH, BOTH]
+
+
+def test_a_mask_without_a_defect_or_loss_is_cut_at_zero(tmp_path: Path) -> None:
+    jpeg(tmp_path / "black.jpg", drawn(0, 0))
+    assert not pipeline.read_mask(tmp_path / "black.jpg").any()
+    write_png(tmp_path / "faint.png", drawn(1, 2))
+    assert pipeline.read_mask(tmp_path / "faint.png").sum() == 2 * BOTH
 
 
 def test_a_given_threshold_wins(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ FILE_URI = base64.urlsafe_b64encode(b"s3://bucket/line 3/a.png").decode()
         (f"/projects/1/presign/?fileuri={FILE_URI.rstrip('=')}", ["a.png"], "a.png"),
         ("/storage-data/uploaded/?filepath=upload/1/3f2a9c1b-a.png", ["a.png"], "a.png"),
         ("https://host/b/3f2a9c1b-a.png?X-Amz-Signature=a", ["a.png"], "a.png"),
+        ("/data/local-files/?d=cam/a.png&t=3", ["cam/a.png", "b/a.png"], "cam/a.png"),
+        ("/data/local-files/?t=3&d=cam%2Fa.png&v=1#x", ["cam/a.png", "b/a.png"], "cam/a.png"),
+        ("/data/local-files/?d=R&D/a.png", ["R&D/a.png", "R/a.png"], "R&D/a.png"),
+        ("/data/local-files/?d=cam/3f2a9c1b-a.png&t=3", ["a.png"], "a.png"),
+        ("/data/local-files/?d=line+3/shot+1.png", ["line 3/shot 1.png"], "line 3/shot 1.png"),
+        ("/data/local-files/?d=shot+1.png", ["shot 1.png", "shot+1.png"], "shot+1.png"),
+        ("https://b.s3.amazonaws.com/shot+1%2B.png?X=a+b", ["shot 1+.png"], "shot 1+.png"),
+        (f"/tasks/12/resolve/?fileuri={FILE_URI.rstrip('=')}&t=3", ["a.png"], "a.png"),
         # as its own exports save a photo: 8 digits of the md5 of the address, and __
         ("s3://bucket/camA/a.png", ["f5ae816d__a.png", "00000000__a.png"], "f5ae816d__a.png"),
         ("s3://bucket/camA/a.png", ["12345678__a.png"], "12345678__a.png"),
@@ -67,6 +75,9 @@ def test_the_photo_is_found_by_uploads_storages_and_urls(
         ({"photo": "a.png", "mask": "not-here.png"}, "a.png"),
         ({"photo": "s3://x/a.png", "meta": {"line": 3}, "n": 7, "split": ["train"]}, "a.png"),
         ({"pages": ["a.png"]}, "a.png"),
+        ({"image": [{"url": "s3://x/a.png", "id": "7"}]}, "a.png"),
+        ({"image": {"url": "a.png", "thumbnail": "b.png"}}, "a.png"),
+        ({"shown": {"src": "/data/local-files/?d=a.png&t=3"}, "meta": {"url": "x"}}, "a.png"),
     ],
 )
 def test_any_key_of_the_data_may_hold_the_photo(

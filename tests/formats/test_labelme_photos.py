@@ -37,6 +37,17 @@ def test_an_embedded_photo_has_no_name_that_another_photo_has(tmp_path: Path) ->
     assert len(values(dataset)) == 2
 
 
+def test_a_photo_in_other_letters_is_found_where_it_is_the_only_one(tmp_path: Path) -> None:
+    photo(tmp_path / "one" / "A.PNG", 5)
+    place(tmp_path / "one" / "x.json", "a.png")
+    assert values(read_labelme(tmp_path / "one")) == {"A.PNG": 5}
+    for name in ("A.PNG", "a.Png"):
+        photo(tmp_path / "two" / name)
+    place(tmp_path / "two" / "x.json", "a.png")
+    with pytest.raises(DataError, match=r"x\.json: its photo a\.png: may be A\.PNG or a\.Png"):
+        read_labelme(tmp_path / "two")
+
+
 def test_the_photo_of_another_camera_is_not_taken(tmp_path: Path) -> None:
     place(tmp_path / "cam1" / "0001.json", "0001.png")
     photo(tmp_path / "cam2" / "0001.png")

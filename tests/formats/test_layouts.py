@@ -46,6 +46,83 @@ def test_the_words_that_names_of_images_and_masks_begin_with_are_found_and_said(
     assert listing.notes[0].startswith(f"the names of masks begin with {name.partition('{')[0]}")
 
 
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["A.png"], ["a.PNG"]),
+        (["IMG_01.png", "IMG_02.png"], ["img_01.png", "IMG_02.png"]),
+        (["a.png", "b.png"], ["A_GT.png", "B_gt.png"]),
+        (["a.png", "b.png"], ["a_GT.png", "B_gt.png"]),
+        (["01.png", "02.png"], ["Mask_01.png", "mask_02.png"]),
+        (["Image_01.png", "image_02.png"], ["mask_01.png", "Mask_02.png"]),
+        (["A.png"], ["a/1.png"]),
+    ],
+)
+def test_names_in_other_letters_are_paired_where_no_other_image_is_meant(
+    tmp_path: Path, images: list[str], masks: list[str]
+) -> None:
+    for name in images:
+        photo(tmp_path / "images" / name)
+    for name in masks:
+        mask(tmp_path / "masks" / name)
+    assert areas(pair(tmp_path).dataset) == {name: [("defect", 20)] for name in images}
+
+
+def test_masks_in_other_letters_are_said(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "A.png")
+    mask(tmp_path / "masks" / "a.PNG")
+    text = "1 masks have other capital letters in their names than their images, such as a.PNG of"
+    assert any(note.startswith(text) for note in pair(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["a.png", "A.png"], ["a.png", "A.PNG", "aA.png"]),  # the last has no image
+        (["B.png", "x.png"], ["B.png", "b.png"]),  # B has its own mask
+        (["aB.png", "x.png"], ["ab.png", "AB.png", "x.png"]),  # two for one image
+    ],
+)
+def test_names_in_other_letters_are_no_pair_where_another_is_meant(
+    tmp_path: Path, images: list[str], masks: list[str]
+) -> None:
+    for name in images:
+        photo(tmp_path / "images" / name)
+    for name in masks:
+        mask(tmp_path / "masks" / name)
+    with pytest.raises(DataError, match="has no image in"):
+        pair(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "own"),
+    [
+        ("test/crack/A.png", "ground_truth/crack/a_mask.png"),
+        ("test/crack/a.png", "ground_truth/Crack/A_GT.png"),
+        ("test/crack/a.png", "ground_truth/crack/A.PNG"),
+        ("test/crack/a.png", "ground_truth/crack/A/0.png"),
+        ("Data/Images/Anomaly/A.JPG.png", "Data/Masks/Anomaly/a.jpg.png"),
+        ("train/Defect_images/A.png", "train/Mask_images/a_mask.png"),
+        ("Train/A.png", "Train/Label/a_label.PNG"),
+        ("train/A.png", "train/a_GT.png"),
+    ],
+)
+def test_masks_of_a_layout_are_found_in_other_letters_and_said(
+    tmp_path: Path, image: str, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr("pipeline.formats.layouts.letter_case.say", notes.append)
+    root = tmp_path / "train" if "Defect" in image else tmp_path
+    photo(tmp_path / image)
+    mask(tmp_path / own)
+    dataset = read_products([root], Faults())
+    found = [area for rows in areas(dataset).values() for _, area in rows]
+    assert found == [20]
+    assert [note.partition(" in their")[0] for note in notes] == [
+        "1 masks have other capital letters"
+    ]
+
+
 @pytest.mark.parametrize("name", ["right_1", "mask_3", "mask_"])
 def test_a_name_that_begins_with_another_word_is_no_mask(tmp_path: Path, name: str) -> None:
     photo(tmp_path / "images" / "left_1.png")

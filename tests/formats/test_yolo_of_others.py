@@ -43,6 +43,15 @@ SETS: dict[str, dict[str, str]] = {
                                "images/train/a.png": "", "labels/train/a.txt": ROW},
     "labelImg with folders": {"labels/classes.txt": "stain\ncrack\n", "images/a.png": "",
                               "labels/a.txt": ROW},
+    "labelImg with folders of folders": {"labels/line 1/classes.txt": "stain\ncrack\n",
+                                         "images/line 1/a.png": "", "labels/line 1/a.txt": ROW},
+    "two equal lists of classes": {"train/labels/classes.txt": "stain\ncrack\n",
+                                   "test/labels/classes.txt": "stain\ncrack\n",
+                                   "train/images/a.png": "", "train/labels/a.txt": ROW},
+    "Roboflow's darknet": {"train/_darknet.labels": "stain\ncrack\n", "train/a.png": "",
+                           "train/a.txt": ROW},
+    "labels beside photos in a folder called images": {
+        "classes.txt": "stain\ncrack\n", "images/a.png": "", "images/a.txt": ROW},
     "a suffix in capitals": {"classes.txt": "stain\ncrack\n", "images/a.png": "",
                              "labels/a.TXT": ROW},
     "folders in capitals": {"classes.txt": "stain\ncrack\n", "Images/cam/a.png": "",
@@ -79,6 +88,27 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_folders_called_as_splits_are_splits_in_a_set_without_data_yaml(tmp_path: Path) -> None:
+    files: dict[str, str] = {}
+    for split in ("train", "valid"):
+        files |= {f"{split}/{split}.png": "", f"{split}/{split}.txt": ROW}
+        files |= {f"{split}/_darknet.labels": "stain\ncrack\n"}
+    root = written(tmp_path, **files)
+    dataset, counts = read(root)
+    assert [(r.file_name, r.split) for r in dataset.records] == [
+        ("train.png", "train"), ("valid.png", "val")
+    ]  # fmt: skip
+    assert (counts.objects, counts.read) == (2, 2)
+    written(root, **{"more/a.png": ""})  # a photo that is in no split: no folder is one
+    assert [record.split for record in read(root)[0].records] == ["", "", ""]
+
+
+def test_lists_of_classes_that_differ_are_refused_with_both(tmp_path: Path) -> None:
+    files = {"train/_darknet.labels": "stain\ncrack\n", "valid/_darknet.labels": "crack\nstain\n"}
+    with pytest.raises(DataError, match=r"valid/_darknet\.labels: names other .*/train/_darknet"):
+        read(written(tmp_path, **files, **{"train/a.png": "", "train/a.txt": ROW}))
+
+
 def test_categories_of_one_name_are_said_to_be_one(tmp_path: Path) -> None:
     _, counts = read(written(tmp_path, **SETS["two categories of one name"]))
     assert counts.notes == ("1 x data.yaml: categories of one name are one: crack",)
@@ -87,6 +117,12 @@ def test_categories_of_one_name_are_said_to_be_one(tmp_path: Path) -> None:
 def test_a_set_without_names_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.yaml: no such file, and no classes\.txt"):
         read(written(tmp_path, **{"images/a.png": "", "labels/a.txt": ROW}))
+
+
+def test_a_set_in_a_folder_deeper_is_named(tmp_path: Path) -> None:
+    files = {f"My.v1/{name}": text for name, text in SETS["Roboflow"].items()}
+    with pytest.raises(DataError, match=r"one in the folder My\.v1; give .*/My\.v1"):
+        read(written(tmp_path, **files))
 
 
 def test_a_blank_line_among_the_names_is_refused(tmp_path: Path) -> None:

@@ -118,3 +118,15 @@ def test_an_animated_webp_is_named_as_one(tmp_path: Path) -> None:
         read_size(tmp_path / "a.webp")
     frames[0].save(tmp_path / "b.webp")
     assert read_size(tmp_path / "b.webp") == (6, 8)
+
+
+def test_a_mask_drawn_in_black_on_nothing_is_read_by_its_transparency(tmp_path: Path) -> None:
+    """As painting programs export a layer. Where nothing is transparent, black is background."""
+    nothing = np.zeros_like(BLOCK)
+    for channels in (2, 4):
+        drawn = np.dstack([*[nothing] * (channels - 1), BLOCK * 255])
+        PillowImage.fromarray(drawn).save(tmp_path / "m.png")
+        assert (read_mask(tmp_path / "m.png") == BLOCK.astype(bool)).all()
+        opaque = np.dstack([*[nothing] * (channels - 1), np.full_like(BLOCK, 255)])
+        PillowImage.fromarray(opaque).save(tmp_path / "m.png")
+        assert not read_mask(tmp_path / "m.png").any()

@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from layout_files import mask as draw_mask
+from layout_files import photo
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
+from pipeline.io.images import write_png
 from pipeline.io.mask_files import read_mask_values
 from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.results import from_json
@@ -215,3 +219,20 @@ def test_coco_that_cannot_be_converted_is_one_line(
     path.write_text(json.dumps(raw))
     with pytest.raises(DataError, match="has boxes without masks"):
         convert_masks([path], tmp_path / "d", ConvertConfig())
+
+
+def test_masks_whose_defects_are_black_are_named(tmp_path: Path) -> None:
+    """4 x 5 = 20 black pixels on 16 x 20 white ones: 300 are above 0."""
+    photo(tmp_path / "images" / "a.png")
+    draw_mask(tmp_path / "masks" / "a.png")
+    folders: dict[str, Any] = {
+        "images": tmp_path / "images",
+        "masks": tmp_path / "masks",
+        "workers": 1,
+    }
+    assert convert_masks([], tmp_path / "right", **folders).mostly_defect == 0
+    white = 255 - read_mask_values(tmp_path / "masks" / "a.png")
+    write_png(tmp_path / "masks" / "a.png", white)
+    result = convert_masks([], tmp_path / "inverted", **folders)
+    assert (result.mostly_defect, result.pixels_in_masks) == (1, 300)
+    assert any("where black is the defect, invert them" in note for note in result.notes)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from validated import rows
+from yolo_of_others import written
 
 from pipeline.errors import DataError
 from pipeline.stages.validate import validate
@@ -51,6 +52,8 @@ COCO: list[tuple[str, str, Change, bool]] = [
     ("iscrowd", "annotation 1", lambda raw: rows(raw)[0].update(
         iscrowd=1, segmentation=[[20, 10, 26, 10, 26, 14, 20, 14]]), True),
     ("polygon under 3 points", "annotation 1", lambda raw: _polygon(raw, [1, 1, 5, 5]), True),
+    ("line", "annotation 1",
+     lambda raw: rows(raw)[0].update(segmentation=[[1, 1, 5, 5]], area=0), False),
     ("polygon outside the image", "annotation 1",
      lambda raw: _polygon(raw, [20, 10, 26, 10, 26, -14, 20, 14]), True),
     ("unreadable mask", "annotation 1",
@@ -203,6 +206,36 @@ def test_faults_of_a_yolo_set_around_its_rows_are_named(good: Path) -> None:
         "label without image": 1,
         "stems collide": 1,
     }
+
+
+@pytest.mark.parametrize("key", ["val", "test"])
+def test_a_folder_of_a_yolo_set_that_is_not_there_is_a_fault_and_the_rest_is_checked(
+    tmp_path: Path, key: str
+) -> None:
+    """Roboflow names train, valid and test, whichever there are. The row of train has width 0."""
+    places = {"train": "../train/images", "val": "../train/images", key: "../gone/images"}
+    yaml = "".join(f"{name}: {place}\n" for name, place in places.items()) + "names: [a]\n"
+    rows = {"train/images/a.png": "", "train/labels/a.txt": "0 0.5 0.5 0 0.4\n"}
+    found = validate([written(tmp_path, **{"data.yaml": yaml}, **rows)])
+    assert found.by_kind == {"missing split": 1, "zero area": 1}
+    assert f"there is no folder or list of images '../gone/images' for {key}" in found.left[0]
+
+
+def test_a_yolo_set_is_checked_where_import_reads_it(tmp_path: Path) -> None:
+    """The folder of another machine, a label file beside its photo, and one that is no text."""
+    yaml = "path: D:\\sets\ntrain: images\nval: images\nnames: [a]\n"
+    files = {"data.yaml": yaml, "images/a.png": "", "images/a.txt": "0 0.5 0.5 0.2 0.4\n"}
+    root = written(tmp_path, **files, **{"images/b.png": "", "labels/b.txt": ""})
+    (root / "labels" / "b.txt").write_bytes(b"\xff0 0.5")
+    assert validate([root]).by_kind == {
+        "label file elsewhere": 1, "path of another machine": 1, "unreadable label file": 1
+    }  # fmt: skip
+
+
+def test_a_yolo_set_without_data_yaml_is_checked(tmp_path: Path) -> None:
+    files = {"labels/train/classes.txt": "a\n", "images/train/a.png": ""}
+    root = written(tmp_path, **files, **{"labels/train/a.txt": "1 0.5 0.5 0.2 0.4\n"})
+    assert validate([root]).by_kind == {"categories disagree": 1, "missing split": 1}
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x.json", "folder"])

@@ -30,7 +30,6 @@ from pipeline.types import SPLITS, Dataset, ImageRecord
 LAYOUTS: tuple[Layout, ...] = (  # the more special ones first
     visa.OBJECT,
     visa.ALL,
-    roboflow.MASKS,
     severstal.SEVERSTAL,
     aitex.AITEX,
     dagm.CLASS,
@@ -39,6 +38,7 @@ LAYOUTS: tuple[Layout, ...] = (  # the more special ones first
     kolektor.SDD,
     mvtec.AD2,
     mask_folders.FOLDERS,
+    roboflow.MASKS,
     mvtec.LOCO,
     mvtec.BTAD,
     mvtec.AD,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.layouts.letter_case import respelled
 from pipeline.formats.layouts.listing import (
     Layout,
     Listed,
@@ -39,6 +40,7 @@ def _listed(search: Search) -> Iterator[Listed]:
     for path in images_in(truth):
         masks.setdefault(_MASK.sub("", path.stem), []).append(path)
     images = images_in(defective)
+    masks = respelled(masks, (path.stem for path in images))
     if search.needs_masks:
         first = {stem: paths[0] for stem, paths in masks.items()}
         refuse_orphans(first, {path.stem for path in images}, defective, search.faults)

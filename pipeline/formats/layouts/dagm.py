@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.layouts.letter_case import respelled
 from pipeline.formats.layouts.listing import (
     Layout,
     Listed,
@@ -50,6 +51,7 @@ def _of_split(search: Search, folder: Path, split: str) -> Iterator[Listed]:
         if path.stem.lower().endswith(_SUFFIX)
     }
     images = images_in(folder)
+    masks = respelled(masks, (path.stem for path in images))
     if search.needs_masks:
         refuse_orphans(masks, {path.stem for path in images}, folder, search.faults)
     defective = _defective(inner(truth, "labels.txt"))

@@ -44,6 +44,12 @@ def with_thresholds(listed: Sequence[Listed]) -> list[Listed]:
     return [replace(entry, masks=tuple(map(cut, entry.masks))) for entry in listed]
 
 
+def threshold_of(path: Path) -> int:
+    """The threshold that `with_thresholds` chooses for one mask file alone; 0 for one that is not
+    JPEG. Raises DataError for a file that cannot be read."""
+    return _threshold([path]) if is_lossy(path) else 0
+
+
 def _threshold(paths: Sequence[Path]) -> int:
     """Half-way from background to the lowest value that defects are drawn in."""
     threshold = threshold_between(sum_of(paths))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.layouts.letter_case import respelled
 from pipeline.formats.layouts.listing import (
     Layout,
     Listed,
@@ -44,6 +45,7 @@ def _beside(search: Search, folder: Path, suffix: str, split: str, item: str) ->
             masks.setdefault(path.stem[: -len(suffix)], []).append(path)
         else:
             images.append(path)
+    masks = respelled(masks, (path.stem for path in images))
     if search.needs_masks:
         first = {stem: paths[0] for stem, paths in masks.items()}
         refuse_orphans(first, {path.stem for path in images}, folder, search.faults)

@@ -15,13 +15,18 @@ import cv2
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.formats.layouts.class_tables import (
+    Values,
+    has_categories,
+    values_of,
+    with_greys,
+)
 from pipeline.formats.layouts.jpeg_masks import jpeg_values
 from pipeline.io.mask_files import COLOUR, read_label_values
 from pipeline.io.read import read_text
 from pipeline.runtime.progress import track
 
 Meaning = Literal["auto", "defect", "categories", "instances"]
-Values = tuple[tuple[int, str], ...]
 _MOST = 32  # values of a label map whose categories nobody names
 _SMALL = 32  # soft edges rise higher
 _NEAR = 12  # what JPEG may change a value by, inside a region
@@ -38,8 +43,9 @@ class CategoryNames:
 
 
 def parse_categories(text: str | None) -> CategoryNames:
-    """`1=scratch,2=dent`, `#ff0000=scratch`, one name for all, or a file of such lines, of JSON or
-    of CVAT's labelmap.txt. A value without a name is left out. Raises ConfigError, DataError."""
+    """`1=scratch,2=dent`, `#ff0000=scratch`, one name for all, or a file of such lines, of JSON, of
+    CVAT's labelmap.txt, or a table as in `class_tables`. A value without a name is left out. Raises
+    ConfigError, DataError."""
     if not text:
         return CategoryNames()
     if os.sep in text or text.endswith((".txt", ".json", ".csv", ".yaml", ".yml")):
@@ -55,6 +61,8 @@ def parse_categories(text: str | None) -> CategoryNames:
 
 def _from_file(path: Path) -> Values:
     text = read_text(path)
+    if has_categories(text):
+        return values_of(path)
     try:
         if text.lstrip().startswith("{"):
             content = json.loads(text)
@@ -98,7 +106,7 @@ def _checked(rows: Iterable[tuple[str, str]]) -> Values:
     name_of.pop(COLOUR, None)  # as a colour
     if not any(name_of.values()):
         raise ValueError("it names no category")
-    return tuple(sorted(name_of.items()))
+    return tuple(sorted(with_greys(name_of).items()))
 
 
 def _is_value(text: str) -> bool:

@@ -3,14 +3,14 @@ splits. No pixel is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.image_files import NamedFolders
-from pipeline.io.images import SUFFIXES, list_images
+from pipeline.io.images import list_images
 from pipeline.io.mask_files import MaskSource
 from pipeline.io.read import is_junk
 
@@ -119,11 +119,12 @@ def within(listed: Listed, folder: Path) -> Listed:
     return replace(listed, name=f"{folder.name}_{listed.name}", group=listed.group or group)
 
 
-def with_stem(folder: Path, stem: str) -> list[Path]:
-    """The image files of a stem, of any suffix in small or capital letters."""
-    names = [f"{stem}{suffix}" for suffix in sorted(SUFFIXES)]
-    names += [f"{stem}{suffix.upper()}" for suffix in sorted(SUFFIXES)]
-    return [folder / name for name in names if (folder / name).is_file()]
+def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by their names without suffix."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
 
 
 def only_mask(image: Path, masks: list[Path], search: Search) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, Faults
 from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.layouts.class_tables import LABEL_MAP, TABLES, table_in, values_of
 from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.label_maps import (
     CategoryNames,
@@ -17,6 +18,7 @@ from pipeline.formats.layouts.label_maps import (
     meaning_of,
     parse_categories,
 )
+from pipeline.formats.layouts.letter_case import other_letters
 from pipeline.formats.layouts.listing import Layout, Listed, Search, inner
 from pipeline.formats.layouts.pairs import PairedMask, Pairs, pair_up
 from pipeline.formats.layouts.records import as_dataset, records_of
@@ -101,19 +103,38 @@ def _listed(
     folders: MaskFolders, inside: NamedFolders, faults: Faults
 ) -> tuple[list[Listed], list[str]]:
     """The images with their masks, and notes on names and values."""
-    names = parse_categories(folders.categories)
+    names, table = _names(folders, inside)
     pairs = pair_up(folders.images, folders.masks, folders.suffix, faults)
-    notes = [f"the names of masks end in {pairs.suffix}"] if pairs.suffix else []
+    notes = [f"the categories are those of {table}"] if table else []
+    notes += [f"the names of masks end in {pairs.suffix}"] if pairs.suffix else []
     if (starts := pairs.prefixes)[1]:
         notes.append(
             f"the names of masks begin with {starts[1]}, of images with {starts[0] or '-'}"
         )
+    if pairs.other_letters:
+        letters = {mask.name: image.name for mask, image in pairs.other_letters.items()}
+        notes.append(other_letters(letters))
     masks = _checked(pairs, inside, faults)
     by_folder, note = _by_folder(folders, masks, names)
     notes += [note] if note else []
     meaning, values, more = _meaning(folders, names, masks)
-    rules = _Rules(folders.images, names, by_folder, meaning, values)
+    rules = _Rules(folders.images, names, by_folder, meaning, values, table)
     return [rules.listed(path, own) for path, own in masks.items()], notes + more
+
+
+def _names(folders: MaskFolders, inside: NamedFolders) -> tuple[CategoryNames, Path | None]:
+    """The names that the user gives; else those of a table beside the masks or their folder, and
+    that table."""
+    if folders.categories or folders.meaning in {"defect", "instances"}:
+        return parse_categories(folders.categories), None
+    for folder in (folders.masks, folders.masks.parent):
+        if table := table_in(folder, (*TABLES, LABEL_MAP)):
+            (NamedFolders([folder]) if folder != folders.masks else inside).refuse_outside(table)
+            is_map = table.name.lower() == LABEL_MAP
+            return (
+                parse_categories(str(table)) if is_map else CategoryNames(values_of(table))
+            ), table
+    return CategoryNames(), None
 
 
 def _listed_folder(search: Search) -> Iterator[Listed]:
@@ -130,13 +151,14 @@ FOLDERS = Layout("images and masks", {"images": "images/", "masks": "masks/"}, _
 
 @dataclass(frozen=True)
 class _Rules:
-    """How a mask becomes a source of pixels."""
+    """How a mask becomes a source of pixels. table: that names the values, if the user does not."""
 
     root: Path
     names: CategoryNames
     by_folder: bool
     meaning: Meaning
     values: tuple[tuple[int, str], ...]
+    table: Path | None = None
 
     def listed(self, path: Path, masks: Sequence[PairedMask]) -> Listed:
         name = path.relative_to(self.root).as_posix()
@@ -146,7 +168,7 @@ class _Rules:
     def _source(self, image: Path, mask: PairedMask) -> MaskSource:
         category = self._category(image, mask)
         if self.meaning == "categories" and not mask.folders:
-            return MaskSource(mask.path, values=self.values)
+            return MaskSource(mask.path, values=self.values, table=self.table)
         return MaskSource(mask.path, category, mask.is_instance,
                           is_numbered=self.meaning == "instances")  # fmt: skip
 

@@ -13,16 +13,17 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.layouts.letter_case import respelled
 from pipeline.formats.layouts.listing import (
     Layout,
     Listed,
     Search,
+    by_stem,
     folders_in,
     images_in,
     inner,
     only_mask,
     refuse_orphans,
-    with_stem,
 )
 from pipeline.io.mask_files import MaskSource
 from pipeline.runtime.progress import say
@@ -80,7 +81,7 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
         try:
             search.inside.refuse_outside(folder)
             images = images_in(folder)
-            suffixes = _suffixes(truth / folder.name, {path.stem for path in images})
+            masks_of = _MasksOf(inner(truth, folder.name), {path.stem for path in images})
         except DataError as error:
             search.faults.add(error)
             continue
@@ -89,11 +90,7 @@ def _folders(search: Search, place: Path, split: str, truth: Path) -> Iterator[L
         defect = GOOD if folder.name.lower() in _GOOD_NAMES else folder.name
         for path in images:
             try:
-                masks = (
-                    ()
-                    if defect == GOOD
-                    else _masks(search, path, defect, truth / folder.name, suffixes)
-                )
+                masks = () if defect == GOOD else masks_of.find(search, path, defect)
             except DataError as error:
                 search.faults.add(error)
                 continue
@@ -108,9 +105,11 @@ def _suffixes(truth: Path, stems: Collection[str]) -> list[str]:
     masks have after the name of an image, such as `_GT`. stems: of the images."""
     own = [path.stem for path in images_in(truth)]
     ends = {end[0] for stem in own if (end := _SUFFIX.search(stem))}
-    if not ends and not any(stem in stems for stem in own):
-        rests = {_rest(stem, stems) for stem in own}
-        ends = rests if len(rests) == 1 and _LETTER.search(min(rests)) else set()
+    folded = {stem.casefold() for stem in stems}
+    if not ends and not any(stem.casefold() in folded for stem in own):
+        rests = {_rest(stem, folded) for stem in own}
+        is_one = len({rest.casefold() for rest in rests}) == 1
+        ends = rests if is_one and _LETTER.search(min(rests)) else set()
     return sorted(ends)
 
 
@@ -120,33 +119,46 @@ def _image_of(mask: str, stems: Collection[str], suffixes: Sequence[str]) -> str
     return mask.removesuffix(next(ends, ""))
 
 
-def _rest(mask: str, stems: Collection[str]) -> str:
-    """What a mask's name has after that of an image, the longest that it begins with."""
+def _rest(mask: str, folded: Collection[str]) -> str:
+    """What a mask's name has after that of an image, the longest that it begins with. folded: the
+    names of the images in small letters."""
     starts = (mask[:length] for length in range(len(mask), 0, -1))
-    return next((mask.removeprefix(start) for start in starts if start in stems), "")
+    return next((mask.removeprefix(start) for start in starts if start.casefold() in folded), "")
 
 
-def _masks(
-    search: Search, image: Path, defect: str, truth: Path, suffixes: Sequence[str]
-) -> tuple[MaskSource, ...]:
-    """The mask of an image, or LOCO's folder of its masks. Raises DataError for two masks."""
-    if (truth / image.stem).is_dir():
-        paths = images_in(truth / image.stem)
-        for path in paths:
-            search.inside.refuse_outside(path)
-        return tuple(MaskSource(path, defect) for path in paths)
-    named = [mask for end in suffixes for mask in with_stem(truth, f"{image.stem}{end}")]
-    for masks in (named, with_stem(truth, image.stem)):
-        if mask := only_mask(image, masks, search):
-            return (MaskSource(mask, defect),)
-    return ()
+class _MasksOf:
+    """The masks in a folder, by their images."""
+
+    def __init__(self, truth: Path, stems: Collection[str]) -> None:
+        """stems: of the images."""
+        ends = _suffixes(truth, stems)
+        masks = by_stem(images_in(truth))
+        named: dict[str, list[Path]] = {}
+        for end in ends:
+            for stem, paths in masks.items():
+                if stem.endswith(end):
+                    named[stem.removesuffix(end)] = named.get(stem.removesuffix(end), []) + paths
+        self._named, self._bare = respelled(named, stems), respelled(masks, stems)
+        self._folders = respelled({path.name: path for path in folders_in(truth)}, stems)
+
+    def find(self, search: Search, image: Path, defect: str) -> tuple[MaskSource, ...]:
+        """The mask of an image, or LOCO's folder of its masks. Raises DataError for two masks."""
+        if folder := self._folders.get(image.stem):
+            paths = images_in(folder)
+            for path in paths:
+                search.inside.refuse_outside(path)
+            return tuple(MaskSource(path, defect) for path in paths)
+        for masks in (self._named, self._bare):
+            if mask := only_mask(image, masks.get(image.stem, []), search):
+                return (MaskSource(mask, defect),)
+        return ()
 
 
 def _refuse_orphans(search: Search, truth: Path, tested: Path) -> None:
     for folder in folders_in(truth):
         if folder.name.lower() in _GOOD_NAMES:
             continue  # some sets have empty masks of good images, in train too
-        images = tested / folder.name
+        images = inner(tested, folder.name)
         try:
             stems = {path.stem for path in images_in(images)}
             masks = {path.stem: path for path in images_in(folder)}
@@ -155,7 +167,7 @@ def _refuse_orphans(search: Search, truth: Path, tested: Path) -> None:
             search.faults.add(error)
             continue
         own = {_image_of(stem, stems, suffixes): path for stem, path in masks.items()}
-        refuse_orphans(own, stems, images, search.faults)
+        refuse_orphans(respelled(own, stems, False), stems, images, search.faults)
 
 
 AD2 = Layout(

@@ -10,10 +10,11 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import DataError, Faults
+from pipeline.formats.layouts.letter_case import AnyCase
 from pipeline.io.images import images_below
 
 Folders = tuple[str, ...]
@@ -37,11 +38,13 @@ class PairedMask:
 @dataclass(frozen=True)
 class Pairs:
     """The masks of each image; none for an image without mask. suffix: of the masks' names.
-    prefixes: of the names of images and of masks, such as `image_` and `mask_`."""
+    prefixes: of the names of images and of masks, such as `image_` and `mask_`. other_letters: the
+    image of each mask whose name has other capital letters."""
 
     masks: dict[Path, tuple[PairedMask, ...]]
     suffix: str
     prefixes: tuple[str, str] = ("", "")
+    other_letters: dict[Path, Path] = field(default_factory=dict)
 
 
 class _Names:
@@ -53,16 +56,26 @@ class _Names:
         self.by_stem: dict[str, dict[Folders, Path]] = defaultdict(dict)
         for path in images:
             *folders, _ = _parts(path, root)
-            others = self.by_stem[_stem(path).removeprefix(prefix)]
+            others = self.by_stem[_without_start(_stem(path), prefix)]
             if other := others.get(tuple(folders)):
                 faults.add(DataError(path, f"has the same name as {other}", "rename one"))
             else:
                 others[tuple(folders)] = path
+        self._any_case = AnyCase(self.by_stem)
 
-    def find(self, stem: str, folders: Folders) -> tuple[Path, Folders] | None:
+    def has(self, stem: str) -> bool:
+        """Whether an image has this stem, in small or capital letters."""
+        return stem in self.by_stem or self._any_case.only(stem) is not None
+
+    def find(
+        self, stem: str, folders: Folders, any_case: bool = False
+    ) -> tuple[Path, Folders] | None:
         """The image of a stem that a mask in some folders belongs to, and the folders that are the
-        mask's alone. Raises ValueError where two images may be meant."""
+        mask's alone. any_case: the one image of the same letters, small or capital, will do. Raises
+        ValueError where two images may be meant."""
         images = self.by_stem.get(stem, {})
+        if not images and any_case:
+            images = self.by_stem.get(self._any_case.only(stem) or "", {})
         fits = [own for own in images if _left_over(own, folders) is not None]
         if not fits and len(images) > 1:
             one, other = list(images.values())[:2]
@@ -89,19 +102,48 @@ def pair_up(images: Path, masks: Path, suffix: str | None, faults: Faults) -> Pa
     masks_of: dict[Path, list[PairedMask]] = {
         path: [] for group in names.by_stem.values() for path in group.values()
     }
+    search = _Search(names, masks, second, suffix)
+    rest: list[Path] = []
     for path in mask_paths:
         try:
-            place = _place(names, path, masks, suffix, second)
+            place = search.place(path)
         except ValueError as error:
             faults.add(DataError(path, str(error), "put it into a folder of the same name"))
             continue
         if place is None:
-            reason = f"has no image in {images}" + (f" (suffix {suffix})" if suffix else "")
-            faults.add(DataError(path, reason, "add its image, or give the right --mask-suffix"))
+            rest.append(path)
         else:
             masks_of[place[0]].append(place[1])
+    found = _with_other_letters(search, rest, masks_of)
+    for path in rest:
+        if path not in found:
+            reason = f"has no image in {images}" + (f" (suffix {suffix})" if suffix else "")
+            faults.add(DataError(path, reason, "add its image, or give the right --mask-suffix"))
     ordered = {path: tuple(own) for path, own in sorted(masks_of.items())}
-    return Pairs(ordered, suffix, (first, second))
+    return Pairs(ordered, suffix, (first, second), found)
+
+
+def _with_other_letters(
+    search: _Search, rest: Sequence[Path], masks_of: dict[Path, list[PairedMask]]
+) -> dict[Path, Path]:
+    """Add the masks that have no image of their exact name to images that have no mask, where the
+    names are equal but for capital letters. Returns the image of each."""
+    free = {path for path, own in masks_of.items() if not own}
+    places: dict[Path, list[tuple[Path, PairedMask]]] = defaultdict(list)
+    for path in rest:
+        try:
+            place = search.place(path, any_case=True)
+        except ValueError:
+            continue  # it has no image, then
+        if place and place[0] in free:
+            places[place[0]].append((path, place[1]))
+    found: dict[Path, Path] = {}
+    for image, own in places.items():
+        names = [path.with_suffix("").as_posix() for path, _ in own]
+        if len({name.casefold() for name in names}) == len(names):  # else `a` and `A` for one image
+            masks_of[image] += [mask for _, mask in own]
+            found |= {path: image for path, _ in own}
+    return found
 
 
 def _prefixes(images: Sequence[Path], masks: Sequence[Path]) -> tuple[str, str]:
@@ -114,9 +156,8 @@ def _prefixes(images: Sequence[Path], masks: Sequence[Path]) -> tuple[str, str]:
         return "", ""
     first, second = (_common_start(group) for group in (stems, own))
     for start in dict.fromkeys(("", first)) if _MASK_WORD.match(second) else ():
-        if {stem.removeprefix(second) for stem in own} <= {
-            stem.removeprefix(start) for stem in stems
-        }:
+        rests = {_without_start(stem, start).casefold() for stem in stems}
+        if {_without_start(stem, second).casefold() for stem in own} <= rests:
             return start, second
     return "", ""
 
@@ -124,7 +165,17 @@ def _prefixes(images: Sequence[Path], masks: Sequence[Path]) -> tuple[str, str]:
 def _common_start(stems: set[str]) -> str:
     """The word that all names begin with, and a `_` or `-` after it."""
     word = _PREFIX.match(next(iter(stems), ""))
-    return word[0] if word and all(stem.startswith(word[0]) for stem in stems) else ""
+    is_common = word and all(stem.lower().startswith(word[0].lower()) for stem in stems)
+    return word[0] if word and is_common else ""
+
+
+def _without_start(text: str, start: str) -> str:
+    """The text without a start of ASCII letters, small or capital."""
+    return text[len(start) :] if text.lower().startswith(start.lower()) else text
+
+
+def _without_end(text: str, end: str) -> str:
+    return text[: len(text) - len(end)] if end and text.lower().endswith(end.lower()) else text
 
 
 def _listed(images: Path, masks: Path, suffix: str | None) -> tuple[list[Path], list[Path]]:
@@ -152,23 +203,33 @@ def _is_below(path: Path, folder: Path, whole: Path) -> bool:
     return folder.is_relative_to(whole) and path.is_relative_to(folder)
 
 
-def _place(
-    names: _Names, path: Path, root: Path, suffix: str, prefix: str
-) -> tuple[Path, PairedMask] | None:
-    *above, _ = _parts(path, root)
-    folders, stem = tuple(above), _stem(path).removeprefix(prefix)
-    stems = [stem.removesuffix(suffix)] if stem.endswith(suffix) else []
-    stems += [_NUMBER.sub("", one).removesuffix(suffix) for one in (stem, *stems)]
-    for own in stems:
-        if own and (match := names.find(own, folders)):
-            return match[0], PairedMask(path, match[1])
-    for depth in reversed(range(len(folders))):
-        rest = folders[:depth] + folders[depth + 1 :]
-        name = folders[depth]
-        for own in (name.removesuffix(suffix), name):
-            if match := names.find(own, rest):
-                return match[0], PairedMask(path, match[1], is_instance=True)
-    return None
+@dataclass(frozen=True)
+class _Search:
+    """Finds the image of a mask. root: the folder of the masks. prefix, suffix: of their names."""
+
+    names: _Names
+    root: Path
+    prefix: str
+    suffix: str
+
+    def place(self, path: Path, any_case: bool = False) -> tuple[Path, PairedMask] | None:
+        """The image of a mask, and the mask with the folders that are its own; None for no image.
+        Raises ValueError where two images may be meant."""
+        *above, _ = _parts(path, self.root)
+        folders, stem = tuple(above), _without_start(_stem(path), self.prefix)
+        cut = _without_end(stem, self.suffix)
+        stems = [cut] if cut != stem or not self.suffix else []
+        stems += [_without_end(_NUMBER.sub("", one), self.suffix) for one in (stem, *stems)]
+        for own in stems:
+            if own and (match := self.names.find(own, folders, any_case)):
+                return match[0], PairedMask(path, match[1])
+        for depth in reversed(range(len(folders))):
+            rest = folders[:depth] + folders[depth + 1 :]
+            name = folders[depth]
+            for own in (_without_end(name, self.suffix), name):
+                if match := self.names.find(own, rest, any_case):
+                    return match[0], PairedMask(path, match[1], is_instance=True)
+        return None
 
 
 def _common_suffix(names: _Names, root: Path, masks: Sequence[Path]) -> str:
@@ -180,6 +241,7 @@ def _common_suffix(names: _Names, root: Path, masks: Sequence[Path]) -> str:
         asked += bool(own)
         counts.update(own)
     best = [text for text, count in counts.items() if count == max(counts.values())]
+    best = list({text.lower(): text for text in best}.values())
     if len(best) > 1:
         texts = " or ".join(f"'{text}'" for text in sorted(best)[:_SHOWN])
         reason = f"its masks may have the suffix {texts}"
@@ -190,11 +252,10 @@ def _common_suffix(names: _Names, root: Path, masks: Sequence[Path]) -> str:
 def _suffixes(names: _Names, path: Path) -> set[str]:
     """What may follow the name of an image in the name of a mask."""
     stem = _stem(path)
-    cuts = ((stem[:at], stem[at:]) for at in range(1, len(stem) + 1))
-    return {
-        end for start, end in cuts
-        if start in names.by_stem and (not end or _SUFFIX.match(end))
-    }  # fmt: skip
+    cuts = [(stem[:at], stem[at:]) for at in range(1, len(stem) + 1)]
+    cuts = [(start, end) for start, end in cuts if not end or _SUFFIX.match(end)]
+    exact = {end for start, end in cuts if start in names.by_stem}
+    return exact or {end for start, end in cuts if names.has(start)}
 
 
 def _left_over(own: Folders, folders: Folders) -> Folders | None:

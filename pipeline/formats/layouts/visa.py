@@ -11,16 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.formats.layouts.letter_case import respelled
 from pipeline.formats.layouts.listing import (
     Layout,
     Listed,
     Search,
+    by_stem,
     folders_in,
     images_in,
     inner,
     only_mask,
     refuse_orphans,
-    with_stem,
     within,
 )
 from pipeline.formats.layouts.tables import rows_of
@@ -52,10 +53,11 @@ def _of_object(search: Search, splits: dict[str, str], name: str) -> Iterator[Li
     labels = _labels(root)
     for kind in ("Normal", "Anomaly"):
         images = images_in(inner(root, "Data", "Images", kind))
-        if kind == "Anomaly" and search.needs_masks:
-            by_stem = {path.stem: path for path in images_in(masks)}
-            stems = {path.stem for path in images}
-            refuse_orphans(by_stem, stems, inner(root, "Data", "Images", kind), search.faults)
+        stems = {path.stem for path in images}
+        own = respelled(by_stem(images_in(masks)), stems) if kind == "Anomaly" else {}
+        if search.needs_masks:
+            first = {stem: paths[0] for stem, paths in own.items()}
+            refuse_orphans(first, stems, inner(root, "Data", "Images", kind), search.faults)
         for path in images:
             key = path.relative_to(root).as_posix().lower()
             split = splits.get(f"{name}/{key}".lower(), "")
@@ -63,7 +65,7 @@ def _of_object(search: Search, splits: dict[str, str], name: str) -> Iterator[Li
                 yield Listed(path, f"good_{path.name}", split, GOOD)
                 continue
             try:
-                mask = only_mask(path, with_stem(masks, path.stem), search)
+                mask = only_mask(path, own.get(path.stem, []), search)
             except DataError as error:
                 search.faults.add(error)
                 continue

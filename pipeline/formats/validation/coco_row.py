@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard, cast
 
 from pydantic import JsonValue
 
-from pipeline.formats.coco_forms import FLAT, key_in, usual_form
+from pipeline.formats.coco_forms import FIVE, FLAT, has_five, is_line, key_in, usual_form
 from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_schema import JsonKey, Key
 from pipeline.formats.validation.coco_swapped import is_swapped, meant_by
@@ -55,7 +55,8 @@ def check_annotation(
         add("iscrowd", text, "set to 0")
         row["iscrowd"] = 0
     size = sizes[key_of(row["image_id"])]
-    if size is None:  # the fault of its image comes first, and removes no annotation
+    # the fault of an image without a size comes first, and removes no annotation
+    if size is None or _is_left_as_it_is(row, add):
         return findings, True
     if _check_swapped(row, size, add):
         rle = _check_segmentation(row, size, add)
@@ -83,6 +84,17 @@ def _check_keys(
             add("id of another type", text, f"set to {owner!r}, which is")
             row[name] = owner
     return True
+
+
+def _is_left_as_it_is(row: Row, add: AddFinding) -> bool:
+    """Whether a row has a form that other tools read, and no mending is safe."""
+    if is_line(row):
+        add("line", "its outline has two points and no area, so import leaves it out")
+        return True
+    if has_five(row.get("bbox")):  # tools for turned boxes read it
+        add("box of 5 numbers", f"bbox {FIVE}")
+        return True
+    return False
 
 
 def _check_forms(row: Row, add: AddFinding) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.errors import DataError
 from pipeline.formats.data_yaml import DataYaml, images_of, read_data_yaml
 from pipeline.formats.image_files import NamedFolders
+from pipeline.formats.source import SourceLog
 from pipeline.formats.validation.findings import (
     REJECTED,
     Finding,
@@ -19,7 +21,9 @@ from pipeline.formats.validation.findings import (
 )
 from pipeline.formats.values import file_mode
 from pipeline.formats.yolo_labels import label_file_of
-from pipeline.io.read import read_text
+from pipeline.formats.yolo_reader import LabelFiles, label_files_in
+from pipeline.formats.yolo_sets import read_description
+from pipeline.io.read import read_text, shown_value
 from pipeline.runtime.progress import track
 from pipeline.types import SPLITS
 
@@ -39,37 +43,62 @@ class YoloCheck:
 def check_yolo(source: Path, allow_outside: bool = False) -> YoloCheck:
     """All faults of a dataset.
 
-    source: a data.yaml, or the folder that holds it. Raises DataError for another file, and for a
-    dataset with files outside the folder of its data.yaml, after links are resolved, unless
-    `allow_outside`.
+    source: a data.yaml, the folder that holds it, or one with a list of classes, as for
+    `read_yolo`. A folder or list of images that is not there is a fault, and the others are
+    checked. Raises DataError for another file, and for a dataset with files outside the folder of
+    its data.yaml, after links are resolved, unless `allow_outside`.
     """
-    path = source / "data.yaml" if source.is_dir() else source
-    data = read_data_yaml(path)
+    path, data = read_description(source, SourceLog())
     folders = NamedFolders([path.parent], allow_outside)
-    findings = list(_check_names(path, data))
+    findings = [*_check_names(path, data), *_other_root(path, data)]
     split_of_image: dict[Path, str] = {}
-    images: list[Path] = []
-    for split in SPLITS:
-        for image in images_of(path, [data.root(path)], data.places(split), folders):
-            if image not in split_of_image:
-                images.append(image)
+    for split in (*SPLITS, ""):
+        gone: list[str] = []
+        for image in images_of(path, [data.root(path)], data.places(split), folders,
+                               on_missing=gone.append):  # fmt: skip
             split_of_image.setdefault(image, split)
+        text = f"there is no folder or list of images %s for {split or 'the images'}"
+        findings += [Finding("missing split", path, "", text % shown_value(name)) for name in gone]
+    images = list(split_of_image)
     findings += colliding_stems([str(image) for image in images], path)
     findings += _shared_names(path, split_of_image)
     check = YoloCheck()
+    labels = LabelFiles(data.root(path), None)
     for image in track(images, "check"):
-        label_file = label_file_of(image)
+        label_file = labels.of(image)
         findings += check_image(image, f"image {image.name}", path, None)
         if file_mode(label_file):
             folders.refuse_outside(label_file)
-            faults, text, rejected = _check_labels(label_file, data)
-            findings += faults
-            if any(fault.fix for fault in faults):
-                check.fixed[label_file] = text
-            if rejected:
-                check.rejected[label_file] = rejected
-    check.findings = [*findings, *_orphans(images)]
+            if label_file != (usual := label_file_of(image)):
+                text = f"ultralytics looks for {usual}"
+                findings.append(Finding("label file elsewhere", label_file, "", text))
+            findings += _check_file(label_file, data, check)
+    check.findings = [*findings, *_orphans({labels.of(image) for image in images})]
     return check
+
+
+def _check_file(label_file: Path, data: DataYaml, check: YoloCheck) -> list[Finding]:
+    """The faults of a label file. What a fix changes in it goes to `check`."""
+    try:
+        content = read_text(label_file)
+    except DataError as error:
+        return [Finding("unreadable label file", label_file, "", error.reason)]
+    findings, text, rejected = _check_labels(label_file, content, data)
+    if any(fault.fix for fault in findings):
+        check.fixed[label_file] = text
+    if rejected:
+        check.rejected[label_file] = rejected
+    return findings
+
+
+def _other_root(path: Path, data: DataYaml) -> Iterator[Finding]:
+    """The fault of a data.yaml whose `path` is not there. data: as it is read without it."""
+    if path.suffix.lower() not in {".yaml", ".yml"}:
+        return
+    stated = read_data_yaml(path).path
+    if stated and stated != data.path:
+        text = f"there is no folder {shown_value(stated)}; checked is what is in {data.root(path)}"
+        yield Finding("path of another machine", path, "path", text)
 
 
 def _check_names(path: Path, data: DataYaml) -> Iterator[Finding]:
@@ -84,7 +113,8 @@ def _check_names(path: Path, data: DataYaml) -> Iterator[Finding]:
         if count > 1:
             yield Finding("categories disagree", path, name, "two categories have this name")
     if not data.train or not data.val:
-        yield Finding("missing split", path, "", "ultralytics needs both train and val")
+        text = "ultralytics needs a data.yaml with both train and val"
+        yield Finding("missing split", path, "", text)
 
 
 def _shared_names(path: Path, split_of_image: dict[Path, str]) -> Iterator[Finding]:
@@ -98,21 +128,20 @@ def _shared_names(path: Path, split_of_image: dict[Path, str]) -> Iterator[Findi
             yield Finding("image in two splits", path, name, text)
 
 
-def _orphans(images: list[Path]) -> Iterator[Finding]:
-    expected = {label_file_of(image) for image in images}
-    for folder in sorted({path.parent for path in expected if path.parent.is_dir()}):
-        for path in sorted(folder.glob("*.txt")):
-            if path not in expected:
-                yield Finding("label without image", path, "", "no listed image has this stem")
+def _orphans(expected: set[Path]) -> Iterator[Finding]:
+    """expected: the label files of all images."""
+    for path in label_files_in({path.parent for path in expected}):
+        if path not in expected:
+            yield Finding("label without image", path, "", "no listed image has this stem")
 
 
-def _check_labels(path: Path, data: DataYaml) -> tuple[list[Finding], str, list[str]]:
+def _check_labels(path: Path, content: str, data: DataYaml) -> tuple[list[Finding], str, list[str]]:
     """The faults of a label file, its text after the fix, and the rows that the fix takes out."""
     findings: list[Finding] = []
     rejected: list[str] = []
     rows: dict[str, None] = {}  # in order, and quick to search
     shapes: set[str] = set()
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         faults, row = _check_row(path, f"row {number}", line, data)
