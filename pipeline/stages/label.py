@@ -41,8 +41,9 @@ INSTANCES = "instances.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledResult(StageResult):
-    """The labels of a labeller. finders: its models. failed is 0: a label has a mask.
-    expected_iou_mean: None without a label. operating_point: the confidence and what it reaches."""
+    """The labels of a labeller, or of an anomaly model and SAM. finders: the models.
+    expected_iou_mean: None without a label, and where nothing is calibrated. operating_point: the
+    confidence and what it reaches; None where that is not known."""
 
     output: Path
     finders: tuple[str, ...]
@@ -50,17 +51,16 @@ class LabelledResult(StageResult):
     labels: int
     pixels_lost_to_overlap_in_png: int
     expected_iou_mean: float | None = None
-    operating_point: OperatingPoint
+    operating_point: OperatingPoint | None = None
     faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelResult(StageResult):
-    """labels: of a labeller; segment: of an anomaly model, the result of that stage. With a truth:
-    quality, how good the labels are defect by defect; localization: whether labels and defects
+    """segment: the result of that stage, where an anomaly model labels. With a truth: quality, how good the labels are defect by defect; localization: whether labels and defects
     overlap; evaluation: the result of `evaluate`."""
 
-    labels: LabelledResult | None = None
+    labels: LabelledResult
     segment: SegmentResult | None = None
     quality: LabelQuality | None = None
     localization: Localization | None = None
@@ -97,7 +97,17 @@ def label(
             images, output, config, device=device, boxes=truth, detector=model, trust=trust,
             keep_going=keep_going, overwrite=overwrite,
         )  # fmt: skip
-        result = LabelResult(segment=masks)
+        labels = LabelledResult(
+            output=output,
+            finders=("anomaly", "sam"),
+            images=masks.images,
+            labels=masks.boxes - masks.failed,
+            pixels_lost_to_overlap_in_png=masks.pixels_lost_to_overlap_in_png,
+            expected_iou_mean=masks.expected_iou_mean,
+            operating_point=masks.operating_point,
+            faults=masks.faults,
+        )
+        result = LabelResult(labels=labels, segment=masks)
     if truth is None:
         return result
     return _evaluated(result, truth, images, output, config, keep_going)
