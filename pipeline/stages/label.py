@@ -57,8 +57,9 @@ class LabelledResult(StageResult):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelResult(StageResult):
-    """segment: the result of that stage, where an anomaly model labels. With a truth: quality, how good the labels are defect by defect; localization: whether labels and defects
-    overlap; evaluation: the result of `evaluate`."""
+    """segment: the result of that stage, where an anomaly model labels. With a truth: quality, how
+    good the labels are defect by defect; localization: whether labels and defects overlap;
+    evaluation: the result of `evaluate`."""
 
     labels: LabelledResult
     segment: SegmentResult | None = None
