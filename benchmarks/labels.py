@@ -188,8 +188,8 @@ def measured(case: Case, work: Path) -> None:
 def table(work: Path) -> str:
     """All figures as Markdown: the mean over seeds, and the spread of the label IoU."""
     rows = [
-        "| set | masks | method | label IoU | right name | IoU 0.5 | touched | false labels an image "
-        "| pixel IoU | minutes |",
+        "| set | masks | method | label IoU | right name | IoU 0.5 | touched | false labels an "
+        "image | pixel IoU | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
