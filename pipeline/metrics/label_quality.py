@@ -68,17 +68,17 @@ def compare_labels(
     label, of both.
     """
     true_masks, masks = truth.masks or (), predicted.masks or ()
-    shared = mask_geometry.iou(masks, true_masks)
-    partner, touching = {}, shared > 0
-    if shared.size:
-        rows, columns = linear_sum_assignment(shared, maximize=True)
-        partner = {int(c): int(r) for r, c in zip(rows, columns, strict=True) if shared[r, c] > 0}
+    ious = mask_geometry.iou(masks, true_masks)
+    partner, touching = {}, ious > 0
+    if ious.size:
+        rows, columns = linear_sum_assignment(ious, maximize=True)
+        partner = {int(c): int(r) for r, c in zip(rows, columns, strict=True) if ious[r, c] > 0}
     defects = tuple(
         DefectLabel(
             categories[int(truth.labels[column])],
             mask_geometry.area(mask),
-            float(shared[partner[column], column]) if column in partner else 0.0,
-            column in partner and predicted.labels[partner[column]] == truth.labels[column],
+            float(ious[partner[column], column]) if column in partner else 0.0,
+            column in partner and bool(predicted.labels[partner[column]] == truth.labels[column]),
             bool(touching[:, column].any()),
         )
         for column, mask in enumerate(true_masks)
@@ -92,7 +92,7 @@ def label_quality(images: Sequence[ImageLabels]) -> LabelQuality:
     if not images:
         raise ValueError("there is no image")
     pairs = [(defect, image.group) for image in images for defect in image.defects]
-    ious = [defect.iou for defect, _ in pairs]
+    ious = _ious(images)
     named = [defect.iou * defect.is_named for defect, _ in pairs]
     united = sum(image.united for image in images)
     return LabelQuality(
@@ -103,9 +103,26 @@ def label_quality(images: Sequence[ImageLabels]) -> LabelQuality:
         named_label_iou=_mean(named),
         found=sum(iou >= FOUND_IOU for iou in ious),
         touched=sum(defect.is_touched for defect, _ in pairs),
-        false_labels=round(sum(image.false for image in images) / len(images), 4),
+        false_labels=round(false_labels(images), 4),
         pixel_iou=round(sum(i.shared for i in images) / united, 4) if united else None,
     )
+
+
+def label_iou(images: Sequence[ImageLabels]) -> float | None:
+    """Mean IoU of the true defects, a miss 0; None without one. As `label_quality` has it, but
+    without the interval, which takes long."""
+    return _mean(_ious(images))
+
+
+def false_labels(images: Sequence[ImageLabels]) -> float:
+    """Masks on no defect, an image. Raises ValueError for no image."""
+    if not images:
+        raise ValueError("there is no image")
+    return sum(image.false for image in images) / len(images)
+
+
+def _ious(images: Sequence[ImageLabels]) -> list[float]:
+    return [defect.iou for image in images for defect in image.defects]
 
 
 def _pixels(true: Sequence[Rle], predicted: Sequence[Rle]) -> tuple[int, int]:

@@ -37,6 +37,7 @@ Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Names = Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+MOST_CATEGORIES = 1000  # of a segmentation model, which has a probability of each at each pixel
 
 
 class _Card(BaseModel):
@@ -116,8 +117,8 @@ class SegmenterCard(ModelCard):
 
     kind: Literal["segmenter"]
     encoder: Literal["mobilenet_v2", "resnet18", "resnet50"]
-    categories: Names
-    scale: Annotated[float, Field(gt=0, le=16)]
+    categories: Annotated[list[Name], Field(min_length=1, max_length=MOST_CATEGORIES)]
+    scale: Annotated[float, Field(gt=0, le=4)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
     bridge_gap: Annotated[int, Field(ge=0, le=1000)]
     min_area: Annotated[int, Field(ge=0)]

@@ -40,8 +40,8 @@ def load_model(folder: Path, device: str = "auto") -> TrainedModel:
     if kind == "sam":
         return load_segmenter(str(folder), {}, torch_device(device))
     if kind is None:
-        remedy = "give a folder of finetune-yolo, finetune-sam, anomaly or classify"
-        raise ConfigError(f"{folder}: holds no trained model; {remedy}")
+        commands = "finetune-yolo, finetune-segmenter, finetune-sam, anomaly or classify"
+        raise ConfigError(f"{folder}: holds no trained model; give a folder of {commands}")
     return load_detector(folder, device)
 
 
@@ -60,7 +60,7 @@ def load_detector(
     if kind in _ANOMALY_MODELS:
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
     if kind == "segmenter":
-        return load_defect_segmenter(folder, torch_device(device), confidence)
+        return load_defect_segmenter(folder, torch_device(device), confidence, max_boxes)
     reason = f", its {CARD} is of kind {kind}" if kind else ""
     remedy = "give a folder of finetune-yolo, finetune-segmenter or anomaly"
     raise ConfigError(f"{folder}: holds no detector{reason}; {remedy}")

@@ -13,7 +13,8 @@ from pipeline.metrics.label_quality import (
     MOST_FALSE_LABELS,
     ImageLabels,
     compare_labels,
-    label_quality,
+    false_labels,
+    label_iou,
 )
 from pipeline.models.segmentation.defect_map import (
     DefectMap,
@@ -72,14 +73,14 @@ class RegionChoice:
     def best(self) -> ComparedLabels:
         """The choice with the highest label IoU among those with at most 0.1 false labels an image;
         where none has, the one with the fewest. Raises ValueError without an image."""
-        rows = [
-            (label_quality(images), options, confidence, images)
-            for (options, confidence), images in self._tried.items()
-        ]
-        fewest = max(MOST_FALSE_LABELS, min(quality.false_labels for quality, *_ in rows))
-        allowed = [row for row in rows if row[0].false_labels <= fewest]
-        _, options, confidence, images = max(allowed, key=lambda row: row[0].label_iou or 0.0)
-        return ComparedLabels(options, confidence, tuple(images))
+        fewest = min(false_labels(images) for images in self._tried.values())
+        allowed = {
+            choice: images
+            for choice, images in self._tried.items()
+            if false_labels(images) <= max(MOST_FALSE_LABELS, fewest)
+        }
+        choice = max(allowed, key=lambda choice: label_iou(allowed[choice]) or 0.0)
+        return ComparedLabels(*choice, tuple(allowed[choice]))
 
 
 def _scores(labels: Detections) -> np.ndarray:

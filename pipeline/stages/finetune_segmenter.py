@@ -17,7 +17,7 @@ from pipeline.config.schema import FinetuneSegmenterConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.converted_set import leak_mark, read_objects
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.images import read_image
+from pipeline.io.images import read_listed_image
 from pipeline.io.manifest import WORK
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_quality
@@ -82,11 +82,14 @@ def finetune_segmenter(
     unreadable images and faulty objects. The same call goes on after a stop. Raises DataError for a
     folder without masks, WeightsError.
     """
+    if config.folds == 1:
+        raise ConfigError("--folds 1: at least 2 are needed, or 0 for one network")
     faults = Faults(keep_going)
     train, test = (
         read_objects(data, splits, faults, good=True) for splits in (("train", "val"), ("test",))
     )
-    photos, categories = _photos(train, config), _categories(train)
+    categories = _categories(data, [*train, *test])
+    photos = _photos(train, config)
     masks = sum(len(photo.objects) for photo in photos)
     if not masks:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
@@ -123,8 +126,22 @@ def _photos(train: Sequence[Dataset], config: FinetuneSegmenterConfig) -> list[L
     return with_masks(photos, config.masks, config.seed) if config.masks else photos
 
 
-def _categories(train: Sequence[Dataset]) -> tuple[str, ...]:
-    return train[0].categories if train else ()
+def _categories(data: Path, datasets: Sequence[Dataset]) -> tuple[str, ...]:
+    """The categories that all splits have. Raises DataError where they differ or are too many, and
+    for objects without masks."""
+    from pipeline.models.cards import MOST_CATEGORIES
+
+    folder, again = data / "annotations", "run convert-masks again"
+    categories = datasets[0].categories
+    if any(dataset.categories != categories for dataset in datasets):
+        raise DataError(folder, "has other categories in one split than in another", again)
+    if len(categories) > MOST_CATEGORIES:
+        reason = f"has {len(categories)} categories, and a segmenter {MOST_CATEGORIES} at most"
+        raise DataError(folder, reason, "leave out the rare ones")
+    objects = [dataset.on(record) for dataset in datasets for record in dataset.records]
+    if any(len(each) and each.masks is None for each in objects):
+        raise DataError(folder, "has boxes without masks", "finetune-yolo learns from boxes")
+    return categories
 
 
 def _encoder_weights(config: FinetuneSegmenterConfig) -> Weights | None:
@@ -143,8 +160,6 @@ def _options(
     from pipeline.models.segmentation.network import NetworkOptions
     from pipeline.models.segmentation.photos import choose_scale
 
-    if config.folds == 1:
-        raise ConfigError("--folds 1: at least 2 are needed, or 0 for one network")
     return CrossFitOptions(
         NetworkOptions(config.encoder, categories),
         config.folds,
@@ -176,9 +191,12 @@ def _fitted(
     from pipeline.proposals.region_choice import smallest_region, try_all
 
     own = torch_device(device)
-    fold_of = fold_of_groups(photos, categories, options.folds, options.seed)
+    fold_of = fold_of_groups(photos, options.folds, options.seed)
     if options.folds and not fold_of:
-        say(f"too few photos of defects for {options.folds} folds: one network learns from all")
+        say(
+            "defects of one object make no folds: one network learns from all, and its threshold is"
+            " not measured"
+        )
     fit = cross_fit(photos, fold_of, weights, options, own, folder / WORK)
     areas = [mask_geometry.area(mask) for photo in photos for mask in photo.objects.masks or ()]
     regions = RegionOptions(min_area=smallest_region(areas))
@@ -210,7 +228,8 @@ def _out_of_fold(
 ) -> Iterator[tuple[DefectMap, Detections, str]]:
     """The map of each photo by the network that did not learn from it, its objects and group."""
     for photo in track(photos, "choose a threshold"):
-        found = model.defect_map(read_image(photo.record.path), photo.group)
+        image = read_listed_image(photo.record.path, photo.record.size)
+        found = model.defect_map(image, photo.group)
         yield found, photo.objects, photo.group
 
 
@@ -220,7 +239,7 @@ def _tested(model: DefectSegmenter, test: Sequence[Dataset]) -> LabelQuality | N
     images = [
         compare_labels(
             dataset.on(record),
-            model.detect(read_image(record.path)),
+            model.detect(read_listed_image(record.path, record.size)),
             model.categories,
             record.group or record.file_name,
         )

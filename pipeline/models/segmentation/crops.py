@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,10 +22,12 @@ from pipeline.types import Image
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 SIDE = 256  # pixels of a crop
+Pixels = TypeVar("Pixels", Image, LabelMap)
 _ON_DEFECT = 0.65  # share of the crops that hold a defect
 _BALANCED = 0.5  # share of these whose category is drawn first
 _LARGEST_TURN, _TURNED = 12.0, 0.5  # degrees, and the share of crops that are turned
 _LARGEST_ZOOM = 0.25  # logarithm
+_REACH = 224  # pixels from a centre to what a crop holds: 128, shrunk by exp(-0.25) and turned
 
 
 class CropSampler:
@@ -61,6 +63,9 @@ class CropSampler:
         zoom = float(np.exp(generator.uniform(-_LARGEST_ZOOM, _LARGEST_ZOOM)))
         turned = generator.random() < _TURNED
         angle = float(generator.uniform(-_LARGEST_TURN, _LARGEST_TURN)) if turned else 0.0
+        image, (top, left) = _window(image, y, x)  # OpenCV's warp takes 32,767 pixels at most
+        labels, _ = _window(labels, y, x)
+        y, x = y - top, x - left
         matrix = cv2.getRotationMatrix2D((x, y), angle, zoom)
         matrix[:, 2] += np.array([SIDE / 2 - x, SIDE / 2 - y])
         border = cv2.BORDER_REFLECT_101
@@ -90,6 +95,12 @@ class CropSampler:
             y, x = generator.uniform(0, height), generator.uniform(0, width)
         height, width = self._photos.size(row)
         return row, (_inside(float(y), height), _inside(float(x), width))
+
+
+def _window(pixels: Pixels, y: float, x: float) -> tuple[Pixels, tuple[int, int]]:
+    """The part of an image that a crop about (y, x) may hold, and its top left pixel."""
+    top, left = max(int(y) - _REACH, 0), max(int(x) - _REACH, 0)
+    return pixels[top : int(y) + _REACH, left : int(x) + _REACH], (top, left)
 
 
 def _inside(centre: float, length: int) -> float:

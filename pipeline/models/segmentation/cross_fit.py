@@ -6,10 +6,12 @@ trained for the calibration alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.models.segmentation.crops import CropSampler
@@ -18,8 +20,8 @@ from pipeline.models.segmentation.network import NetworkOptions, SegmentationNet
 from pipeline.models.segmentation.photos import LabelledPhoto, ScaledPhotos
 from pipeline.models.segmentation.trainer import TrainingOptions, train
 from pipeline.models.weights.store import Weights
-from pipeline.splits import folds
-from pipeline.types import GOOD
+
+_GOOD = -1  # the label of a photo without a defect
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,29 @@ class CrossFit:
     losses: tuple[float, ...]
 
 
-def fold_of_groups(
-    photos: Sequence[LabelledPhoto], categories: Sequence[str], count: int, seed: int
-) -> dict[str, int]:
-    """The fold of each group, from 0; the images of each category, and the good ones, are spread.
-    Empty for a `count` below 2, and where a fold would have no photo of a defect."""
-    if count < 2:
+def fold_of_groups(photos: Sequence[LabelledPhoto], count: int, seed: int) -> dict[str, int]:
+    """The fold of each group, from 0. Groups are dealt one after the other, category by category,
+    so that every fold has its part of each, however rare; a group counts for its rarest category.
+
+    Each fold has a photo of a defect: there are fewer than `count` folds where such groups are
+    fewer. Empty for a `count` below 2, or one such group.
+    """
+    frequency = Counter(label for photo in photos for label in set(_labels(photo)))
+    labels_of: dict[str, set[int]] = {}
+    for photo in photos:
+        labels_of.setdefault(photo.group, set()).update(_labels(photo))
+    defective = sum(map(bool, labels_of.values()))
+    folds = min(count, defective)
+    if folds < 2:
         return {}
-    records = [
-        replace(photo.record, group=photo.group, defect=_category(photo, categories))
-        for photo in photos
-    ]
-    fold_of = folds(records, count, seed)
-    filled = {fold_of[photo.group] for photo in photos if len(photo.objects)}
-    return fold_of if len(filled) == count else {}
+    rarest = {
+        group: min(labels, key=lambda label: (frequency[label], label), default=_GOOD)
+        for group, labels in labels_of.items()
+    }
+    groups = sorted(labels_of)
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    dealt = sorted((groups[row] for row in order), key=lambda group: _after(rarest[group]))
+    return {group: place % folds for place, group in enumerate(dealt)}
 
 
 def cross_fit(
@@ -97,7 +108,10 @@ def cross_fit(
     return CrossFit(tuple(members), tuple(losses))
 
 
-def _category(photo: LabelledPhoto, categories: Sequence[str]) -> str:
-    """Of the photo's first object."""
-    labels = photo.objects.labels
-    return categories[int(labels[0])] if len(labels) else GOOD
+def _labels(photo: LabelledPhoto) -> list[int]:
+    return [int(label) for label in photo.objects.labels]
+
+
+def _after(label: int) -> tuple[bool, int]:
+    """Where a category is dealt: good photos come last."""
+    return label == _GOOD, label

@@ -7,6 +7,7 @@ that some of them learned from, only the one that did not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, WeightsError
 from pipeline.io.read import checked, read_json
 from pipeline.models.artifact import CARD, TENSORS, save_artifact
 from pipeline.models.cards import SegmenterCard, as_weights_error, read_tensors
@@ -52,12 +53,13 @@ class DefectSegmenter:
         region_options: RegionOptions,
         confidence: float,
         device: torch.device,
+        max_regions: int | None = None,
     ) -> None:
-        """scale: by which images are shrunk. confidence: regions of a lower mean probability are
-        left out."""
+        """scale: by which images are resized. confidence: regions of a lower mean probability are
+        left out. max_regions: of an image, the likeliest; None keeps all."""
         self.members, self.categories = tuple(members), tuple(categories)
         self.scale, self.region_options, self.confidence = scale, region_options, confidence
-        self.device = device
+        self.device, self.max_regions = device, max_regions
         self._networks = [_for_inference(member.network, device) for member in members]
         self._last: tuple[Image, DefectMap] | None = None
 
@@ -75,7 +77,8 @@ class DefectSegmenter:
         """See `Detector`: the regions with their masks; the score is the mean probability."""
         found = self.defect_map(image)
         kept = [r for r in regions(found, self.region_options) if r.mean >= self.confidence]
-        return as_detections(found, sorted(kept, key=lambda region: -region.mean))
+        kept.sort(key=lambda region: -region.mean)
+        return as_detections(found, kept[: self.max_regions])
 
     def heatmap(self, image: Image) -> NDArray[np.float32]:
         """See `Detector`: the probability of a defect at each pixel."""
@@ -110,15 +113,21 @@ class DefectSegmenter:
 
 
 def load_defect_segmenter(
-    folder: Path, device: torch.device, confidence: float | None = None
+    folder: Path,
+    device: torch.device,
+    confidence: float | None = None,
+    max_regions: int | None = None,
 ) -> DefectSegmenter:
-    """The model of a folder of finetune-segmenter. confidence: None takes the model's own. Raises
-    DataError for another folder, WeightsError for a file that was changed."""
+    """The model of a folder of finetune-segmenter. confidence: None takes the model's own.
+    max_regions: see `DefectSegmenter`. Raises DataError for another folder, WeightsError for a file
+    that was changed."""
     path = folder / CARD
     if not path.is_file():
         raise DataError(folder, "holds no segmenter", "give a folder of finetune-segmenter")
     card = checked(_CARD, read_json(path), path)
     state = read_tensors(folder / TENSORS, card.sha256, CARD)
+    if not all(bool(values.isfinite().all()) for values in state.values()):
+        raise WeightsError(f"{folder / TENSORS}: holds values that are no numbers; train it again")
     options = NetworkOptions(card.encoder, len(card.categories))
     members = []
     with as_weights_error(folder / TENSORS):
@@ -139,18 +148,20 @@ def load_defect_segmenter(
         region_options,
         card.confidence if confidence is None else confidence,
         device,
+        max_regions,
     )
 
 
 def with_regions(
     model: DefectSegmenter, options: RegionOptions, confidence: float
 ) -> DefectSegmenter:
-    """The same networks with other options of regions."""
-    return DefectSegmenter(
-        model.members, model.categories, model.scale, options, confidence, model.device
-    )
+    """The same networks, without a copy, with other options of regions."""
+    other = copy(model)
+    other.region_options, other.confidence = options, confidence
+    return other
 
 
 def _for_inference(network: SegmentationNetwork, device: torch.device) -> torch.nn.Module:
     network.eval()
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    moved: torch.nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved

@@ -73,15 +73,8 @@ class SegmentationNetwork(nn.Module):
         ]
         merged = self.merge[-1](tops[-1])
         for merge, top in zip(reversed(self.merge[:-1]), reversed(tops[:-1]), strict=True):
-            size = top.shape[2:]
-            merged = merge(
-                top
-                + functional.interpolate(merged, size=size, mode="bilinear", align_corners=False)
-            )
-        logits: torch.Tensor = functional.interpolate(
-            self.head(merged).float(), scale_factor=2, mode="bilinear", align_corners=False
-        )
-        return logits
+            merged = merge(top + _twice(merged))
+        return _twice(self.head(merged).float())
 
     def train(self, mode: bool = True) -> SegmentationNetwork:
         """The encoder's batch statistics stay those of ImageNet: batches are too small."""
@@ -102,8 +95,7 @@ class SegmentationNetwork(nn.Module):
 
 
 def encoder_stages(name: Encoder, weights: Weights | None) -> list[nn.Sequential]:
-    """A backbone of torchvision in five stages, of strides 2, 4, 8, 16 and 32. Raises WeightsError
-    for a file of another network."""
+    """A backbone of torchvision in five stages, of strides 2, 4, 8, 16 and 32."""
     backbone = load_backbone(name, weights.path if weights else None)
     if name == "mobilenet_v2":
         blocks = list(backbone.features)
@@ -113,9 +105,9 @@ def encoder_stages(name: Encoder, weights: Weights | None) -> list[nn.Sequential
     return [stem, first, *(nn.Sequential(getattr(backbone, f"layer{n}")) for n in (2, 3, 4))]
 
 
-def _resized(layer: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    size = like.shape[2:]
-    return functional.interpolate(layer, size=size, mode="bilinear", align_corners=False)
+def _twice(layer: torch.Tensor) -> torch.Tensor:
+    """A layer at twice its sides, bilinear."""
+    return functional.interpolate(layer, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def _merge() -> nn.Sequential:

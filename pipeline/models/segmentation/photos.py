@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.masks import Rle, to_patch
-from pipeline.io.images import read_image
+from pipeline.io.images import read_listed_image
 from pipeline.types import Dataset, Detections, Image, ImageRecord
 
 LabelMap = NDArray[np.int16]  # (H, W) 0 for background, else 1 + the category's number
@@ -79,12 +79,13 @@ class ScaledPhotos:
         return scaled_size(self.photos[row].record.size, self.scale)
 
     def get(self, row: int) -> tuple[Image, LabelMap]:
-        """The scaled image (H, W, 3) and its label map (H, W). Raises DataError."""
+        """The scaled image (H, W, 3) and its label map (H, W). Raises DataError for an image that
+        cannot be read or has another size than listed."""
         if row in self._kept:
             self._kept.move_to_end(row)
             return self._kept[row]
         photo = self.photos[row]
-        image = scaled(read_image(photo.record.path), self.scale)
+        image = scaled(read_listed_image(photo.record.path, photo.record.size), self.scale)
         height, width = image.shape[:2]
         own = label_map(photo.objects, photo.record.size)
         resized = cv2.resize(own, (width, height), interpolation=cv2.INTER_NEAREST)

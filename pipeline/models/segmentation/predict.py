@@ -22,6 +22,8 @@ from pipeline.types import Image
 
 _WHOLE = 1536  # pixels of a side, up to which an image is one tile
 _TILE, _MARGIN = 1024, 64  # pixels of a tile, and of its border that is not used
+_VALUES = 1 << 26  # probabilities of a tile at most: many categories have smaller tiles
+_LEAST = 256  # pixels of the smallest tile
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,))
 Span = tuple[int, int]
 
@@ -37,8 +39,9 @@ def predict_map(
     height, width = image.shape[:2]
     kind = np.uint8 if categories <= FULL + 1 else np.uint16
     defect, category = np.zeros((height, width), np.uint8), np.zeros((height, width), kind)
-    for (y0, y1), (inner_y0, inner_y1) in _spans(height, scale):
-        for (x0, x1), (inner_x0, inner_x1) in _spans(width, scale):
+    most = max(int((_VALUES / (1 + categories)) ** 0.5), _LEAST)
+    for (y0, y1), (inner_y0, inner_y1) in spans(height, scale, most):
+        for (x0, x1), (inner_x0, inner_x1) in spans(width, scale, most):
             shares = _tile(networks, image[y0:y1, x0:x1], scale, device)
             rows, columns = slice(inner_y0 - y0, inner_y1 - y0), slice(inner_x0 - x0, inner_x1 - x0)
             own = shares[:, rows, columns]
@@ -48,21 +51,21 @@ def predict_map(
     return DefectMap(defect, category, categories)
 
 
-def _spans(length: int, scale: float) -> Iterator[tuple[Span, Span]]:
-    """Along one axis of the image, each tile and the part of it that is used."""
-    if length * scale <= _WHOLE:
+def spans(length: int, scale: float, most: int = _WHOLE) -> Iterator[tuple[Span, Span]]:
+    """Along one axis of the image, each tile and the part of it that is used. most: pixels of a
+    tile on the network's input. The last tile ends with the image, and is as large as the others.
+    """
+    if length * scale <= min(most, _WHOLE):
         yield (0, length), (0, length)
         return
-    tile, margin = round(_TILE / scale), round(_MARGIN / scale)
-    start = 0
-    while True:
+    tile, margin = round(min(most, _TILE) / scale), round(_MARGIN / scale)
+    used = 0
+    while used < length:
+        start = max(min(used - margin, length - tile), 0)
         stop = min(start + tile, length)
-        first = 0 if start == 0 else start + margin
         last = length if stop == length else stop - margin
-        yield (start, stop), (first, last)
-        if stop == length:
-            return
-        start = last - margin
+        yield (start, stop), (used, last)
+        used = last
 
 
 @torch.inference_mode()
