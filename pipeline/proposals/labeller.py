@@ -60,7 +60,8 @@ class Labeller:
         """The labels of an image (H, W, 3) uint8 RGB, the likeliest first, and the probability that
         they miss a defect; None where too few photos were known to tell."""
         if self.known.probability is None or self.known.expected_iou is None:
-            return self.finders.segmenter.detect(image), None
+            own = self.finders.segmenter.detect(image)
+            return replace(own, failed=np.zeros(len(own), bool)), None
         rows = self.finders.candidates(image)
         names = [self.categories[row.label] for row in rows]
         table = table_of(rows)

@@ -90,7 +90,7 @@ def label_images(job: LabelJob, log: ImageLog, faults: Faults) -> None:
 def write_labels(job: LabelJob, log: ImageLog, review: int) -> None:
     """Write the COCO files, and the page of the `review` least trusted masks."""
     write_logged_coco(job.folder, job.dataset, log, partial(_image_keys, log))
-    review_logged(job.folder, job.dataset, log, QUALITY, review)
+    review_logged(job.folder, job.dataset, log, (*QUALITY, "score"), review)
 
 
 def totals(log: ImageLog, names: Sequence[str] = QUALITY) -> Totals:
