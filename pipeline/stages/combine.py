@@ -93,16 +93,17 @@ def combine(
     from pipeline.proposals.card import SEGMENTER, knowledge
 
     faults = Faults(keep_going)
+    tuned = folder_of(config.sam) if config.sam else None
     reads = [
-        data / "annotations", data / "images", segmenter, folder_of(config.sam), detector, anomaly,
+        data / "annotations", data / "images", segmenter, tuned, detector, anomaly,
     ]  # fmt: skip
     record = RunRecord("combine", config.model_dump(mode="json"), reads)
     models = _Models.load(segmenter, config, detector, anomaly, data, torch_device(device), faults)
     images = models.searched(data, faults)
     fit = _fit(images, models)
     with record.whole_folder(output) as folder:
-        sources = {"sam": folder_of(config.sam), "detector": detector, "anomaly": anomaly}
-        published = None if sources["sam"] else config.sam
+        sources = {"sam": tuned, "detector": detector, "anomaly": anomaly}
+        published = None if tuned else config.sam
         own = models.segmenter
         known = knowledge(fit, own.categories, published, own.confidence)
         _copy(folder, known, {SEGMENTER: segmenter, **sources})
