@@ -123,6 +123,9 @@ class ExportConfig(Config):
     strict: bool = Field(
         False, description="Stop if anything of the source is left out, instead of saying so."
     )
+    original: bool = Field(
+        False, description="Write the labels themselves, though a review of them lies beside."
+    )
     annotator: str | None = Field(
         None,
         description="Whose annotations are read, by id or email, where a format has those of "
