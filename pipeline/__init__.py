@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         FinetuneConfig,
         FinetuneSamConfig,
         PredictConfig,
+        ReviewConfig,
         RunConfig,
         SegmentConfig,
         StudyConfig,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from pipeline.stages.label import label
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
+    from pipeline.stages.review_labels import review_labels
     from pipeline.stages.run import run
     from pipeline.stages.segment import segment
     from pipeline.stages.stats import stats
@@ -90,6 +92,7 @@ __all__ = [
     "Masks",
     "PipelineError",
     "PredictConfig",
+    "ReviewConfig",
     "RunConfig",
     "SegmentConfig",
     "StudyConfig",
@@ -117,6 +120,7 @@ __all__ = [
     "read_coco",
     "read_image",
     "report",
+    "review_labels",
     "run",
     "segment",
     "stats",

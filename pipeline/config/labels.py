@@ -133,6 +133,16 @@ class ExportConfig(Config):
     )
 
 
+class ReviewConfig(ImagesConfig):
+    """How labels are reviewed in the browser."""
+
+    sam: str = Field(
+        "auto",
+        description="Name of SAM weights, or a folder of finetune-sam, for boxes and clicks. auto "
+        "takes the run's own; none goes without.",
+    )
+
+
 class EvaluateConfig(ImagesConfig):
     """How predictions are compared with the truth."""
 

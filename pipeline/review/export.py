@@ -72,7 +72,7 @@ def reviewed_set(
     root = images or find_source(source).images or labels_of(session).parent
     with ReviewStore(session) as store:
         reviewed = read_reviewed(store, root)
-        stale = is_stale(store)
+        stale = is_stale(store, labels_of(session))
     say(f"{session}: the reviewed labels are written; --original writes those before the review")
     if stale:
         say(f"{labels_of(session)}: was changed after the review began; it is not read")
@@ -90,9 +90,8 @@ def session_for(source: Path) -> Path | None:
     return session if session.is_file() else None
 
 
-def is_stale(store: ReviewStore) -> bool:
-    """Whether the labels' file beside a session was changed after the review began."""
-    labels = labels_of(store.path)
+def is_stale(store: ReviewStore, labels: Path) -> bool:
+    """Whether the file of a session's labels was changed after the review began."""
     return labels.is_file() and sha256_of(labels) != store.sha256
 
 

@@ -21,14 +21,13 @@ from pipeline.review.create import session_refusals
 from pipeline.review.history import histories
 from pipeline.review.schema import REJECTED, UNREVIEWED
 from pipeline.review.store import ReviewStore
-from pipeline.review.values import ObjectValue, object_value
+from pipeline.review.tables import SavedObject
+from pipeline.review.values import ObjectValue
 from pipeline.types import Dataset, Detections, ImageRecord
 
 REVIEWED = "reviewed"  # the column of objects that a person has judged
 _NAME = TypeAdapter(FileName)
 _RECORD = TypeAdapter(dict[str, Text])
-_FIGURES = TypeAdapter(dict[str, float])
-_Row = tuple[int, str, int, str]  # id, value, state, figures
 _NO_NUMBER = float("nan")
 
 
@@ -55,19 +54,14 @@ def read_reviewed(store: ReviewStore, images: Path) -> Reviewed:
     history: dict[int, Sequence[Sequence[JsonValue]]] = {}
     rejected = reviewed = 0
     for record in records:
-        query = (
-            "SELECT id, value, state, figures FROM objects WHERE image = ? AND value IS NOT NULL "
-            "ORDER BY id"
-        )
-        rows = [(int(str(a)), str(b), int(str(c)), str(d)) for a, b, c, d in
-                store.rows(query, record.id)]  # fmt: skip
-        kept = [row for row in rows if row[2] != REJECTED]
+        rows = store.objects_on(record.id)
+        kept = [row for row in rows if row.code != REJECTED]
         rejected += len(rows) - len(kept)
-        reviewed += sum(row[2] != UNREVIEWED for row in kept)
+        reviewed += sum(row.code != UNREVIEWED for row in kept)
         if kept:
             with session_refusals(store.path):
-                objects[record.id] = _detections(kept, record.size, store)
-        history[record.id] = [done.get(row[0], []) for row in kept]
+                objects[record.id] = _detections(kept, record.size)
+        history[record.id] = [done.get(row.id, []) for row in kept]
     dataset = Dataset(store.categories, tuple(records), objects)
     return Reviewed(dataset, history, rejected, reviewed)
 
@@ -90,10 +84,9 @@ def image_records(store: ReviewStore, root: Path) -> list[ImageRecord]:
     return records
 
 
-def _detections(rows: Sequence[_Row], size: tuple[int, int], store: ReviewStore) -> Detections:
-    values = [value for row in rows if (value := object_value(row[1]))]
-    masks = _masks(values, size)
-    figures = [_own_figures(row, store) for row in rows]
+def _detections(rows: Sequence[SavedObject], size: tuple[int, int]) -> Detections:
+    values = [row.value for row in rows if row.value]
+    figures = [_own_figures(row) for row in rows]
     names = sorted({name for own in figures for name in own})
     columns = {name: _column(figures, name) for name in names}
     scores = columns.pop("score", None)
@@ -101,9 +94,9 @@ def _detections(rows: Sequence[_Row], size: tuple[int, int], store: ReviewStore)
         boxes=as_boxes([value.box for value in values]),
         labels=np.array([value.category for value in values], np.int64),
         scores=None if scores is None or np.isnan(scores).any() else scores,
-        masks=masks,
+        masks=_masks(values, size),
         quality=columns,
-        attributes={REVIEWED: np.array([row[2] != UNREVIEWED for row in rows], np.bool_)},
+        attributes={REVIEWED: np.array([row.code != UNREVIEWED for row in rows], np.bool_)},
     )
 
 
@@ -116,14 +109,12 @@ def _masks(values: Sequence[ObjectValue], size: tuple[int, int]) -> tuple[Rle, .
     return tuple(rle or from_box(value.boxes[0], *size) for rle, value in pairs)
 
 
-def _own_figures(row: _Row, store: ReviewStore) -> Mapping[str, float]:
+def _own_figures(row: SavedObject) -> Mapping[str, float]:
     """The figures of an object whose mask and category are those of the labels."""
-    ((original,),) = store.rows("SELECT original FROM objects WHERE id = ?", row[0])
-    before = object_value(None if original is None else str(original))
-    now = object_value(row[1])
-    if before is None or now is None or before.model_copy(update={"state": now.state}) != now:
+    if row.original is None or row.value is None:
         return {}
-    return checked(_FIGURES, json.loads(row[3]), store.path, f"object {row[0]}")
+    is_same = row.original.model_copy(update={"state": row.value.state}) == row.value
+    return row.figures if is_same else {}
 
 
 def _column(figures: Sequence[Mapping[str, float]], name: str) -> NDArray[np.float32]:

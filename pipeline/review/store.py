@@ -21,7 +21,7 @@ from pipeline.review.actions import Action, Move, StaleError
 from pipeline.review.create import session_refusals
 from pipeline.review.replay import REDO, UNDO, Stacks, stacks_of
 from pipeline.review.schema import TABLES
-from pipeline.review.tables import SavedImage, follow
+from pipeline.review.tables import SavedImage, SavedObject, follow, saved_object
 from pipeline.review.values import (
     ImageValue,
     Key,
@@ -32,6 +32,7 @@ from pipeline.review.values import (
     parse_values,
 )
 
+_OBJECT = "id, image, original, value, figures, revision, state"
 _IMAGE = "id, file_name, place, height, width, state, revision, missed, anomaly"
 
 
@@ -222,6 +223,42 @@ class ReviewStore:
         with self._lock, self._refusals():
             rows = self._database.execute(f"SELECT {_IMAGE} FROM images ORDER BY id").fetchall()
         return [SavedImage(*row) for row in rows]
+
+    def object_by_id(self, id_: int) -> SavedObject:
+        """An object. Raises ValueError for an id that none has."""
+        query = f"SELECT {_OBJECT} FROM objects WHERE id = ?"
+        if not (rows := self.rows(query, id_)):
+            raise ValueError(f"there is no object {id_}")
+        return saved_object(rows[0])
+
+    def objects_on(self, image: int) -> list[SavedObject]:
+        """The objects of an image that exist, in the order of their ids."""
+        query = f"SELECT {_OBJECT} FROM objects WHERE image = ? AND value IS NOT NULL ORDER BY id"
+        return [saved_object(row) for row in self.rows(query, image)]
+
+    def images_after(self, revision: int) -> list[SavedImage]:
+        """The images whose own state changed after an action."""
+        query = f"SELECT {_IMAGE} FROM images WHERE revision > ?"
+        with self._lock, self._refusals():
+            return [SavedImage(*row) for row in self._database.execute(query, (revision,))]
+
+    def actions_on(self, object_: int) -> list[Action]:
+        """The actions that had an object in view, in order."""
+        query = "SELECT id FROM actions WHERE object = ? ORDER BY id"
+        ids = [int(str(id_)) for (id_,) in self.rows(query, object_)]
+        with self._lock, self._refusals():
+            return [self._action(id_) for id_ in ids]
+
+    def add_category(self, name: str) -> int:
+        """The index of a category, which is added if it is new."""
+        with self._lock, self._refusals():
+            if name not in self.categories:
+                names = (*self.categories, name)
+                query = "UPDATE session SET value = ? WHERE name = 'categories'"
+                with transaction(self._database):
+                    self._database.execute(query, (json.dumps(names),))
+                self.categories = names
+            return self.categories.index(name)
 
     def rows(self, query: str, *values: int) -> list[tuple[object, ...]]:
         """All rows of a query of this package."""

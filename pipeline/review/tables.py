@@ -15,7 +15,7 @@ from pipeline.formats.coco_columns import json_number
 from pipeline.geometry.boxes import as_boxes
 from pipeline.review.schema import ACCEPTED, ADDED, CHANGED, REJECTED, UNREVIEWED
 from pipeline.review.source import StartingLabels
-from pipeline.review.values import ObjectValue
+from pipeline.review.values import ObjectValue, object_value
 from pipeline.types import EXPECTED_IOU, PROBABILITY, Detections, ImageRecord
 
 _RECORD_KEYS = ("product", "source_split", "defect", "group", "split")
@@ -138,3 +138,36 @@ class SavedImage:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.height, self.width
+
+
+@dataclass(frozen=True)
+class SavedObject:
+    """An object of a session. original: as the labels have it. figures: its quality columns. code:
+    of its state, see `schema`."""
+
+    id: int
+    image: int
+    original: ObjectValue | None
+    value: ObjectValue | None
+    figures: dict[str, float]
+    revision: int
+    code: int | None
+
+
+def saved_object(row: tuple[object, ...]) -> SavedObject:
+    """An object from its row. Raises ValueError for one that is damaged."""
+    id_, image, original, value, figures, revision, code = row
+    numbers = {
+        name: float(number)
+        for name, number in json.loads(str(figures)).items()
+        if isinstance(number, (int, float))
+    }
+    return SavedObject(
+        int(str(id_)),
+        int(str(image)),
+        object_value(None if original is None else str(original)),
+        object_value(None if value is None else str(value)),
+        numbers,
+        int(str(revision)),
+        None if code is None else int(str(code)),
+    )

@@ -1,0 +1,56 @@
+"""The queue: what the page lists of every object, as columns of numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.review.store import ReviewStore
+
+COLUMNS: Final = (
+    "id", "image", "category", "state", "expected_iou", "probability", "score", "x0", "y0", "x1",
+    "y1", "revision",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM objects WHERE value IS NOT NULL"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """columns: (N, 12) float64, in the order of `COLUMNS`; NaN for a figure that is not known."""
+
+    revision: int
+    columns: NDArray[np.float64]
+
+
+def read_queue(store: ReviewStore) -> Queue:
+    """Every object of a session."""
+    revision = store.revision  # first: what is newer comes again with the changes
+    return Queue(revision, _columns(store.rows(_SELECT)))
+
+
+def changed_objects(store: ReviewStore, since: int) -> NDArray[np.float64]:
+    """The rows (N, 12) of objects that the actions after one changed."""
+    return _columns(store.rows(f"{_SELECT} AND revision > ?", since))
+
+
+def removed_objects(store: ReviewStore, since: int) -> list[int]:
+    """The ids of objects that an undo of their creation removed after an action."""
+    query = "SELECT id FROM objects WHERE value IS NULL AND revision > ?"
+    return [int(str(id_)) for (id_,) in store.rows(query, since)]
+
+
+def _columns(rows: list[tuple[object, ...]]) -> NDArray[np.float64]:
+    return np.array(rows, np.float64).reshape(-1, len(COLUMNS))  # None becomes NaN
+
+
+def packed(queue: Queue) -> bytes:
+    """A line of JSON (revision, count, names), then each column as little-endian float64."""
+    head = {"revision": queue.revision, "count": len(queue.columns), "columns": COLUMNS}
+    line = json.dumps(head)
+    padding = " " * (-(len(line) + 1) % 8)  # the numbers start at a multiple of 8 bytes
+    columns = np.ascontiguousarray(queue.columns.T, "<f8")
+    return (line + padding + "\n").encode() + columns.tobytes()
