@@ -14,6 +14,7 @@ import uvicorn
 from pydantic import JsonValue
 
 from pipeline.review.assistant import Assistant
+from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import Guard
 from pipeline.review.picture_cache import PictureCache
 from pipeline.review.serve import listening
@@ -84,7 +85,8 @@ def served(
     """A server of a session."""
     with ReviewStore(session) as store:
         about = About(title="labels", who="Ann", notices=[], has_heat=heatmaps is not None)
-        parts = Review(store, PictureCache(root), assistant or Assistant(None), about, heatmaps)
+        parts = Review(store, PictureCache(root), assistant or Assistant(None), about,
+                       PackedQueue(store), heatmaps)  # fmt: skip
         listener = listening("127.0.0.1", 0)
         port = listener.getsockname()[1]
         app = Guard(application(parts), TOKEN, "127.0.0.1", port)

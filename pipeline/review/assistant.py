@@ -14,6 +14,7 @@ from pipeline.geometry.patches import Patch
 from pipeline.types import EXPECTED_IOU, Image
 
 Box = tuple[float, float, float, float]
+Backend = Literal["auto", "torch", "openvino"]
 Status = Literal["loading", "ready", "off"]
 
 
@@ -27,11 +28,12 @@ class Click(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A mask that a person has not judged. iou: expected where the SAM is calibrated, else as it
-    predicts itself; in [0, 1]."""
+    """A mask that a person has not judged. iou: in [0, 1], expected where the SAM is calibrated
+    (`is_expected`), else as it predicts itself."""
 
     patch: Patch
     iou: float
+    is_expected: bool = False
 
 
 class Prompted(Protocol):
@@ -55,19 +57,24 @@ class SamAssistant:
     """A SAM by name or folder. A box alone is answered as `pipeline segment` answers it, with its
     views and calibration; clicks by the decoder alone, on an embedding that is kept."""
 
-    def __init__(self, name: str, device: str = "auto", cache_gb: float = 20.0) -> None:
+    def __init__(
+        self, name: str, device: str = "auto", cache_gb: float = 20.0, backend: Backend = "auto"
+    ) -> None:
         from pipeline.models.devices import torch_device
         from pipeline.models.sam.clicks import ClickPredictor
         from pipeline.models.sam.model import load_sam, load_segmenter
 
         on = torch_device(device)
-        self._boxes = load_segmenter(name, {}, on, "auto", cache_gb)
-        self._clicks = ClickPredictor.of(load_sam(name).segmenter(on, "auto", cache_gb))
+        self._boxes = load_segmenter(name, {}, on, backend, cache_gb)
+        self._clicks = ClickPredictor.of(load_sam(name).segmenter(on, backend, cache_gb))
         self.name = self._boxes.name
 
     def prepare(self, key: int, image: Image) -> None:
-        """Encode the image."""
+        """Encode the image, for clicks and for boxes: the middle of it is segmented."""
+        height, width = image.shape[:2]
+        middle = (0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height)
         self._clicks.prepare(key, image)
+        self._boxes.segment(image, [middle])
 
     def propose(
         self, key: int, image: Image, clicks: Sequence[Click], box: Box | None,
@@ -78,8 +85,9 @@ class SamAssistant:
 
         if not clicks and box is not None:
             masks = self._boxes.segment(image, [box], [category])
-            quality = masks.quality.get(EXPECTED_IOU, masks.quality["predicted_iou"])
-            return Proposal(to_patch(masks.masks[0]), float(quality[0]))
+            is_expected = EXPECTED_IOU in masks.quality
+            quality = masks.quality[EXPECTED_IOU if is_expected else "predicted_iou"]
+            return Proposal(to_patch(masks.masks[0]), float(quality[0]), is_expected)
         points = [SamClick(*click) for click in clicks]
         return Proposal(*self._clicks.predict(key, image, points, before))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ COLUMNS: Final = (
     "id", "image", "category", "state", "expected_iou", "probability", "score", "x0", "y0", "x1",
     "y1", "revision",
 )  # fmt: skip
+_STALE = 500  # actions, after which the queue is made again
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM objects WHERE value IS NOT NULL"
 
 
@@ -45,6 +47,24 @@ def removed_objects(store: ReviewStore, since: int) -> list[int]:
 
 def _columns(rows: list[tuple[object, ...]]) -> NDArray[np.float64]:
     return np.array(rows, np.float64).reshape(-1, len(COLUMNS))  # None becomes NaN
+
+
+class PackedQueue:
+    """The queue as bytes, made again when the session has gone far on: what is newer comes with the
+    changes."""
+
+    def __init__(self, store: ReviewStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._revision, self._bytes = -1, b""
+
+    def bytes(self) -> bytes:
+        """See `packed`, of this or of a somewhat earlier moment."""
+        with self._lock:
+            if self._revision < 0 or self._store.revision - self._revision > _STALE:
+                queue = read_queue(self._store)
+                self._revision, self._bytes = queue.revision, packed(queue)
+            return self._bytes
 
 
 def packed(queue: Queue) -> bytes:

@@ -19,6 +19,7 @@ TABLES = (
     "probability REAL, score REAL, category INTEGER, state INTEGER, x0 REAL, y0 REAL, x1 REAL, "
     "y1 REAL)",
     "CREATE INDEX objects_of_image ON objects (image)",
+    "CREATE INDEX objects_of_revision ON objects (revision)",
     # Append only. object, image: those that a person had in view. target: of an undo or a redo.
     "CREATE TABLE actions (id INTEGER PRIMARY KEY, time TEXT NOT NULL, "
     "who TEXT NOT NULL, kind TEXT NOT NULL, object INTEGER, image INTEGER NOT NULL, "

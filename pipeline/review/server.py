@@ -22,7 +22,7 @@ from pipeline.io.read import explain
 from pipeline.review import pictures
 from pipeline.review.actions import StaleError
 from pipeline.review.assistant import Assistant, Click
-from pipeline.review.figures import packed, read_queue
+from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import TooLargeError
 from pipeline.review.picture_cache import PictureCache
 from pipeline.review.requests import (
@@ -59,6 +59,7 @@ class Review:
     pictures: PictureCache
     assistant: Assistant
     about: About
+    queue: PackedQueue
     heatmaps: Path | None = None
 
 
@@ -140,7 +141,7 @@ def _session(review: Review, _: Request) -> Response:
 
 
 def _queue(review: Review, _: Request) -> Response:
-    return Response(packed(read_queue(review.store)), media_type="application/octet-stream")
+    return Response(review.queue.bytes(), media_type="application/octet-stream")
 
 
 def _changes(review: Review, request: Request) -> Response:
@@ -223,7 +224,11 @@ def _segment(review: Review, request: SegmentRequest) -> JsonValue:
     before = to_patch(from_wire(request.before, image.size)) if request.before else None
     clicks = [Click(click.x, click.y, click.inside) for click in request.clicks]
     proposal = review.assistant.propose(image.id, pixels, clicks, request.box, before, category)
-    return {"mask": patch_to_wire(proposal.patch).model_dump(), "iou": round(proposal.iou, 4)}
+    return {
+        "mask": patch_to_wire(proposal.patch).model_dump(),
+        "iou": round(proposal.iou, 4),
+        "is_expected": proposal.is_expected,
+    }
 
 
 def _prepare(review: Review, request: ImageRequest) -> JsonValue:

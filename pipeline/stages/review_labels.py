@@ -137,12 +137,15 @@ def _serve(
     except ModuleNotFoundError as error:
         raise ConfigError(f"review needs {error.name}; install the program again") from error
     from pipeline.review.assistant import sam_assistant
+    from pipeline.review.figures import PackedQueue
     from pipeline.review.picture_cache import PictureCache
 
+    queue = PackedQueue(store)
+    queue.bytes()  # before the page asks
     name = (found.sam or "none") if config.sam == "auto" else config.sam
     parts = Review(
         store, PictureCache(root, config.allow_outside), sam_assistant(name, device), about,
-        heatmaps,
+        queue, heatmaps,
     )  # fmt: skip
     serve(application(parts), host, port, opened)
 

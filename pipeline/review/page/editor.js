@@ -8,6 +8,7 @@ import { REJECTED } from "./session.js";
 import { Stage } from "./stage.js";
 import { HINTS, TOOLS, Tools } from "./tools.js";
 
+const PREPARED_MS = 900; // on an image, before SAM encodes it
 const BOX_ROOM = 2.4; // how much of the image is shown around an object
 const OTHERS = [
   ["new", "W", "New defect: nothing is chosen", "M12 5v14M5 12h14"],
@@ -61,8 +62,19 @@ export class Editor {
     if (this.wanted !== image) return; // another one was asked for meanwhile
     this.select(this.isImage ? null : id, true);
     if (this.isImage) this.stage.fit();
-    if (this.session.sam.status !== "off") post("/api/prepare", { image }).catch(() => {});
+    this.#prepare(["box", "click"].includes(this.tools.name) ? 0 : PREPARED_MS);
     this.#prefetch();
+  }
+
+  // SAM encodes the image once a tool of it is chosen, or a person stays on the image.
+  #prepare(wait) {
+    clearTimeout(this.preparing);
+    const { wanted } = this;
+    if (wanted === undefined || wanted === this.prepared || this.session.sam.status !== "ready") return;
+    this.preparing = setTimeout(() => {
+      this.prepared = wanted;
+      post("/api/prepare", { image: wanted }).catch(() => {});
+    }, wait);
   }
 
   #prefetch() {
@@ -138,6 +150,7 @@ export class Editor {
   use(name) {
     this.tools.use(name);
     this.hint.textContent = HINTS[name];
+    if (name === "box" || name === "click") this.#prepare(0);
     this.#drawBar();
   }
 
@@ -154,7 +167,7 @@ export class Editor {
   }
 
   other(name) {
-    if (name === "new") { this.select(null); if (this.tools.name === "view") this.use("box"); this.hint.textContent = "Draw a new defect: box, clicks, brush or polygon"; }
+    if (name === "new") { this.select(null); if (!["click", "brush", "polygon"].includes(this.tools.name)) this.use("box"); this.hint.textContent = "Draw a new defect: box, clicks, brush or polygon"; }
     if (name === "fill") this.fill();
     if (name === "merge") this.merge();
     if (name === "masks") this.stage.showMasks = !this.stage.showMasks;
@@ -186,9 +199,9 @@ export class Editor {
     const image = this.image.id;
     this.canvas.style.cursor = "progress";
     try {
-      const { mask, iou } = await post("/api/segment", { image, category: this.category, ...prompt });
+      const { mask, iou, is_expected: isExpected } = await post("/api/segment", { image, category: this.category, ...prompt });
       if (!mask.w) { toast("SAM finds nothing there"); return null; }
-      this.hint.textContent = `SAM expects an IoU of ${iou.toFixed(2)}`;
+      this.hint.textContent = `${isExpected ? "Expected IoU" : "SAM rates its mask"} ${iou.toFixed(2)}`;
       return this.image.id === image ? Mask.of(mask) : null;
     } catch (error) {
       toast(error.message);

@@ -77,8 +77,9 @@ export class Queue {
       mark,
       classes: "",
       label: [image.name, `${count} labels`, text && `missed defect ${text}`, mark.slice(2)].filter(Boolean).join(", "),
-      parts: [el("span", { class: "name", text: image.name.split("/").pop(), title: image.name }),
-        el("span", { class: "figure", text, title: image.missed === null ? "anomaly score" : "probability that a label is missing" })],
+      parts: [el("span", { class: "name end", title: image.name }, el("bdi", { text: image.name.split("/").pop() })),
+        figure === null ? el("span", { class: "quiet", text: count ? `${count} ${count === 1 ? "label" : "labels"}` : "no label" })
+          : el("span", { class: "figure", text, title: image.missed === null ? "anomaly score" : "probability that a label is missing" })],
     };
   }
 
