@@ -116,7 +116,7 @@ def decoder_alone(labels: Path, images: Path, sam: str, count: int) -> list[floa
         found.append(1000 * (time.perf_counter() - start))
         return output
 
-    predictor._decoder.decode = timed  # type: ignore[method-assign]
+    predictor._decoder.decode = timed  # type: ignore[assignment, method-assign]
     dataset = read_coco(labels, images)
     for record in dataset.records:
         image = read_image(record.path)
@@ -178,7 +178,7 @@ def main() -> None:
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    chromium = next(path for name in _NAMES if (path := shutil.which(name)))
+    chromium = next(found for name in _NAMES if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         copy = Path(folder) / "instances.json"
