@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         FinetuneConfig,
         FinetuneSamConfig,
         PredictConfig,
+        ReviewConfig,
         RunConfig,
         SegmentConfig,
         StudyConfig,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from pipeline.stages.label import label
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
+    from pipeline.stages.review_labels import review_labels
     from pipeline.stages.run import run
     from pipeline.stages.segment import segment
     from pipeline.stages.stats import stats
@@ -91,6 +93,7 @@ __all__ = [
     "Masks",
     "PipelineError",
     "PredictConfig",
+    "ReviewConfig",
     "RunConfig",
     "SegmentConfig",
     "StudyConfig",
@@ -119,6 +122,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "report",
+    "review_labels",
     "run",
     "segment",
     "stats",

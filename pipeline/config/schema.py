@@ -22,6 +22,7 @@ from pipeline.config.labels import (
     EvaluateConfig,
     ExportConfig,
     ImagesConfig,
+    ReviewConfig,
     SynthesizeConfig,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "FinetuneSamConfig",
     "ImagesConfig",
     "PredictConfig",
+    "ReviewConfig",
     "RunConfig",
     "SegmentConfig",
     "StudyConfig",
