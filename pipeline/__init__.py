@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         FinetuneSamConfig,
         FinetuneSegmenterConfig,
         PredictConfig,
+        ReviewConfig,
         RunConfig,
         SegmentConfig,
         StudyConfig,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from pipeline.stages.label import label
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
+    from pipeline.stages.review_labels import review_labels
     from pipeline.stages.run import run
     from pipeline.stages.segment import segment
     from pipeline.stages.stats import stats
@@ -97,6 +99,7 @@ __all__ = [
     "Masks",
     "PipelineError",
     "PredictConfig",
+    "ReviewConfig",
     "RunConfig",
     "SegmentConfig",
     "StudyConfig",
@@ -127,6 +130,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "report",
+    "review_labels",
     "run",
     "segment",
     "stats",

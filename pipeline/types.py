@@ -109,9 +109,11 @@ class Detections:
     @property
     def confidence_columns(self) -> Mapping[str, NDArray[np.float32]]:
         """The columns (N,) float32 in [0, 1] that estimate how good each object is, the better
-        estimate first: `expected_iou` of its mask, then `score`. Empty for ground truth."""
+        estimate first: `expected_iou` of its mask, then `score`. Empty for ground truth. A column
+        that an object lacks (NaN), such as one that a person drew, is left out."""
         columns = {EXPECTED_IOU: self.quality.get(EXPECTED_IOU), "score": self.scores}
-        return {k: v.astype(np.float32) for k, v in columns.items() if v is not None}
+        known = {k: v for k, v in columns.items() if v is not None and not np.isnan(v).any()}
+        return {k: v.astype(np.float32) for k, v in known.items()}
 
     @property
     def confidence(self) -> NDArray[np.float32] | None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 import pipeline
-from pipeline.cli import anomalies, jobs, labels, models
+from pipeline.cli import anomalies, jobs, labels, models, reviews
 from pipeline.cli.weights import weights
 from pipeline.errors import PipelineError
 from pipeline.runtime import progress, signals
@@ -97,6 +97,7 @@ _VERBS = (
     labels.import_labels,
     labels.validate,
     labels.audit,
+    reviews.review,
     weights,
     models.finetune_yolo,
     models.finetune_sam,

@@ -94,7 +94,8 @@ def export_labels(
 ) -> Any:  # fmt: skip
     """Write labels for another tool.
 
-    SOURCE is a COCO file or a folder of convert-masks. The result counts what was lost."""
+    SOURCE is a COCO file, a folder of convert-masks, or a review. Where a review lies beside the
+    labels, its labels are written. The result counts what was lost."""
     from pipeline.stages.export_labels import export_labels as stage
 
     return stage(
@@ -103,7 +104,7 @@ def export_labels(
     )  # fmt: skip
 
 
-@configured("ExportConfig", "import", but=("below", "polygon_loss"))
+@configured("ExportConfig", "import", but=("below", "polygon_loss", "original"))
 @click.argument("source", type=FILE)
 @click.option("--from", "origin", required=True, metavar="FORMAT",
               help="What the source is; see --formats.")  # fmt: skip

@@ -123,10 +123,23 @@ class ExportConfig(Config):
     strict: bool = Field(
         False, description="Stop if anything of the source is left out, instead of saying so."
     )
+    original: bool = Field(
+        False, description="Write the labels themselves, though a review of them lies beside."
+    )
     annotator: str | None = Field(
         None,
         description="Whose annotations are read, by id or email, where a format has those of "
         "several. Without it a task gives its ground truth, or else its first.",
+    )
+
+
+class ReviewConfig(ImagesConfig):
+    """How labels are reviewed in the browser."""
+
+    sam: str = Field(
+        "auto",
+        description="Name of SAM weights, or a folder of finetune-sam, for boxes and clicks. auto "
+        "takes the run's own; none goes without.",
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.config.labels import (
     EvaluateConfig,
     ExportConfig,
     ImagesConfig,
+    ReviewConfig,
     SynthesizeConfig,
 )
 from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig
@@ -108,6 +109,7 @@ __all__ = [
     "FinetuneSegmenterConfig",
     "ImagesConfig",
     "PredictConfig",
+    "ReviewConfig",
     "RunConfig",
     "SegmentConfig",
     "StudyConfig",

@@ -34,7 +34,7 @@ def open_database(path: Path, replace: bool = True) -> sqlite3.Connection:
     """Open or create. replace: one that is damaged or foreign gives place to an empty one, after a
     notice; without it, it is a DataError. Raises DataError when the system refuses."""
     with refusals(path):
-        _remove_links(path)
+        remove_links(path)
         try:
             return _checked(path)
         except _ERRORS as error:
@@ -50,24 +50,40 @@ def open_database(path: Path, replace: bool = True) -> sqlite3.Connection:
 
 
 def _checked(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.DatabaseError for a database that is damaged, or has another schema: so no
-    trigger or view of a foreign one runs."""
-    database = sqlite3.connect(path, isolation_level=None)
+    """The work log's database, without the items that may not have been on the disk."""
+    database = connected(path, _SCHEMA)
+    try:
+        _drop_unsynced(database, path)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def connected(
+    path: Path, schema: Sequence[str], durable: bool = False, threads: bool = False
+) -> sqlite3.Connection:
+    """Open a database in WAL mode, or create it with the statements of `schema`. durable: each
+    transaction is on the disk when it ends. threads: several may use it, one at a time.
+
+    Raises sqlite3.DatabaseError for a database that is damaged, or has another schema: so no
+    trigger or view of a foreign one runs.
+    """
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=not threads)
     try:
         database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
             with transaction(database):
-                for statement in _SCHEMA:
+                for statement in schema:
                     database.execute(statement)
         query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
-        if tuple(row[0] for row in database.execute(query)) != _SCHEMA:
+        if tuple(row[0] for row in database.execute(query)) != tuple(schema):
             raise sqlite3.DatabaseError("its tables are others")
         result = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if result != "ok":
             raise sqlite3.DatabaseError(" ".join(str(result).split()))
-        _drop_unsynced(database, path)
     except BaseException:
         database.close()
         raise
@@ -118,15 +134,15 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """What the system refuses as one line."""
+def refusals(path: Path, remedy: str = "call the same command again") -> Iterator[None]:
+    """What the system refuses as one line. remedy: of a database that is damaged."""
     try:
         yield
     except OSError as error:
         raise write_error(path, error) from error
     except _ERRORS as error:
         if not _is_refused(error):
-            raise DataError(path, f"is damaged ({error})", "call the same command again") from error
+            raise DataError(path, f"is damaged ({error})", remedy) from error
         raise write_error(path, OSError(str(error))) from error
 
 
@@ -138,7 +154,7 @@ def database_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
 
 
-def _remove_links(path: Path) -> None:
+def remove_links(path: Path) -> None:
     """Remove links in the place of a database's files: what they lead to stays as it is."""
     for file in database_files(path):
         with suppress(FileNotFoundError):

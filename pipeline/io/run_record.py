@@ -37,6 +37,7 @@ class RunFile(BaseModel):
 
     command: str
     summary: Summary
+    config: dict[str, JsonValue] = {}
     seconds: float = 0.0
     weights: dict[str, str] = {}
     versions: dict[str, str] = {}

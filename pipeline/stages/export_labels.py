@@ -29,8 +29,9 @@ from pipeline.metrics.fidelity import compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.fidelity import fidelity_report
 from pipeline.results import StageResult
+from pipeline.review.export import ReviewedSet, reviewed_set
 from pipeline.runtime.progress import track
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.types import EXPECTED_IOU, Dataset, Detections, ImageRecord
 
 _COCO = {"coco", "coco-polygon"}  # formats whose photos may be beside the folder of the file
 _DEFAULT = ExportConfig()
@@ -39,10 +40,11 @@ _NO_ID = -1  # an id that no image has
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelsResult(StageResult):
-    """output: the folder that was written. format: of the written labels. objects: their number.
-    fidelity: by format, of the objects that were read. objects_below_min_iou: objects with an IoU
-    under `config.min_iou`. source: every object of the source, with what was left out. faults: a
-    line for each faulty image or object."""
+    """output: the folder that was written. format: of the written labels. fidelity: by format, of
+    the objects that were read. objects_below_min_iou: objects with an IoU under `config.min_iou`.
+    source: every object of the source, with what was left out. faults: a line for each faulty image
+    or object. review: the session whose labels were written, with its objects that a person judged
+    (`reviewed`), and those left out for it (`rejected`)."""
 
     output: Path
     format: str
@@ -53,6 +55,9 @@ class _LabelsResult(StageResult):
     objects_below_min_iou: int
     source: SourceCounts
     faults: tuple[str, ...] = ()
+    review: Path | None = None
+    reviewed: int | None = None
+    rejected: int | None = None
 
     @property
     def exit_code(self) -> int:
@@ -85,8 +90,10 @@ def export_labels(
 ) -> ExportLabelsResult:
     """Write COCO labels in another format.
 
-    source: a COCO file, or a folder that convert-masks wrote. to: a name in `FORMATS`. images: the
-    folder that file names are relative to; without it, `images` beside the file or its folder.
+    source: a COCO file, a folder that convert-masks wrote, or a session of `review`; where a
+    session lies beside the labels, its labels are written, unless `config.original`. to: a name in
+    `FORMATS`. images: the folder that file names are relative to; without it, `images` beside the
+    file or its folder, or the folder of the session.
     allow_outside: images may be outside that folder, or be links that lead there. keep_going: leave
     out faulty images and objects. Raises ConfigError for an unknown format, and for `config.below`
     with labels that have no expected IoU and no score; DataError for a file that cannot be read,
@@ -94,13 +101,19 @@ def export_labels(
     """
     form = _format(to, "--to")
     log = SourceLog(Faults(keep_going))
-    dataset = _read("coco", source, images or _beside(source), allow_outside, log)
+    reviewed = None if config.original else reviewed_set(source, images, allow_outside, log)
+    if reviewed:
+        dataset = reviewed.dataset
+    else:
+        dataset = _read("coco", source, images or _beside(source), allow_outside, log)
     if form.needs_masks:
         _refuse_boxes_alone(dataset, source, to)
     if config.below is not None:
         dataset = _below(dataset, config.below, source)
     counts = _counts(log, dataset, source, config)
-    return _write(ExportLabelsResult, "export", dataset, to, [source], output, config, log, counts)
+    return _write(
+        ExportLabelsResult, "export", dataset, to, [source], output, config, log, counts, reviewed
+    )
 
 
 def import_labels(
@@ -154,6 +167,7 @@ def _counts(log: SourceLog, dataset: Dataset, source: Path, config: ExportConfig
 def _write(
     kind: type[R], command: str, dataset: Dataset, name: str, reads: Sequence[Path | None],
     output: Path, config: ExportConfig, log: SourceLog, source: SourceCounts,
+    reviewed: ReviewedSet | None = None,
 ) -> R:  # fmt: skip
     """Write the format `name`, read it back, and report the fidelity."""
     form = FORMATS[name]
@@ -167,6 +181,7 @@ def _write(
             for one, other in _pairs(dataset, back):
                 objects = dataset.on(one)
                 report.add(one, {name: compare(objects, back.on(other), *one.size)})
+        own = reviewed.write_history(folder, dataset) if reviewed else {}
         result = kind(
             output=output,
             format=name,
@@ -177,6 +192,7 @@ def _write(
             objects_below_min_iou=report.below(config.min_iou) if config.min_iou else 0,
             source=source,
             faults=tuple(str(log.shown(fault)) for fault in log.faults.errors),
+            **own,
         )
         record.write(folder, result.to_json())
     return result
@@ -187,7 +203,8 @@ def _below(dataset: Dataset, limit: float, source: Path) -> Dataset:
     confidences = {
         record.id: confidence
         for record in dataset.records
-        if (confidence := dataset.on(record).confidence) is not None
+        if (own := dataset.on(record))
+        and (confidence := own.quality.get(EXPECTED_IOU, own.confidence)) is not None
     }
     if not confidences:
         raise ConfigError(f"--below: no object of {source} has an expected IoU or a score")

@@ -34,19 +34,19 @@ State = Mapping[str, torch.Tensor]
 class Prompts:
     """Prompts of B pictures, in pixels of the picture.
 
-    boxes: (B, 4) xyxy. points: (B, P, 2) xy inside the object, or None. logits: (B, 1, S/4, S/4)
-    of a first mask, or None.
+    boxes: (B, 4) xyxy, or None. points: (B, P, 2) xy, or None. logits: (B, 1, S/4, S/4) of a first
+    mask, or None. outside: (B, P) bool, the points that are not of the object; None where all are.
     """
 
-    boxes: torch.Tensor
+    boxes: torch.Tensor | None
     points: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    outside: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Prompts:
         """The same on a device."""
-        points = None if self.points is None else self.points.to(device)
-        logits = None if self.logits is None else self.logits.to(device)
-        return Prompts(self.boxes.to(device), points, logits)
+        parts = (self.boxes, self.points, self.logits, self.outside)
+        return Prompts(*(None if part is None else part.to(device) for part in parts))
 
 
 def decode(
@@ -105,16 +105,31 @@ class DecoderCore(nn.Module):
 
 
 def _sparse(encoder: Any, prompts: Prompts, height: int, width: int) -> torch.Tensor:
-    """(B, P + 2, 256): the points, then the box's corners, as segment-anything's PromptEncoder."""
-    corners = encoder.pe_layer.forward_with_coords(
-        prompts.boxes.reshape(-1, 2, 2) + 0.5, (height, width)
-    )
-    labels = torch.cat([encoder.point_embeddings[2].weight, encoder.point_embeddings[3].weight])
-    parts = [corners + labels]
+    """(B, P + 2, 256): the points, then the box's corners, as segment-anything's PromptEncoder.
+    Without a box, it has one point that is none in place of the corners: (B, P + 1, 256)."""
+    parts = []
     if prompts.points is not None:
-        points = encoder.pe_layer.forward_with_coords(prompts.points + 0.5, (height, width))
-        parts.insert(0, points + encoder.point_embeddings[1].weight)
+        parts.append(_points(encoder, prompts.points, prompts.outside, height, width))
+    if prompts.boxes is not None:
+        corners = encoder.pe_layer.forward_with_coords(
+            prompts.boxes.reshape(-1, 2, 2) + 0.5, (height, width)
+        )
+        ends = torch.cat([encoder.point_embeddings[2].weight, encoder.point_embeddings[3].weight])
+        parts.append(corners + ends)
+    else:
+        parts.append(encoder.not_a_point_embed.weight.expand(len(parts[0]), 1, -1))
     return torch.cat(parts, dim=1)
+
+
+def _points(
+    encoder: Any, points: torch.Tensor, outside: torch.Tensor | None, height: int, width: int
+) -> torch.Tensor:
+    """(B, P, 256): each point with the embedding of its side, inside or outside."""
+    places = encoder.pe_layer.forward_with_coords(points + 0.5, (height, width))
+    other, own = (encoder.point_embeddings[side].weight for side in (0, 1))
+    if outside is None:
+        return torch.as_tensor(places + own)
+    return torch.as_tensor(places + torch.where(outside[..., None], other, own))
 
 
 def close_side(name: str, side: int | None = None) -> int:

@@ -1,0 +1,47 @@
+"""The command that serves a review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import DEVICE, FILE, configured, options
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import ReviewConfig
+
+
+@configured("ReviewConfig", "review")
+@click.argument("source", metavar="RUN|COCO", type=FILE)
+@click.option("--images", type=FILE, help="Folder of the images [beside the labels].")
+@click.option("--session", type=FILE, help="File that keeps the review [beside the labels].")
+@click.option("--heatmaps", type=FILE, help="Folder of heat maps, as anomaly writes it.")
+@click.option("--as", "who", default="", metavar="NAME", help="Who reviews [the user's name].")
+@click.option("--host", default="127.0.0.1", help="Address to listen on [127.0.0.1].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port [8765, or the next free one].")
+@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@options(DEVICE)
+def review(
+    config: ReviewConfig, source: Path, images: Path | None, session: Path | None,
+    heatmaps: Path | None, who: str, host: str, port: int | None, no_browser: bool, device: str,
+) -> Any:  # fmt: skip
+    """Correct labels in the browser.
+
+    RUN|COCO is a COCO file, or the folder of segment, label, convert-masks or run. The page opens,
+    and its address is printed. Every action is kept in a file beside the labels, which never
+    change; Ctrl-C ends the server, and the same command goes on. `export` writes the result."""
+    from pipeline.stages.review_labels import review_labels as stage
+
+    def opened(address: str) -> None:
+        print(address, flush=True)
+        if not no_browser:
+            from pipeline.review.serve import open_browser
+
+            open_browser(address)
+
+    return stage(
+        source=source, config=config, images=images, session=session, heatmaps=heatmaps,
+        device=device, who=who, host=host, port=port, opened=opened,
+    )  # fmt: skip

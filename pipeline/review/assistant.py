@@ -1,0 +1,144 @@
+"""The run's own SAM beside the page: loaded in the background, one prompt at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from pipeline.errors import PipelineError
+from pipeline.geometry.masks import to_patch
+from pipeline.geometry.patches import Patch
+from pipeline.types import EXPECTED_IOU, Image
+
+Box = tuple[float, float, float, float]
+Backend = Literal["auto", "torch", "openvino"]
+Status = Literal["loading", "ready", "off"]
+
+
+class Click(NamedTuple):
+    """A point in pixels of the image, and whether the object is there."""
+
+    x: float
+    y: float
+    inside: bool
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mask that a person has not judged. iou: in [0, 1], expected where the SAM is calibrated
+    (`is_expected`), else as it predicts itself."""
+
+    patch: Patch
+    iou: float
+    is_expected: bool = False
+
+
+class Prompted(Protocol):
+    """What proposes masks: a SAM, or what a test puts in its place."""
+
+    name: str
+
+    def prepare(self, key: int, image: Image) -> None:
+        """Do what takes long before the first click on an image."""
+        ...
+
+    def propose(
+        self, key: int, image: Image, clicks: Sequence[Click], box: Box | None,
+        before: Patch | None, category: str,
+    ) -> Proposal:  # fmt: skip
+        """The mask of a box, or of clicks that may correct the mask `before`."""
+        ...
+
+
+class SamAssistant:
+    """A SAM by name or folder. A box alone is answered as `pipeline segment` answers it, with its
+    views and calibration; clicks by the decoder alone, on an embedding that is kept."""
+
+    def __init__(
+        self, name: str, device: str = "auto", cache_gb: float = 20.0, backend: Backend = "auto"
+    ) -> None:
+        from pipeline.models.devices import torch_device
+        from pipeline.models.sam.clicks import ClickPredictor
+        from pipeline.models.sam.model import load_sam, load_segmenter
+
+        on = torch_device(device)
+        self._boxes = load_segmenter(name, {}, on, backend, cache_gb)
+        self._clicks = ClickPredictor.of(load_sam(name).segmenter(on, backend, cache_gb))
+        self.name = self._boxes.name
+
+    def prepare(self, key: int, image: Image) -> None:
+        """Encode the image, for clicks and for boxes: the middle of it is segmented."""
+        height, width = image.shape[:2]
+        middle = (0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height)
+        self._clicks.prepare(key, image)
+        self._boxes.segment(image, [middle])
+
+    def propose(
+        self, key: int, image: Image, clicks: Sequence[Click], box: Box | None,
+        before: Patch | None, category: str,
+    ) -> Proposal:  # fmt: skip
+        """See `Prompted`."""
+        from pipeline.models.sam.clicks import Click as SamClick
+
+        if not clicks and box is not None:
+            masks = self._boxes.segment(image, [box], [category])
+            is_expected = EXPECTED_IOU in masks.quality
+            quality = masks.quality[EXPECTED_IOU if is_expected else "predicted_iou"]
+            return Proposal(to_patch(masks.masks[0]), float(quality[0]), is_expected)
+        points = [SamClick(*click) for click in clicks]
+        return Proposal(*self._clicks.predict(key, image, points, before))
+
+
+class Assistant:
+    """A `Prompted` that is loaded in a thread of its own, so that the page opens at once."""
+
+    def __init__(self, load: Callable[[], Prompted] | None, name: str = "") -> None:
+        """load: makes the SAM; None for a review without one. name: as the page shows it."""
+        self.status: Status = "off" if load is None else "loading"
+        self.note = "no SAM: start the review with --sam" if load is None else ""
+        self.name = name
+        self._prompted: Prompted | None = None
+        self._lock = threading.Lock()
+        if load is not None:
+            threading.Thread(target=self._load, args=(load,), daemon=True).start()
+
+    def _load(self, load: Callable[[], Prompted]) -> None:
+        try:
+            with self._lock:
+                self._prompted = load()
+            self.name, self.status = self._prompted.name, "ready"
+        except PipelineError as error:
+            self.status, self.note = "off", str(error)
+        except Exception as error:  # a fault of a library must not end the review
+            self.status, self.note = (
+                "off",
+                f"SAM cannot be loaded ({type(error).__name__}: {error})",
+            )
+
+    def prepare(self, key: int, image: Image) -> bool:
+        """Encode an image before its first click; whether that was done."""
+        with self._lock:
+            if self._prompted is None:
+                return False
+            self._prompted.prepare(key, image)
+        return True
+
+    def propose(
+        self, key: int, image: Image, clicks: Sequence[Click], box: Box | None,
+        before: Patch | None, category: str,
+    ) -> Proposal:  # fmt: skip
+        """See `Prompted`. Raises ValueError without a SAM."""
+        with self._lock:
+            if self._prompted is None:
+                raise ValueError(self.note or "SAM is still loading")
+            return self._prompted.propose(key, image, clicks, box, before, category)
+
+
+def sam_assistant(name: str, device: str) -> Assistant:
+    """The assistant of a SAM by name or folder; `none` or "" for none."""
+    if name in {"", "none"}:
+        return Assistant(None)
+    return Assistant(lambda: SamAssistant(name, device), Path(name).name)
