@@ -32,11 +32,11 @@ class FinetuneSegmenterConfig(Config):
     decoder_steps: Positive | None = Field(
         None,
         description="First training steps of each network, without its encoder; by default 200 to "
-        "600, by the masks.",
+        "400, by the masks.",
     )
     steps: Positive | None = Field(
         None,
-        description="Training steps of each network with its encoder; by default 150 to 1000, by "
+        description="Training steps of each network with its encoder; by default 150 to 600, by "
         "the masks.",
     )
     batch: Positive = Field(6, description="Crops in a batch.")

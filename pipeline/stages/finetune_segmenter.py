@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pipeline.models.weights.store import Weights
 
 _DEFAULT = FinetuneSegmenterConfig()
-_STEPS = (2, 150, 1000)  # for each mask, the least and the most
-_DECODER_STEPS = (3, 200, 600)
+_STEPS = (1, 150, 600)  # for each mask, the least and the most
+_DECODER_STEPS = (2, 200, 400)
 
 
 @dataclass(frozen=True, kw_only=True)
