@@ -41,8 +41,8 @@ def photos_of(datasets: Sequence[Dataset]) -> list[LabelledPhoto]:
 
 
 def defect_width(mask: Rle) -> float:
-    """The widest place of a mask in pixels: the diameter of the largest disc that it holds; 0 for
-    an empty one."""
+    """The widest place of a mask in pixels: the diameter of the largest disc about a pixel that it
+    holds; 0 for an empty one."""
     pixels = np.pad(to_patch(mask).pixels.astype(np.uint8), 1)
     if pixels.size <= 4:
         return 0.0
