@@ -33,7 +33,7 @@ from pipeline.reports.labelled_images import (
 from pipeline.results import StageResult
 from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.segment import SegmentResult, segment
-from pipeline.types import Detections
+from pipeline.types import Dataset, Detections
 
 _DEFAULT = SegmentConfig(tighten=True)
 INSTANCES = "instances.json"
@@ -43,7 +43,8 @@ INSTANCES = "instances.json"
 class LabelledResult(StageResult):
     """The labels of a labeller, or of an anomaly model and SAM. finders: the models.
     expected_iou_mean: None without a label, and where nothing is calibrated. operating_point: the
-    confidence and what it reaches; None where that is not known."""
+    confidence and what it reaches; None where that is not known. quality: how good the labels are,
+    defect by defect; None without a truth."""
 
     output: Path
     finders: tuple[str, ...]
@@ -52,18 +53,17 @@ class LabelledResult(StageResult):
     pixels_lost_to_overlap_in_png: int
     expected_iou_mean: float | None = None
     operating_point: OperatingPoint | None = None
+    quality: LabelQuality | None = None
     faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelResult(StageResult):
-    """segment: the result of that stage, where an anomaly model labels. With a truth: quality, how
-    good the labels are defect by defect; localization: whether labels and defects overlap;
-    evaluation: the result of `evaluate`."""
+    """segment: the result of that stage, where an anomaly model labels. With a truth: localization,
+    whether labels and defects overlap; evaluation, the result of `evaluate`."""
 
     labels: LabelledResult
     segment: SegmentResult | None = None
-    quality: LabelQuality | None = None
     localization: Localization | None = None
     evaluation: EvaluateResult | None = None
 
@@ -146,6 +146,10 @@ def _labelled(
             label_images(job, log, faults)
             total = totals(log, ("expected_iou",))
             write_labels(job, log, config.review)
+        quality = None
+        if truth is not None:
+            known = _known(truth, images, config, keep_going)
+            quality = _quality(known, read_coco(folder / INSTANCES, images, exact=True))
         result = LabelledResult(
             output=output,
             finders=("segmenter", *labeller.known.finders),
@@ -154,6 +158,7 @@ def _labelled(
             pixels_lost_to_overlap_in_png=total.lost,
             expected_iou_mean=total.means.get("expected_iou"),
             operating_point=labeller.point,
+            quality=quality,
             faults=faults.lines,
         )
         record.write(folder, result)
@@ -174,23 +179,38 @@ def _evaluated(
         truth, predictions, output / "evaluation", EvaluateConfig(split=config.split),
         images=images, keep_going=keep_going,
     )  # fmt: skip
-    known = read_coco(truth, images, SourceLog(Faults(keep_going)), exact=True)
+    known = _known(truth, images, config, keep_going)
     labels = read_coco(predictions, images, exact=True)
-    if config.split:
-        known = known.subset([r for r in known.records if r.split == config.split])
-    matched = match_objects(known, labels)
-    rows = [
-        compare_labels(
-            matched.truth.on(record),
-            matched.predictions.get(record.id, Detections.none()),
-            matched.truth.categories,
-            record.group or record.file_name,
-        )
-        for record in matched.truth.records
-    ]
+    made = result.labels
+    if made.quality is None:
+        made = replace(made, quality=_quality(known, labels))
     return replace(
         result,
-        quality=label_quality(rows),
+        labels=made,
         localization=localization(known, labels, config.split),
         evaluation=evaluation,
+    )
+
+
+def _known(truth: Path, images: Path, config: SegmentConfig, keep_going: bool) -> Dataset:
+    """The true objects of the images that are labelled."""
+    known = read_coco(truth, images, SourceLog(Faults(keep_going)), exact=True)
+    if config.split:
+        known = known.subset([r for r in known.records if r.split == config.split])
+    return known
+
+
+def _quality(known: Dataset, labels: Dataset) -> LabelQuality:
+    """The labels of all images, defect by defect."""
+    matched = match_objects(known, labels)
+    return label_quality(
+        [
+            compare_labels(
+                matched.truth.on(record),
+                matched.predictions.get(record.id, Detections.none()),
+                matched.truth.categories,
+                record.group or record.file_name,
+            )
+            for record in matched.truth.records
+        ]
     )

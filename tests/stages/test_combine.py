@@ -97,9 +97,9 @@ def test_label_writes_masks_with_what_to_expect_of_them(
     truth = home.data / "annotations" / "instances.json"
     made = label(labeller[0], home.data / "images", tmp_path / "l", truth=truth, device="cpu")
     assert made.labels.labels == 12
-    assert made.quality is not None
-    assert made.quality.label_iou is not None
-    assert made.quality.label_iou > 0.9
+    assert made.labels.quality is not None
+    assert made.labels.quality.label_iou is not None
+    assert made.labels.quality.label_iou > 0.9
     rows = COCO(str(tmp_path / "l" / "instances.json"))
     assert len(rows.anns) == 12
     for row in rows.anns.values():
