@@ -43,6 +43,7 @@ class LabellerCard(KindCard):
     refinement: _RefinementCard
     probability: CalibrationCard | None
     expected_iou: CalibrationCard | None
+    name_probability: CalibrationCard | None
     confidence: _Share
     images: Annotated[list[OutcomeCard], Field(max_length=1_000_000)]
 
@@ -61,6 +62,7 @@ class LabellerKnowledge:
     refinement: Refinement
     probability: Calibration | None
     expected_iou: Calibration | None
+    name_probability: Calibration | None
     confidence: float
     outcomes: tuple[ImageOutcome, ...]
 
@@ -72,17 +74,21 @@ def knowledge(
     segmenter, for a fit that is None."""
     if fit is None:
         none = Refinement(False, {}, 0.0, {})
-        return LabellerKnowledge(categories, (), None, none, None, None, confidence, ())
+        return LabellerKnowledge(categories, (), None, none, None, None, None, confidence, ())
     return LabellerKnowledge(
         categories, fit.finders, sam if "sam" in fit.finders else None, fit.refinement,
-        fit.probability, fit.expected_iou, fit.confidence, fit.outcomes,
+        fit.probability, fit.expected_iou, fit.name_probability, fit.confidence, fit.outcomes,
     )  # fmt: skip
 
 
 def write_labeller(folder: Path, known: LabellerKnowledge) -> None:
     """Write the card beside the folders of the models."""
     folders = [SEGMENTER, *(f for f in known.finders if not (f == "sam" and known.sam))]
-    fits = {"probability": known.probability, "expected_iou": known.expected_iou}
+    fits = {
+        "probability": known.probability,
+        "expected_iou": known.expected_iou,
+        "name_probability": known.name_probability,
+    }
     write_json(
         folder / CARD,
         {
@@ -117,6 +123,7 @@ def read_labeller(folder: Path) -> LabellerKnowledge:
         Refinement(**card.refinement.model_dump()),
         Calibration.from_card(card.probability) if card.probability else None,
         Calibration.from_card(card.expected_iou) if card.expected_iou else None,
+        Calibration.from_card(card.name_probability) if card.name_probability else None,
         card.confidence,
         tuple(
             ImageOutcome(one.group, one.found_at, one.false_at, one.scores) for one in card.images

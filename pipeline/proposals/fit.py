@@ -47,18 +47,23 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabellerFit:
-    """probability: that a candidate is a defect. expected_iou: of its mask, 0 for a false one.
-    confidence: the probability from which it is a label. true_iou, tested_iou, tested_probability:
-    (N,) of each candidate in order; the latter two by fits to other photos. quality: of the labels
+    """probability: that a candidate is a defect. expected_iou: of its mask with the defect that it
+    is on, whatever the category, 0 for a false one. name_probability: that its category is right.
+    confidence: the probability from which it is a label. true_iou, tested_iou, is_named,
+    tested_name, tested_probability: (N,) of each candidate in order; those tested by fits to other
+    photos. quality: of the labels
     out of fold. outcomes: of each photo, by the tested probabilities. finders: those beside the
     segmenter that are used; gains: of each that was tried."""
 
     refinement: Refinement
     probability: Calibration
     expected_iou: Calibration
+    name_probability: Calibration
     confidence: float
     true_iou: NDArray[np.float64]
     tested_iou: NDArray[np.float32]
+    is_named: NDArray[np.bool_]
+    tested_name: NDArray[np.float32]
     tested_probability: NDArray[np.float32]
     quality: LabelQuality
     outcomes: tuple[ImageOutcome, ...]
@@ -107,9 +112,9 @@ def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> Labeller
         return None
     names = [categories[row.label] for row in rows]
     refinement = choose_refinement(images, categories)
-    flags, ious = _truth(images, categories, refinement)
+    flags, ious, is_named = _truth(images, categories, refinement)
     table = table_of(rows)
-    numbers = flags.astype(float).tolist()
+    numbers, right = flags.astype(float).tolist(), is_named.astype(float).tolist()
     probabilities = cross_expected(table, numbers, groups, names, fit_probability)
     expected = cross_expected(table, ious.tolist(), groups, names, fit_logistic)
     confidence, quality = _choose_confidence(images, categories, refinement, probabilities)
@@ -117,9 +122,12 @@ def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> Labeller
         refinement,
         fit_probability(table, numbers, names),
         fit_logistic(table, ious.tolist(), names),
+        fit_probability(table, right, names),
         confidence,
         ious,
         expected,
+        is_named,
+        cross_expected(table, right, groups, names, fit_probability),
         probabilities,
         quality,
         _outcomes(images, refinement, categories, probabilities),
@@ -189,19 +197,22 @@ def _is_same(one: Rle, other: Rle) -> bool:
 
 def _truth(
     images: Sequence[LabelledImage], categories: Sequence[str], refinement: Refinement
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of each candidate, whether it lies on a defect, and the IoU with the defect of its category
-    that it is matched with, 0 without one."""
-    flags, ious = [], []
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
+    """Of each candidate, whether it lies on a defect, the IoU with the defect that it is matched
+    with, 0 without one, and whether the defect that it shares most with has its category."""
+    flags, ious, named = [], [], []
     for image in images:
-        rows = image.candidates
+        rows, true = image.candidates, image.truth
         masks = [row.mask(refinement.of(categories[row.label])) for row in rows]
-        shared = mask_geometry.iou(masks, image.truth.masks or ())
+        shared = mask_geometry.iou(masks, true.masks or ())
         labels = np.array([row.label for row in rows], np.int64)
         scores = np.array([row.figures["map_mean"] for row in rows], np.float32)
+        any_category = np.zeros(len(rows), np.int64), np.zeros(len(true), np.int64)
         flags.append((shared >= DEFECT_IOU).any(axis=1))
-        ious.append(true_ious(shared, labels, image.truth.labels, scores))
-    return np.concatenate(flags), np.concatenate(ious)
+        ious.append(true_ious(shared, *any_category, scores))
+        best = true.labels[shared.argmax(axis=1)] if shared.size else labels + 1
+        named.append((best == labels) & (shared > 0).any(axis=1))
+    return np.concatenate(flags), np.concatenate(ious), np.concatenate(named)
 
 
 def _choose_confidence(

@@ -21,7 +21,7 @@ from pipeline.proposals.fit import as_labels
 from pipeline.trust.card import missed_probability
 from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
 from pipeline.trust.missed import fit_missed
-from pipeline.types import EXPECTED_IOU, PROBABILITY, Detections, Image
+from pipeline.types import EXPECTED_IOU, NAME_PROBABILITY, PROBABILITY, Detections, Image
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,13 @@ class Labeller:
     def label(self, image: Image) -> tuple[Detections, float | None]:
         """The labels of an image (H, W, 3) uint8 RGB, the likeliest first, and the probability that
         they miss a defect; None where too few photos were known to tell."""
-        if self.known.probability is None or self.known.expected_iou is None:
+        fits = {
+            EXPECTED_IOU: self.known.expected_iou,
+            PROBABILITY: self.known.probability,
+            NAME_PROBABILITY: self.known.name_probability,
+        }
+        known = {name: fit for name, fit in fits.items() if fit is not None}
+        if PROBABILITY not in known:
             own = self.finders.segmenter.detect(image)
             return replace(own, failed=np.zeros(len(own), bool)), None
         rows = self.finders.candidates(image)
@@ -67,15 +73,14 @@ class Labeller:
         table = table_of(rows)
         if not rows:
             return Detections.none(), self._miss(np.zeros(0, np.float32))
-        probabilities = self.known.probability.expected_iou(table, names)
-        expected = self.known.expected_iou.expected_iou(table, names)
+        columns = {name: fit.expected_iou(table, names) for name, fit in known.items()}
+        probabilities = np.asarray(columns[PROBABILITY], np.float32)
         labels, kept = as_labels(
             rows, probabilities, self.point.confidence, self.known.refinement, self.categories
         )
-        quality = {EXPECTED_IOU: expected[kept], PROBABILITY: probabilities[kept]}
-        whole = {name: np.asarray(column, np.float32) for name, column in quality.items()}
+        quality = {name: np.asarray(own, np.float32)[kept] for name, own in columns.items()}
         failed = np.zeros(len(kept), bool)
-        return replace(labels, quality=whole, failed=failed), self._miss(probabilities)
+        return replace(labels, quality=quality, failed=failed), self._miss(probabilities)
 
     def detect(self, image: Image) -> Detections:
         """See `Detector`."""
