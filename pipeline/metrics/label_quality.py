@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 @dataclass(frozen=True)
 class DefectLabel:
     """One true defect. iou: with the mask that is matched with it, whatever its category; 0 without
-    one. is_named: that mask has its category. is_touched: any mask has a pixel of it."""
+    one. is_named: that mask has its category. is_touched: it has a pixel of any mask."""
 
     category: str
     area: int

@@ -1,4 +1,4 @@
-"""Places of an image that may be a defect, each with a mask and what every finder says of it.
+"""Places of an image that may be a defect, each with a mask and the figures of every finder.
 
 The segmenter proposes its regions. What the detector finds where the segmenter has no region is
 proposed too, with a mask of SAM. All other evidence is a figure of the candidate.

@@ -52,7 +52,7 @@ def predict_map(
 
 
 def spans(length: int, scale: float, most: int = _WHOLE) -> Iterator[tuple[Span, Span]]:
-    """Along one axis of the image, each tile and the part of it that is used. most: pixels of a
+    """Along one axis of the image, each tile, and its part that is used. most: pixels of a
     tile on the network's input. The last tile ends with the image, and is as large as the others.
     """
     if length * scale <= min(most, _WHOLE):
