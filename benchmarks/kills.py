@@ -79,12 +79,17 @@ VERBS: dict[str, list[str]] = {
     "audit": ["product", "--folds", "2"],
     "study": ["study.yaml", "--data", "product"],
     "finetune-sam": ["--data", "data", *SMALL_SAM, *TUNING],
+    "finetune-segmenter": ["--data", "data", "--steps", "3", "--decoder-steps", "3", "--batch", "2",
+                           "--folds", "2"],
     "finetune-yolo": ["--data", "data", "--epochs", "2", "--image-side", "96", "--batch", "4",
                       "--set", "workers=1", "--set", "mosaic=0.0"],
     "run": [str(REPOSITORY / "configs" / "default.yaml"),
             *(word for setting in RUN for word in ("--set", setting))],
 }  # fmt: skip
-KEEPS_OLD = ("convert-masks", "segment", "classify", "anomaly", "study", "finetune-sam")
+KEEPS_OLD = (
+    "convert-masks", "segment", "classify", "anomaly", "study", "finetune-sam",
+    "finetune-segmenter",
+)  # fmt: skip
 
 
 @dataclass

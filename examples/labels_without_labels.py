@@ -20,7 +20,7 @@ def main(
     pipeline.anomaly(product, model, pipeline.AnomalyConfig(image_side=side))
     config = pipeline.SegmentConfig(sam=sam, tighten=True)
     labelled = pipeline.label(model, photos, labels, config)
-    print(f"{labelled.segment.boxes} objects on {labelled.segment.images} images")
+    print(f"{labelled.labels.labels} objects on {labelled.labels.images} images")
     print(f"COCO: {labels / 'instances.json'}")
 
 

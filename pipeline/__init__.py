@@ -37,11 +37,13 @@ if TYPE_CHECKING:
         AuditConfig,
         CalibrateConfig,
         ClassifyConfig,
+        CombineConfig,
         ConvertConfig,
         EvaluateConfig,
         ExportConfig,
         FinetuneConfig,
         FinetuneSamConfig,
+        FinetuneSegmenterConfig,
         PredictConfig,
         ReviewConfig,
         RunConfig,
@@ -56,12 +58,14 @@ if TYPE_CHECKING:
     from pipeline.stages.audit import audit
     from pipeline.stages.calibrate import calibrate
     from pipeline.stages.classify import classify
+    from pipeline.stages.combine import combine
     from pipeline.stages.compare import compare
     from pipeline.stages.convert_masks import convert_masks
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export_labels import export_labels, import_labels
     from pipeline.stages.export_model import export_model
     from pipeline.stages.finetune_sam import finetune_sam
+    from pipeline.stages.finetune_segmenter import finetune_segmenter
     from pipeline.stages.finetune_yolo import finetune_yolo
     from pipeline.stages.label import label
     from pipeline.stages.predict import predict
@@ -80,6 +84,7 @@ __all__ = [
     "AuditConfig",
     "CalibrateConfig",
     "ClassifyConfig",
+    "CombineConfig",
     "ConfigError",
     "ConvertConfig",
     "DataError",
@@ -89,6 +94,7 @@ __all__ = [
     "ExportConfig",
     "FinetuneConfig",
     "FinetuneSamConfig",
+    "FinetuneSegmenterConfig",
     "ImageRecord",
     "Masks",
     "PipelineError",
@@ -104,12 +110,14 @@ __all__ = [
     "audit",
     "calibrate",
     "classify",
+    "combine",
     "compare",
     "convert_masks",
     "evaluate",
     "export_labels",
     "export_model",
     "finetune_sam",
+    "finetune_segmenter",
     "finetune_yolo",
     "import_labels",
     "label",

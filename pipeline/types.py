@@ -26,6 +26,7 @@ GOOD = "good"
 SPLITS = ("train", "val", "test")
 CROWD = "iscrowd"  # the column of objects that are regions which an evaluation ignores
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
+NAME_PROBABILITY = "name_probability"  # of labels of a labeller: is the category right?
 PROBABILITY = "probability"  # the quality column of labels that a detector found: is it a defect?
 
 
@@ -246,6 +247,7 @@ class AnomalyMap:
 __all__ = [
     "EXPECTED_IOU",
     "GOOD",
+    "NAME_PROBABILITY",
     "PROBABILITY",
     "SPLITS",
     "AnomalyMap",

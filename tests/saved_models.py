@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from segmenters import random_segmenter
 
 from pipeline.errors import PipelineError
 from pipeline.io.read import sha256_of
@@ -23,7 +24,7 @@ from pipeline.models.anomaly.thresholds import THRESHOLDS_FILE
 from pipeline.models.artifact import CARD, TENSORS
 from pipeline.models.classifier.network import ImageClassifier
 from pipeline.models.features.backbones import split_backbone
-from pipeline.models.load import load_classifier
+from pipeline.models.load import load_classifier, load_detector
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.fitting import write_sam
 from pipeline.models.sam.model import SamModel
@@ -104,6 +105,14 @@ def tuned(folder: Path) -> None:
     sam = SamModel(base, lambda: None)
     delta = {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
     write_sam(folder, sam, delta, ViewOptions(), Calibration(("fill",), *figures), None, {})
+
+
+def segmenter(folder: Path) -> None:
+    random_segmenter([["a"]]).save(folder, {})
+
+
+def by_segmenter(folder: Path) -> object:
+    return load_detector(folder, "cpu").detect(np.zeros((40, 40, 3), np.uint8))
 
 
 def by_anomaly(folder: Path) -> object:

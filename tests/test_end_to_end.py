@@ -34,6 +34,9 @@ SMALL = [
     "finetune_sam.robustness=false",
     "finetune_sam.views.tta=1",
     "finetune_sam.views.box_jitters=1",
+    "finetune_segmenter.folds=2",
+    "finetune_segmenter.decoder_steps=3",
+    "finetune_segmenter.steps=2",
     "classify.epochs=2",
     "anomalies=[{model: patchcore, image_side: 96, folds: 2},"
     " {model: vae, steps: 5, picture_side: 64, folds: 0}]",

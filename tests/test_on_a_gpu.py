@@ -11,11 +11,13 @@ import pytest
 import small
 import torch
 from pretended_gpu import pretended_gpu
+from segmenters import small_crops
 
 from pipeline.config.schema import (
     AnomalyConfig,
     ClassifyConfig,
     ConvertConfig,
+    FinetuneSegmenterConfig,
     PredictConfig,
     SegmentConfig,
 )
@@ -29,6 +31,7 @@ from pipeline.stages.anomaly import anomaly
 from pipeline.stages.classify import classify
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.finetune_segmenter import finetune_segmenter
 from pipeline.stages.predict import predict
 from pipeline.stages.segment import segment
 
@@ -70,6 +73,15 @@ def test_a_tensor_that_was_left_on_the_cpu_is_refused() -> None:
         made.detach().numpy()
     expected = picture @ layer.weight.cpu().T + layer.bias.cpu()
     torch.testing.assert_close(made.cpu(), expected)
+
+
+def test_a_segmenter_learns_and_finds_there(data: Path, tmp_path: Path) -> None:
+    config = FinetuneSegmenterConfig(pretrained="no", folds=0, decoder_steps=1, steps=1, batch=1)
+    with small_crops():
+        found = finetune_segmenter(data, tmp_path / "segmenter", config)
+    assert found.test is not None
+    photo = min((data / "images" / "test").rglob("*.png"))
+    assert predict([photo], tmp_path / "segmenter", tmp_path / "out", PredictConfig()).images == 1
 
 
 def test_gradients_and_optimisers_work_there() -> None:

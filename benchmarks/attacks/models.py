@@ -117,6 +117,15 @@ def _classifier(root: Path) -> None:
     invoke("classify", "--data", root / "product", "-o", root / "model", *words.split())
 
 
+def _segmenter(root: Path) -> None:
+    """Masks as a converted set, and a network that learned from them for a step."""
+    _product(root / "product")
+    words = "--val 0 --test 0 --group-by none --workers 1 -q"
+    invoke("convert-masks", root / "product", "-o", root / "data", *words.split())
+    words = "--pretrained no --decoder-steps 1 --steps 1 --batch 1 --device cpu -q"
+    invoke("finetune-segmenter", "--data", root / "data", "-o", root / "model", *words.split())
+
+
 def _stopped(root: Path) -> None:
     """A run of `anomaly` that ends by a fault at the third tested image."""
     from unittest import mock
@@ -246,6 +255,7 @@ MORE_KINDS: Mapping[str, Kind] = {
     ),
     "anomaly model": Kind(_anomaly_model, _CARDS, [PREDICT], 3, **_TORCH),
     "classifier": Kind(_classifier, _CARDS, [PREDICT], 2, **_TORCH),
+    "segmenter": Kind(_segmenter, _CARDS, [PREDICT], 2, **_TORCH),
     "detector": Kind(
         _detector, ("model/*.json", "**/*.pt", "**/*.safetensors"), [PREDICT], 3, **_TORCH
     ),

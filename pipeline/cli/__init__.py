@@ -101,6 +101,8 @@ _VERBS = (
     weights,
     models.finetune_yolo,
     models.finetune_sam,
+    models.finetune_segmenter,
+    models.combine,
     models.calibrate,
     models.segment,
     models.evaluate,

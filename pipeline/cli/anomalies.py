@@ -9,6 +9,7 @@ import click
 
 from pipeline.cli.models import PRODUCT, TRUST
 from pipeline.cli.options import DEVICE, FILE, KEEP, OUTPUT, OVERWRITE, configured, options, printed
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.config.schema import AnomalyConfig, PredictConfig, SegmentConfig
@@ -31,28 +32,33 @@ def anomaly(
 
 
 @configured("SegmentConfig", defaults={"tighten": True})
-@click.option(
-    "--from", "origin", type=click.Choice(["anomalies"]), default="anomalies",
-    help="What finds the boxes.",
-)  # fmt: skip
-@click.option("--model", type=FILE, required=True, help="Folder of pipeline anomaly.")
+@click.option("--run", "run_folder", type=FILE, help="Folder of pipeline run, for its labeller.")
+@click.option("--model", type=FILE, help="Folder of pipeline combine, or of pipeline anomaly.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--truth", type=FILE, help="COCO file with true masks to evaluate the labels with.")
-@options(TRUST, OUTPUT, DEVICE, KEEP)
+@options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
 def label(
-    config: SegmentConfig, origin: str, model: Path, images: Path, truth: Path | None,
-    trust: Path | None, output: Path, device: str, keep_going: bool,
+    config: SegmentConfig, run_folder: Path | None, model: Path | None, images: Path,
+    truth: Path | None, trust: Path | None, output: Path, device: str, keep_going: bool,
+    overwrite: bool,
 ) -> Any:  # fmt: skip
-    """Pre-label images without any label.
+    """Label images with all that was learned.
 
-    Anomalies become boxes, SAM makes masks from the boxes, and COCO holds both."""
+    With the labeller of a run, each label has a mask, a category, an expected IoU and the
+    probability of a defect. With an anomaly model, which needs no labels, anomalies become boxes
+    and SAM makes masks from them. A stopped run goes on when the command is called again."""
     from pipeline.stages.label import label as stage
 
-    del origin
+    if (run_folder is None) == (model is None):
+        raise ConfigError("label needs one of --run RUN and --model MODEL")
     return stage(
-        model=model, images=images, output=output, config=config, device=device, truth=truth,
-        trust=trust, keep_going=keep_going,
+        model=model or _labeller_of(run_folder), images=images, output=output, config=config,
+        device=device, truth=truth, trust=trust, keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip
+
+
+def _labeller_of(run_folder: Path | None) -> Path:
+    return (run_folder or Path()) / "labeller"
 
 
 @configured("PredictConfig")

@@ -21,7 +21,8 @@ from pydantic.fields import FieldInfo
 from pipeline.config.load import build, nested, parse_settings, read_yaml
 from pipeline.config.values import Config, Settings, SettingValue
 
-_MODULES = ("labels", "detection", "image_level", "schema")  # of configurations; the last has all
+# Modules of configurations; the last has all of them.
+_MODULES = ("labels", "detection", "image_level", "segmentation", "schema")
 
 
 class _OptionArguments(TypedDict, total=False):

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from pipeline.config.schema import (
         CalibrateConfig,
         ClassifyConfig,
+        CombineConfig,
         EvaluateConfig,
         FinetuneConfig,
         FinetuneSamConfig,
+        FinetuneSegmenterConfig,
         SegmentConfig,
         StudyConfig,
     )
@@ -63,6 +65,45 @@ def finetune_sam(
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
         overwrite=overwrite,
+    )  # fmt: skip
+
+
+@configured("FinetuneSegmenterConfig", "finetune-segmenter")
+@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+def finetune_segmenter(
+    config: FinetuneSegmenterConfig, data: Path, output: Path, device: str, keep_going: bool,
+    overwrite: bool,
+) -> Any:  # fmt: skip
+    """Train a network that finds defects pixel by pixel.
+
+    It learns from the masks and from good photos, and is tested on held-out photos. A stopped run
+    goes on when the command is called again."""
+    from pipeline.stages.finetune_segmenter import finetune_segmenter as stage
+
+    return stage(
+        data=data, output=output, config=config, device=device, keep_going=keep_going,
+        overwrite=overwrite,
+    )  # fmt: skip
+
+
+@configured("CombineConfig")
+@click.option("--segmenter", type=FILE, required=True, help="Folder of finetune-segmenter.")
+@click.option("--detector", type=FILE, help="Folder of finetune-yolo with --folds.")
+@click.option("--anomaly", type=FILE, help="Folder of anomaly.")
+@options(DATA, OUTPUT, DEVICE, KEEP)
+def combine(
+    config: CombineConfig, data: Path, segmenter: Path, detector: Path | None,
+    anomaly: Path | None, output: Path, device: str, keep_going: bool,
+) -> Any:  # fmt: skip
+    """Make one labeller of all that finds defects.
+
+    DATA is what the models learned from; each photo is judged by models that did not learn from
+    it. Only what gains is used. `pipeline label` runs the labeller."""
+    from pipeline.stages.combine import combine as stage
+
+    return stage(
+        data=data, segmenter=segmenter, output=output, config=config, detector=detector,
+        anomaly=anomaly, device=device, keep_going=keep_going,
     )  # fmt: skip
 
 

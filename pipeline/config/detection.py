@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import (
     Augmentation,
+    Backend,
     Config,
     Folds,
     Gigabytes,
@@ -22,7 +23,6 @@ from pipeline.config.values import (
 )
 
 _Scale = Annotated[float, Field(ge=1)]
-Backend = Literal["auto", "torch", "openvino"]
 _COST = r"^\d{1,9}(\.\d{1,9})?:\d{1,9}(\.\d{1,9})?$"
 
 

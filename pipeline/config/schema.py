@@ -25,6 +25,7 @@ from pipeline.config.labels import (
     ReviewConfig,
     SynthesizeConfig,
 )
+from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig
 
 
 class RunConfig(ImagesConfig):
@@ -56,6 +57,14 @@ class RunConfig(ImagesConfig):
         CalibrateConfig(),
         description="How found masks are calibrated, where `finetune` has folds; its `sam` is that "
         "of the run.",
+    )
+    finetune_segmenter: FinetuneSegmenterConfig | None = Field(
+        FinetuneSegmenterConfig(),
+        description="How the network learns that finds defects pixel by pixel; null: none, and no "
+        "labeller.",
+    )
+    combine: CombineConfig = Field(
+        CombineConfig(), description="How finders are combined; its `sam` is that of the run."
     )
     segment: SegmentConfig = Field(SegmentConfig(), description="How boxes become masks.")
     classify: ClassifyConfig | None = Field(
@@ -90,12 +99,14 @@ __all__ = [
     "AuditConfig",
     "CalibrateConfig",
     "ClassifyConfig",
+    "CombineConfig",
     "ConvertConfig",
     "EvaluateConfig",
     "Experiment",
     "ExportConfig",
     "FinetuneConfig",
     "FinetuneSamConfig",
+    "FinetuneSegmenterConfig",
     "ImagesConfig",
     "PredictConfig",
     "ReviewConfig",

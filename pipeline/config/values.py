@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,7 @@ Positive = Annotated[int, Field(ge=1, le=_INT32_MAX)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 Folds = Annotated[int, Field(ge=0, le=1000)]
+Backend = Literal["auto", "torch", "openvino"]  # what runs SAM's image encoder
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 SettingValue: TypeAlias = (  # of YAML, an option or `--set`, before pydantic has checked it
     "str | int | float | bool | date | Path | Sequence[SettingValue] | Settings | None"

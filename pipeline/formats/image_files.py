@@ -13,7 +13,7 @@ from pipeline.errors import DataError, Faults
 from pipeline.formats.schema import unusable
 from pipeline.formats.values import as_data_error
 from pipeline.io.image_header import PIXEL_LIMIT, SIDE_LIMIT
-from pipeline.io.images import images_below, read_image, read_size, refuse_other_size
+from pipeline.io.images import images_below, read_listed_image, read_size, refuse_other_size
 from pipeline.io.read import read_text, shown_value
 from pipeline.types import Dataset, ImageRecord, split_of
 
@@ -118,8 +118,7 @@ def leave_out_unreadable(dataset: Dataset, faults: Faults) -> Dataset:
 
 def refuse_unreadable(record: ImageRecord) -> None:
     """Raise DataError for an image that cannot be decoded, or has another size than listed."""
-    if read_image(record.path).shape[:2] != record.size:
-        refuse_other_size(record.path, record.size)
+    read_listed_image(record.path, record.size)
 
 
 def leave_out_faulty(

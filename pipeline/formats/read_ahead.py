@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline.errors import DataError, Faults
-from pipeline.io.images import Image, read_image, refuse_other_size
+from pipeline.io.images import Image, read_listed_image
 from pipeline.runtime.progress import track
 from pipeline.types import ImageRecord
 
@@ -22,17 +22,10 @@ def read_ahead(
         waiting = iter(records)
         for record in track(records, title):
             while len(reading) < ahead and (following := next(waiting, None)):
-                reading.append(reader.submit(_read, following))
+                reading.append(reader.submit(read_listed_image, following.path, following.size))
             try:
                 image = reading.popleft().result()
             except DataError as error:
                 faults.add(error)
                 continue
             yield record, image
-
-
-def _read(record: ImageRecord) -> Image:
-    image = read_image(record.path)
-    if image.shape[:2] != record.size:
-        refuse_other_size(record.path, record.size)
-    return image

@@ -162,6 +162,12 @@ def union(rles: Sequence[Rle], height: int, width: int) -> Mask:
     return drawn
 
 
+def merged(rles: Sequence[Rle], intersect: bool = False) -> Rle | None:
+    """The pixels in at least one of the masks, or with `intersect` in all, as RLE; None for no
+    mask. Time does not grow with the image."""
+    return coco_mask.merge(list(rles), intersect) if rles else None
+
+
 def area(rle: Rle) -> int:
     """Number of pixels."""
     return int(coco_mask.area(rle))

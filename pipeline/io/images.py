@@ -48,6 +48,15 @@ def read_image(path: Path) -> Image:
         return np.ascontiguousarray(raw[:, :, 2::-1])
 
 
+def read_listed_image(path: Path, listed: tuple[int, int]) -> Image:
+    """As `read_image`. Raises DataError for an image of another size than the listed
+    (height, width) too."""
+    image = read_image(path)
+    if image.shape[:2] != listed:
+        refuse_other_size(path, listed)
+    return image
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, without decoding. Raises DataError for broken and
     oversized files."""

@@ -37,6 +37,7 @@ Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Names = Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+MOST_CATEGORIES = 1000  # of a segmentation model, which has a probability of each at each pixel
 
 
 class _Card(BaseModel):
@@ -108,6 +109,21 @@ class AutoencoderCard(ModelCard):
     learning_rate: FiniteFloat
     divergence: FiniteFloat
     seed: int
+
+
+class SegmenterCard(ModelCard):
+    """Of a segmentation model; see `segmentation.model`. unseen: for each network, the groups of
+    photos that it did not learn from."""
+
+    kind: Literal["segmenter"]
+    encoder: Literal["mobilenet_v2", "resnet18", "resnet50"]
+    categories: Annotated[list[Name], Field(min_length=1, max_length=MOST_CATEGORIES)]
+    scale: Annotated[float, Field(gt=0, le=4)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    bridge_gap: Annotated[int, Field(ge=0, le=1000)]
+    min_area: Annotated[int, Field(ge=0)]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    unseen: Annotated[list[list[Name]], Field(min_length=1, max_length=100)]
 
 
 class ThresholdsCard(_Card):
@@ -218,6 +234,7 @@ _MODEL_CARDS: dict[str, type[ModelCard]] = {
     "patchcore": PatchCoreCard,
     "autoencoder": AutoencoderCard,
     "vae": AutoencoderCard,
+    "segmenter": SegmenterCard,
 }
 DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(DetectorCard),
@@ -226,7 +243,7 @@ DETECTOR_CARD, SAM_CARD, THRESHOLDS_CARD, OLD_THRESHOLDS_CARD = (
     TypeAdapter(OldThresholdsCard),
 )
 
-KINDS = (*_MODEL_CARDS, "yolo-world", "sam", "trust")  # every `kind` of a card.json
+KINDS = (*_MODEL_CARDS, "yolo-world", "sam", "trust", "labeller")  # every `kind` of a card.json
 
 
 def read_kind(path: Path) -> str:

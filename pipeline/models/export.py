@@ -6,6 +6,7 @@ Every graph takes pixels (N, 3, S, S) float32 RGB in [0, 255] and holds its own 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +25,12 @@ from pipeline.models.classifier.network import ImageClassifier, classifier_from_
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
 from pipeline.models.openvino_offline import load_openvino, openvino_core
+from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.models.yolo_world.detector import YoloWorldDetector, load_finetuned
 
 Format = Literal["onnx", "openvino"]
 _SQUEEZED = "RGB in [0, 255], the image squeezed to a square, area averaged"
+_SEGMENTER_SIDE = 512  # pixels of the input: twice a training crop
 _TOLERANCE = 1e-2  # of the largest value, by which a graph may differ from torch
 
 
@@ -36,7 +39,7 @@ class Signature:
     """The input and the output of a graph.
 
     output: in words. pixels: how an image becomes the input. categories: in the order of the
-    output. confidence: of a detector, the score below which boxes are left out.
+    output. confidence: of a detector or segmenter, the score below which objects are left out.
     """
 
     output: str
@@ -132,6 +135,18 @@ class _Reconstructed(nn.Module):
         return self.model.error_map(self.network(pictures)[0], pictures)
 
 
+class _MeanProbabilities(nn.Module):
+    """Pixels to the mean of the probabilities of a segmenter's networks."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        shares = [network(pixels).softmax(dim=1) for network in self.networks]
+        return torch.stack(shares).mean(dim=0)
+
+
 def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
     """A saved model as one network, the side of its input, and its signature.
 
@@ -143,6 +158,8 @@ def build_graph(folder: Path) -> tuple[nn.Module, int, Signature]:
         return _detector_graph(load_finetuned(folder, device="cpu"))
     if kind == "sam":
         raise ConfigError(f"{folder}: SAM has no single graph; use segment --backend openvino")
+    if kind == "segmenter":
+        return _segmenter_graph(load_defect_segmenter(folder, cpu))
     card, state = read_artifact(folder)
     if isinstance(card, RetrievalCard):
         raise ConfigError(f"{folder}: a retrieval module reads texts, which no single graph holds")
@@ -179,6 +196,24 @@ def _detector_graph(detector: YoloWorldDetector) -> tuple[nn.Module, int, Signat
         confidence=detector.confidence,
     )
     return _Detected(detector.exportable()), detector.image_side, signature
+
+
+def _segmenter_graph(model: DefectSegmenter) -> tuple[nn.Module, int, Signature]:
+    """All networks of a segmenter as one. The command itself adds flips, which a graph leaves
+    out."""
+    options = model.region_options
+    signature = Signature(
+        output="(N, 1 + C, S, S): probability of background, and of each category, at each pixel;"
+        f" a pixel is of a defect where 1 - background is {options.threshold:g} or more; parts with"
+        f" at most {options.bridge_gap} pixels between them are one region; regions below"
+        f" {options.min_area} pixels, or with a lower mean than the confidence, are left out",
+        pixels=f"RGB in [0, 255], a square part of the image resized by {model.scale:g}, area"
+        " averaged, and mirrored where it is smaller",
+        categories=model.categories,
+        confidence=model.confidence,
+    )
+    networks = [member.network for member in model.members]
+    return _MeanProbabilities(networks), _SEGMENTER_SIDE, signature
 
 
 def export_graph(folder: Path, target: Path, form: Format) -> ExportedGraph:

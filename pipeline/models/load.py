@@ -17,6 +17,7 @@ from pipeline.models.classifier.network import classifier_from_artifact
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
 from pipeline.models.sam.model import CalibratedSegmenter, load_segmenter
+from pipeline.models.segmentation.model import load_defect_segmenter
 from pipeline.models.weights.store import WeightsStore
 from pipeline.models.yolo_world.detector import load_finetuned
 
@@ -26,8 +27,9 @@ _ANOMALY_MODELS = ("patchcore", "autoencoder", "vae")
 
 
 def load_model(folder: Path, device: str = "auto") -> TrainedModel:
-    """The trained model of a folder, by the `kind` in its card.json: yolo-world, patchcore,
-    autoencoder or vae as a detector, classifier or rac as a classifier, sam as a segmenter.
+    """The trained model of a folder, by the `kind` in its card.json: yolo-world, segmenter,
+    patchcore, autoencoder or vae as a detector, classifier or rac as a classifier, sam as a
+    segmenter.
 
     Folders of version 0.7 are loaded too. Raises ConfigError for a folder without a model,
     DataError for a card that cannot be read, WeightsError for files that were changed.
@@ -38,15 +40,15 @@ def load_model(folder: Path, device: str = "auto") -> TrainedModel:
     if kind == "sam":
         return load_segmenter(str(folder), {}, torch_device(device))
     if kind is None:
-        remedy = "give a folder of finetune-yolo, finetune-sam, anomaly or classify"
-        raise ConfigError(f"{folder}: holds no trained model; {remedy}")
+        commands = "finetune-yolo, finetune-segmenter, finetune-sam, anomaly or classify"
+        raise ConfigError(f"{folder}: holds no trained model; give a folder of {commands}")
     return load_detector(folder, device)
 
 
 def load_detector(
     folder: Path, device: str = "auto", confidence: float | None = None, max_boxes: int = 300
 ) -> Detector:
-    """The detector of a finetune-yolo folder, or an anomaly model as a detector.
+    """The detector of a folder of finetune-yolo or finetune-segmenter, or an anomaly model as one.
 
     confidence: detections of a lower score are left out; None takes the model's own. Raises
     ConfigError for a folder that holds neither, DataError for a card that cannot be read,
@@ -57,8 +59,10 @@ def load_detector(
         return load_finetuned(folder, confidence, device, max_boxes)
     if kind in _ANOMALY_MODELS:
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
+    if kind == "segmenter":
+        return load_defect_segmenter(folder, torch_device(device), confidence, max_boxes)
     reason = f", its {CARD} is of kind {kind}" if kind else ""
-    remedy = "give a folder of finetune-yolo or anomaly"
+    remedy = "give a folder of finetune-yolo, finetune-segmenter or anomaly"
     raise ConfigError(f"{folder}: holds no detector{reason}; {remedy}")
 
 

@@ -16,7 +16,7 @@ from pipeline.metrics.found_masks import TESTED_MASKS, TestedMask, true_ious
 from pipeline.metrics.intervals import bootstrap_mean, bootstrap_rank_correlation, rank_correlation
 from pipeline.metrics.matching import MatchedObjects
 from pipeline.metrics.operating_points import MeanInterval
-from pipeline.types import EXPECTED_IOU
+from pipeline.types import EXPECTED_IOU, NAME_PROBABILITY
 
 _TESTED = TypeAdapter(list[TestedMask])
 
@@ -98,7 +98,10 @@ def expected_of(matched: MatchedObjects) -> Expected | None:
             continue
         scores = objects.scores if objects.scores is not None else np.ones(len(objects), np.float32)
         shared = mask_geometry.iou(objects.masks or (), true.masks or ())
-        ious = true_ious(shared, objects.labels, true.labels, scores)
+        labels, true_labels = objects.labels, true.labels
+        if NAME_PROBABILITY in objects.quality:  # the expected IoU is that whatever the category
+            labels, true_labels = np.zeros_like(labels), np.zeros_like(true_labels)
+        ious = true_ious(shared, labels, true_labels, scores)
         kept = ~objects.failed if objects.failed is not None else np.ones(len(objects), bool)
         group = record.group or record.file_name
         expected = objects.quality[EXPECTED_IOU][kept].astype(np.float64)

@@ -70,7 +70,7 @@ class SamAssistant:
         self.name = self._boxes.name
 
     def prepare(self, key: int, image: Image) -> None:
-        """Encode the image, for clicks and for boxes: the middle of it is segmented."""
+        """Encode the image, for clicks and for boxes: its middle is segmented."""
         height, width = image.shape[:2]
         middle = (0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height)
         self._clicks.prepare(key, image)

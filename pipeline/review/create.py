@@ -1,4 +1,4 @@
-"""A new session file, and what is said of one that cannot be used."""
+"""A new session file, and the error for one that cannot be used."""
 
 from __future__ import annotations
 

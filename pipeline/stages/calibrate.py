@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import CalibrateConfig
-from pipeline.errors import DataError, Faults
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.converted_set import leak_mark
 from pipeline.io.images import read_image
 from pipeline.io.run_record import RunRecord, folder_of
@@ -131,7 +131,11 @@ def _searched(detector: Path, data: Path, device: str, faults: Faults) -> tuple[
     """The labelled images with what is found on each, and the detector's own confidence."""
     from pipeline.models.load import load_detector
 
-    if model_kind(detector) == "yolo-world":
+    kind = model_kind(detector)
+    if kind == "segmenter":
+        remedy = "finetune-segmenter itself measures what it finds; give one of finetune-yolo"
+        raise ConfigError(f"{detector}: is a segmenter, which learned from these photos; {remedy}")
+    if kind == "yolo-world":
         searched, confidence = out_of_fold(detector, data, faults), detector_confidence(detector)
     else:
         searched, confidence = by_anomalies(load_detector(detector, device), data, faults), 0.0

@@ -23,6 +23,7 @@ _HEAD_BYTES = 1000  # first bytes of a page, which hold it
 Summary = Mapping[str, JsonValue]  # of a step's run.json
 _STEPS = (
     "data", "detector", "sam", "trust", "masks_from_truth", "masks_from_detector", "classifier",
+    "segmenter", "labeller", "labels",
 )  # fmt: skip
 
 
@@ -57,6 +58,8 @@ def report(run: Path, output: Path | None = None) -> ReportResult:
         "pictures": _pictures(run),
         "gallery": _gallery(run, run / "evaluation_truth_boxes" / "gallery"),
         "samples": _samples(run, run / "masks_from_detector" / "overlays"),
+        "label_samples": _samples(run, run / "labels" / "overlays", 9),
+        "label_review": _link(run / "labels" / "review.html", target),
         "review": _link(run / "masks_from_detector" / "review.html", target),
         "anomalies": _anomalies(run),
         "comparison": _summary(run / "comparison"),
@@ -139,6 +142,7 @@ def _pictures(run: Path) -> dict[str, str]:
         "reliability": run / "sam" / "reliability.png",
         "found": run / "trust" / "reliability_found.png",
         "held_out": run / "evaluation_detector_boxes" / "reliability.png",
+        "labels_reliability": run / "labeller" / "reliability_found.png",
         "operating_points": run / "trust" / "operating_points.png",
         "comparison": run / "comparison" / "compare.png",
         "rejected": run / "comparison" / "rejected.png",

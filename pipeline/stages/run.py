@@ -31,6 +31,7 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.finetune_yolo import finetune_yolo
 from pipeline.stages.report import ReportResult, report
+from pipeline.stages.run_labeller import label_steps, segmenter_step
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
@@ -111,6 +112,9 @@ def _work_steps(
     if config.classify:
         yield _classifier(config, config.classify, root, products[0], overwrite)
     yield from _anomalies(config, root, products[0], overwrite)
+    if config.finetune_segmenter:
+        yield segmenter_step(config, config.finetune_segmenter, root, overwrite)
+        yield from label_steps(config, segment_config, root, truth, overwrite)
 
 
 def _data(config: RunConfig, root: Path, products: Sequence[Path]) -> list[Step]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.io.images import Image, Mask, write_png
+from pipeline.runners import map_items
 from pipeline.runtime.progress import track
 from pipeline.synthesis.defects import DEFECTS, photograph
 from pipeline.synthesis.zipper import Zipper, draw, new_zipper
@@ -50,17 +53,25 @@ def write_product(
     jobs = [("train", "good", index) for index in range(good_train)]
     jobs += [("test", "good", index) for index in range(good_test)]
     jobs += [("test", defect, index) for defect, count in defects.items() for index in range(count)]
-    for split, category, index in track(jobs, "draw zippers"):
-        generator = np.random.default_rng(_seed_of(seed, split, category, index))
-        zipper = new_zipper(generator)
-        target = root / split / category / f"{index:03d}.png"
-        if category == "good":
-            write_png(target, draw(zipper, side))
-            continue
-        image, mask = _with_defect(zipper, category, generator, side)
-        write_png(target, image)
-        write_png(root / "ground_truth" / category / f"{index:03d}_mask.png", mask * np.uint8(255))
+    work = partial(_draw, root=root, side=side, seed=seed)
+    with closing(map_items(work, jobs)) as drawn:
+        for _ in track(drawn, "draw zippers", len(jobs)):
+            pass
     return len(jobs)
+
+
+def _draw(job: tuple[str, str, int], root: Path, side: int, seed: int) -> None:
+    """Draw one image, in any process. job: its split, category and number."""
+    split, category, index = job
+    generator = np.random.default_rng(_seed_of(seed, split, category, index))
+    zipper = new_zipper(generator)
+    target = root / split / category / f"{index:03d}.png"
+    if category == "good":
+        write_png(target, draw(zipper, side))
+        return
+    image, mask = _with_defect(zipper, category, generator, side)
+    write_png(target, image)
+    write_png(root / "ground_truth" / category / f"{index:03d}_mask.png", mask * np.uint8(255))
 
 
 def _with_defect(

@@ -29,6 +29,7 @@ LOADERS = {
     "patchcore": "load_anomaly_detector",
     "autoencoder": "load_anomaly_detector",
     "vae": "load_anomaly_detector",
+    "segmenter": "load_defect_segmenter",
     "yolo-world": "load_finetuned",
     "sam": "load_segmenter",
 }
@@ -61,7 +62,7 @@ def test_a_folder_without_a_card_holds_no_model(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_card_has_a_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(KINDS) == {*LOADERS, "trust"}  # which is no model
+    assert set(KINDS) == {*LOADERS, "trust", "labeller"}  # the last two are no models
     names = called(monkeypatch)
     for kind in LOADERS:
         load_model(card_of(kind, tmp_path), "cpu")
@@ -85,7 +86,7 @@ def test_an_unknown_kind_is_one_line_that_names_the_card_and_the_kinds(tmp_path:
         load_model(card_of("oracle", tmp_path), "cpu")
 
 
-@pytest.mark.parametrize("kind", ["classifier", "sam", "trust"])
+@pytest.mark.parametrize("kind", ["classifier", "sam", "trust", "labeller"])
 def test_a_model_without_boxes_is_no_detector(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match=f"no detector, its card.json is of kind {kind}"):
         load_detector(card_of(kind, tmp_path), "cpu")

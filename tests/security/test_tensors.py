@@ -17,11 +17,13 @@ from saved_models import (
     autoencoder,
     by_anomaly,
     by_classifier,
+    by_segmenter,
     classifier,
     hashed_once,
     patchcore,
     refused,
     rewrite,
+    segmenter,
     tuned,
     write_again,
 )
@@ -51,6 +53,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Opener]] = {
     "autoencoder": (autoencoder, CARD, by_anomaly),
     "patchcore": (patchcore, CARD, by_anomaly),
     "classifier": (classifier, CARD, by_classifier),
+    "segmenter": (segmenter, CARD, by_segmenter),
     "tuned SAM": (tuned, "card.json", by_sam),
 }
 TENSOR_FILES: dict[str, Callable[[bytes], bytes]] = {

@@ -43,6 +43,16 @@ class SplitBackbone:
     head: nn.Sequential
 
 
+def load_backbone(name: str, weights: Path | None) -> Any:
+    """torchvision's backbone of a name. weights: its file, or None for random weights."""
+    from torchvision import models
+
+    network = getattr(models, name)(weights=None)
+    if weights is not None:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network
+
+
 def split_backbone(
     name: str, weights: Path | None, categories: int, unfreeze: str
 ) -> SplitBackbone:
@@ -52,11 +62,7 @@ def split_backbone(
     or None for random weights. unfreeze: `all`, `layer3`, `layer4` or `head`. In MobileNetV2,
     blocks 7-13 count as layer3 and 14-18 as layer4: they have the same strides.
     """
-    from torchvision import models
-
-    network: Any = getattr(models, name)(weights=None)
-    if weights is not None:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network = load_backbone(name, weights)
     blocks, frozen, width = _blocks(name, network, unfreeze)
     trunk = nn.Sequential(*blocks[:frozen])
     last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(width, categories)]

@@ -65,7 +65,7 @@ class ClickPredictor:
     def predict(
         self, key: int, image: Image, clicks: Sequence[Click], before: Patch | None = None
     ) -> tuple[Patch, float]:
-        """The mask, and the IoU that SAM predicts of it, in [0, 1].
+        """The mask, and the IoU that SAM predicts, in [0, 1].
 
         image: (H, W, 3) uint8 RGB, the same for one key. before: the mask that the clicks correct.
         SAM's single mask is taken, also for one click: of the other three, those that it rates best

@@ -13,7 +13,7 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from pipeline.models.features.backbones import MEAN, STD
+from pipeline.models.features.backbones import MEAN, STD, load_backbone
 from pipeline.models.weights.store import Weights
 from pipeline.types import Image
 
@@ -31,11 +31,7 @@ class Hypercolumns:
 
     def __init__(self, weights: Weights | None, device: torch.device) -> None:
         """weights: torchvision's file, or None for random weights."""
-        from torchvision import models
-
-        network = models.mobilenet_v2(weights=None)
-        if weights is not None:
-            network.load_state_dict(torch.load(weights.path, map_location="cpu", weights_only=True))
+        network = load_backbone(BACKBONE, weights.path if weights else None)
         blocks = list(network.eval().features)
         self._layers = [
             fuse(nn.Sequential(*blocks[start:stop]))

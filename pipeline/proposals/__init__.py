@@ -1,0 +1,1 @@
+"""What finders say of an image becomes one set of labels, each with a probability."""
