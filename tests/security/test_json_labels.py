@@ -94,7 +94,7 @@ HOSTILE: list[tuple[str, Path_, Any, str]] = [
     ("coco", SEGMENTATION, {"size": [15, 20], "counts": "\0\xff"}, "not COCO's compressed runs"),
     ("coco", SEGMENTATION, {"size": [15, 20], "counts": "oooooooo0"}, "longer than any image"),
     ("coco", SEGMENTATION, {"size": [15, 20], "counts": "oo"}, "runs cover 0 pixels"),
-    ("coco", SEGMENTATION, {"size": [15, 20]}, "counts are None"),
+    ("coco", SEGMENTATION, {"size": [15, 20]}, "a segmentation without counts"),
     ("coco", SEGMENTATION, {"size": ["x" * 10**5, 1], "counts": ""}, "a mask of size"),
     ("coco", (*RECORD, "height"), -1, "image 1 height"),
     ("coco", (*RECORD, "height"), 2**32, "image 1 height"),

@@ -21,7 +21,7 @@ from pipeline.stages.finetune_yolo import finetune_yolo
 from pipeline.stages.segment import segment
 
 _READ_NO_SET = {"synthesize", "weights", "export-model", "report"}
-_NAMES_EVERY_FAULT = {"validate"}
+_NAMES_EVERY_FAULT = {"validate", "review"}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pipeline.io.steps import Step
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.stages import run as stage
+from pipeline.stages import run_labeller
 from pipeline.stages.report import ReportResult
 
 Run = Callable[[], dict[str, dict[str, JsonValue]]]
@@ -140,17 +141,18 @@ def test_unfinished_work_of_other_settings_goes_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
     given: dict[str, bool] = {}
-    for name in ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"):
+    verbs = (
+        "finetune_yolo", "finetune_sam", "segment", "classify", "anomaly", "finetune_segmenter",
+    )  # fmt: skip
+    for name in verbs:
 
         def noted(*_: object, overwrite: bool, name: str = name, **__: object) -> StageResult:
             given[name] = overwrite
             return StageResult()
 
-        monkeypatch.setattr(stage, name, noted)
+        monkeypatch.setattr(run_labeller if name == "finetune_segmenter" else stage, name, noted)
     config = RunConfig(output=tmp_path / "run", tune_sam=True)
     for step in stage._steps(config, tmp_path / "run", [tmp_path / "p"], overwrite):
         if step.name.startswith(("finetune", "segment", "classify", "anomaly")):
             step.work()
-    assert given == dict.fromkeys(
-        ("finetune_yolo", "finetune_sam", "segment", "classify", "anomaly"), overwrite
-    )
+    assert given == dict.fromkeys(verbs, overwrite)
