@@ -61,6 +61,8 @@ RUN = [
     "finetune_sam.steps=4", "finetune_sam.crops_per_object=1", "finetune_sam.folds=0",
     "finetune_sam.views.side=64", "finetune_sam.views.tta=1", "finetune_sam.views.box_jitters=1",
     "finetune_sam.robustness=false", "finetune_sam.compare=false", "classify.epochs=2",
+    "finetune_segmenter.folds=2", "finetune_segmenter.decoder_steps=2",
+    "finetune_segmenter.steps=2",
     "anomalies=[{model: patchcore, image_side: 96, folds: 0}, {model: vae, steps: 5, folds: 0}]",
 ]  # fmt: skip
 STUDY = """experiments:
@@ -81,6 +83,8 @@ VERBS: dict[str, list[str]] = {
     "finetune-sam": ["--data", "data", *SMALL_SAM, *TUNING],
     "finetune-segmenter": ["--data", "data", "--steps", "3", "--decoder-steps", "3", "--batch", "2",
                            "--folds", "2"],
+    "combine": ["--data", "data", "--segmenter", "segmenter", "--sam", ""],
+    "label": ["--model", "labeller", "--images", "data/images"],
     "finetune-yolo": ["--data", "data", "--epochs", "2", "--image-side", "96", "--batch", "4",
                       "--set", "workers=1", "--set", "mosaic=0.0"],
     "run": [str(REPOSITORY / "configs" / "default.yaml"),
@@ -149,12 +153,14 @@ def shared_out(arguments: argparse.Namespace) -> dict[str, list[int]]:
 
 
 def prepare(home: Path) -> None:
-    """A few drawn zippers, converted, and the configuration of a study."""
+    """A few drawn zippers, converted, with a labeller, and the configuration of a study."""
     (home / "study.yaml").write_text(STUDY)
     small = ["--per-defect", "2", "--good-train", "6", "--good-test", "2"]
     for words in (
         ["synthesize", *small, "-o", "product"],
         ["convert-masks", "product", "-o", "data"],
+        ["finetune-segmenter", *VERBS["finetune-segmenter"], "-o", "segmenter"],
+        ["combine", *VERBS["combine"], "-o", "labeller"],
     ):
         call([sys.executable, "-m", "pipeline", *words], home)
 
