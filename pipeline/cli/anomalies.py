@@ -63,9 +63,8 @@ def _labeller_of(run_folder: Path | None) -> Path:
 
 @configured("PredictConfig")
 @click.argument("images", nargs=-1, required=True, type=FILE)
-@click.option(
-    "--model", type=FILE, required=True, help="Folder of finetune-yolo, classify or anomaly."
-)
+@click.option("--model", type=FILE, required=True,
+              help="Folder of finetune-yolo, finetune-segmenter, classify or anomaly.")  # fmt: skip
 @options(OUTPUT, DEVICE, KEEP)
 def predict(
     config: PredictConfig, images: tuple[Path, ...], model: Path, output: Path, device: str,

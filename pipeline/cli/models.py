@@ -130,7 +130,11 @@ def calibrate(
 @configured("SegmentConfig")
 @click.option("--prompt", type=click.Choice(["boxes"]), default="boxes", help="What prompts SAM.")
 @click.option("--boxes", type=FILE, help="COCO file with the boxes.")
-@click.option("--detector", type=FILE, help="Folder of finetune-yolo or anomaly that finds boxes.")
+@click.option(
+    "--detector",
+    type=FILE,
+    help="Folder of finetune-yolo, finetune-segmenter or anomaly that finds boxes.",
+)
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
 def segment(

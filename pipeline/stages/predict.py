@@ -90,7 +90,8 @@ def predict(
     """Run the detector, anomaly model or classifier of a folder on image files and folders of them.
 
     Writes predictions.json, a row for each image. A detector or anomaly model also writes COCO
-    instances and pictures, with masks if `config.sam` names a SAM; an anomaly model heat maps.
+    instances and pictures, with masks if `config.sam` names a SAM or the model is a segmenter; an
+    anomaly model heat maps.
     Raises DataError for no image and for files that cannot be read, ConfigError, WeightsError.
     """
     faults = Faults(keep_going)
