@@ -76,7 +76,7 @@ def test_a_stopped_fit_is_taken_up_where_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "_fitted", stopped)
+        patched.setattr(stage, "fitted_model", stopped)
         with pytest.raises(KeyboardInterrupt):
             anomaly(product, tmp_path / "out", QUICK, device="cpu")
     assert not (tmp_path / "out").exists()
