@@ -94,8 +94,10 @@ class AnomalyConfig(ImagesConfig):
     image_side: Annotated[int, Field(ge=64)] = Field(
         320, description="Side to which PatchCore resizes images, in pixels."
     )
-    coreset_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="Share of the patches that PatchCore keeps."
+    coreset_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Share of the patches that PatchCore keeps. By default a tenth, but at most "
+        "10,000, chosen from 100,000 that are drawn at random.",
     )
     neighbours: Positive = Field(9, description="Neighbours that weigh PatchCore's image score.")
     error: Literal["ssim", "l2"] = Field(

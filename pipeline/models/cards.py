@@ -35,6 +35,7 @@ Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Patches = Annotated[int, Field(ge=1, le=10**12, strict=True)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Names = Annotated[list[Name], Field(min_length=1, max_length=100_000)]
 MOST_CATEGORIES = 1000  # of a segmentation model, which has a probability of each at each pixel
@@ -89,13 +90,16 @@ class FeaturesCard(_Card):
 
 
 class PatchCoreCard(ModelCard, FeaturesCard):
-    """Of a memory bank of good patches; version 0.7 called the ratio `share`."""
+    """Of a memory bank of good patches; version 0.7 called the ratio `share`. coreset_ratio: None
+    if it follows from the set. patches_seen and patches_drawn: None before version 0.9."""
 
     coreset_ratio: Annotated[
-        FiniteFloat, Field(validation_alias=AliasChoices("coreset_ratio", "share"))
+        FiniteFloat | None, Field(validation_alias=AliasChoices("coreset_ratio", "share"))
     ]
     neighbours: Count
     seed: int
+    patches_seen: Patches | None = None
+    patches_drawn: Patches | None = None
 
 
 class AutoencoderCard(ModelCard):

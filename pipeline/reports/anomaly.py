@@ -36,6 +36,23 @@ class ThresholdCounts:
 
 
 @dataclass(frozen=True)
+class PatchCounts:
+    """PatchCore's patches of the good images: all that were seen, those of them that were drawn at
+    random for the coreset to be chosen from, and those that it keeps."""
+
+    seen: int
+    drawn: int
+    kept: int
+
+    def __str__(self) -> str:
+        """What was kept, and out of what."""
+        text = f"keeps {self.kept:,} of {self.seen:,} patches"
+        if self.drawn < self.seen:
+            text += f", chosen from {self.drawn:,} that were drawn at random"
+        return text
+
+
+@dataclass(frozen=True)
 class TestedImages:
     """Test images with their scores by file name, and the folder of their heat maps.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,27 +17,24 @@ from pipeline.formats.record_masks import read_defect_mask
 from pipeline.geometry import masks as mask_geometry
 from pipeline.interfaces import AnomalyModel
 from pipeline.io.heatmaps import write_heatmap
-from pipeline.io.images import Image, read_image, write_png
-from pipeline.io.manifest import WORK
+from pipeline.io.images import read_image, write_png
 from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import RunRecord
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.io.write import write_json
 from pipeline.metrics.anomaly import AnomalyScores
-from pipeline.reports.anomaly import CategoryScores, TestedImages, ThresholdCounts
+from pipeline.reports.anomaly import CategoryScores, PatchCounts, TestedImages, ThresholdCounts
 from pipeline.results import StageResult, from_json
 from pipeline.runtime.progress import say, track
-from pipeline.splits import assign_splits, folds
+from pipeline.splits import assign_splits
+from pipeline.trust.good_images import GoodImagesFit, cross_validated_thresholds, fitted_model
 from pipeline.types import GOOD, Dataset, ImageRecord
 from pipeline.visualization.overlays import heat_overlay
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipeline.models.anomaly.thresholds import GoodImage, Thresholds
+    from pipeline.models.anomaly.thresholds import Thresholds
 
 _SCORES = "scores.json"
-_CHECKPOINT = f"{WORK}/checkpoint.pt"
 
 
 class ImageScore(TypedDict):
@@ -54,7 +51,8 @@ _IMAGE_SCORE = TypeAdapter(ImageScore)
 class AnomalyResult(AnomalyScores, StageResult):
     """What was fitted on how many images, and figures of the test images.
 
-    features: backbone of PatchCore, None for the autoencoders. tested_on: images. by_category:
+    features, patches: backbone of PatchCore, and the patches it keeps; None for the autoencoders.
+    tested_on: images. by_category:
     figures of each category of defects. at_threshold: None without test images. faults: errors of
     images that were left out.
     """
@@ -63,6 +61,7 @@ class AnomalyResult(AnomalyScores, StageResult):
     model: str
     features: str | None = None
     learned_from_good_images: int
+    patches: PatchCounts | None = None
     tested_on: int
     by_category: dict[str, CategoryScores] = field(default_factory=dict)
     at_threshold: ThresholdCounts | None = None
@@ -93,18 +92,20 @@ def anomaly(
     if not train:
         raise DataError(data, "has no good image to learn from", "fill train/good")
     seed_all(config.seed)
-    fit = _Fit(config, torch_device(device), train, faults)
+    fit = GoodImagesFit(config, torch_device(device), train, faults)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder):
             return from_json(AnomalyResult, finished, folder / RUN_FILE)
-        thresholds = _thresholds(fit, folder)
-        model = _fitted(fit, folder)
+        thresholds = cross_validated_thresholds(fit, folder)
+        model = fitted_model(fit, folder)
         thresholds.save(folder)
+        if patches := _patches(model):
+            say(f"PatchCore {patches}")
         _note_weights(record, folder)
         scores = _score(model, thresholds, test, config, folder, faults)
         tested = [entry for entry in test if entry.file_name in scores]
         images = TestedImages(tested, scores, folder / "heatmaps", config.mask_threshold)
-        result = _result(fit, images, thresholds, output, folder)
+        result = _result(fit, model, images, thresholds, output, folder)
         record.write(folder, result.to_json())
     return result
 
@@ -128,100 +129,15 @@ def _split(dataset: Dataset, config: AnomalyConfig) -> tuple[list[ImageRecord], 
     return [record for record in records if record.split == "learn"], [*test, *extra]
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """What a model is fitted with: its settings, device and good images."""
+def _patches(model: AnomalyModel) -> PatchCounts | None:
+    """What PatchCore keeps of the good images; None for other models."""
+    from pipeline.models.anomaly.patchcore import PatchCore
 
-    config: AnomalyConfig
-    device: torch.device
-    train: Sequence[ImageRecord]
-    faults: Faults
-
-    def images(self, records: Sequence[ImageRecord], title: str) -> Iterator[Image]:
-        """Images as they are read; one that cannot be read is a fault."""
-        for record in track(records, title):
-            try:
-                image = read_image(record.path)
-            except DataError as error:
-                self.faults.add(error)
-                continue
-            yield image
-
-    def new_model(self, folder: Path) -> AnomalyModel:
-        """A model that has not learned yet."""
-        from pipeline.models.anomaly.autoencoder import Autoencoder
-        from pipeline.models.anomaly.detector import image_features
-        from pipeline.models.anomaly.patchcore import PatchCore
-
-        config = self.config
-        if config.model == "patchcore":
-            features = image_features(
-                config.backbone, config.image_side, self.device, config.pretrained
-            )
-            return PatchCore(features, config.coreset_ratio, config.neighbours, config.seed)
-        return Autoencoder(
-            config.model == "vae",
-            error=config.error,
-            side=config.picture_side,
-            latent=config.latent,
-            steps=config.steps,
-            seed=config.seed,
-            device=self.device,
-            checkpoint=folder / _CHECKPOINT,
-        )
-
-
-def _thresholds(fit: _Fit, folder: Path) -> Thresholds:
-    """Thresholds from good images, by cross-validation where there are enough groups of them."""
-    from pipeline.models.anomaly.thresholds import Thresholds, good_image
-
-    count = min(fit.config.folds, len({record.group for record in fit.train}))
-    rows: list[GoodImage] = []
-    for fold in range(count) if count >= 2 else ():
-        rows += _fold(fit, fold, count, folder)
-    if not rows:
-        wanted = fit.config.folds
-        reason = f"folds is {wanted}" if wanted < 2 else "folds need two groups of good images"
-        say(
-            f"{reason}: thresholds come from the images that the model learns from, and mark too "
-            "many new good ones"
-        )
-        model = _fitted(fit, folder)
-        rows = [good_image(model.score(image)) for image in fit.images(fit.train, "thresholds")]
-    return Thresholds.of(rows, fit.config.max_false_positive_rate)
-
-
-def _fold(fit: _Fit, fold: int, count: int, folder: Path) -> list[GoodImage]:
-    """Good images of one fold, by a model of the others; read back where an earlier call wrote
-    them."""
-    from pipeline.models.anomaly.thresholds import GoodImage, good_image
-
-    with WorkLog(folder / LOG, "folds", TypeAdapter(list[GoodImage])) as log:
-        if (finished := log.get(fold)) is not None:
-            return finished
-        fold_of = folds(fit.train, count, fit.config.seed)
-        train = [r for r in fit.train if fold_of[r.group] != fold]
-        test = [r for r in fit.train if fold_of[r.group] == fold]
-        model = fit.new_model(folder)
-        title = f"fold {fold + 1} of {count}"
-        model.fit(fit.images(train, f"learn, {title}"))
-        rows = [good_image(model.score(image)) for image in fit.images(test, title)]
-        log.add(fold, rows)
-        (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return rows
-
-
-def _fitted(fit: _Fit, folder: Path) -> AnomalyModel:
-    """The model of all good images; read back where an earlier call wrote it."""
-    from pipeline.models.anomaly.detector import load_anomaly_model
-    from pipeline.models.artifact import CARD
-
-    if not (folder / CARD).is_file():
-        model = fit.new_model(folder)
-        model.fit(fit.images(fit.train, "learn from good images"))
-        model.save(folder)
-        (folder / _CHECKPOINT).unlink(missing_ok=True)
-    return load_anomaly_model(folder, fit.device)
+    if not isinstance(model, PatchCore) or model.bank is None:
+        return None
+    if model.patches_seen is None or model.patches_drawn is None:
+        return None
+    return PatchCounts(model.patches_seen, model.patches_drawn, len(model.bank))
 
 
 def _note_weights(record: RunRecord, folder: Path) -> None:
@@ -268,7 +184,12 @@ def _score(
 
 
 def _result(
-    fit: _Fit, images: TestedImages, thresholds: Thresholds, output: Path, folder: Path
+    fit: GoodImagesFit,
+    model: AnomalyModel,
+    images: TestedImages,
+    thresholds: Thresholds,
+    output: Path,
+    folder: Path,
 ) -> AnomalyResult:
     """The result, with the plot of scores in `folder`."""
     config = fit.config
@@ -277,6 +198,7 @@ def _result(
         model=config.model,
         features=config.backbone if config.model == "patchcore" else None,
         learned_from_good_images=len(fit.train),
+        patches=_patches(model),
         tested_on=len(images.records),
         faults=tuple(str(error) for error in fit.faults.errors),
     )

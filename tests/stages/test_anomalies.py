@@ -64,6 +64,8 @@ def test_the_hole_is_detected_and_the_figures_are_reported(model: Path) -> None:
     names = {path.name for path in model.iterdir()}
     assert {"card.json", "thresholds.json", "model.safetensors", "scores.png"} <= names
     assert len(list((model / "heatmaps").iterdir())) == 5
+    # 8 images of 12 x 12 patches; a fifth is 230
+    assert summary["patches"] == {"seen": 1152, "drawn": 1152, "kept": 230}
 
 
 @pytest.mark.slow
@@ -76,7 +78,7 @@ def test_a_stopped_fit_is_taken_up_where_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "_fitted", stopped)
+        patched.setattr(stage, "fitted_model", stopped)
         with pytest.raises(KeyboardInterrupt):
             anomaly(product, tmp_path / "out", QUICK, device="cpu")
     assert not (tmp_path / "out").exists()

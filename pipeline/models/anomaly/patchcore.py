@@ -5,7 +5,7 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -19,61 +19,66 @@ from pipeline.models.artifact import save_artifact
 from pipeline.models.cards import PatchCoreCard
 from pipeline.models.features.coreset import greedy_coreset, projected
 from pipeline.models.features.memory_bank import MemoryBank
+from pipeline.models.features.patch_sample import PatchSample
 from pipeline.models.features.patches import PatchFeatures
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.types import AnomalyMap, Image
 
 _BLUR_SIGMA = 4.0  # standard deviation of the blur at the features' side, in pixels; section 3.3
-_MAX_PATCHES = 2_000_000
+_RATIO = 0.1  # of the patches of a small set, if no ratio is given
+_MOST_KEPT = 10_000  # patches in the memory bank, if no ratio is given
+_MOST_DRAWN = 100_000  # patches that the coreset is chosen from, if no ratio is given
+_MOST_DRAWN_BY_RATIO = 2_000_000
 
 
 class PatchCore:
-    """An `AnomalyModel` of patch features and a memory bank."""
+    """An `AnomalyModel` of patch features and a memory bank.
+
+    patches_seen: number of patches of all good images it learned from. patches_drawn: number of
+    those that the coreset was chosen from. Both are None before `fit`, and in old models.
+    """
 
     kind = "patchcore"
 
     def __init__(
         self,
         features: PatchFeatures,
-        coreset_ratio: float = 0.1,
+        coreset_ratio: float | None = None,
         neighbours: int = 9,
         seed: int = 0,
         bank: NDArray[np.float32] | None = None,
+        patches_seen: int | None = None,
+        patches_drawn: int | None = None,
     ) -> None:
-        """coreset_ratio: share of the patches that the memory bank keeps. neighbours: patches of
-        the bank that weigh an image's score. bank: (N, D) of an earlier fit."""
+        """coreset_ratio: share of the patches that the memory bank keeps; None for a tenth, but at
+        most 10,000, chosen from at most 100,000 that are drawn at random. neighbours: patches of
+        the bank that weigh an image's score. bank: (N, D) of an earlier fit, which saw and drew
+        `patches_seen` and `patches_drawn` patches."""
         keep_freed_memory()
         self.features = features
         self.coreset_ratio, self.neighbours, self.seed = coreset_ratio, neighbours, seed
         self.bank = None if bank is None else MemoryBank(bank)
+        self.patches_seen, self.patches_drawn = patches_seen, patches_drawn
 
     def fit(self, images: Iterable[Image]) -> None:
-        """See `AnomalyModel`. Patches stay in half precision until the coreset is chosen. Of more
-        than two million patches, two million are drawn at random."""
-        patches_by_image = []
+        """See `AnomalyModel`. Patches stay in half precision until the coreset is chosen. With a
+        given ratio it is chosen from all patches, up to two million."""
+        most = _MOST_DRAWN if self.coreset_ratio is None else _MOST_DRAWN_BY_RATIO
+        sample = PatchSample(most, self.seed)
         for image in images:
-            grid = self.features.patches(image)
-            patches_by_image.append(grid.reshape(-1, grid.shape[2]).half())
-        if not patches_by_image:
+            sample.add(self.features.patches(image).flatten(0, 1))
+        if not sample.seen:
             raise ConfigError("PatchCore needs good images to learn from: there are none")
-        total = sum(len(patches) for patches in patches_by_image)
-        projection = torch.cat([projected(patches, self.seed) for patches in patches_by_image])
-        count = max(self.neighbours, round(total * self.coreset_ratio))
-        candidates = torch.arange(total)
-        if total > _MAX_PATCHES:
-            generator = torch.Generator().manual_seed(self.seed)
-            candidates = torch.randperm(total, generator=generator)[:_MAX_PATCHES].sort().values
-            projection = projection[candidates]
-        coreset = candidates[greedy_coreset(projection, count, self.seed)].sort().values
-        sizes = [len(patches) for patches in patches_by_image]
-        rows_by_image = torch.split(coreset, _counts(coreset, sizes))
-        start = 0
-        vectors = []
-        # Image by image: all at once would take twice the memory.
-        for patches, rows in zip(patches_by_image, rows_by_image, strict=True):
-            vectors.append(patches[rows - start].float())
-            start += len(patches)
-        self.bank = MemoryBank(torch.cat(vectors).numpy())
+        count = max(self.neighbours, self._count(sample.seen))
+        small = torch.cat([projected(part, self.seed) for part in sample.parts()])
+        self.patches_seen, self.patches_drawn = sample.seen, len(sample)
+        self.bank = MemoryBank(sample.select(greedy_coreset(small, count, self.seed)).numpy())
+
+    def _count(self, seen: int) -> int:
+        """Patches to keep out of all that were seen."""
+        if self.coreset_ratio is None:
+            return min(round(seen * _RATIO), _MOST_KEPT)
+        return round(seen * self.coreset_ratio)
 
     def score(self, image: Image) -> AnomalyMap:
         """See `AnomalyModel`."""
@@ -112,17 +117,13 @@ class PatchCore:
             "coreset_ratio": self.coreset_ratio,
             "neighbours": self.neighbours,
             "seed": self.seed,
+            "patches_seen": self.patches_seen,
+            "patches_drawn": self.patches_drawn,
             "features": source["features"],
             "weights_sha256": source["weights_sha256"],
             "image_side": source["image_side"],
         }
         save_artifact(folder, {"bank": torch.from_numpy(self.bank.vectors)}, card)
-
-
-def _counts(rows: torch.Tensor, sizes: Sequence[int]) -> list[int]:
-    """Number of the sorted rows in each of consecutive parts of these sizes."""
-    ends = torch.searchsorted(rows, torch.tensor(sizes).cumsum(0))
-    return torch.diff(ends, prepend=torch.zeros(1, dtype=ends.dtype)).tolist()
 
 
 def smooth(heat: NDArray[np.float32], side: int, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -142,5 +143,11 @@ def from_artifact(
 ) -> PatchCore:
     """The model that `save` wrote, from its card and tensors."""
     return PatchCore(
-        features, card.coreset_ratio, card.neighbours, card.seed, state["bank"].numpy()
+        features,
+        card.coreset_ratio,
+        card.neighbours,
+        card.seed,
+        state["bank"].numpy(),
+        card.patches_seen,
+        card.patches_drawn,
     )

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.interfaces import AnomalyModel
+from pipeline.models.anomaly import patchcore
 from pipeline.models.anomaly.autoencoder import Autoencoder, ssim
 from pipeline.models.anomaly.detector import (
     AnomalyDetector,
@@ -237,22 +238,72 @@ def test_the_detector_boxes_the_hole_first_and_nothing_of_a_good_image() -> None
     assert len(finder.detect(weave(50))) == 0
 
 
+class Numbers:
+    """`PatchFeatures`: four patches of one number, from 4 times the image's value up."""
+
+    card = FeaturesSource(features="numbers", weights_sha256="", image_side=16)
+    side = 16
+
+    def patches(self, image: Image) -> torch.Tensor:
+        return torch.arange(4).view(2, 2, 1) + 4.0 * int(image[0, 0, 0])
+
+    def on(self, device: torch.device) -> None:
+        pass
+
+
+def numbers(count: int) -> list[Image]:
+    return [np.full((16, 16, 3), number, np.uint8) for number in range(count)]
+
+
 def test_the_bank_is_made_of_the_patches_that_were_chosen() -> None:
     """Three images of four patches each, numbered 0 to 11: a half is six different ones."""
-
-    class Numbers:
-        card = FeaturesSource(features="numbers", weights_sha256="", image_side=16)
-        side = 16
-
-        def patches(self, image: Image) -> torch.Tensor:
-            return torch.arange(4).view(2, 2, 1) + 4.0 * int(image[0, 0, 0])
-
-        def on(self, device: torch.device) -> None:
-            pass
-
     model = PatchCore(Numbers(), coreset_ratio=0.5, neighbours=2)
-    model.fit(np.full((16, 16, 3), number, np.uint8) for number in range(3))
+    model.fit(numbers(3))
     assert model.bank is not None
     kept = model.bank.vectors[:, 0].tolist()
     assert len(set(kept)) == 6
     assert {0.0, 11.0} <= set(kept) <= set(map(float, range(12)))
+    assert (model.patches_seen, model.patches_drawn) == (12, 12)
+
+
+def test_without_a_ratio_a_small_set_keeps_a_tenth_and_a_large_one_no_more_than_the_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """20 images have 80 patches: a tenth is 8. With bounds of 5 kept and 30 drawn, these hold; a
+    ratio of 0.1 given by hand is exact."""
+    model = PatchCore(Numbers(), neighbours=2)
+    model.fit(numbers(20))
+    assert model.bank is not None
+    assert (model.patches_seen, model.patches_drawn, len(model.bank)) == (80, 80, 8)
+    monkeypatch.setattr(patchcore, "_MOST_KEPT", 5)
+    monkeypatch.setattr(patchcore, "_MOST_DRAWN", 30)
+    model.fit(numbers(20))
+    assert (model.patches_seen, model.patches_drawn, len(model.bank)) == (80, 30, 5)
+    exact = PatchCore(Numbers(), 0.1, neighbours=2)
+    exact.fit(numbers(20))
+    assert exact.bank is not None
+    assert (exact.patches_seen, exact.patches_drawn, len(exact.bank)) == (80, 80, 8)
+
+
+def test_a_bounded_fit_has_the_same_bytes_each_time_and_keeps_its_counts_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two good images of 64 x 64 pixels have 2 * 8 * 8 = 128 patches: 40 are drawn, 9 kept."""
+    monkeypatch.setattr(patchcore, "_MOST_KEPT", 9)
+    monkeypatch.setattr(patchcore, "_MOST_DRAWN", 40)
+    for name in ("first", "second"):
+        model = PatchCore(image_features("mobilenet_v2", 64, CPU))
+        model.fit([weave(0), weave(1)])
+        model.save(tmp_path / name)
+    for file in ("card.json", "model.safetensors"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+    loaded = load_anomaly_model(tmp_path / "first", CPU)
+    assert isinstance(loaded, PatchCore)
+    assert loaded.bank is not None
+    assert (loaded.patches_seen, loaded.patches_drawn, len(loaded.bank)) == (128, 40, 9)
+    assert loaded.coreset_ratio is None
+
+
+def test_no_good_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there are none"):
+        PatchCore(Numbers()).fit([])
