@@ -1,4 +1,4 @@
-"""Patch features that are computed once for each image, however often they are asked for."""
+"""Patch features that are computed once for each image, and used again."""
 
 from __future__ import annotations
 
