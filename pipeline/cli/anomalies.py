@@ -33,7 +33,7 @@ def anomaly(
 
 @configured("SegmentConfig", defaults={"tighten": True})
 @click.option("--run", "run_folder", type=FILE, help="Folder of pipeline run, for its labeller.")
-@click.option("--model", type=FILE, help="Folder of pipeline combine, or of pipeline anomaly.")
+@click.option("--model", type=FILE, help="Folder of combine, finetune-segmenter or anomaly.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--truth", type=FILE, help="COCO file with true masks to evaluate the labels with.")
 @options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)

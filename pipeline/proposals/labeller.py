@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError
 from pipeline.interfaces import Detector, PromptedSegmenter
-from pipeline.metrics.operating_points import OperatingPoint, Wish, operating_point
+from pipeline.metrics.operating_points import Wish, operating_point
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
+from pipeline.models.artifact import model_kind
 from pipeline.models.sam.model import load_segmenter
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.models.yolo_world.detector import load_finetuned
 from pipeline.proposals.candidates import Candidate, Evidence, candidates, table_of
-from pipeline.proposals.card import SEGMENTER, LabellerKnowledge, read_labeller
+from pipeline.proposals.card import SEGMENTER, LabellerKnowledge, knowledge, read_labeller
 from pipeline.proposals.fit import as_labels
 from pipeline.trust.card import missed_probability
 from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
@@ -50,11 +52,17 @@ class Labeller:
     def __init__(
         self, known: LabellerKnowledge, finders: Finders, wish: Wish | None = None
     ) -> None:
-        """wish: what the labels should reach; by default what was chosen out of fold."""
+        """wish: what the labels should reach; by default what was chosen out of fold. Raises
+        ConfigError for a wish where nothing is calibrated."""
+        if wish and not known.outcomes:
+            raise ConfigError(f"{wish.option} needs a labeller that combine could calibrate")
         self.known, self.finders = known, finders
         self.categories = known.categories
-        self.point: OperatingPoint = operating_point(known.outcomes, known.confidence, wish)
-        self._missed = fit_missed(known.outcomes, self.point.confidence)
+        self.confidence, self.point = known.confidence, None
+        if known.outcomes:
+            self.point = operating_point(known.outcomes, known.confidence, wish)
+            self.confidence = self.point.confidence
+        self._missed = fit_missed(known.outcomes, self.confidence)
 
     def label(self, image: Image) -> tuple[Detections, float | None]:
         """The labels of an image (H, W, 3) uint8 RGB, the likeliest first, and the probability that
@@ -76,7 +84,7 @@ class Labeller:
         columns = {name: fit.expected_iou(table, names) for name, fit in known.items()}
         probabilities = np.asarray(columns[PROBABILITY], np.float32)
         labels, kept = as_labels(
-            rows, probabilities, self.point.confidence, self.known.refinement, self.categories
+            rows, probabilities, self.confidence, self.known.refinement, self.categories
         )
         quality = {name: np.asarray(own, np.float32)[kept] for name, own in columns.items()}
         failed = np.zeros(len(kept), bool)
@@ -94,7 +102,7 @@ class Labeller:
         if self._missed is None:
             return None
         scores = sorted(probabilities.astype(float).tolist(), reverse=True)
-        return missed_probability(self._missed, scores, self.point.confidence)
+        return missed_probability(self._missed, scores, self.confidence)
 
 
 def load_labeller(
@@ -103,12 +111,19 @@ def load_labeller(
     wish: Wish | None = None,
     confidence: float | None = None,
 ) -> Labeller:
-    """The labeller of a folder of combine, with its models. wish: what the labels should reach.
-    confidence: in place of the chosen one. Raises DataError, WeightsError."""
+    """The labeller of a folder of combine, with its models, or a segmenter alone. wish: what the
+    labels should reach. confidence: in place of the chosen one. Raises ConfigError for a wish where
+    nothing is calibrated, DataError, WeightsError."""
+    if model_kind(folder) == SEGMENTER:
+        alone = load_defect_segmenter(folder, device, confidence)
+        return Labeller(
+            knowledge(None, alone.categories, None, alone.confidence), Finders(alone), wish
+        )
     known = read_labeller(folder)
     if confidence is not None:
         known = replace(known, confidence=confidence)
-    segmenter = load_defect_segmenter(folder / SEGMENTER, device)
+    own = None if known.outcomes else known.confidence
+    segmenter = load_defect_segmenter(folder / SEGMENTER, device, own)
     sam = detector = anomaly = None
     if "sam" in known.finders:
         sam = load_segmenter(known.sam or str(folder / "sam"), {}, device).segmenter

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import EvaluateConfig, SegmentConfig
-from pipeline.errors import ConfigError, Faults
+from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import read_coco
 from pipeline.formats.listed_images import listed_images
 from pipeline.formats.source import SourceLog
@@ -82,17 +82,21 @@ def label(
 ) -> LabelResult:
     """Label a folder of images, or the images that `truth` lists.
 
-    model: folder of combine, or of anomaly. Writes what `segment` writes into `output`. Of an
-    anomaly model, the box of an object is the box of its mask, with `config.tighten`; trust: folder
-    of calibrate for this pair. truth: a COCO file with masks; with it, what `evaluate` writes goes
-    into `output`/evaluation. A stopped call goes on when it is repeated. Raises what `segment` and
-    `evaluate` raise, ConfigError for settings of SAM that a labeller has itself.
+    model: folder of combine, of finetune-segmenter, or of anomaly. Writes what `segment` writes
+    into `output`. Of an anomaly model, the box of an object is the box of its mask, with
+    `config.tighten`; trust: folder of calibrate for this pair. truth: a COCO file with masks; with
+    it, what `evaluate` writes goes into `output`/evaluation. A stopped call goes on when it is
+    repeated. Raises what `segment` and `evaluate` raise, ConfigError for settings of SAM that a
+    labeller has itself.
     """
     from pipeline.models.artifact import model_kind
 
-    if model_kind(model) == "labeller":
+    kind = model_kind(model)
+    if kind in ("labeller", "segmenter"):
         labels = _labelled(model, images, output, config, device, truth, keep_going, overwrite)
         result = LabelResult(labels=labels)
+    elif kind is None:
+        raise DataError(model, "holds no model", "give a folder of combine, or of anomaly")
     else:
         masks = segment(
             images, output, config, device=device, boxes=truth, detector=model, trust=trust,

@@ -143,6 +143,14 @@ def test_too_few_photos_leave_the_segmenters_own_labels(
     made = label(tmp_path / "few", home.data / "images", tmp_path / "l", device="cpu")
     assert made.labels.labels == 12  # those with a mean probability of 0.7
     assert made.labels.expected_iou_mean is None
+    alone = label(network, home.data / "images", tmp_path / "a", device="cpu")
+    assert (alone.labels.labels, alone.labels.finders) == (12, ("segmenter",))
+    assert alone.labels.operating_point is None
+    with pytest.raises(ConfigError, match="needs a labeller that combine could calibrate"):
+        wish = SegmentConfig(recall=0.9)
+        label(network, home.data / "images", tmp_path / "w", wish, device="cpu")
+    with pytest.raises(DataError, match="holds no model; give a folder of combine"):
+        label(tmp_path / "nowhere", home.data / "images", tmp_path / "n", device="cpu")
 
 
 def test_a_network_that_learned_from_all_photos_is_refused(home: Home, tmp_path: Path) -> None:
