@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.interfaces import Detector, PromptedSegmenter
+from pipeline.io.read import shown_value
 from pipeline.metrics.operating_points import Wish, operating_point
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
-from pipeline.models.artifact import model_kind
+from pipeline.models.artifact import CARD, model_kind
 from pipeline.models.sam.model import load_segmenter
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.models.yolo_world.detector import load_finetuned
@@ -81,6 +82,9 @@ class Labeller:
         table = table_of(rows)
         if not rows:
             return Detections.none(), self._miss(np.zeros(0, np.float32))
+        if unknown := {n for fit in known.values() for n in fit.names} - table.keys():
+            text = ", ".join(map(shown_value, sorted(unknown)))
+            raise WeightsError(f"the labeller's card names figures that it has not: {text}")
         columns = {name: fit.expected_iou(table, names) for name, fit in known.items()}
         probabilities = np.asarray(columns[PROBABILITY], np.float32)
         labels, kept = as_labels(
@@ -124,6 +128,8 @@ def load_labeller(
         known = replace(known, confidence=confidence)
     own = None if known.outcomes else known.confidence
     segmenter = load_defect_segmenter(folder / SEGMENTER, device, own)
+    if known.categories != segmenter.categories:
+        raise WeightsError(f"{folder / CARD}: names other categories than its segmenter")
     sam = detector = anomaly = None
     if "sam" in known.finders:
         sam = load_segmenter(known.sam or str(folder / "sam"), {}, device).segmenter

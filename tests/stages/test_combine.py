@@ -77,6 +77,14 @@ def labeller(home: Home, network: Path) -> tuple[Path, CombineResult]:
     return folder, combine(home.data, network, folder, config, device="cpu")
 
 
+def other_figures(folder: Path) -> dict[str, object]:
+    """The calibration of a labeller, with another name for its first figure."""
+    fit: dict[str, object] = json.loads((folder / CARD).read_text())["probability"]
+    names = fit["names"]
+    assert isinstance(names, list)
+    return {**fit, "names": ["nothing", *names[1:]]}
+
+
 def test_labels_out_of_fold_tell_defects_from_false_candidates(
     labeller: tuple[Path, CombineResult],
 ) -> None:
@@ -169,7 +177,16 @@ def test_a_changed_model_is_refused(
     (copy / "segmenter" / TENSORS).write_bytes(b"other")
     with pytest.raises(WeightsError, match=r"is not what card\.json names"):
         label(copy, home.data / "images", tmp_path / "l", device="cpu")
-    card = json.loads((copy / CARD).read_text())
+    copy = shutil.copytree(labeller[0], tmp_path / "other")
+    for key, value, text in (
+        ("categories", ["dent"], "names other categories than its segmenter"),
+        ("probability", other_figures(copy), "names figures that it has not: 'nothing'"),
+    ):
+        card = json.loads((labeller[0] / CARD).read_text())
+        (copy / CARD).write_text(json.dumps({**card, key: value}))
+        with pytest.raises(WeightsError, match=text):
+            label(copy, home.data / "images", tmp_path / "l", device="cpu")
+    card = json.loads((labeller[0] / CARD).read_text())
     card["sha256"]["segmenter"] = "0" * 64
     (copy / CARD).write_text(json.dumps(card))
     with pytest.raises(WeightsError, match=r"is not what card\.json names; combine again"):
