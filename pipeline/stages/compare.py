@@ -25,13 +25,14 @@ from pipeline.io.images import read_image
 from pipeline.io.read import RUN_FILE, checked, read_json
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_text
-from pipeline.metrics.anomaly import AnomalyScores, anomaly_scores, pixel_figures, ranking
+from pipeline.metrics.anomaly import anomaly_scores, pixel_figures, ranking
 from pipeline.metrics.pixel_counts import Pair
 from pipeline.metrics.rejection import either, rejections
+from pipeline.reports.comparison import ModelScores, plotted_figures, table
 from pipeline.results import StageResult
 from pipeline.runtime.progress import track
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord
-from pipeline.visualization.plots import Figure, LabelsAndQuality, labels_against_quality, trade_off
+from pipeline.visualization.plots import labels_against_quality, trade_off
 
 if TYPE_CHECKING:
     from pipeline.interfaces import Classifier, Detector
@@ -70,14 +71,6 @@ class Pairs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelScores(AnomalyScores):
-    """Figures of one model. labels: number of labels it learned from; drawn: what a label is."""
-
-    labels: int
-    drawn: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class CompareResult(StageResult):
     """Figures of each model by name, on the same test images. defective: images with a defect.
     faults: a line for each image or object that was left out."""
@@ -113,7 +106,7 @@ def compare(
     )
     with record.whole_folder(output) as folder:
         write_text(folder / "table.md", table(rows))
-        plotted = {name: _plotted(row) for name, row in rows.items()}
+        plotted = {name: plotted_figures(row) for name, row in rows.items()}
         labels_against_quality(folder / "compare.png", plotted)
         _draw_rejections(folder, models, rows, truth, records)
         record.write(folder, result.to_json())
@@ -127,8 +120,8 @@ def _draw_rejections(
     truth: Dataset,
     records: Sequence[ImageRecord],
 ) -> None:
-    """Defects missed against good images rejected: by the detector, by the best model of good
-    images, and by either."""
+    """Defects missed against good images rejected: by the detector, the segmenter, the best model
+    of good images, and by the detector or the last."""
     defects = np.array([len(truth.on(record)) for record in records])
     by_name = {m.name: np.array([m.scores[_name(r)] for r in records]) for m in models}
     good = [model.name for model in models if not model.labels]
@@ -136,34 +129,13 @@ def _draw_rejections(
     names += [max(good, key=lambda name: rows[name].image_auroc or 0.0)] if good else []
     if not names or not defects.any():
         return
-    lines = {name: rejections(by_name[name], defects) for name in names}
+    shown = [*names, *(name for name in ("segmenter",) if name in by_name)]
+    lines = {name: rejections(by_name[name], defects) for name in shown}
     if len(names) > 1:
         both = either([by_name[name] for name in names], defects)
         lines[" or ".join(names)] = rejections(both, defects)
     across, up = "share of good images rejected", "share of defects missed"
     trade_off(folder / "rejected.png", lines, across, up)
-
-
-def table(rows: Mapping[str, ModelScores]) -> str:
-    """A Markdown table, a row for each model."""
-    head = "| model | labels | image AUROC | image AP | pixel AUROC | AUPRO | pixel AP |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    for name, row in rows.items():
-        cells = [
-            _cell(row.image_auroc, row.image_auroc_interval),
-            _cell(row.image_ap),
-            _cell(row.pixel_auroc),
-            _cell(row.aupro, row.aupro_interval),
-            _cell(row.pixel_ap),
-        ]
-        lines.append(f"| {name} | {row.labels} {row.drawn} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: float | None, interval: Sequence[float] | None = None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
 
 
 def _truth(run: Path, faults: Faults) -> Dataset:
@@ -200,13 +172,11 @@ def _models(run: Path, truth: Dataset, device: str, faults: Faults) -> Iterator[
         scores = {name: _highest(rows) for name, rows in detections.items()}
         heat = _heat_of(detections, masks=False)
         yield ScoredModel("detector", objects, "boxes", scores, heat)
-    masks = run / "masks_from_detector" / "instances.json"
-    if masks.is_file():
-        dataset = read_coco(masks, run / "data" / "images", exact=True)
-        by_name = {_name(r): dataset.on(r) for r in dataset.records}
-        scores = {name: _highest(rows) for name, rows in by_name.items()}
-        heat = _heat_of(by_name, masks=True)
-        yield ScoredModel("detector, SAM masks", objects, "masks", scores, heat)
+    if (run / "segmenter").is_dir():
+        yield _segmenter(load_detector(run / "segmenter", device), truth, objects)
+    for name, step in (("detector, SAM masks", "masks_from_detector"), ("labels", "labels")):
+        if (run / step / "instances.json").is_file():
+            yield _labels(run, step, name, objects)
     if (run / "classifier").is_dir():
         classifier = load_classifier(run / "classifier", torch_device(device))
         if GOOD in classifier.categories:
@@ -219,6 +189,25 @@ def _models(run: Path, truth: Dataset, device: str, faults: Faults) -> Iterator[
             path = folder / "scores.json"
             scores = checked(_SCORES, read_json(path), path)
             yield ScoredModel(name, 0, "(good images)", scores, _stored_heat(folder / "heatmaps"))
+
+
+def _segmenter(model: Detector, truth: Dataset, objects: int) -> ScoredModel:
+    """A segmenter; the score of an image is the highest probability of a defect in it."""
+
+    def heat(record: ImageRecord) -> NDArray[np.float32]:
+        own = model.heatmap(read_image(record.path))
+        return np.zeros(record.size, np.float32) if own is None else own
+
+    scores = {_name(r): float(heat(r).max()) for r in track(truth.records, "segment")}
+    return ScoredModel("segmenter", objects, "masks", scores, heat)
+
+
+def _labels(run: Path, folder: str, name: str, objects: int) -> ScoredModel:
+    """The labels in a folder of the run."""
+    dataset = read_coco(run / folder / "instances.json", run / "data" / "images", exact=True)
+    by_name = {_name(r): dataset.on(r) for r in dataset.records}
+    scores = {own: _highest(rows) for own, rows in by_name.items()}
+    return ScoredModel(name, objects, "masks", scores, _heat_of(by_name, masks=True))
 
 
 def _detect(detector: Detector, truth: Dataset) -> dict[str, Detections]:
@@ -271,19 +260,6 @@ def _row(
     pixels = None if model.heat is None else pixel_figures(Pairs(model.heat, truth, records))
     scores = anomaly_scores(images, pixels)
     return ModelScores(labels=model.labels, drawn=model.drawn, **vars(scores))
-
-
-def _plotted(row: ModelScores) -> LabelsAndQuality:
-    """The figures that the plot shows."""
-
-    def figure(value: float | None, interval: tuple[float, float] | None) -> Figure | None:
-        return None if value is None else Figure(value, interval)
-
-    return LabelsAndQuality(
-        labels=row.labels,
-        image_auroc=figure(row.image_auroc, row.image_auroc_interval),
-        aupro=figure(row.aupro, row.aupro_interval),
-    )
 
 
 def _name(record: ImageRecord) -> str:

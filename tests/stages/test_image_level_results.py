@@ -9,10 +9,11 @@ import pytest
 from pipeline.metrics.anomaly import AnomalyScores
 from pipeline.metrics.experiments import Difference, ExperimentScores
 from pipeline.reports.anomaly import CategoryScores, ThresholdCounts
+from pipeline.reports.comparison import ModelScores
 from pipeline.results import StageResult, from_json
 from pipeline.stages.anomaly import AnomalyResult
 from pipeline.stages.classify import BinaryAccuracy, ClassifyResult
-from pipeline.stages.compare import CompareResult, ModelScores
+from pipeline.stages.compare import CompareResult
 from pipeline.stages.study import StudyResult
 
 OUT = Path("out")
