@@ -37,6 +37,8 @@ from pipeline.review.source import labels_of
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _CLICK = """async (number) => {
   const { session, editor } = review;
+  document.getElementById("queue").hidden = true;
+  document.getElementById("editor").hidden = false;
   const ids = [...session.rowOf.keys()];
   await editor.open(ids, number % ids.length, false);
   const { mask } = editor.selected;
@@ -56,6 +58,8 @@ _CLICK = """async (number) => {
 _NEXT = """async (number) => {
   const { editor, queue } = review;
   const ids = [...queue.session.images.keys()];
+  document.getElementById("queue").hidden = true;
+  document.getElementById("editor").hidden = false;
   if (number === 0) await editor.open(ids, 0, true);
   await new Promise((done) => setTimeout(done, 250));
   const before = performance.now();
@@ -65,7 +69,7 @@ _NEXT = """async (number) => {
     await new Promise((done) => requestAnimationFrame(done));
     const tiles = [...editor.stage.tiles.values()];
     if (editor.image.id !== old && tiles.length && tiles.every((tile) => tile.complete)) break;
-    if (performance.now() - before > 20000) break;
+    if (performance.now() - before > 5000) break;
   }
   return performance.now() - before;
 }"""
@@ -183,6 +187,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         copy = Path(folder) / "instances.json"
         shutil.copyfile(labels_of(options.labels), copy)
+        alone = decoder_alone(copy, options.images, options.sam, options.clicks)
         with served(copy, options.images, options.sam) as address:
             page = opened(browser, address)
             if options.pictures:
@@ -192,7 +197,6 @@ def main() -> None:
             clicks = [page.evaluate(_CLICK, n) for n in range(1, options.clicks + 1)]
             count = page.evaluate("review.session.images.size") - 1
             images = [page.evaluate(_NEXT, n) for n in range(min(options.clicks, count))]
-        alone = decoder_alone(copy, options.images, options.sam, options.clicks)
         ratio = np.median(clicks) / np.median(alone)
         print(f"click to mask: {times(clicks)}, {ratio:.1f} times the decoder alone")
         print(f"decoder alone: {times(alone)}")

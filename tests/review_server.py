@@ -17,6 +17,7 @@ from pipeline.review.assistant import Assistant
 from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import Guard
 from pipeline.review.picture_cache import PictureCache
+from pipeline.review.remaining import RightLabels
 from pipeline.review.serve import listening
 from pipeline.review.server import Review, application
 from pipeline.review.store import ReviewStore
@@ -86,7 +87,7 @@ def served(
     with ReviewStore(session) as store:
         about = About(title="labels", who="Ann", notices=[], has_heat=heatmaps is not None)
         parts = Review(store, PictureCache(root), assistant or Assistant(None), about,
-                       PackedQueue(store), heatmaps)  # fmt: skip
+                       PackedQueue(store), RightLabels(store), heatmaps)  # fmt: skip
         listener = listening("127.0.0.1", 0)
         port = listener.getsockname()[1]
         app = Guard(application(parts), TOKEN, "127.0.0.1", port)

@@ -26,7 +26,10 @@ from pipeline.version import __version__
 
 _PACKAGES = ("torch", "ultralytics", "segment-anything", "opencv-python", "pycocotools", "numpy")
 Summary = dict[str, JsonValue]  # the dump of a result
-_RUN_FILES = (f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache")  # never part of inputs
+_RUN_FILES = (  # never part of inputs: a review of them is an output
+    f"{os.sep}{RUN_FILE}", f"{os.sep}{MANIFEST}", ".cache", ".review", ".review-wal",
+    ".review-shm", ".review.lock",
+)  # fmt: skip
 
 
 class RunFile(BaseModel):

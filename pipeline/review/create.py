@@ -30,6 +30,18 @@ def session_refusals(path: Path) -> Iterator[None]:
         raise DataError(path, f"is damaged ({error!r})", _REMEDY) from error
 
 
+@contextmanager
+def content_refusals(path: Path) -> Iterator[None]:
+    """As `session_refusals`, also for content that is not that of a session: another program wrote
+    it. Not around what a person does, whose ValueErrors are theirs."""
+    try:
+        with session_refusals(path):
+            yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(path, f"is damaged ({reason})", _REMEDY) from error
+
+
 def create_session(path: Path, labels: StartingLabels, root: Path, sha256: str) -> None:
     """Write a new session file of labels, whole or not at all. root: the folder of the images.
     sha256: of the labels' file. Raises DataError when the system refuses."""

@@ -15,6 +15,7 @@ from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.source import SourceLog
 from pipeline.formats.text_stream import text_file
 from pipeline.io.read import sha256_of
+from pipeline.review.create import content_refusals
 from pipeline.review.history import write_history
 from pipeline.review.reviewed import read_reviewed
 from pipeline.review.schema import SUFFIX
@@ -48,7 +49,7 @@ class ReviewedSet:
     def write_history(self, folder: Path, dataset: Dataset) -> ReviewCounts:
         """Add history.csv to an export's folder, and the history of each object to its COCO file,
         if it has one. dataset: the images that were written, in their order. Raises DataError."""
-        with ReviewStore(self.session) as store:
+        with ReviewStore(self.session) as store, content_refusals(self.session):
             write_history(folder / "history.csv", store)
         if (folder / _COCO).is_file():
             own = (self.history.get(record.id, ()) for record in dataset.records)
@@ -70,7 +71,7 @@ def reviewed_set(
             raise DataError(source, "no such review", "check the path")
         return None
     root = images or find_source(source).images or labels_of(session).parent
-    with ReviewStore(session) as store:
+    with ReviewStore(session) as store, content_refusals(session):
         reviewed = read_reviewed(store, root)
         stale = is_stale(store, labels_of(session))
     say(f"{session}: the reviewed labels are written; --original writes those before the review")

@@ -17,7 +17,6 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.geometry.masks import Rle, from_box
 from pipeline.io.names import leaves_its_folder
 from pipeline.io.read import checked
-from pipeline.review.create import session_refusals
 from pipeline.review.history import histories
 from pipeline.review.schema import REJECTED, UNREVIEWED
 from pipeline.review.store import ReviewStore
@@ -59,8 +58,7 @@ def read_reviewed(store: ReviewStore, images: Path) -> Reviewed:
         rejected += len(rows) - len(kept)
         reviewed += sum(row.code != UNREVIEWED for row in kept)
         if kept:
-            with session_refusals(store.path):
-                objects[record.id] = _detections(kept, record.size)
+            objects[record.id] = _detections(kept, record.size)
         history[record.id] = [done.get(row.id, []) for row in kept]
     dataset = Dataset(store.categories, tuple(records), objects)
     return Reviewed(dataset, history, rejected, reviewed)

@@ -19,6 +19,7 @@ from pipeline.runtime.signals import Stopped
 
 PORT = 8765  # the first that is tried
 _TRIED = 20  # ports after it
+_LAST_S = 10.0  # at most, for the answers under way
 _STEP_S = 0.2  # between two looks at whether a signal came
 
 
@@ -40,7 +41,7 @@ def serve(
     config = uvicorn.Config(
         Guard(app, token, host, number), http="h11", ws="none", lifespan="off", loop="asyncio",
         access_log=False, proxy_headers=False, log_level="warning", server_header=False,
-        limit_concurrency=200, timeout_keep_alive=15, timeout_graceful_shutdown=2,
+        limit_concurrency=200, timeout_keep_alive=15, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -56,8 +57,11 @@ def serve(
         pass
     finally:
         server.should_exit = True
-        thread.join(5)
-        listener.close()
+        thread.join(_LAST_S)
+        server.force_exit = True  # a browser that keeps its connections does not keep the server
+        thread.join(_LAST_S)
+        if not thread.is_alive():
+            listener.close()
 
 
 def listening(host: str, port: int | None) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from pipeline.review.assistant import Assistant, Click
 from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import TooLargeError
 from pipeline.review.picture_cache import PictureCache
+from pipeline.review.remaining import RightLabels
 from pipeline.review.requests import (
     ActRequest,
     CategoryRequest,
@@ -60,6 +61,7 @@ class Review:
     assistant: Assistant
     about: About
     queue: PackedQueue
+    right: RightLabels
     heatmaps: Path | None = None
 
 
@@ -75,6 +77,7 @@ def application(review: Review) -> Starlette:
         "/api/changes": _changes,
         "/api/image/{id:int}": _image,
         "/api/history/{id:int}": _history,
+        "/api/remaining": _remaining,
         "/tile/{id:int}/{level:int}/{column:int}/{row:int}": _tile,
         "/close-up/{id:int}": _close_up,
         "/small/{id:int}": _small,
@@ -159,6 +162,10 @@ def _image(review: Review, request: Request) -> Response:
 def _history(review: Review, request: Request) -> Response:
     actions = review.store.actions_on(request.path_params["id"])
     return JSONResponse([action_view(action) for action in actions])
+
+
+def _remaining(review: Review, _: Request) -> Response:
+    return JSONResponse(asdict(review.right.remaining()))
 
 
 def _tile(review: Review, request: Request) -> Response:

@@ -18,7 +18,7 @@ from typing import Self
 from pipeline.errors import DataError
 from pipeline.io.database import connected, transaction
 from pipeline.review.actions import Action, Move, StaleError
-from pipeline.review.create import session_refusals
+from pipeline.review.create import content_refusals, session_refusals
 from pipeline.review.replay import REDO, UNDO, Stacks, stacks_of
 from pipeline.review.schema import TABLES
 from pipeline.review.tables import SavedImage, SavedObject, follow, saved_object
@@ -29,6 +29,7 @@ from pipeline.review.values import (
     Values,
     dump_values,
     object_value,
+    parse_names,
     parse_values,
 )
 
@@ -45,11 +46,11 @@ class ReviewStore:
             raise DataError(path, "no such session", "start one with `pipeline review`")
         self.path = path
         self._lock = threading.RLock()
-        with self._refusals():
+        with content_refusals(path):
             self._database = connected(path, TABLES, durable=True, threads=True)
             try:
                 about = dict(self._database.execute("SELECT name, value FROM session"))
-                self.categories: tuple[str, ...] = tuple(json.loads(about["categories"]))
+                self.categories: tuple[str, ...] = parse_names(about["categories"])
                 self.sha256, self.root = about["sha256"], Path(about["root"])
                 rows = self._database.execute("SELECT id, kind FROM actions ORDER BY id")
                 self._stacks: Stacks = stacks_of(rows)

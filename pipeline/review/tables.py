@@ -157,10 +157,11 @@ class SavedObject:
 def saved_object(row: tuple[object, ...]) -> SavedObject:
     """An object from its row. Raises ValueError for one that is damaged."""
     id_, image, original, value, figures, revision, code = row
+    content = json.loads(str(figures))
+    if not isinstance(content, dict):
+        raise ValueError(f"object {id_} has figures that are no mapping")
     numbers = {
-        name: float(number)
-        for name, number in json.loads(str(figures)).items()
-        if isinstance(number, (int, float))
+        name: float(number) for name, number in content.items() if isinstance(number, (int, float))
     }
     return SavedObject(
         int(str(id_)),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pipeline.formats.schema import Name
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.masks import Rle, bounding_boxes, check_runs
 
@@ -60,6 +61,7 @@ class ImageValue(BaseModel):
     image_state: ImageState
 
 
+_NAMES = TypeAdapter(list[Name])
 Value = ObjectValue | ImageValue | None  # None: the object does not exist
 
 
@@ -117,6 +119,11 @@ def _value(key: Key, entry: object) -> Value:
     if key.kind == "image":
         return ImageValue.model_validate(entry)
     return None if entry is None else ObjectValue.model_validate(entry)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names of a session's categories. Raises ValueError for what is no list of names."""
+    return tuple(_NAMES.validate_json(text))
 
 
 def object_value(text: str | None) -> ObjectValue | None:

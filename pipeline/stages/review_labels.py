@@ -139,13 +139,14 @@ def _serve(
     from pipeline.review.assistant import sam_assistant
     from pipeline.review.figures import PackedQueue
     from pipeline.review.picture_cache import PictureCache
+    from pipeline.review.remaining import RightLabels
 
     queue = PackedQueue(store)
     queue.bytes()  # before the page asks
     name = (found.sam or "none") if config.sam == "auto" else config.sam
     parts = Review(
         store, PictureCache(root, config.allow_outside), sam_assistant(name, device), about,
-        queue, heatmaps,
+        queue, RightLabels(store), heatmaps,
     )  # fmt: skip
     serve(application(parts), host, port, opened)
 

@@ -112,6 +112,7 @@ def test_a_new_defect_is_drawn_with_the_cross_of_the_keyboard(client: Client, la
         driver.move_cross(50, 28)
         driver.acted("Space")
         assert states(driver) == [0, 0, 0, 0, 3]
+        driver.until("review.editor.selected !== null")
         area = driver.ask("review.editor.selected.mask.area")
         assert abs(area - 10 * 8) <= 18  # the cross is at whole pixels of the screen
     coco = exported(labels, labels.parent / "out")
@@ -202,6 +203,15 @@ def test_an_image_without_a_label_is_found_and_marked_good(client: Client) -> No
         driver.until("review.editor.image !== undefined")
         driver.acted("g")
         assert driver.ask("review.session.images.get(3).state") == "good"
+
+
+def test_the_page_says_how_good_the_labels_are_that_are_left(tmp_path: Path) -> None:
+    """8 labels, of which six are accepted: the bound is 0.025^(1/6) = 0.54 for the other two."""
+    labels = draw_labels(tmp_path, images=5)
+    with served(session(labels), tmp_path / "images") as client, browsing(client) as driver:
+        for _ in range(6):
+            driver.acted("a")
+        driver.page.get_by_text("Of the 2 left, at least 54 % are expected").wait_for()
 
 
 def test_two_windows_see_each_others_work(client: Client) -> None:

@@ -1,6 +1,6 @@
 // Opens the session, and gives keys to the view that is shown.
 
-import { byId, isTyping, notice, toast } from "./dom.js";
+import { byId, el, isTyping, notice, toast } from "./dom.js";
 import { Editor } from "./editor.js";
 import { showHelp } from "./help.js";
 import { Queue } from "./queue.js";
@@ -47,7 +47,7 @@ async function turn(isUndo) {
 
 async function start() {
   await session.open();
-  byId("title").textContent = session.title;
+  byId("title").replaceChildren(el("bdi", { text: session.title })); // its end is shown where it is long
   byId("title").title = session.title;
   document.title = `Review · ${session.title.split("/").pop()}`;
   const views = { queue: byId("queue"), editor: byId("editor") };

@@ -1,10 +1,12 @@
 // The first view: close-ups of objects, or images that may lack a label, with filters and counts.
 
+import { get } from "./api.js";
 import { byId, el, isTyping } from "./dom.js";
 import { Grid } from "./grid.js";
 import { counts, newFilters, ORDERS, ranked, rankedImages, STATE_FILTERS, trust } from "./ranking.js";
 import { REJECTED } from "./session.js";
 
+const LOOK_MS = 700;
 const MARKS = ["", "✓ accepted", "✓ changed", "+ added", "✕ rejected"];
 
 export class Queue {
@@ -19,9 +21,25 @@ export class Queue {
     this.objects = new Grid("Objects", (id) => this.#objectCard(id), (id) => this.#enter(id));
     this.pictures = new Grid("Images", (id) => this.#imageCard(id), (id) => this.#enter(id));
     this.empty = el("div", { class: "empty", hidden: true });
-    byId("queue").append(this.side, el("div", { class: "list" }, this.head, this.empty, this.objects.node, this.pictures.node));
-    session.addEventListener("changed", (event) => event.detail.isNew && this.show());
+    this.outlook = el("p", { class: "outlook", role: "status", hidden: true });
+    byId("queue").append(this.side, el("div", { class: "list" }, this.head, this.outlook, this.empty, this.objects.node, this.pictures.node));
+    session.addEventListener("changed", (event) => event.detail.isNew && (this.show(), this.#look(LOOK_MS)));
     this.show(false);
+    this.#look(0);
+  }
+
+  // What can be said of the labels that are left, once no action came for a moment.
+  #look(wait) {
+    clearTimeout(this.looking);
+    this.looking = setTimeout(async () => {
+      const { left, lower, judged, right, goal, more } = await get("/api/remaining").catch(() => ({ lower: null }));
+      const percent = (share) => `${Math.floor(share * 100)} %`;
+      this.outlook.hidden = lower === null || lower === 0 || left === 0;
+      if (this.outlook.hidden) return;
+      this.outlook.textContent = `Of the ${left.toLocaleString("en")} left, at least ${percent(lower)} are expected above IoU 0.8.`
+        + (goal === null ? "" : ` If the next ${more} are right too: at least ${percent(goal)}.`);
+      this.outlook.title = `With 95 % confidence, if labels of a higher expected IoU are right at least as often. Of the ${judged} reviewed labels below them, ${right} were right.`;
+    }, wait);
   }
 
   get grid() { return this.tab === "objects" ? this.objects : this.pictures; }
