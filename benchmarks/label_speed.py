@@ -68,8 +68,8 @@ def network(run: Path, _: Path) -> Way:
 def auto_annotate(run: Path, scratch: Path) -> Way:
     """ultralytics' function on a folder of one photo; its models are loaded once, before."""
     ultralytics_offline.load()
-    from ultralytics import SAM
     from ultralytics.data import annotator
+    from ultralytics.models.sam import SAM
     from ultralytics.models.sam.build import build_mobile_sam
 
     folder = run / "detector"
