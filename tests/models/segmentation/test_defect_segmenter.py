@@ -30,6 +30,7 @@ def high(model: DefectSegmenter) -> float:
     return float(np.quantile(model.heatmap(IMAGE), 0.9))
 
 
+@pytest.mark.slow
 def test_a_folder_holds_the_model_that_was_saved(tmp_path: Path) -> None:
     model = random_segmenter([["a", "b"], ["c"]], confidence=0.25, threshold=0.4)
     model.save(tmp_path, {"steps": 3})
@@ -55,6 +56,7 @@ def test_any_command_loads_it_as_a_detector(tmp_path: Path) -> None:
     assert (other.confidence, other.max_regions) == (0.5, 7)
 
 
+@pytest.mark.slow
 def test_a_photo_is_judged_by_the_network_that_did_not_learn_from_it() -> None:
     both = random_segmenter([["a"], ["b"]])
     alone = random_segmenter([["a"]])  # the first network
