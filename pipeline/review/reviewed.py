@@ -33,12 +33,14 @@ _NO_NUMBER = float("nan")
 @dataclass(frozen=True)
 class Reviewed:
     """dataset: with the column `reviewed`, without what was rejected. history: by image id, the
-    actions on each of its objects. rejected, reviewed: numbers of objects."""
+    actions on each of its objects. rejected, reviewed: numbers of objects. finished: the ids of
+    images that a person marked good or checked, or whose objects are all judged."""
 
     dataset: Dataset
     history: Mapping[int, Sequence[Sequence[JsonValue]]]
     rejected: int
     reviewed: int
+    finished: frozenset[int]
 
 
 def read_reviewed(store: ReviewStore, images: Path) -> Reviewed:
@@ -52,16 +54,19 @@ def read_reviewed(store: ReviewStore, images: Path) -> Reviewed:
     objects: dict[int, Detections] = {}
     history: dict[int, Sequence[Sequence[JsonValue]]] = {}
     rejected = reviewed = 0
+    finished = {image.id for image in store.images() if image.state != "unreviewed"}
     for record in records:
         rows = store.objects_on(record.id)
         kept = [row for row in rows if row.code != REJECTED]
         rejected += len(rows) - len(kept)
         reviewed += sum(row.code != UNREVIEWED for row in kept)
+        if rows and all(row.code != UNREVIEWED for row in rows):
+            finished.add(record.id)
         if kept:
             objects[record.id] = _detections(kept, record.size)
         history[record.id] = [done.get(row.id, []) for row in kept]
     dataset = Dataset(store.categories, tuple(records), objects)
-    return Reviewed(dataset, history, rejected, reviewed)
+    return Reviewed(dataset, history, rejected, reviewed, frozenset(finished))
 
 
 def image_records(store: ReviewStore, root: Path) -> list[ImageRecord]:

@@ -40,7 +40,7 @@ def serve(
     number = listener.getsockname()[1]
     config = uvicorn.Config(
         Guard(app, token, host, number), http="h11", ws="none", lifespan="off", loop="asyncio",
-        access_log=False, proxy_headers=False, log_level="warning", server_header=False,
+        access_log=False, proxy_headers=False, log_level="critical", server_header=False,
         limit_concurrency=200, timeout_keep_alive=15, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)

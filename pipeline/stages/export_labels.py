@@ -29,7 +29,7 @@ from pipeline.metrics.fidelity import compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.fidelity import fidelity_report
 from pipeline.results import StageResult
-from pipeline.review.export import ReviewedSet, reviewed_set
+from pipeline.review.export import ReviewedSet, Wish, reviewed_set
 from pipeline.runtime.progress import track
 from pipeline.types import EXPECTED_IOU, Dataset, Detections, ImageRecord
 
@@ -40,11 +40,10 @@ _NO_ID = -1  # an id that no image has
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelsResult(StageResult):
-    """output: the folder that was written. format: of the written labels. fidelity: by format, of
-    the objects that were read. objects_below_min_iou: objects with an IoU under `config.min_iou`.
-    source: every object of the source, with what was left out. faults: a line for each faulty image
-    or object. review: the session whose labels were written, with its objects that a person judged
-    (`reviewed`), and those left out for it (`rejected`)."""
+    """output: the folder that was written. fidelity: by format, of the objects that were read.
+    objects_below_min_iou: objects with an IoU under `config.min_iou`. source: every object of it,
+    with what was left out. faults: a line for each faulty image or object. review: the session
+    whose labels were written, with its judged objects (`reviewed`), and those left out."""
 
     output: Path
     format: str
@@ -101,8 +100,8 @@ def export_labels(
     """
     form = _format(to, "--to")
     log = SourceLog(Faults(keep_going))
-    reviewed = None if config.original else reviewed_set(source, images, allow_outside, log)
-    if reviewed:
+    wish = Wish(config.original, config.finished)
+    if reviewed := reviewed_set(source, images, allow_outside, log, wish):
         dataset = reviewed.dataset
     else:
         dataset = _read("coco", source, images or _beside(source), allow_outside, log)

@@ -68,10 +68,10 @@ def review_labels(
         with ReviewStore(found.session) as store:
             root = found.images or found.labels.parent
             notices = _notices(store, found, root)
+            title = f"{found.labels.absolute().parent.name}/{found.labels.name}"
             about = About(
-                title=str(found.labels), who=who or _user(), notices=notices,
-                has_heat=heatmaps is not None,
-            )  # fmt: skip
+                title=title, who=who or _user(), notices=notices, has_heat=heatmaps is not None
+            )
             _serve(store, root, about, found, config, heatmaps, device, host, port, opened)
             return _result(store)
 
@@ -144,11 +144,15 @@ def _serve(
     queue = PackedQueue(store)
     queue.bytes()  # before the page asks
     name = (found.sam or "none") if config.sam == "auto" else config.sam
+    assistant = sam_assistant(name, device)
     parts = Review(
-        store, PictureCache(root, config.allow_outside), sam_assistant(name, device), about,
+        store, PictureCache(root, config.allow_outside), assistant, about,
         queue, RightLabels(store), heatmaps,
     )  # fmt: skip
-    serve(application(parts), host, port, opened)
+    try:
+        serve(application(parts), host, port, opened)
+    finally:
+        assistant.close()
 
 
 def _user() -> str:

@@ -11,7 +11,7 @@ from review_sessions import CATEGORIES, draw_labels, session, square
 from small import CallPipeline
 
 from pipeline.config.labels import ExportConfig
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.formats.registry import FORMATS
 from pipeline.geometry.masks import decode
 from pipeline.review.actions import Move
@@ -83,6 +83,17 @@ def test_every_format_gets_the_reviewed_set(tmp_path: Path, form: str) -> None:
     result = export_labels(reviewed_labels(tmp_path), form, tmp_path / "out")
     assert (result.objects, result.reviewed) == (4, 3)
     assert result.categories == CATEGORIES
+
+
+def test_only_what_a_person_has_finished_is_written_on_request(tmp_path: Path) -> None:
+    """Both objects of image 1 are judged, one of two on image 2, and the one on image 3 is new."""
+    labels = reviewed_labels(tmp_path)
+    finished = ExportConfig(finished=True)
+    result = export_labels(labels, "coco", tmp_path / "out", finished)
+    assert (result.images, result.objects) == (2, 2)
+    with pytest.raises(ConfigError, match="there is no review"):
+        other = draw_labels(tmp_path / "other")
+        export_labels(other, "coco", tmp_path / "two", finished)
 
 
 def test_a_session_is_exported_by_its_own_name(tmp_path: Path, call_pipeline: CallPipeline) -> None:

@@ -46,7 +46,7 @@ export class Stage {
     if (!clientWidth || !this.image) return;
     const wide = Math.max((x1 - x0) * room, room > 1 ? 64 : 1), high = Math.max((y1 - y0) * room, room > 1 ? 64 : 1);
     const whole = Math.min((clientWidth - 32) / this.image.width, (clientHeight - 32) / this.image.height);
-    this.scale = Math.max(Math.min(clientWidth / wide, clientHeight / high, 12), whole);
+    this.scale = Math.max(Math.min(clientWidth / wide, clientHeight / high, 8), whole);
     if (room === 1) this.scale = whole;
     this.left = clientWidth / 2 - ((x0 + x1) / 2) * this.scale;
     this.top = clientHeight / 2 - ((y0 + y1) / 2) * this.scale;
