@@ -41,7 +41,7 @@ _NO_ID = -1  # an id that no image has
 @dataclass(frozen=True, kw_only=True)
 class _LabelsResult(StageResult):
     """output: the folder that was written. fidelity: by format, of the objects that were read.
-    objects_below_min_iou: objects with an IoU under `config.min_iou`. source: every object of it,
+    objects_below_min_iou: objects with an IoU under `config.min_iou`. source: every object there,
     with what was left out. faults: a line for each faulty image or object. review: the session
     whose labels were written, with its judged objects (`reviewed`), and those left out."""
 
