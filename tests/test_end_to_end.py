@@ -96,7 +96,7 @@ def test_the_figures_stand_beside_their_baselines(finished: Path) -> None:
 def test_all_models_are_compared_on_the_same_images(finished: Path) -> None:
     found = json.loads((finished / "comparison" / "run.json").read_text())["summary"]
     assert set(found["models"]) == {
-        "detector", "detector, SAM masks", "classifier", "patchcore", "vae"
+        "detector", "segmenter", "detector, SAM masks", "labels", "classifier", "patchcore", "vae"
     }  # fmt: skip
     assert found["models"]["patchcore"]["labels"] == 0
     assert found["models"]["detector"]["labels"] > 0
