@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -27,6 +29,17 @@ def torch_device(name: str) -> torch.device:
     """The torch device for `auto`, `cpu` or `cuda`, and the first one for `0,1`."""
     first = choose_device(name).split(",")[0]
     return torch.device(f"cuda:{first}" if first.isdigit() else first)
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """After the block, torch has as many threads as before. ultralytics leaves it with one less
+    than there are cores: on two cores, all that follows in the process would use one."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seed_all(seed: int) -> None:

@@ -76,7 +76,13 @@ def undisturbed(
     the last one does without."""
     home = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(converted, home / "data")
-    found = finetune_yolo(home / "data", home / "run", THREE, device="cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)  # more than ultralytics leaves on two cores
+    try:
+        found = finetune_yolo(home / "data", home / "run", THREE, device="cpu")
+        assert torch.get_num_threads() == 3, "what follows in a run would use fewer cores"
+    finally:
+        torch.set_num_threads(threads)
     return home / "data", home / "run", found
 
 

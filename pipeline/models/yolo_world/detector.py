@@ -17,7 +17,7 @@ from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
 from pipeline.models.artifact import CARD, model_kind
 from pipeline.models.cards import DETECTOR_CARD, as_weights_error, named_file
-from pipeline.models.devices import choose_device
+from pipeline.models.devices import choose_device, same_threads
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
 
@@ -63,10 +63,8 @@ class YoloWorldDetector:
     def detect(self, image: Image) -> Detections:
         """Boxes with labels and scores, best first."""
         bgr = np.ascontiguousarray(image[:, :, ::-1])
-        threads = torch.get_num_threads()
-        with as_weights_error(self._weights, "cannot be run"):
+        with as_weights_error(self._weights, "cannot be run"), same_threads():
             boxes = self._model.predict(bgr, **self._settings)[0].boxes
-        torch.set_num_threads(threads)  # ultralytics lowers it by one
         return Detections(
             as_boxes(boxes.xyxy.cpu().numpy()),
             boxes.cls.cpu().numpy().astype(np.int64),

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
+from pipeline.models.devices import same_threads
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.models.yolo_world.detector import embeddings_file, set_categories
 from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
@@ -197,10 +198,11 @@ def train(run: Path, data: Path, weights: Path, options: TrainingOptions, device
     """
     settings = ultralytics_settings(options, run, data, weights, device)
     transforms = [_transform(entry) for entry in options.augmentations]
-    trainer = DefectTrainer(overrides={**settings, "augmentations": transforms})
-    for event, call in _Bar().callbacks().items():
-        trainer.add_callback(event, call)
-    trainer.train()
+    with same_threads():
+        trainer = DefectTrainer(overrides={**settings, "augmentations": transforms})
+        for event, call in _Bar().callbacks().items():
+            trainer.add_callback(event, call)
+        trainer.train()
     signals.check()  # other libraries may swallow a signal and leave half a file
     _finish(trainer.last, trainer.best)
 
