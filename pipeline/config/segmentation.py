@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import Backend, Config, Folds, Gigabytes, Positive, Seed
 
 
@@ -46,7 +45,7 @@ class FinetuneSegmenterConfig(Config):
     seed: Seed = Field(0, description="Seed of the random numbers.")
 
 
-class CombineConfig(ImagesConfig):
+class CombineConfig(Config):
     """How the finders of a product become one labeller."""
 
     sam: str = Field(

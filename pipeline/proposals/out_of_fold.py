@@ -53,35 +53,36 @@ class OutOfFoldFinders:
         """The candidates on each photo of train and val of a folder of convert-masks."""
         truth = labelled_images(data, ("train", "val"), faults)
         truth = with_categories(truth, self.segmenter.categories)
+        searched = self.detections.truth.records if self.detections else ()
+        by_name = {record.file_name: record for record in searched}
         images = []
         for record in track(truth.records, "search labelled photos"):
             try:
                 image = read_image(record.path)
-                rows = self._candidates(record, image)
+                rows = self._candidates(_group(record), image, by_name.get(record.file_name))
             except DataError as error:
                 faults.add(error)
                 continue
             images.append(LabelledImage(_group(record), truth.on(record), tuple(rows)))
         return images
 
-    def _candidates(self, record: ImageRecord, image: Image) -> list[Candidate]:
-        group = _group(record)
+    def _candidates(
+        self, group: str, image: Image, searched: ImageRecord | None
+    ) -> list[Candidate]:
+        """searched: the photo in the detector's own list; None where it did not search it."""
         evidence = Evidence(
             self.segmenter.defect_map(image, group),
-            self._detections(record, image),
+            self._detections(searched, image),
             relative_heat(self.anomaly, image) if self.anomaly else None,
         )
         sam = self.sams.of(group) if self.sams else None
         return candidates(image, evidence, self.segmenter.region_options, sam)
 
-    def _detections(self, record: ImageRecord, image: Image) -> Detections | None:
+    def _detections(self, searched: ImageRecord | None, image: Image) -> Detections | None:
         """None without a detector; none at all on a photo that it did not search."""
         if self.detections is None:
             return None
-        for known in self.detections.truth.records:
-            if known.file_name == record.file_name:
-                return self.detections.find(known, image)[0]
-        return Detections.none()
+        return self.detections.find(searched, image)[0] if searched else Detections.none()
 
 
 def load_out_of_fold(
