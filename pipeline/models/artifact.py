@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from pipeline.errors import DataError
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file, write_json
-from pipeline.models.cards import ModelCard, read_kind, read_model_card, read_tensors
+from pipeline.models.cards import ModelCard, read_kind, read_model_card
+from pipeline.models.tensors import read_tensors
 
 CARD, TENSORS = "card.json", "model.safetensors"
 _CARDS_OF_0_7 = {"detector.json": "yolo-world", "sam.json": "sam"}  # none of them names a kind

@@ -20,12 +20,13 @@ from pipeline.models.anomaly.autoencoder import Autoencoder, Network
 from pipeline.models.anomaly.detector import load_anomaly_model
 from pipeline.models.anomaly.patchcore import PatchCore
 from pipeline.models.artifact import TENSORS, model_kind, read_artifact
-from pipeline.models.cards import ClassifierCard, RetrievalCard, as_weights_error
+from pipeline.models.cards import ClassifierCard, RetrievalCard
 from pipeline.models.classifier.network import ImageClassifier, classifier_from_artifact
 from pipeline.models.features.backbones import MEAN, STD
 from pipeline.models.features.patches import BackboneFeatures
 from pipeline.models.openvino_offline import load_openvino, openvino_core
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
+from pipeline.models.tensors import as_weights_error
 from pipeline.models.yolo_world.detector import YoloWorldDetector, load_finetuned
 
 Format = Literal["onnx", "openvino"]

@@ -12,12 +12,13 @@ from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.interfaces import Classifier, Detector
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
-from pipeline.models.cards import ClassifierCard, RetrievalCard, as_weights_error, refuse_other_size
+from pipeline.models.cards import ClassifierCard, RetrievalCard
 from pipeline.models.classifier.network import classifier_from_artifact
 from pipeline.models.classifier.rac import load_retrieval
 from pipeline.models.devices import torch_device
 from pipeline.models.sam.model import CalibratedSegmenter, load_segmenter
 from pipeline.models.segmentation.model import load_defect_segmenter
+from pipeline.models.tensors import as_weights_error, refuse_other_size
 from pipeline.models.weights.store import WeightsStore
 from pipeline.models.yolo_world.detector import load_finetuned
 

@@ -13,25 +13,15 @@ from pathlib import Path
 
 from pipeline.config.labels import ConvertConfig
 from pipeline.errors import ConfigError, DataError, Faults
-from pipeline.formats.coco import image_text, parse_row_texts
-from pipeline.formats.coco_rows import row_texts
 from pipeline.formats.coco_stream import CocoWriter, coco_writer
 from pipeline.formats.converted_set import coco_file_stems, fold_of_group, write_lists
 from pipeline.formats.datasets import read_datasets
 from pipeline.formats.groups import group_file
 from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.layouts.mask_folders import FolderListing, MaskFolders, read_mask_folders
-from pipeline.formats.mvtec import detections_of
-from pipeline.formats.png_masks import read_png_mask, write_png_mask
-from pipeline.formats.record_masks import InstanceOptions, Instances, read_instances
-from pipeline.formats.yolo import write_yolo_image
-from pipeline.formats.yolo_labels import parse_labels
-from pipeline.geometry.masks import to_patch
-from pipeline.geometry.patches import Patch
 from pipeline.io.image_copies import portable_name
 from pipeline.io.names import safe_component
 from pipeline.io.run_record import RunRecord
-from pipeline.metrics.fidelity import Comparison, compare
 from pipeline.metrics.fidelity_totals import FormatFidelity
 from pipeline.reports.conversion import Converted, ConvertedCounts, SplitCounts
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
@@ -47,10 +37,10 @@ from pipeline.results import StageResult
 from pipeline.runners import Runner, map_items
 from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, read_split
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.stages.convert_image import Plan, convert_image
+from pipeline.types import Dataset, ImageRecord
 
 _DEFAULT = ConvertConfig()
-_TINY = 2  # pixels of an instance that is named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +85,6 @@ class ConvertMasksResult(StageResult):
     def exit_code(self) -> int:
         """1 when an instance has an IoU under `config.min_iou`."""
         return 1 if self.instances_below_min_iou else 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all images of a conversion share."""
-
-    folder: Path
-    categories: tuple[str, ...]
-    config: ConvertConfig
 
 
 def convert_masks(
@@ -182,79 +163,6 @@ def _listing(
         config.mask_threshold,
     )  # fmt: skip
     return read_mask_folders(folders, faults, allow_outside)
-
-
-def convert_image(item: tuple[ImageRecord, Detections | None], plan: Plan) -> Converted | DataError:
-    """Write the YOLO labels and the PNG mask of one image, read every format back, and compare it
-    with the pixels of the source.
-
-    item: the image, and its objects; None for those in the mask file, whose fault is returned. A
-    fault in writing, such as a full disk, is raised.
-    """
-    record, objects = item
-    if objects is not None:
-        return _converted(record, objects, [to_patch(rle) for rle in objects.masks or ()], plan)
-    config = plan.config
-    options = InstanceOptions(
-        config.mask_threshold, config.one_instance, config.min_area, config.bridge_gap
-    )
-    try:
-        instances = read_instances(record, options)
-    except DataError as error:
-        return error
-    objects = detections_of(instances, record, plan.categories)
-    return replace(
-        _converted(record, objects, instances.patches, plan),
-        specks=instances.specks,
-        pixels=instances.pixels,
-        grey=instances.is_grey,
-        joined=instances.joined,
-        torn=instances.torn,
-        tiny=_tiny(record, instances),
-    )
-
-
-def _tiny(record: ImageRecord, instances: Instances) -> tuple[str, ...]:
-    """The places of instances of one or two pixels."""
-    patches = (patch for patch in instances.patches if patch.area <= _TINY)
-    return tuple(f"{record.path} at ({patch.x}, {patch.y})" for patch in patches)
-
-
-def _converted(
-    record: ImageRecord, objects: Detections, patches: Sequence[Patch], plan: Plan
-) -> Converted:
-    loss = plan.config.polygon_loss if plan.config.polygons else None
-    rows = row_texts(record, objects, loss)
-    comparisons = _write(record, patches, objects, plan, rows)
-    return Converted(
-        image=image_text(record),
-        rows=rows,
-        comparisons=comparisons,
-        pixels=sum(patch.area for patch in patches),
-        pixels_in_coco=sum(row.area_read for row in comparisons["coco"].rows) if comparisons else 0,
-    )
-
-
-def _write(
-    record: ImageRecord, patches: Sequence[Patch], objects: Detections, plan: Plan,
-    rows: Sequence[str],
-) -> dict[str, Comparison]:  # fmt: skip
-    """Write the files of one image; returns the comparison of each format after reading it back."""
-    copy, loss = plan.config.copy_images, plan.config.polygon_loss
-    boxes = write_yolo_image(plan.folder, record, objects, False, copy)
-    rings = write_yolo_image(plan.folder / "segment", record, objects, True, copy, loss)
-    if not len(objects):
-        return {}
-    write_png_mask(plan.folder / "masks", record, objects)
-    path = plan.folder / "masks" / Path(record.file_name).with_suffix(".png")
-    count, size = len(plan.categories), record.size
-    read = {
-        "coco": parse_row_texts(rows, size, count),
-        "yolo": parse_labels(boxes, size, count),
-        "yolo-segment": parse_labels(rings, size, count),
-        "png": read_png_mask(path, len(objects)),
-    }
-    return {name: compare(objects, back, *size, patches) for name, back in read.items()}
 
 
 def _with_splits(dataset: Dataset, config: ConvertConfig) -> tuple[Dataset, list[str]]:

@@ -12,31 +12,28 @@ from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
-from pipeline.config.schema import ClassifyConfig, RunConfig, SegmentConfig
+from pipeline.config.schema import RunConfig, SegmentConfig
 from pipeline.config.values import Config
-from pipeline.errors import DataError, Faults
-from pipeline.formats.products import read_product
+from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
 from pipeline.io.steps import Step, run_step
 from pipeline.io.work_log import WorkLog
 from pipeline.io.write import make_folder
 from pipeline.results import StageResult
 from pipeline.runtime.progress import say
-from pipeline.stages.anomaly import anomaly
 from pipeline.stages.calibrate import calibrate
-from pipeline.stages.classify import classify
 from pipeline.stages.compare import compare
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.finetune_yolo import finetune_yolo
 from pipeline.stages.report import ReportResult, report
+from pipeline.stages.run_baselines import anomaly_steps, classifier_step
 from pipeline.stages.run_labeller import label_steps, segmenter_step
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
 from pipeline.trust.cross_detection import OUT_OF_FOLD
-from pipeline.types import GOOD
 
 _STEPS = "steps.sqlite"  # by step, the key of its inputs and settings when it last finished
 
@@ -110,8 +107,8 @@ def _work_steps(
         )
         yield _evaluation(config, root, name, truth, known)
     if config.classify:
-        yield _classifier(config, config.classify, root, products[0], overwrite)
-    yield from _anomalies(config, root, products[0], overwrite)
+        yield classifier_step(config, config.classify, root, products[0], overwrite)
+    yield from anomaly_steps(config, root, products[0], overwrite)
     if config.finetune_segmenter:
         yield segmenter_step(config, config.finetune_segmenter, root, overwrite)
         yield from label_steps(config, segment_config, root, truth, overwrite)
@@ -244,58 +241,6 @@ def _evaluation(config: RunConfig, root: Path, name: str, truth: Path, trust: Pa
     )  # fmt: skip
     inputs = [truth, masks, *([trust] if trust else [])]
     return Step(f"evaluate, {name}'s boxes", folder, _plain(config.evaluate), inputs, work)
-
-
-def _classifier(
-    config: RunConfig, classify_config: ClassifyConfig, root: Path, product: Path, overwrite: bool
-) -> Step:
-    """The image-level baseline, with the detector's split."""
-    split_file = root / "data" / "split.json"
-    outside = config.allow_outside or classify_config.allow_outside
-    step_config = classify_config.model_copy(
-        update={"split_file": split_file, "allow_outside": outside}
-    )
-    folder = root / "classifier"
-    train = partial(
-        classify, product, folder, step_config, device=config.device,
-        keep_going=config.keep_going, overwrite=overwrite,
-    )  # fmt: skip
-    return Step("classify", folder, _plain(step_config), [product, split_file], train)
-
-
-def _anomalies(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
-    """Models of good images, with the detector's split; several of one model are numbered."""
-    steps: list[Step] = []
-    if not _has_good(product, config):
-        say(f"{product} has no good image: models of good images are left out")
-        return steps
-    split_file = root / "data" / "split.json"
-    for entry in config.anomalies:
-        name = f"anomaly_{entry.model}"
-        count = sum(step.name.startswith(name) for step in steps)
-        name += f"_{count + 1}" if count else ""
-        step_config = entry.model_copy(
-            update={
-                "split_file": split_file,
-                "mask_threshold": config.convert.mask_threshold,
-                "allow_outside": config.allow_outside or entry.allow_outside,
-            }
-        )
-        fit = partial(
-            anomaly, product, root / name, step_config, device=config.device,
-            keep_going=config.keep_going, overwrite=overwrite,
-        )  # fmt: skip
-        steps.append(Step(name, root / name, _plain(step_config), [product, split_file], fit))
-    return steps
-
-
-def _has_good(product: Path, config: RunConfig) -> bool:
-    """Whether a product has a good image. What cannot be read is left to the step that needs it."""
-    try:
-        dataset = read_product(product, Faults(keep_going=True), allow_outside=config.allow_outside)
-    except DataError:
-        return True
-    return any(record.defect == GOOD for record in dataset.records)
 
 
 def _plain(config: Config) -> dict[str, JsonValue]:

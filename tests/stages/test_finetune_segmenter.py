@@ -25,7 +25,6 @@ from pipeline.models.segmentation.model import DefectSegmenter, with_regions
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.evaluate import evaluate
-from pipeline.stages.export_model import export_model
 from pipeline.stages.finetune_segmenter import finetune_segmenter
 from pipeline.stages.predict import predict
 
@@ -288,17 +287,3 @@ def test_calibrate_refuses_a_model_that_learned_from_its_photos(data: Path, tmp_
     random_segmenter().save(tmp_path / "model", {})
     with pytest.raises(ConfigError, match="is a segmenter, which learned from these photos"):
         calibrate(data, tmp_path / "model", tmp_path / "out", device="cpu")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_a_graph_answers_as_the_mean_of_the_networks(tmp_path: Path, form: str) -> None:
-    (tmp_path / "model").mkdir()
-    random_segmenter([["a"], ["b"]], confidence=0.3).save(tmp_path / "model", {})
-    graph = export_model(tmp_path / "model", tmp_path / "out", form=form)
-    assert graph.largest_difference < 1e-3
-    assert graph.input == (1, 3, 512, 512)
-    assert graph.categories == ("crack", "stain")
-    assert graph.confidence == 0.3
-    assert "1 - background is 0.5 or more" in graph.output_values
-    assert (tmp_path / "out" / graph.file).is_file()

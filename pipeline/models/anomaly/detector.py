@@ -16,15 +16,11 @@ from pipeline.interfaces import AnomalyModel
 from pipeline.models.anomaly import autoencoder, patchcore
 from pipeline.models.anomaly.thresholds import Thresholds, read_thresholds
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
-from pipeline.models.cards import (
-    AutoencoderCard,
-    PatchCoreCard,
-    as_weights_error,
-    refuse_other_size,
-)
+from pipeline.models.cards import AutoencoderCard, PatchCoreCard
 from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, SamFeatures
 from pipeline.models.sam.model import disk_cache, load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
+from pipeline.models.tensors import as_weights_error, refuse_other_size
 from pipeline.models.weights.store import WeightsStore
 from pipeline.types import AnomalyMap, Detections, Image
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import make_folder
-from pipeline.models.cards import SAM_CARD, PatchPriorCard, SamFoldCard, read_tensors
+from pipeline.models.cards import SAM_CARD, PatchPriorCard, SamFoldCard
 from pipeline.models.sam.model import (
     CARD,
     DELTA,
@@ -24,6 +24,7 @@ from pipeline.models.sam.model import (
 )
 from pipeline.models.sam.patch_prior import PatchPrior, read_patch_prior
 from pipeline.models.sam.trainer import Delta, learns_encoder, write_delta
+from pipeline.models.tensors import read_tensors
 from pipeline.models.weights.store import WeightsStore
 
 _FOLDS = "folds"

@@ -19,7 +19,7 @@ from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.cache_root import cache_root
 from pipeline.io.disk_cache import DiskCache
 from pipeline.io.read import checked, read_json
-from pipeline.models.cards import SAM_CARD, as_weights_error, read_tensors
+from pipeline.models.cards import SAM_CARD
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
     DeferredDecoder,
@@ -51,6 +51,7 @@ from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.sam2 import SAM2_NAMES, Sam2Segmenter, load_sam2
 from pipeline.models.sam.trainer import Delta, add_delta, learns_encoder
 from pipeline.models.sam.views import ViewOptions
+from pipeline.models.tensors import as_weights_error, read_tensors
 from pipeline.models.weights.store import Weights, WeightsStore
 from pipeline.types import Image, Masks
 

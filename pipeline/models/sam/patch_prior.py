@@ -22,10 +22,11 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.io.disk_cache import key_of
 from pipeline.io.read import sha256_of
 from pipeline.io.write import whole_file
-from pipeline.models.cards import PatchPriorCard, as_weights_error, read_tensors, refuse_other_size
+from pipeline.models.cards import PatchPriorCard
 from pipeline.models.features.memory_bank import MemoryBank, Vectors
 from pipeline.models.features.patches import BackboneFeatures, DeferredFeatures, PatchFeatures
 from pipeline.models.sam.evaluation import Instance, by_image
+from pipeline.models.tensors import as_weights_error, read_tensors, refuse_other_size
 from pipeline.models.weights.store import WeightsStore
 from pipeline.runtime.progress import say
 from pipeline.types import Image, Mask

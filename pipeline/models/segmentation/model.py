@@ -19,7 +19,7 @@ from pydantic import JsonValue, TypeAdapter
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.read import checked, read_json
 from pipeline.models.artifact import CARD, TENSORS, save_artifact
-from pipeline.models.cards import SegmenterCard, as_weights_error, read_tensors
+from pipeline.models.cards import SegmenterCard
 from pipeline.models.segmentation.defect_map import (
     DefectMap,
     RegionOptions,
@@ -28,6 +28,7 @@ from pipeline.models.segmentation.defect_map import (
 )
 from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.predict import predict_map
+from pipeline.models.tensors import as_weights_error, read_tensors
 from pipeline.types import Detections, Image
 
 KIND = "segmenter"

@@ -16,8 +16,9 @@ from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
 from pipeline.models.artifact import CARD, model_kind
-from pipeline.models.cards import DETECTOR_CARD, as_weights_error, named_file
+from pipeline.models.cards import DETECTOR_CARD, named_file
 from pipeline.models.devices import choose_device, same_threads
+from pipeline.models.tensors import as_weights_error
 from pipeline.models.text.embeddings import TextEmbeddings
 from pipeline.types import Detections, Image
 
