@@ -204,7 +204,7 @@ def test_the_patch_prior_is_used_where_it_gains_more_than_its_standard_error(
             quality={"stability": 0.9 + 0.01 * n},
         )
         for prior in (False, True)
-        for attempt in typing.get_args(cross_validation.Attempt)
+        for attempt in typing.get_args(cross_validation.AttemptName)
         for n, gain in enumerate(gains)
     ]
     chosen = cross_validation.select_views(ViewOptions(), None, instances, results)
