@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,23 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     set_quiet(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _segmenters_by_torch() -> Iterator[None]:
+    """A graph of OpenVINO costs more than it saves on a few small photos; `test_inference` has
+    one."""
+    from pipeline.models import backends
+    from pipeline.models.segmentation import inference
+
+    with pytest.MonkeyPatch.context() as patch:
+        choose = backends.choose_backend
+        patch.setattr(
+            inference,
+            "choose_backend",
+            lambda backend, device: "torch" if backend == "auto" else choose(backend, device),
+        )
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.io.images import read_image
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
-from pipeline.models.sam.encoders import Backend
+from pipeline.models.backends import Backend
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.proposals.candidates import Candidate, Evidence, candidates
 from pipeline.proposals.choices import Finder
@@ -96,7 +96,7 @@ def load_out_of_fold(
 ) -> OutOfFoldFinders:
     """The finders of these folders, which learned from `data`. Raises ConfigError for a segmenter,
     a SAM or a detector without folds, DataError, WeightsError."""
-    model = load_defect_segmenter(segmenter, device)
+    model = load_defect_segmenter(segmenter, device, backend=sam.backend)
     if not any(member.unseen for member in model.members):
         raise ConfigError(
             f"{segmenter}: has one network that learned from all photos; train it again with "

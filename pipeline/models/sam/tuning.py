@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from pipeline.geometry import masks as mask_geometry
-from pipeline.io.disk_cache import key_of
-from pipeline.models.sam.encoders import Backend, ImageEncoder
+from pipeline.io.disk_cache import disk_cache, key_of
+from pipeline.models.backends import Backend
+from pipeline.models.sam.encoders import ImageEncoder
 from pipeline.models.sam.evaluation import Instance, by_image
-from pipeline.models.sam.model import SamModel, disk_cache
+from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.network import build_encoder, close_side
 from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.trainer import (
