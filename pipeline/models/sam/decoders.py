@@ -131,7 +131,7 @@ class DeferredDecoder:
 
 
 class RememberingDecoder:
-    """A decoder that answers what it was asked lately from memory. A `PromptDecoder`."""
+    """A decoder that remembers its last outputs. A `PromptDecoder`."""
 
     def __init__(self, decoder: PromptDecoder, calls: int = 64) -> None:
         """calls: of which the outputs are kept, the last ones."""

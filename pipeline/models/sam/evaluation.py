@@ -96,8 +96,8 @@ def evaluate_attempts(
     title: str = "",
     calibration: Calibration | None = None,
 ) -> list[Evaluation]:
-    """Segment every object by each attempt. Each image is read once, and has all attempts in turn,
-    so that they can share what is computed of it."""
+    """Segment every object by each attempt. Each image is read once for all attempts, which can so
+    share what is computed on it."""
     ious = np.zeros((len(attempts), len(instances)))
     columns: list[dict[str, NDArray[np.float32]]] = [{} for _ in attempts]
     for image, rows in by_image(instances, title or "evaluate"):

@@ -91,8 +91,8 @@ class SamSegmenter:
         return SamSegmenter(self.decoder, self.whole, self.close, self.views, patch_prior)
 
     def remembering(self) -> SamSegmenter:
-        """The same with a decoder that remembers what it was asked lately; those that it is given
-        to by `with_prior` share the memory."""
+        """The same with a decoder that remembers its last outputs. Those that `with_prior` makes of
+        it share the memory."""
         decoder = RememberingDecoder(self.decoder)
         return SamSegmenter(decoder, self.whole, self.close, self.views, self.patch_prior)
 
