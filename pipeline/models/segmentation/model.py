@@ -105,6 +105,7 @@ class DefectSegmenter:
             "threshold": self.region_options.threshold,
             "bridge_gap": self.region_options.bridge_gap,
             "min_area": self.region_options.min_area,
+            "best_outline": self.region_options.best_outline,
             "confidence": self.confidence,
             "unseen": [[*sorted(member.unseen)] for member in self.members],
         }
@@ -146,7 +147,9 @@ def load_defect_segmenter(
             network = SegmentationNetwork(options)
             network.load_state_dict(own)
             members.append(Member(network, frozenset(unseen)))
-    region_options = RegionOptions(card.threshold, card.bridge_gap, card.min_area)
+    region_options = RegionOptions(
+        card.threshold, card.bridge_gap, card.min_area, card.best_outline
+    )
     return DefectSegmenter(
         members,
         card.categories,
