@@ -19,10 +19,12 @@ from pipeline.review.store import ReviewStore
 ADDRESSES = ("/", "/page/main.js", "/api/session", "/api/queue", "/close-up/1", "/tile/1/0/0/0")
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    (tmp_path / "secret.png").write_bytes(b"a secret")
-    with served(session(draw_labels(tmp_path)), tmp_path / "images") as client:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """One server for all that is refused: nothing of it changes the session."""
+    root = tmp_path_factory.mktemp("review")
+    (root / "secret.png").write_bytes(b"a secret")
+    with served(session(draw_labels(root)), root / "images") as client:
         yield client
 
 
