@@ -149,3 +149,9 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         listening("127.0.0.1", first.getsockname()[1])
     with pytest.raises(ConfigError, match="choose another --host"):
         listening("203.0.113.1", None)
+
+
+def test_a_listener_names_its_protocol_so_that_small_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle off where the socket says that it is of TCP, and nowhere else."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -226,5 +226,7 @@ def test_a_new_category_is_added_once(client: Client) -> None:
 
 
 def test_without_a_sam_a_click_is_one_line(unchanged: Client) -> None:
-    answer = unchanged.send("/api/segment", {"image": 1, "clicks": [{"x": 1, "y": 1, "inside": True}]})
+    answer = unchanged.send(
+        "/api/segment", {"image": 1, "clicks": [{"x": 1, "y": 1, "inside": True}]}
+    )
     assert (answer.status, b"no SAM" in answer.body) == (400, True)
