@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread
 
 import pytest
 from hypothesis import HealthCheck, settings
+from memory import MEMORY, has_room
 from small import CallPipeline, Ended, draw_product
 
 from pipeline import cli
@@ -23,6 +24,8 @@ from pipeline.runtime import signals
 from pipeline.runtime.progress import set_quiet
 
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
+if has_room(MEMORY):  # to write and remove a hundred thousand files on a disk takes minutes
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 _CACHE = tempfile.TemporaryDirectory(prefix="pipeline-cache-")  # nothing of an earlier program
 os.environ["PIPELINE_CACHE"] = _CACHE.name
 
