@@ -28,6 +28,7 @@ SMALL = [
     "segment.backend=torch",  # a graph of OpenVINO costs more than it saves here
     "segment.views.side=64",
     "finetune_sam.backend=torch",
+    "combine.backend=torch",
     "finetune_sam.steps=4",
     "finetune_sam.crops_per_object=1",
     "finetune_sam.folds=2",
