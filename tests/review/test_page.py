@@ -11,42 +11,17 @@ import pytest
 from pycocotools.coco import COCO
 from review_browser import PageDriver, browsing, opened_browser
 from review_server import Client, served
-from review_sessions import draw_labels, session
+from review_sessions import draw_discs, draw_labels, session
 from small import low_resolution_sam
 
-from pipeline.formats.coco import write_coco
-from pipeline.geometry.masks import encode
-from pipeline.io.images import write_png
 from pipeline.review.assistant import Assistant, SamAssistant
 from pipeline.review.store import ReviewStore
 from pipeline.stages.export_labels import export_labels
-from pipeline.types import Dataset, Detections, ImageRecord
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-SIZE = (200, 300)
-
-
-def draw_discs(folder: Path) -> Path:
-    """Two images with bright discs at (80, 100) and (220, 100). The first has a label on the left
-    disc, a square; the second has none."""
-    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
-    image = np.full((*SIZE, 3), 40, np.uint8)
-    for centre in (80, 220):
-        image[(x - centre) ** 2 + (y - 100) ** 2 <= 30**2] = 200
-    square = np.zeros(SIZE, bool)
-    square[80:120, 60:100] = True
-    records = []
-    for number in (1, 2):
-        path = folder / "images" / f"disc{number}.png"
-        write_png(path, image)
-        records.append(ImageRecord(number, path, path.name, *SIZE))
-    objects = {1: Detections.from_masks([encode(square)], 0)}
-    path = folder / "instances.json"
-    write_coco(path, Dataset(("disc", "dent"), tuple(records), objects))
-    return path
 
 
 @pytest.fixture(scope="module")
