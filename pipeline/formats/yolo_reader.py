@@ -37,8 +37,7 @@ def read_yolo(
     DataError naming the file and the row at fault, and for images outside the folder of the dataset
     unless `allow_outside`.
     """
-    log = log or SourceLog()
-    path, data = read_description(source, log)
+    path, data = read_description(source, log := log or SourceLog())
     root = images.parent if images else data.root(path)
     folders = NamedFolders([path.parent, *([root] if images else [])], allow_outside)
     roots = [images.parent, images, data.root(path)] if images else [root]
