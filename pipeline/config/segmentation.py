@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -18,6 +19,11 @@ class FinetuneSegmenterConfig(Config):
     pretrained: Literal["auto", "yes", "no"] = Field(
         "auto", description="ImageNet weights; auto uses them if they can be downloaded."
     )
+    start: Path | None = Field(
+        None,
+        description="Folder of finetune-segmenter to go on from, with its encoder, scale and "
+        "folds: a photo that a network did not learn from stays held out from it.",
+    )
     scale: Annotated[float, Field(gt=0, le=4)] | None = Field(
         None,
         description="By how much photos are resized for the network; by default from the widths of "
@@ -31,12 +37,12 @@ class FinetuneSegmenterConfig(Config):
     decoder_steps: Positive | None = Field(
         None,
         description="First training steps of each network, without its encoder; by default 200 to "
-        "400, by the masks.",
+        "400, by the masks, and none with `start`.",
     )
     steps: Positive | None = Field(
         None,
         description="Training steps of each network with its encoder; by default 150 to 600, by "
-        "the masks.",
+        "the masks, and 50 to 200 with `start`.",
     )
     batch: Positive = Field(6, description="Crops in a batch.")
     masks: Positive | None = Field(
