@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         FinetuneConfig,
         FinetuneSamConfig,
         FinetuneSegmenterConfig,
+        LearnConfig,
         PredictConfig,
         ReviewConfig,
         RunConfig,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from pipeline.stages.finetune_segmenter import finetune_segmenter
     from pipeline.stages.finetune_yolo import finetune_yolo
     from pipeline.stages.label import label
+    from pipeline.stages.learn import learn
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
     from pipeline.stages.review_labels import review_labels
@@ -96,6 +98,7 @@ __all__ = [
     "FinetuneSamConfig",
     "FinetuneSegmenterConfig",
     "ImageRecord",
+    "LearnConfig",
     "Masks",
     "PipelineError",
     "PredictConfig",
@@ -121,6 +124,7 @@ __all__ = [
     "finetune_yolo",
     "import_labels",
     "label",
+    "learn",
     "load_detector",
     "load_model",
     "load_sam",

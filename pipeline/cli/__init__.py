@@ -98,6 +98,7 @@ _VERBS = (
     labels.validate,
     labels.audit,
     reviews.review,
+    reviews.learn,
     weights,
     models.finetune_yolo,
     models.finetune_sam,

@@ -1,4 +1,4 @@
-"""The command that serves a review."""
+"""The commands of a review: to serve it, and to learn from it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import DEVICE, FILE, configured, options
+from pipeline.cli.options import DEVICE, FILE, KEEP, OVERWRITE, configured, options
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import ReviewConfig
+    from pipeline.config.schema import LearnConfig, ReviewConfig
 
 
 @configured("ReviewConfig", "review")
@@ -44,4 +44,26 @@ def review(
     return stage(
         source=source, config=config, images=images, session=session, heatmaps=heatmaps,
         device=device, who=who, host=host, port=port, opened=opened,
+    )  # fmt: skip
+
+
+@configured("LearnConfig")
+@click.argument("run_folder", metavar="RUN", type=FILE)
+@click.option("--labels", type=FILE, help="Labels that were reviewed [those of the run].")
+@click.option("--images", type=FILE, help="Folder of their images [beside the labels].")
+@options(DEVICE, KEEP, OVERWRITE)
+def learn(
+    config: LearnConfig, run_folder: Path, labels: Path | None, images: Path | None, device: str,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
+    """Let the models of a run learn from its review.
+
+    RUN is the folder of pipeline run. Images that a person marked, or whose labels are all judged,
+    are learned from; the others get new labels, which enter the review. A stopped run goes on when
+    the command is called again."""
+    from pipeline.stages.learn import learn as stage
+
+    return stage(
+        run=run_folder, config=config, labels=labels, images=images, device=device,
+        keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip

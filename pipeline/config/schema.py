@@ -25,7 +25,7 @@ from pipeline.config.labels import (
     ReviewConfig,
     SynthesizeConfig,
 )
-from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig
+from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig, LearnConfig
 
 
 class RunConfig(ImagesConfig):
@@ -108,6 +108,7 @@ __all__ = [
     "FinetuneSamConfig",
     "FinetuneSegmenterConfig",
     "ImagesConfig",
+    "LearnConfig",
     "PredictConfig",
     "ReviewConfig",
     "RunConfig",

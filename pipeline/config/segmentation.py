@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import Backend, Config, Folds, Gigabytes, Positive, Seed
 
 
@@ -62,4 +63,22 @@ class CombineConfig(Config):
     backend: Backend = Field("auto", description="What runs SAM's image encoder.")
     cache_gb: Gigabytes = Field(
         20.0, description="Largest size of the cache on disk; 0 turns it off."
+    )
+
+
+class LearnConfig(ImagesConfig):
+    """How the models of a run learn from a review. All else is as the run has it."""
+
+    steps: Positive | None = Field(
+        None,
+        description="Training steps of each network of the segmenter; by default 50 to 200, by the "
+        "masks.",
+    )
+    sam: bool = Field(True, description="Tune the run's own SAM too, from its last state.")
+    sam_steps: Positive | None = Field(
+        None, description="Training steps of SAM; by default at least 200, by the masks."
+    )
+    detector: bool = Field(
+        False,
+        description="Train the detector again too, from its published weights: it takes longest.",
     )

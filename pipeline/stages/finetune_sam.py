@@ -94,9 +94,10 @@ def finetune_sam(
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
     It starts from a published SAM, or from one that was tuned before. Where that learned from some
-    of the same photos, its folds go on. Writes the card, the delta, figures and plots. keep_going: leave out unreadable images and faulty
-    objects. The same call goes on after a stop. Raises ConfigError for a SAM whose image encoder
-    was tuned, DataError for a folder without masks, WeightsError.
+    of the same photos, its folds go on. Writes the card, the delta, figures and plots. keep_going:
+    leave out unreadable images and faulty objects. The same call goes on after a stop. Raises
+    ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
+    WeightsError.
     """
     faults = Faults(keep_going)
     train, test = (_instances(data, splits, faults) for splits in (("train", "val"), ("test",)))

@@ -147,9 +147,7 @@ def _categories(data: Path, datasets: Sequence[Dataset]) -> tuple[str, ...]:
     return categories
 
 
-def _start(
-    config: FinetuneSegmenterConfig, categories: tuple[str, ...]
-) -> DefectSegmenter | None:
+def _start(config: FinetuneSegmenterConfig, categories: tuple[str, ...]) -> DefectSegmenter | None:
     """The model to go on from. Raises DataError for one whose categories are not the first of the
     photos'."""
     from pipeline.models.devices import torch_device

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config.labels import ReviewConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.image_files import NamedFolders
-from pipeline.io.locks import folder_lock
+from pipeline.io.locks import BUSY, folder_lock
 from pipeline.io.read import sha256_of
 from pipeline.results import StageResult
 from pipeline.review.create import create_session
@@ -83,7 +83,7 @@ def _locked(session: Path) -> Iterator[None]:
         with folder_lock(session, "review"):
             yield
     except DataError as error:
-        if error.remedy != "wait for it or choose another --output":
+        if error.remedy != BUSY:
             raise
         reason = error.reason.replace("is being written by", "is being reviewed through")
         raise DataError(error.path, reason, "use its page, or end it with Ctrl-C") from error

@@ -141,5 +141,7 @@ def folds(
     names = sorted(set(category_of) - set(known or {}))
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     by_category = sorted(order, key=lambda name: category_of[name])
-    fold_of = {group: number % count for number, group in enumerate(by_category)} | dict(known or {})
+    fold_of = {group: number % count for number, group in enumerate(by_category)} | dict(
+        known or {}
+    )
     return np.array([fold_of[one.group] for one in instances], dtype=np.int64)

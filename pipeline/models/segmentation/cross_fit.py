@@ -78,7 +78,9 @@ def continued_folds(photos: Sequence[LabelledPhoto], members: Sequence[Member]) 
     sizes = [0] * len(members)
     of_category: Counter[tuple[int, int]] = Counter()
     fold_of: dict[str, int] = {}
-    for group in sorted(rarest, key=lambda group: (group not in known, *_after(rarest[group]), group)):
+    for group in sorted(
+        rarest, key=lambda group: (group not in known, *_after(rarest[group]), group)
+    ):
         label = rarest[group]
         fewest = min(range(len(members)), key=lambda f: (of_category[label, f], sizes[f], f))
         fold = known.get(group, fewest)
