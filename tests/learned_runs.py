@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -81,9 +84,18 @@ def draw_run(home: Path, photos: int = 4) -> Path:
     return run
 
 
-def begin_review(run: Path) -> Path:
-    """A session of the run's labels."""
+@cache
+def _drawn() -> tuple[Path, TemporaryDirectory[str]]:
+    """A run that is drawn once for all tests; its folder goes with the last reference to it."""
+    folder = TemporaryDirectory(prefix="pipeline-run-")
+    with bright_maps():
+        return draw_run(Path(folder.name)), folder
+
+
+def reviewed_run(folder: Path) -> Path:
+    """A copy of the run, with a session of its labels."""
+    run = Path(shutil.copytree(_drawn()[0].parent, folder / "home")) / "run"
     source = find_source(run, run.parent / "photos")
     create_session(source.session, read_labels(source), run.parent / "photos",
                    sha256_of(source.labels))  # fmt: skip
-    return source.session
+    return run

@@ -51,10 +51,11 @@ def review(
 @click.argument("run_folder", metavar="RUN", type=FILE)
 @click.option("--labels", type=FILE, help="Labels that were reviewed [those of the run].")
 @click.option("--images", type=FILE, help="Folder of their images [beside the labels].")
+@click.option("--session", type=FILE, help="File that keeps the review [beside the labels].")
 @options(DEVICE, KEEP, OVERWRITE)
 def learn(
-    config: LearnConfig, run_folder: Path, labels: Path | None, images: Path | None, device: str,
-    keep_going: bool, overwrite: bool,
+    config: LearnConfig, run_folder: Path, labels: Path | None, images: Path | None,
+    session: Path | None, device: str, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Let the models of a run learn from its review.
 
@@ -64,6 +65,6 @@ def learn(
     from pipeline.stages.learn import learn as stage
 
     return stage(
-        run=run_folder, config=config, labels=labels, images=images, device=device,
-        keep_going=keep_going, overwrite=overwrite,
+        run=run_folder, config=config, labels=labels, images=images, session=session,
+        device=device, keep_going=keep_going, overwrite=overwrite,
     )  # fmt: skip

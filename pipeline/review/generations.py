@@ -13,6 +13,7 @@ from pipeline.review.source import Source, read_labels
 from pipeline.review.store import ReviewStore
 
 LEARNED, LABELS = "learned", "labels"  # folders of a run, and of a generation
+_MODELS = ("segmenter", "sam", "detector", "labeller", "anomaly_patchcore")
 _NOTE = "proposed"  # entry of a session: the last generation whose labels it has
 
 
@@ -42,7 +43,19 @@ def generations(run: Path) -> list[Generation]:
 
 def finished_generations(run: Path) -> list[Generation]:
     """The run itself, then the finished ones."""
-    return [each for each in generations(run) if not each.number or each.record]
+    return [
+        each for each in generations(run) if not each.number or (each.folder / RUN_FILE).is_file()
+    ]
+
+
+def last_models(run: Path) -> dict[str, Path]:
+    """The last folder of each model of a run, by its name."""
+    return {
+        name: generation.folder / name
+        for generation in finished_generations(run)
+        for name in _MODELS
+        if (generation.folder / name / "card.json").is_file()
+    }
 
 
 def offered(run: Path, store: ReviewStore) -> Generation | None:

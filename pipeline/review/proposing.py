@@ -47,10 +47,8 @@ def propose(
     ]
     for last in range(_TRIES, 0, -1):
         moves = list(_moves(store, labels, label_of))
-        open_images = {move.image for move in moves}
         try:
-            known = {image: value for image, value in missed.items() if image in open_images}
-            store.act_all(who, moves, notes, known)
+            store.act_all(who, moves, notes, missed)
             break
         except StaleError:
             if last == 1:

@@ -116,14 +116,16 @@ class ReviewStore:
         self, who: str, moves: Iterable[Move], notes: Mapping[str, str], missed: Mapping[int, float]
     ) -> int:
         """Write the actions of many moves, all or none; returns their number. notes: entries of the
-        session. missed: by image, the probability that it lacks a label. Raises as `act`."""
+        session. missed: by image of an action, the probability that it lacks a label. Raises as
+        `act`."""
         with self._lock, self._refusals():
             with transaction(self._database):
                 actions = [action for move in moves if (action := self._moved(who, move))]
                 query = "INSERT OR REPLACE INTO session VALUES (?, ?)"
                 self._database.executemany(query, notes.items())
-                query = "UPDATE images SET missed = ? WHERE id = ?"
-                self._database.executemany(query, ((value, id_) for id_, value in missed.items()))
+                query = "UPDATE images SET missed = ?, revision = ? WHERE id = ?"
+                rows = [(missed[a.image], a.id, a.image) for a in actions if a.image in missed]
+                self._database.executemany(query, rows)
             for action in actions:
                 self._stacks.add(action.id, action.kind)
             return len(actions)

@@ -29,6 +29,7 @@ from pipeline.review.generations import (
     Generation,
     finished_generations,
     generations,
+    last_models,
     offered,
     propose_labels,
 )
@@ -49,7 +50,6 @@ from pipeline.types import Dataset
 
 _DEFAULT = LearnConfig()
 _STEPS = "steps.sqlite"
-_MODELS = ("segmenter", "sam", "detector", "labeller", "anomaly_patchcore")
 _ADVICE = "mark images good (G) or checked (K) in `pipeline review`, or judge all their labels"
 
 
@@ -85,6 +85,7 @@ def learn(
     *,
     labels: Path | None = None,
     images: Path | None = None,
+    session: Path | None = None,
     device: str = "auto",
     keep_going: bool = False,
     overwrite: bool = False,
@@ -92,13 +93,13 @@ def learn(
     """Learn from the finished images of a review, and propose new labels for the others.
 
     run: folder of `pipeline run`. labels: that were reviewed; by default those of the run. images:
-    their folder. overwrite: delete a step's unfinished work of other settings. The same call goes
-    on after a stop, with what was reviewed when it began. Raises DataError for a run without a
-    labeller, and where nothing is finished.
+    their folder. session: the file of the review. overwrite: delete a step's unfinished work of
+    other settings. The same call goes on after a stop, with what was reviewed when it began. Raises
+    DataError for a run without a labeller, and where nothing is finished.
     """
     if not (run / "labeller" / "card.json").is_file():
         raise DataError(run, "holds no labeller", "give the folder that `pipeline run` wrote")
-    source = find_source(labels or run, images)
+    source = find_source(labels or run, images, session)
     with folder_lock(run.resolve() / LEARNED, "learn"):
         review = _read_review(source, images)
         last = finished_generations(run)[-1]
@@ -150,21 +151,12 @@ def _lesson(
     keep_going: bool, overwrite: bool,
 ) -> Lesson:  # fmt: skip
     folder = run / LEARNED / str(last.number + 1)
-    return Lesson(
-        run, _models(run), folder, review.left, config, device, keep_going, overwrite,
-    )  # fmt: skip
-
-
-def _models(run: Path) -> dict[str, Path]:
-    """The last folder of each model."""
-    found = {}
-    for generation in finished_generations(run):
-        for name in _MODELS:
-            if (generation.folder / name / "card.json").is_file():
-                found[name] = generation.folder / name
-    if "segmenter" not in found:
+    models = last_models(run)
+    if "segmenter" not in models:
         raise DataError(run, "holds no segmenter", "give the folder that `pipeline run` wrote")
-    return found
+    return Lesson(
+        run, models, folder, review.left, config, device, keep_going, overwrite,
+    )  # fmt: skip
 
 
 def _learned(lesson: Lesson, number: int, review: _Review) -> LearnResult:

@@ -138,21 +138,29 @@ def _serve(
         raise ConfigError(f"review needs {error.name}; install the program again") from error
     from pipeline.review.assistant import sam_assistant
     from pipeline.review.figures import PackedQueue
+    from pipeline.review.generations import last_models
+    from pipeline.review.learner import Learner
     from pipeline.review.picture_cache import PictureCache
     from pipeline.review.remaining import RightLabels
 
     queue = PackedQueue(store)
     queue.bytes()  # before the page asks
-    name = (found.sam or "none") if config.sam == "auto" else config.sam
+    learned = last_models(found.run).get("sam") if found.run else None
+    name = str(learned or found.sam or "none") if config.sam == "auto" else config.sam
+    words = ("--labels", found.labels, "--images", root, "--session", found.session,
+             "--device", device)  # fmt: skip
+    learner = Learner(store, found.run, [*map(str, words)]) if found.run else None
     assistant = sam_assistant(name, device)
     parts = Review(
         store, PictureCache(root, config.allow_outside), assistant, about,
-        queue, RightLabels(store), heatmaps,
+        queue, RightLabels(store), heatmaps, learner,
     )  # fmt: skip
     try:
         serve(application(parts), host, port, opened)
     finally:
         assistant.close()
+        if learner:
+            learner.close()
 
 
 def _user() -> str:

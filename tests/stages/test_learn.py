@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from learned_runs import begin_review, bright_maps, draw_run
+from learned_runs import bright_maps, reviewed_run
 from review_sessions import with_mask_of
 from small import CallPipeline
 
@@ -29,17 +29,9 @@ def _bright() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_run(tmp_path_factory.mktemp("drawn"))
-
-
 @pytest.fixture
-def run(drawn: Path, tmp_path: Path) -> Path:
-    """A run with a review that has begun."""
-    copy = Path(shutil.copytree(drawn.parent, tmp_path / "home")) / "run"
-    begin_review(copy)
-    return copy
+def run(tmp_path: Path) -> Path:
+    return reviewed_run(tmp_path)
 
 
 def judge(run: Path, image: int, state: str = "accepted", mark: bool = True) -> None:
@@ -112,8 +104,8 @@ def test_a_network_never_learns_what_was_held_out_from_it(
         assert call_pipeline("learn", run, *WORDS).code == 0
     cards = [json.loads((folder / "segmenter" / "card.json").read_text())["unseen"]
              for folder in (run, run / "learned" / "1", run / "learned" / "2")]  # fmt: skip
-    for earlier, later in zip(cards, cards[1:], strict=False):
-        assert all(set(a) < set(b) or set(a) == set(b) for a, b in zip(earlier, later, strict=True))
+    for earlier, later in pairwise(cards):
+        assert all(set(a) <= set(b) for a, b in zip(earlier, later, strict=True))
         assert not set(later[0]) & set(later[1])
     assert sum(map(len, cards[2])) == sum(map(len, cards[0])) + 2
 

@@ -16,6 +16,7 @@ export class Session extends EventTarget {
     for (const row of about.images) this.#setImage(row);
     this.#unpack(queue);
     this.sam = { status: "loading", name: "", note: "" };
+    this.learn = { state: "off", line: "", generation: 0 };
     this.canUndo = this.canRedo = false;
     this.pending = Promise.resolve();
     this.waiting = 0;
@@ -77,6 +78,7 @@ export class Session extends EventTarget {
     const news = await get(`/api/changes?since=${since}`);
     this.categories = news.categories;
     this.sam = news.sam;
+    this.learn = news.learn;
     this.canUndo = news.can_undo;
     this.canRedo = news.can_redo;
     this.revision = Math.max(this.revision, news.revision);
