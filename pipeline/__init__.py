@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         FinetuneSamConfig,
         FinetuneSegmenterConfig,
         LearnConfig,
+        NextConfig,
         PredictConfig,
         ReviewConfig,
         RunConfig,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from pipeline.stages.finetune_yolo import finetune_yolo
     from pipeline.stages.label import label
     from pipeline.stages.learn import learn
+    from pipeline.stages.next_images import next_images
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
     from pipeline.stages.review_labels import review_labels
@@ -100,6 +102,7 @@ __all__ = [
     "ImageRecord",
     "LearnConfig",
     "Masks",
+    "NextConfig",
     "PipelineError",
     "PredictConfig",
     "ReviewConfig",
@@ -129,6 +132,7 @@ __all__ = [
     "load_model",
     "load_sam",
     "mask_instances",
+    "next_images",
     "predict",
     "read_coco",
     "read_image",

@@ -99,6 +99,7 @@ _VERBS = (
     labels.audit,
     reviews.review,
     reviews.learn,
+    reviews.next_images,
     weights,
     models.finetune_yolo,
     models.finetune_sam,

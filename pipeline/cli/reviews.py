@@ -1,4 +1,4 @@
-"""The commands of a review: to serve it, and to learn from it."""
+"""The commands of a review: to serve it, to learn from it, and to go on with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from pipeline.cli.options import DEVICE, FILE, KEEP, OVERWRITE, configured, options
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import LearnConfig, ReviewConfig
+    from pipeline.config.schema import LearnConfig, NextConfig, ReviewConfig
 
 
 @configured("ReviewConfig", "review")
@@ -67,4 +67,25 @@ def learn(
     return stage(
         run=run_folder, config=config, labels=labels, images=images, session=session,
         device=device, keep_going=keep_going, overwrite=overwrite,
+    )  # fmt: skip
+
+
+@configured("NextConfig", "next")
+@click.argument("run_folder", metavar="RUN", type=FILE)
+@click.option("--images", type=FILE, help="Folder to choose from [the run's labelled images].")
+@click.option("--output", "-o", type=FILE, help="File of the names to write [RUN/next.txt].")
+@options(DEVICE, KEEP)
+def next_images(
+    config: NextConfig, run_folder: Path, images: Path | None, output: Path | None, device: str,
+    keep_going: bool,
+) -> Any:  # fmt: skip
+    """Choose the images to label next.
+
+    RUN is the folder of pipeline run. Those come first whose labels are doubtful, and which are
+    unlike what the models have learned from and unlike each other."""
+    from pipeline.stages.next_images import next_images as stage
+
+    return stage(
+        run=run_folder, config=config, images=images, output=output, device=device,
+        keep_going=keep_going,
     )  # fmt: skip

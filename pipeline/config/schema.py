@@ -25,7 +25,12 @@ from pipeline.config.labels import (
     ReviewConfig,
     SynthesizeConfig,
 )
-from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig, LearnConfig
+from pipeline.config.segmentation import (
+    CombineConfig,
+    FinetuneSegmenterConfig,
+    LearnConfig,
+    NextConfig,
+)
 
 
 class RunConfig(ImagesConfig):
@@ -109,6 +114,7 @@ __all__ = [
     "FinetuneSegmenterConfig",
     "ImagesConfig",
     "LearnConfig",
+    "NextConfig",
     "PredictConfig",
     "ReviewConfig",
     "RunConfig",

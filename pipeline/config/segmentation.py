@@ -82,3 +82,9 @@ class LearnConfig(ImagesConfig):
         False,
         description="Train the detector again too, from its published weights: it takes longest.",
     )
+
+
+class NextConfig(Config):
+    """Which images to label next."""
+
+    count: Positive = Field(20, description="How many images are chosen.")

@@ -15,7 +15,7 @@ from pipeline.review.finished import finished_images
 from pipeline.review.proposing import propose
 from pipeline.review.schema import ACCEPTED, CHANGED, UNREVIEWED
 from pipeline.review.store import ReviewStore
-from pipeline.review.values import ImageValue, Key, with_mask
+from pipeline.review.values import ImageValue, Key, Value, with_mask
 from pipeline.types import Detections
 
 IMAGE = 1  # it begins with the objects 1 at (4, 6) and 2 at (24, 14)
@@ -114,7 +114,7 @@ def test_only_whole_images_are_learned_from(store: ReviewStore, tmp_path: Path) 
 def test_a_finished_image_with_a_box_alone_is_left_out(store: ReviewStore, tmp_path: Path) -> None:
     value = store.object_by_id(1).value
     assert value is not None
-    after = {
+    after: dict[Key, Value] = {
         Key("object", 1): value.model_copy(update={"counts": None, "state": "accepted"}),
         Key("image", IMAGE): ImageValue(image_state="checked"),
     }

