@@ -230,17 +230,3 @@ def test_labels_are_never_replaced_by_what_was_learned_from_them(
         finetune_sam(data, tmp_path / "sam", again, device="cpu")
     assert (data / "annotations" / "instances_train.json").is_file()
     assert (tmp_path / "sam" / "card.json").is_file()
-
-
-@pytest.mark.slow
-def test_a_sam_that_knows_the_photos_goes_on_fold_by_fold(data: Path, tmp_path: Path) -> None:
-    """Another seed deals other folds; the photos that a fold's SAM did not learn from stay so."""
-    finetune_sam(data, tmp_path / "first", small.SAM, device="cpu")
-    again = small.SAM.model_copy(update={"sam": str(tmp_path / "first"), "seed": 5, "folds": 3})
-    finetune_sam(data, tmp_path / "second", again, device="cpu")
-    before, after = (read_folds(tmp_path / name, WeightsStore()) for name in ("first", "second"))
-    assert [fold.groups for fold in before] == [fold.groups for fold in after]
-    assert len(after) == 2
-    assert {fold.sam.delta_sha256 for fold in before}.isdisjoint(
-        fold.sam.delta_sha256 for fold in after
-    )

@@ -16,6 +16,7 @@ from pipeline.formats.coco import read_coco
 from pipeline.io.locks import folder_lock
 from pipeline.models.segmentation.crops import CropSampler
 from pipeline.review.actions import Move
+from pipeline.review.schema import ACCEPTED, UNREVIEWED
 from pipeline.review.store import ReviewStore
 from pipeline.review.values import ImageValue, Key, Value
 
@@ -80,57 +81,44 @@ def test_finished_images_are_learned_from_and_the_others_get_new_labels(
     assert splits["new0.png"] == splits["new1.png"] == "train"
     assert "new2.png" not in splits
     assert len(splits) == 30 + 2
-
-
-def test_new_labels_are_taken_back_by_undo(run: Path, call_pipeline: CallPipeline) -> None:
-    judge(run, 1)
-    before = rows(run, 4)
-    assert call_pipeline("learn", run, *WORDS).code == 0
     with ReviewStore(run / "labels" / "instances.review") as store:
-        assert [a.kind for a in store.actions()] == ["check", "propose", "propose", "propose"]
-        assert {saved.code for saved in store.objects_on(4)} == {0}
-        old = [saved.id for saved in store.objects_on(4)]
-        assert store.undo("Ann") is not None
-        assert {saved.id for saved in store.objects_on(4)} == {row[0] for row in before}
-        assert store.redo("Ann") is not None
-        assert [saved.id for saved in store.objects_on(4)] == old
+        assert [a.kind for a in store.actions()] == ["check", "check", "propose", "propose"]
+        new = [saved.id for saved in store.objects_on(4)]
+        assert {saved.code for saved in store.objects_on(4)} == {UNREVIEWED}
+        store.undo("Ann")
+        assert [saved.id for saved in store.objects_on(4)] == [row[0] for row in before[4]]
+        store.redo("Ann")
+        assert [saved.id for saved in store.objects_on(4)] == new
 
 
-def test_a_network_never_learns_what_was_held_out_from_it(
+def test_a_network_never_learns_what_was_held_out_from_it_and_learns_a_new_category(
     run: Path, call_pipeline: CallPipeline
 ) -> None:
-    for image in (1, 2):
-        judge(run, image)
-        assert call_pipeline("learn", run, *WORDS).code == 0
-    cards = [json.loads((folder / "segmenter" / "card.json").read_text())["unseen"]
-             for folder in (run, run / "learned" / "1", run / "learned" / "2")]  # fmt: skip
-    for earlier, later in pairwise(cards):
+    with ReviewStore(run / "labels" / "instances.review") as store:
+        number = store.add_category("dent")
+        (saved,) = store.objects_on(1)
+        after: dict[Key, Value] = {Key("object", saved.id): with_mask_of(saved, number)}
+        store.act("Ann", Move("relabel", 1, saved.id, after))
+    assert call_pipeline("learn", run, *WORDS).code == 0
+    judge(run, 2)
+    assert call_pipeline("learn", run, *WORDS).code == 0
+    folders = (run, run / "learned" / "1", run / "learned" / "2")
+    cards = [json.loads((folder / "segmenter" / "card.json").read_text()) for folder in folders]
+    for earlier, later in pairwise(card["unseen"] for card in cards):
         assert all(set(a) <= set(b) for a, b in zip(earlier, later, strict=True))
         assert not set(later[0]) & set(later[1])
-    assert sum(map(len, cards[2])) == sum(map(len, cards[0])) + 2
+    assert sum(map(len, cards[2]["unseen"])) == sum(map(len, cards[0]["unseen"])) + 2
+    assert [card["categories"] for card in cards] == [["crack"], *[["crack", "dent"]] * 2]
 
 
-def test_nothing_new_is_one_line_and_changes_nothing(
+def test_a_page_that_is_open_offers_the_labels_and_the_next_call_has_nothing_to_learn(
     run: Path, call_pipeline: CallPipeline
 ) -> None:
+    """Of the two labels of image 4 one is accepted: it stays, and is not learned from, and the
+    other alone is proposed again."""
     judge(run, 1)
-    assert call_pipeline("learn", run, *WORDS).code == 0
-    with ReviewStore(run / "labels" / "instances.review") as store:
-        revision = store.revision
-    ended = call_pipeline("learn", run, "--steps", "1", "--device", "cpu", "--json")
-    assert "nothing new was reviewed since generation 1: nothing is done" in ended.stderr
-    assert json.loads(ended.stdout)["is_new"] is False
-    with ReviewStore(run / "labels" / "instances.review") as store:
-        assert store.revision == revision
-    assert not (run / "learned" / "2").exists()
-
-
-def test_an_object_that_was_judged_on_an_open_image_stays_and_is_not_learned_from(
-    run: Path, call_pipeline: CallPipeline
-) -> None:
-    """Of the two labels of image 4 one is accepted: the other is proposed again, alone."""
-    judge(run, 1)
-    with ReviewStore(run / "labels" / "instances.review") as store:
+    session = run / "labels" / "instances.review"
+    with ReviewStore(session) as store:
         first, second = store.objects_on(4)
         assert first.value is not None
         after: dict[Key, Value] = {
@@ -138,13 +126,22 @@ def test_an_object_that_was_judged_on_an_open_image_stays_and_is_not_learned_fro
         }
         store.act("Ann", Move("accept", 4, first.id, after))
     kept = rows(run, 4)[0]
-    ended = call_pipeline("learn", run, *WORDS, "--json")
-    assert json.loads(ended.stdout)["images"] == 1
+    loud = [word for word in WORDS if word != "--quiet"]
+    with folder_lock(session, "review"):
+        ended = call_pipeline("learn", run, *loud, "--json")
+    assert "the review is open: its page offers the new labels" in ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["images"], "proposed" in found) == (1, False)
+    ended = call_pipeline("learn", run, *loud, "--json")
+    assert "nothing new was reviewed since generation 1: nothing is done" in ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["is_new"], found["proposed_images"], found["proposed"]) == (False, 3, 3)
+    assert not (run / "learned" / "2").exists()
     assert rows(run, 4)[0] == kept
-    with ReviewStore(run / "labels" / "instances.review") as store:
+    with ReviewStore(session) as store:
         codes = {saved.id: saved.code for saved in store.objects_on(4)}
-    assert codes.pop(first.id) == 1
-    assert list(codes.values()) == [0]
+    assert codes.pop(first.id) == ACCEPTED
+    assert list(codes.values()) == [UNREVIEWED]
     assert second.id not in codes
 
 
@@ -164,21 +161,7 @@ def test_a_stopped_learn_goes_on_with_what_it_began_with(
     ended = call_pipeline("learn", run, "--steps", "1", "--device", "cpu", "--json")
     assert "generation 1 goes on, with what was reviewed when it began" in ended.stderr
     assert json.loads(ended.stdout)["images"] == 1
-    ended = call_pipeline("learn", run, *WORDS, "--json")
-    assert (json.loads(ended.stdout)["generation"], json.loads(ended.stdout)["images"]) == (2, 2)
-
-
-def test_a_page_that_is_open_offers_the_new_labels_itself(
-    run: Path, call_pipeline: CallPipeline
-) -> None:
-    judge(run, 1)
-    session = run / "labels" / "instances.review"
-    with folder_lock(session, "review"):
-        ended = call_pipeline("learn", run, "--steps", "1", "--device", "cpu", "--json")
-    assert "the review is open: its page offers the new labels" in ended.stderr
-    assert "proposed" not in json.loads(ended.stdout)
-    ended = call_pipeline("learn", run, *WORDS, "--json")  # nothing new, but now they enter
-    assert json.loads(ended.stdout)["proposed_images"] == 3
+    assert "new1.png" not in listed(run / "learned" / "1")
 
 
 @pytest.mark.parametrize(
@@ -199,15 +182,3 @@ def test_too_little_is_one_line(
     assert (ended.code, message in ended.stderr) == (2, True), ended.stderr
     assert ended.stderr.count("\n") == 1
     assert not (run / "learned").exists()
-
-
-def test_a_new_category_is_learned_too(run: Path, call_pipeline: CallPipeline) -> None:
-    with ReviewStore(run / "labels" / "instances.review") as store:
-        number = store.add_category("dent")
-        (saved,) = store.objects_on(1)
-        after: dict[Key, Value] = {Key("object", saved.id): with_mask_of(saved, number)}
-        store.act("Ann", Move("relabel", 1, saved.id, after))
-    ended = call_pipeline("learn", run, *WORDS)
-    assert ended.code == 0, ended.stderr
-    card = json.loads((run / "learned" / "1" / "segmenter" / "card.json").read_text())
-    assert card["categories"] == ["crack", "dent"]
