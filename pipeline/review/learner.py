@@ -102,8 +102,9 @@ class Learner:
             if not lines:
                 return ""
             steps = [each for each in lines if each.startswith("[")]
-            shown = lines[-1] if last or not steps else steps[-1]
-            return shown if lines[-1] == shown else f"{shown} {lines[-1]}"
+            own = lines[-1].removeprefix("pipeline: ")
+            step = steps[-1] if steps and not last else own
+            return own if step == own else f"{step} {own}"
         return ""
 
 

@@ -62,6 +62,14 @@ def find_source(path: Path, images: Path | None = None, session: Path | None = N
     )  # fmt: skip
 
 
+def image_root(source: Source, saved: Path, given: Path | None = None) -> Path:
+    """The folder of the images of a review: the one that is given, or beside the labels, or the one
+    that the review began with (`saved`), or that of the run."""
+    if beside := given or images_beside(source.labels):
+        return beside
+    return saved if saved.is_dir() else source.images or source.labels.parent
+
+
 def labels_of(path: Path) -> Path:
     """The COCO file of a path. Raises DataError."""
     if path.suffix == SUFFIX:

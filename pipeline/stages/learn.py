@@ -34,7 +34,7 @@ from pipeline.review.generations import (
     propose_labels,
 )
 from pipeline.review.reviewed import image_records
-from pipeline.review.source import Source, find_source
+from pipeline.review.source import Source, find_source, image_root
 from pipeline.review.store import ReviewStore
 from pipeline.runtime.progress import say
 from pipeline.stages.combine import CombineResult
@@ -124,7 +124,7 @@ class _Review:
 
 def _read_review(source: Source, images: Path | None) -> _Review:
     with ReviewStore(source.session) as store, content_refusals(source.session):
-        root = images or (store.root if store.root.is_dir() else source.images or store.root)
+        root = image_root(source, store.root, images)
         finished = finished_images(store, root)
         records = image_records(store, root)
     known = {record.id for record in finished.dataset.records}

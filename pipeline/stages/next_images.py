@@ -22,7 +22,7 @@ from pipeline.results import StageResult
 from pipeline.review.finished import finished_images
 from pipeline.review.generations import finished_generations, last_models
 from pipeline.review.reviewed import image_records
-from pipeline.review.source import find_source
+from pipeline.review.source import find_source, image_root
 from pipeline.review.store import ReviewStore
 from pipeline.runtime.progress import track
 from pipeline.types import Dataset, ImageRecord
@@ -111,7 +111,7 @@ def _candidates(run: Path, images: Path | None, faults: Faults) -> Sequence[Imag
     source = find_source(run)
     if source.session.is_file():
         with ReviewStore(source.session) as store:
-            root = store.root if store.root.is_dir() else source.images or store.root
+            root = image_root(source, store.root)
             done = {record.id for record in finished_images(store, root).dataset.records}
             left = [record for record in image_records(store, root) if record.id not in done]
     else:

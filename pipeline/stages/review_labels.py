@@ -17,7 +17,7 @@ from pipeline.results import StageResult
 from pipeline.review.create import create_session
 from pipeline.review.export import is_stale
 from pipeline.review.schema import ACCEPTED, ADDED, CHANGED, REJECTED
-from pipeline.review.source import Source, find_source, read_labels
+from pipeline.review.source import Source, find_source, image_root, read_labels
 from pipeline.review.store import ReviewStore
 from pipeline.review.views import About
 from pipeline.runtime.progress import say
@@ -66,7 +66,7 @@ def review_labels(
         if not found.session.exists():
             _create(found, config)
         with ReviewStore(found.session) as store:
-            root = found.images or found.labels.parent
+            root = image_root(found, store.root, images)
             notices = _notices(store, found, root)
             title = f"{found.labels.absolute().parent.name}/{found.labels.name}"
             about = About(

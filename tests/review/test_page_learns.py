@@ -50,7 +50,7 @@ def test_the_page_learns_by_keyboard_and_shows_the_new_labels(tmp_path: Path) ->
             driver.acted("k")  # all labels of the first image are right
             driver.press("Shift+L")
             driver.until("review.session.learn.state === 'running'")
-            assert button.is_disabled()
+            driver.page.locator("#learn[aria-disabled=true]").wait_for()
             refused = client.send("/api/learn", {})
             assert (refused.status, b"are learning already" in refused.body) == (400, True)
         assert ended(client) == {"state": "offered", "line": "", "generation": 1}
@@ -70,10 +70,10 @@ def test_what_ends_in_a_fault_is_a_line_of_the_page(tmp_path: Path) -> None:
     path = run / "labels" / "instances.review"
     with served(path, tmp_path / "home/photos", run=run) as client:
         assert client.send("/api/propose", {}).status == 400  # there is nothing yet
-        assert client.send("/api/learn", {}).status == 200
-        found = ended(client)
-    assert found["state"] == "failed"
-    assert "has no finished image; mark images good (G)" in str(found["line"])
+        with browsing(client) as driver:
+            driver.page.get_by_role("button", name="Learn").click()
+            driver.page.get_by_text("has no finished image; mark images good (G)").wait_for()
+        assert learning(client)["state"] == "failed"
 
 
 def test_labels_of_no_run_have_no_button_and_foreign_sites_cannot_start_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 // Learning from what is finished: started here, done by a process of the server, and offered when it
 // has new labels.
 
-import { byId, el, toast } from "./dom.js";
+import { byId, clearNotice, el, notice, toast } from "./dom.js";
 
 const TEXTS = { idle: "Learn", failed: "Learn", running: "Learning…", offered: "Show new labels" };
 const TITLES = {
@@ -28,13 +28,15 @@ export class Learn {
     this.shown = shown;
     this.button.hidden = state === "off";
     if (state === "off") return;
-    this.button.disabled = state === "running";
+    this.button.setAttribute("aria-disabled", String(state === "running")); // it keeps the focus
     this.button.classList.toggle("primary", state === "offered");
     this.button.replaceChildren(TEXTS[state], " ", el("kbd", { text: "⇧L" }));
     this.button.title = TITLES[state];
-    const text = state === "offered" ? `Generation ${generation} has learned` : line;
+    const text = state === "offered" ? `Generation ${generation} has learned` : state === "running" ? line : "";
     this.line.textContent = text;
     this.line.title = text;
+    if (state === "running" || !line) clearNotice("learn");
+    else notice("learn", line);
   }
 
   press() {
