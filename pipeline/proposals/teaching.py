@@ -25,11 +25,19 @@ _SMALL = 100.0  # pixels: so small a defect as would be a miss
 class Doubt:
     """What may be wrong with the labels of one image. missed: the probability that a defect has no
     label. worst: of the labels, the least expected IoU (of one that is not calibrated, its score);
-    None without a label. share: of all that is to correct, in [0, 1]."""
+    None without a label. share: how probable it is that there is something to correct, in [0, 1].
+    labels: how many there are."""
 
     missed: float
     worst: float | None
     share: float
+    labels: int
+
+    @property
+    def worth(self) -> float:
+        """The doubt for each mask that a person would look at, and half of one for what may be
+        missing: an image of many labels takes the time of several others."""
+        return self.share / (self.labels + 0.5)
 
 
 def doubt_of(labels: Detections, missed: float | None, found: DefectMap) -> Doubt:
@@ -41,7 +49,8 @@ def doubt_of(labels: Detections, missed: float | None, found: DefectMap) -> Doub
     own = unclear if missed is None else missed
     share = 1 - (1 - own) * float(np.prod(known)) if len(known) else own
     share = max(share, unclear)
-    return Doubt(own, float(known.min()) if len(known) else None, min(max(share, _LEAST), 1.0))
+    worst = float(known.min()) if len(known) else None
+    return Doubt(own, worst, min(max(share, _LEAST), 1.0), len(labels))
 
 
 def _unclear(found: DefectMap) -> float:
@@ -64,13 +73,13 @@ class Choice:
 
 
 def choose(
-    doubts: NDArray[np.float64], vectors: NDArray[np.float32], known: NDArray[np.float32],
+    worths: NDArray[np.float64], vectors: NDArray[np.float32], known: NDArray[np.float32],
     count: int,
 ) -> Choice:  # fmt: skip
-    """Choose images one after the other: each time the one with the largest doubt times distance to
+    """Choose images one after the other: each time the one with the largest worth times distance to
     what is known or chosen.
 
-    doubts: (N,) in [0, 1]. vectors: (N, D), known: (M, D), as `embed` makes them. count: at most N
+    worths: (N,), see `Doubt`. vectors: (N, D), known: (M, D), as `embed` makes them. count: at most N
     are chosen. A distance counts in units of the usual one between a new and a known image.
     """
     nearest = _to_nearest(vectors, known) if len(known) else np.full(len(vectors), np.inf)
@@ -80,7 +89,7 @@ def choose(
     rows: list[int] = []
     for _ in range(min(count, len(vectors))):
         apart = np.minimum(nearest / usual, _MOST_UNLIKE)
-        value = np.where(left, doubts * apart, -1.0)
+        value = np.where(left, worths * apart, -1.0)
         row = int(value.argmax())
         rows.append(row)
         left[row], unlike[row] = False, apart[row]

@@ -205,15 +205,20 @@ def _labeller(lesson: Lesson, data: Path, models: Mapping[str, Path]) -> Step:
 
 
 def _usable(detector: Path | None, data: Path) -> Path | None:
-    """The detector, if it has detections out of fold and knows all categories of the set."""
+    """The detector, if it has detections out of fold, of photos that the set has, and knows all
+    categories of the set."""
     if detector is None or not (detector / OUT_OF_FOLD).is_file():
         return None
-    known = read_coco(detector / OUT_OF_FOLD).categories
-    wanted = read_coco(data / "annotations" / "instances.json", data / "images").categories
-    if len(known) > 1 and not set(wanted) <= set(known):
-        say("the detector does not know all categories: it is left out; --detector trains it again")
-        return None
-    return detector
+    found = read_coco(detector / OUT_OF_FOLD, data / "images")
+    grown = read_coco(data / "annotations" / "instances.json", data / "images")
+    one_for_all = len(found.categories) == 1
+    knows_all = one_for_all or set(grown.categories) <= set(found.categories)
+    names = {record.file_name for record in grown.records}
+    if knows_all and all(record.file_name in names for record in found.records):
+        return detector
+    what = "categories" if not knows_all else "photos"
+    say(f"the detector has other {what}: it is left out; --detector trains it again")
+    return None
 
 
 def label_left(lesson: Lesson) -> NewLabelsResult:

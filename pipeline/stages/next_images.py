@@ -39,14 +39,16 @@ _MISSED, _POOR, _UNLIKE = 0.3, 0.7, 1.25  # from where a figure is a reason
 
 @dataclass(frozen=True)
 class NextImage:
-    """name: below the folder of the images. doubt: of its labels, in [0, 1]. unlike: distance to
-    the nearest known or chosen image; 1 is usual. missed, worst: see `Doubt`."""
+    """name: below the folder of the images. doubt: of its labels, in [0, 1]. labels: how many.
+    unlike: distance to the nearest known or chosen image; 1 is usual. missed, worst: see
+    `Doubt`."""
 
     name: str
     doubt: float
     unlike: float
     missed: float
     worst: float | None
+    labels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,8 @@ def next_images(
     labeller = load_labeller(models["labeller"], torch_device(device))
     known = _known(run, labeller.finders.segmenter, faults)
     rows, doubts, vectors = _compared(labeller, records, faults)
-    shares = np.array([doubt.share for doubt in doubts])
-    choice = choose(shares, vectors, known, config.count)
+    worths = np.array([doubt.worth for doubt in doubts])
+    choice = choose(worths, vectors, known, config.count)
     chosen = tuple(_image(rows[row], doubts[row], choice, row) for row in choice.rows)
     listed = output or run / _LIST
     write_text(listed, "".join(f"{image.name}\n" for image in chosen))
@@ -175,6 +177,7 @@ def _image(record: ImageRecord, doubt: Doubt, choice: Choice, row: int) -> NextI
         unlike=round(float(choice.unlike[row]), 4),
         missed=round(doubt.missed, 4),
         worst=None if doubt.worst is None else round(doubt.worst, 4),
+        labels=doubt.labels,
     )
 
 

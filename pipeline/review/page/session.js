@@ -84,10 +84,13 @@ export class Session extends EventTarget {
     this.revision = Math.max(this.revision, news.revision);
     news.objects.forEach((row) => this.#setObject(row));
     news.images.forEach((row) => this.#setImage(row));
-    const touched = new Set(news.actions.map((action) => action.image));
+    const touched = new Set(news.actions.map((action) => action.image)); // the first of many alone
+    for (const row of news.objects) touched.add(row[1]);
     for (const id of news.removed) {
       const row = this.rowOf.get(id);
-      if (row !== undefined) this.columns.state[row] = NaN;
+      if (row === undefined) continue;
+      this.columns.state[row] = NaN;
+      touched.add(this.columns.image[row]);
     }
     for (const image of touched) this.touched.set(image, news.revision);
     this.dispatchEvent(new CustomEvent("changed", { detail: { news, touched, isNew: news.revision > since } }));
