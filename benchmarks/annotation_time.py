@@ -1,6 +1,7 @@
 """Minutes of a simulated person until every defect has a mask of IoU 0.85 or better, by three ways.
 
-python benchmarks/annotation_time.py WORK [--data LABELS] [--images 60] [--every 20] [--tune-sam]
+python benchmarks/annotation_time.py WORK [--data LABELS] [--images 60] [--every 20] [--steps 120]
+                                     [--tune-sam]
 
 polygons: each mask by hand. sam: a box, then clicks, with SAM as published, as labelling tools
 offer it; a mask that four clicks do not mend is drawn by hand. loop: the first images by boxes and
@@ -122,7 +123,7 @@ def by_loop(data: Dataset, work: Path, options: argparse.Namespace, sam: SamAssi
     for start in range(every, len(data.records), every):
         done, left = data.records[:start], data.records[start:]
         folder = work / f"learned_{start}"
-        labeller, sam_folder = learned(data.subset(done), folder, before, options.tune_sam)
+        labeller, sam_folder = learned(data.subset(done), folder, before, options)
         own = SamAssistant(str(sam_folder), "cpu") if sam_folder else sam
         labels = {
             record.id: labeller.detect(read_image(record.path)) for record in track(left, "label")
@@ -136,7 +137,7 @@ def by_loop(data: Dataset, work: Path, options: argparse.Namespace, sam: SamAssi
 
 
 def learned(
-    data: Dataset, folder: Path, before: Path | None, tune_sam: bool
+    data: Dataset, folder: Path, before: Path | None, options: argparse.Namespace
 ) -> tuple[Labeller, Path | None]:
     """The labeller of finished images, and the tuned SAM. before: of the round before."""
     root = folder / "data"
@@ -148,10 +149,12 @@ def learned(
     write_coco(root / "annotations" / "instances_train.json", data)
     if not (folder / "segmenter" / "run.json").is_file():
         config = FinetuneSegmenterConfig(
-            folds=2, start=before / "segmenter" if before else None, steps=60 if before else 120
-        )
+            folds=2, steps=options.steps // 2 if before else options.steps,
+            decoder_steps=None if before else 2 * options.steps,
+            start=before / "segmenter" if before else None,
+        )  # fmt: skip
         finetune_segmenter(root, folder / "segmenter", config, device="cpu", overwrite=True)
-    sam = folder / "sam" if tune_sam else None
+    sam = folder / "sam" if options.tune_sam else None
     if sam and not (sam / "run.json").is_file():
         start = str(before / "sam") if before else SAM
         tuning = FinetuneSamConfig(sam=start, folds=2, robustness=False, compare=False)
@@ -196,6 +199,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--every", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=120, help="of the segmenter's first training")
     parser.add_argument("--tune-sam", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path)
@@ -205,8 +209,11 @@ def main() -> None:
     order = np.random.default_rng(options.seed).permutation(len(whole.records))
     data = whole.subset([whole.records[row] for row in order[: options.images]])
     masks = sum(len(data.on(record)) for record in data.records)
-    say(f"{len(data.records)} images with {masks} defects; learned every {options.every} images; "
-        f"SAM is {'tuned each time' if options.tune_sam else 'as published'}")  # fmt: skip
+    tuned = "tuned each time" if options.tune_sam else "as published"
+    say(
+        f"{len(data.records)} images with {masks} defects; learned every {options.every} images, "
+        f"with {options.steps} steps; SAM is {tuned}"
+    )
     sam = SamAssistant(SAM, "cpu")
     boxes, quality = Diary(), Quality(data)
     by_boxes(data, sam, boxes, quality)

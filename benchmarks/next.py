@@ -8,8 +8,8 @@ random images, and each round adds some; a simulated person draws every mask of 
 the pixel probe of `audit`, from the beginning each round: it takes seconds, so that many rounds fit
 into minutes. Doubt and choice are those of `pipeline next`, with the embedding of the same layer of
 the backbone. Printed: the label IoU on the test photos (a miss counts 0) after each round with the
-masks so far; and which share of the masks the chosen images need for the label IoU that random ones
-have at the end, by seed.
+masks so far, as means over the seeds; and which share of the masks the chosen images need for three
+label IoUs that random ones reach.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from pipeline.visualization.plots import curves
 
 WAYS = ("random", "next")
 _STRIDE_16 = slice(72, 168)  # features of the layer that `embed` takes
-Points = list[tuple[int, float]]
+Points = list[tuple[float, float]]
 
 
 class KeptColumns(Hypercolumns):
@@ -194,15 +194,12 @@ def main() -> None:
         means = np.array(runs).mean(axis=0)
         shown = ", ".join(f"{masks:.0f}: {iou:.3f}" for masks, iou in means)
         print(f"{way}, masks and label IoU, mean of {len(runs)} seeds: {shown}")
-    goals = [points[-1][1] for points in found["random"]]
-    for way in WAYS[1:]:
-        pairs = zip(found["random"], found[way], goals, strict=True)
-        both = [(needed(one, goal), needed(own, goal)) for one, own, goal in pairs]
-        shares = [own / one if own and one else float("nan") for one, own in both]
-        reached = [share for share in shares if not np.isnan(share)]
-        print(f"{way}: share of the masks for the last label IoU of random images, by seed: "
-              f"{', '.join(f'{share:.2f}' for share in shares)}; median of the {len(reached)} that "
-              f"reach it {np.median(reached) if reached else float('nan'):.2f}")  # fmt: skip
+    random, own = ([(float(m), float(v)) for m, v in np.array(found[way]).mean(axis=0)]
+                   for way in WAYS)  # fmt: skip
+    for goal in np.quantile([iou for _, iou in random], (0.5, 0.75, 1.0)).tolist():
+        pair = needed(random, goal), needed(own, goal)
+        share = f"{pair[1] / pair[0]:.2f}" if pair[0] and pair[1] else "not reached"
+        print(f"label IoU {goal:.3f}: share of the masks of random images, by the means: {share}")
     if options.picture:
         names = [str(number) for number in range(options.rounds + 1)]
         means = {way: [float(v) for v in np.array(runs)[:, :, 1].mean(axis=0)]

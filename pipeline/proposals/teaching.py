@@ -79,8 +79,8 @@ def choose(
     """Choose images one after the other: each time the one with the largest worth times distance to
     what is known or chosen.
 
-    worths: (N,), see `Doubt`. vectors: (N, D), known: (M, D), as `embed` makes them. count: at most N
-    are chosen. A distance counts in units of the usual one between a new and a known image.
+    worths: (N,), see `Doubt`. vectors: (N, D), known: (M, D), as `embed` makes them. count: at most
+    N are chosen. A distance counts in units of the usual one between a new and a known image.
     """
     nearest = _to_nearest(vectors, known) if len(known) else np.full(len(vectors), np.inf)
     finite = nearest[np.isfinite(nearest)]
