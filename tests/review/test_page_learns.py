@@ -73,7 +73,7 @@ def test_what_ends_in_a_fault_is_a_line_of_the_page(tmp_path: Path) -> None:
         with browsing(client) as driver:
             driver.page.get_by_role("button", name="Learn").click()
             driver.page.get_by_text("has no finished image; mark images good (G)").wait_for()
-        assert learning(client)["state"] == "failed"
+        assert ended(client)["state"] == "failed"
 
 
 def test_labels_of_no_run_have_no_button_and_foreign_sites_cannot_start_it(tmp_path: Path) -> None:
