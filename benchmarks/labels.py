@@ -31,6 +31,7 @@ from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_q
 from pipeline.models.devices import torch_device
 from pipeline.models.segmentation.crops import CropSampler
 from pipeline.models.segmentation.defect_map import RegionOptions, as_detections, regions
+from pipeline.models.segmentation.inference import TorchNetwork
 from pipeline.models.segmentation.photos import ScaledPhotos, choose_scale, photos_of, with_masks
 from pipeline.models.segmentation.predict import predict_map
 from pipeline.models.segmentation.trainer import has_bfloat16, segmentation_loss
@@ -115,11 +116,11 @@ def with_unet(case: Case, folder: Path, seconds: float) -> dict[str, Any]:
         segmentation_loss(logits.float(), labels).backward()
         optimizer.step()
         step += 1
-    network.eval()
+    ready = TorchNetwork(network.eval(), device)
     options = RegionOptions()
 
     def label(image: Image) -> Detections:
-        found = predict_map([network], image, scale, categories, device)
+        found = predict_map([ready], image, scale, categories)
         return as_detections(found, regions(found, options))
 
     folder.mkdir(parents=True, exist_ok=True)

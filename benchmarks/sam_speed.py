@@ -29,10 +29,11 @@ from pipeline.config.schema import SynthesizeConfig
 from pipeline.formats.mvtec import read_mvtec_objects
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import Boxes
+from pipeline.io.disk_cache import disk_cache
 from pipeline.io.images import Image, read_image
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import torch_device
-from pipeline.models.sam.model import disk_cache, load_sam
+from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.patch_prior import ForegroundBackground, PatchPrior, prior_features
 from pipeline.models.sam.views import ViewOptions
 from pipeline.runtime.progress import set_quiet

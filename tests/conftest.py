@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes beside each other: a thread
 
 import pytest
 from hypothesis import HealthCheck, settings
+from memory import MEMORY, has_room
 from small import CallPipeline, Ended, draw_product
 
 from pipeline import cli
@@ -23,6 +24,8 @@ from pipeline.runtime import signals
 from pipeline.runtime.progress import set_quiet
 
 os.environ.setdefault("PIPELINE_WEIGHTS", str(Path(__file__).parent.parent / "weights"))
+if has_room(MEMORY):  # to write and remove a hundred thousand files on a disk takes minutes
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 _CACHE = tempfile.TemporaryDirectory(prefix="pipeline-cache-")  # nothing of an earlier program
 os.environ["PIPELINE_CACHE"] = _CACHE.name
 
@@ -40,13 +43,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
 MakeProduct = Callable[..., Path]
 
 _LONGEST = (  # files, the longest first: one that begins last would leave the other core idle
-    "test_end_to_end.py", "test_on_a_gpu.py", "test_signals.py", "test_finetune_yolo.py",
-    "test_finetune_sam.py", "test_ray.py", "test_rotated_photos.py", "test_names.py", "test_sam.py",
-    "test_training_doors.py", "test_doors.py", "test_yolo_world.py", "test_mutations.py",
-    "test_anomaly_models.py",
-    "test_examples.py", "test_zipper.py", "test_convert_masks.py", "test_anomalies.py",
-    "test_segment.py", "test_cached_graphs.py", "test_picture_bombs.py", "test_runners.py",
-    "test_run_of_folders.py", "test_keep_going.py",
+    "test_end_to_end.py", "test_on_a_gpu.py", "test_finetune_yolo.py", "test_signals.py",
+    "test_mutations.py", "test_page.py", "test_finetune_segmenter.py", "test_audit.py",
+    "test_finetune_sam.py", "test_rotated_photos.py", "test_run_of_folders.py", "test_ray.py",
+    "test_sam.py", "test_yolo_world.py", "test_cli.py", "test_sam2.py", "test_anomaly_models.py",
+    "test_combine.py", "test_classify.py", "test_trainer.py", "test_calibrate.py", "test_study.py",
+    "test_names.py", "test_convert_masks.py", "test_cards.py", "test_segment.py",
+    "test_examples.py", "test_zipper.py", "test_anomalies.py", "test_keep_going.py",
+    "test_segmentation_trainer.py", "test_cached_graphs.py", "test_segmenter_graph.py",
+    "test_doors.py", "test_runners.py", "test_training_doors.py", "test_classifier.py",
+    "test_patch_prior.py", "test_picture_bombs.py",
 )  # fmt: skip
 
 
@@ -63,6 +69,23 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     set_quiet(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _segmenters_by_torch() -> Iterator[None]:
+    """A graph of OpenVINO costs more than it saves on a few small photos; `test_inference` has
+    one."""
+    from pipeline.models import backends
+    from pipeline.models.segmentation import inference
+
+    with pytest.MonkeyPatch.context() as patch:
+        choose = backends.choose_backend
+        patch.setattr(
+            inference,
+            "choose_backend",
+            lambda backend, device: "torch" if backend == "auto" else choose(backend, device),
+        )
+        yield
 
 
 @pytest.fixture

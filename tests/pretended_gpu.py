@@ -14,7 +14,6 @@ from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda:0")
 _aten = torch.ops.aten
@@ -24,6 +23,8 @@ _TAKE_BOTH = {  # as on a real GPU: copies, and indices that lie on the CPU
     _aten.index_put_.default,
     _aten._index_put_impl_.default,
 }
+_READ = {"numpy", "__array__"}
+_CARRY = {"to", "cpu", *_READ}
 
 
 class OnGpu(torch.Tensor):
@@ -53,25 +54,44 @@ class OnGpu(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the classmethod
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        given = (args, dict(kwargs or {}))
-        leaves = tree_leaves(given)
-        for leaf in leaves:
-            strange = isinstance(leaf, torch.Tensor) and not isinstance(leaf, OnGpu)
-            if strange and leaf.dim() and func not in _TAKE_BOTH:  # a bare number may lie anywhere
-                raise RuntimeError(f"{func}: {tuple(leaf.shape)} on the CPU beside one on the GPU")
-        inner_args, inner_kwargs = tree_map(lambda t: t.held if isinstance(t, OnGpu) else t, given)
+        seen: list[torch.Tensor] = []
+        inner_args = _down(args, seen)
+        inner_kwargs = _down(kwargs, seen) if kwargs else {}
+        for tensor in seen:
+            strange = not isinstance(tensor, OnGpu) and tensor.dim()  # a number may lie anywhere
+            if strange and func not in _TAKE_BOTH:
+                place = f"{tuple(tensor.shape)} on the CPU"
+                raise RuntimeError(f"{func}: {place} beside one on the GPU")
         if "device" in inner_kwargs:
             inner_kwargs["device"] = torch.device("cpu")
         answer = func(*inner_args, **inner_kwargs)
         if func._schema.is_mutable:
-            for leaf in leaves:
-                if isinstance(leaf, OnGpu) and leaf.held is answer:
-                    return leaf
-        return tree_map(_up, answer)
+            for tensor in seen:
+                if isinstance(tensor, OnGpu) and tensor.held is answer:
+                    return tensor
+        return _up(answer)
+
+
+def _down(value: Any, seen: list[torch.Tensor]) -> Any:
+    """What an operation is given, with the tensors of the CPU in it; `seen` gets those it had.
+    Written out, because torch's own trees take most of the time of these tests."""
+    if isinstance(value, torch.Tensor):
+        seen.append(value)
+        return value.held if isinstance(value, OnGpu) else value
+    if isinstance(value, (list, tuple)):
+        return type(value)([_down(each, seen) for each in value])
+    if isinstance(value, dict):
+        return {key: _down(each, seen) for key, each in value.items()}
+    return value
 
 
 def _up(value: Any) -> Any:
-    return OnGpu(value) if isinstance(value, torch.Tensor) else value
+    """What an operation answers, with its tensors on the GPU."""
+    if isinstance(value, torch.Tensor):
+        return OnGpu(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_up(each) for each in value])
+    return value
 
 
 class _Upload(torch.autograd.Function):
@@ -101,18 +121,18 @@ class _Moves(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        given = dict(kwargs or {})
+        given = kwargs or {}
         name = getattr(func, "__name__", "")
-        if args and isinstance(args[0], torch.Tensor):
+        if name in _CARRY and args and isinstance(args[0], torch.Tensor):
             if name == "to" and not any(isinstance(a, torch.Tensor) for a in args[1:]):
-                return _moved(args[0], args[1:], given)
+                return _moved(args[0], args[1:], dict(given))
             if name == "cpu":
                 return _moved(args[0], ("cpu",), {})
-            if name in ("numpy", "__array__") and isinstance(args[0], OnGpu):
+            if name in _READ and isinstance(args[0], OnGpu):
                 raise TypeError("a tensor of the GPU cannot become an array; use .cpu() first")
         wanted = given.get("device")
         if wanted is not None and torch.device(wanted).type == "cuda":
-            return tree_map(_up, func(*args, **given | {"device": "cpu"}))
+            return _up(func(*args, **given | {"device": "cpu"}))
         return func(*args, **given)
 
 

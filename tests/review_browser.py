@@ -15,7 +15,7 @@ import pytest
 from review_server import TOKEN, Client
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _WAIT_S = 30.0
@@ -101,19 +101,25 @@ class PageDriver:
 
 
 @contextmanager
-def browsing(client: Client, dark: bool = False) -> Iterator[PageDriver]:
-    """A page of a server, with a viewport of 1280 x 720."""
+def opened_browser() -> Iterator[Browser]:
+    """A browser without a page. It starts in a second, so the tests of a file share one."""
     path = browser_path()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(
-            viewport={"width": 1280, "height": 720}, color_scheme="dark" if dark else "light"
-        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def browsing(browser: Browser, client: Client) -> Iterator[PageDriver]:
+    """A page of a server, with a viewport of 1280 x 720, and with no cookie or picture of the pages
+    before it."""
+    with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
+        page = context.new_page()
         page.set_default_timeout(_WAIT_S * 1000)
         driver = PageDriver(page)
         driver.open(f"http://127.0.0.1:{client.port}/?token={quote(TOKEN)}")
         yield driver
         assert driver.faults == []
-        browser.close()

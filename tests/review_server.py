@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import threading
@@ -80,6 +81,25 @@ class Client:
             connection.close()
 
 
+class _Server(uvicorn.Server):
+    """A server that stops when it is told to, and does not look for that every tenth of a
+    second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._begun = threading.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._begun.set()
+        await self._ended.wait()
+
+    def stop(self) -> None:
+        self._begun.wait()
+        self._loop.call_soon_threadsafe(self._ended.set)
+
+
 @contextmanager
 def served(
     session: Path,
@@ -100,13 +120,13 @@ def served(
         app = Guard(application(parts), TOKEN, "127.0.0.1", port)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="error",
                                 proxy_headers=False)  # fmt: skip
-        server = uvicorn.Server(config)
+        server = _Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
             yield Client(port)
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join()
             listener.close()
             if learner:

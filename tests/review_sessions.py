@@ -18,6 +18,7 @@ from pipeline.review.values import ObjectValue, with_mask
 from pipeline.types import Dataset, Detections, ImageRecord
 
 SIZE = (48, 64)  # height, width
+DISC_SIZE = (200, 300)
 CATEGORIES = ("crack", "stain")
 
 
@@ -54,6 +55,26 @@ def draw_labels(folder: Path, images: int = 3, objects: int = 2, name: str = "pa
             )
     path = folder / "instances.json"
     write_coco(path, Dataset(CATEGORIES, tuple(records), found))
+    return path
+
+
+def draw_discs(folder: Path) -> Path:
+    """Two images with bright discs at (80, 100) and (220, 100). The first has a label on the left
+    disc, a square; the second has none."""
+    y, x = np.mgrid[0 : DISC_SIZE[0], 0 : DISC_SIZE[1]]
+    image = np.full((*DISC_SIZE, 3), 40, np.uint8)
+    for centre in (80, 220):
+        image[(x - centre) ** 2 + (y - 100) ** 2 <= 30**2] = 200
+    square = np.zeros(DISC_SIZE, bool)
+    square[80:120, 60:100] = True
+    records = []
+    for number in (1, 2):
+        path = folder / "images" / f"disc{number}.png"
+        write_png(path, image)
+        records.append(ImageRecord(number, path, path.name, *DISC_SIZE))
+    objects = {1: Detections.from_masks([encode(square)], 0)}
+    path = folder / "instances.json"
+    write_coco(path, Dataset(("disc", "dent"), tuple(records), objects))
     return path
 
 

@@ -98,7 +98,7 @@ def test_json_is_one_object_on_stdout_and_quiet_is_silent(
     make_product: MakeProduct, tmp_path: Path
 ) -> None:
     product = make_product()
-    done = pipeline("convert-masks", product, "-o", tmp_path / "a", "--json")
+    done = pipeline("convert-masks", product, "-o", tmp_path / "a", "--json", "--group-by", "none")
     assert json.loads(done.stdout)["images"] == 12
     done = pipeline("convert-masks", product, "-o", tmp_path / "b", "--quiet")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
@@ -140,7 +140,8 @@ def pipeline_on_a_full_disk(limit: int, *arguments: object) -> subprocess.Comple
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    done = pipeline_on_a_full_disk(20000, "synthesize", "-o", tmp_path / "zip")
+    few = ("--good-train", 2, "--good-test", 1, "--per-defect", 1)
+    done = pipeline_on_a_full_disk(20000, "synthesize", *few, "-o", tmp_path / "zip")
     assert done.returncode == 2
     assert "cannot be written (File too large)" in done.stderr
     assert done.stderr.count("\n") == 1

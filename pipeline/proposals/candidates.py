@@ -130,17 +130,17 @@ def _figures(
 ) -> dict[str, float]:
     """The figures of one region: of the segmenter's map, and of the other finders in it."""
     figures = {
-        "map_mean": _logit(part.mean),
-        "map_peak": _logit(part.peak),
+        "map_mean": as_logit(part.mean),
+        "map_peak": as_logit(part.peak),
         "map_edge": part.edge,
-        "map_category": _logit(float(part.shares.max())),
+        "map_category": as_logit(float(part.shares.max())),
         "area": float(np.log(max(part.patch.area, 1))),
         "rank": float(np.log1p(rank)),
         "compact": _compactness(part),
     }
     if evidence.detections is not None:
         own, other = _scores_on(evidence.detections, box, part.label)
-        figures["detector_same"], figures["detector_other"] = _logit(own), _logit(other)
+        figures["detector_same"], figures["detector_other"] = as_logit(own), as_logit(other)
     if evidence.heat is not None:
         x0, y0, x1, y1 = part.patch.box
         inside = evidence.heat[y0:y1, x0:x1][part.patch.pixels]
@@ -181,7 +181,7 @@ def _refined(
     columns = {f"sam_{name}": values for name, values in masks.quality.items()}
     own = [None if bad else rle for rle, bad in zip(masks.masks, masks.failed, strict=True)]
     inside = [_mean_inside(found, rle) if rle else 0.0 for rle in own]
-    columns["sam_on_map"] = np.array([_logit(value) for value in inside], np.float32)
+    columns["sam_on_map"] = np.array([as_logit(value) for value in inside], np.float32)
     return own, columns
 
 
@@ -211,5 +211,6 @@ def _compactness(part: Region) -> float:
     return float(part.patch.area / max(height * width, 1))
 
 
-def _logit(share: float) -> float:
+def as_logit(share: float) -> float:
+    """The logit of a share, within limits."""
     return float(logit(np.clip(share, *_LIMITS)))

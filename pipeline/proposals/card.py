@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, JsonValue, TypeAdapter, model_validator
 
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.read import checked, read_json
@@ -17,6 +18,7 @@ from pipeline.models.cards import CalibrationCard, KindCard, Names, Sha256
 from pipeline.models.sam.calibration import Calibration
 from pipeline.proposals.choices import Finder, Refinement
 from pipeline.proposals.fit import LabellerFit
+from pipeline.proposals.naming import Naming
 from pipeline.trust.card import OutcomeCard, detector_sha256
 
 KIND = "labeller"
@@ -29,6 +31,22 @@ class _RefinementCard(BaseModel):
     by_category: dict[str, bool]
     gain: float
     gains: dict[str, float]
+
+
+class _NamingCard(BaseModel):
+    """See `naming.Naming`, for this many categories."""
+
+    centre: Annotated[list[FiniteFloat], Field(max_length=2_003)]
+    spread: list[Annotated[FiniteFloat, Field(gt=0)]]
+    weights: list[list[FiniteFloat]]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _NamingCard:
+        figures = 2 * len(self.weights) + 3
+        lengths = {len(self.centre), len(self.spread), *(len(row) - 1 for row in self.weights)}
+        if lengths != {figures}:
+            raise ValueError("figures and weights of the naming are not of one number")
+        return self
 
 
 class LabellerCard(KindCard):
@@ -45,6 +63,7 @@ class LabellerCard(KindCard):
     expected_iou: CalibrationCard | None
     name_probability: CalibrationCard | None
     confidence: _Share
+    naming: _NamingCard | None = None
     images: Annotated[list[OutcomeCard], Field(max_length=1_000_000)]
 
 
@@ -65,6 +84,7 @@ class LabellerKnowledge:
     name_probability: Calibration | None
     confidence: float
     outcomes: tuple[ImageOutcome, ...]
+    naming: Naming | None = None
 
 
 def knowledge(
@@ -78,6 +98,7 @@ def knowledge(
     return LabellerKnowledge(
         categories, fit.finders, sam if "sam" in fit.finders else None, fit.refinement,
         fit.probability, fit.expected_iou, fit.name_probability, fit.confidence, fit.outcomes,
+        fit.naming,
     )  # fmt: skip
 
 
@@ -100,6 +121,7 @@ def write_labeller(folder: Path, known: LabellerKnowledge) -> None:
             "refinement": asdict(known.refinement),
             **{name: fit.to_json() if fit else None for name, fit in fits.items()},
             "confidence": known.confidence,
+            "naming": _naming_card(known.naming) if known.naming else None,
             "images": [asdict(outcome) for outcome in known.outcomes],
         },
     )
@@ -128,7 +150,18 @@ def read_labeller(folder: Path) -> LabellerKnowledge:
         tuple(
             ImageOutcome(one.group, one.found_at, one.false_at, one.scores) for one in card.images
         ),
+        _naming(card.naming, len(card.categories), path) if card.naming else None,
     )
+
+
+def _naming_card(naming: Naming) -> dict[str, JsonValue]:
+    return {name: np.round(values, 6).tolist() for name, values in vars(naming).items()}
+
+
+def _naming(card: _NamingCard, categories: int, path: Path) -> Naming:
+    if len(card.weights) != categories:
+        raise WeightsError(f"{path}: names other categories than it has; combine again")
+    return Naming(*(np.array(values) for values in (card.centre, card.spread, card.weights)))
 
 
 def model_sha256(folder: Path) -> str:

@@ -30,3 +30,13 @@ class Gain:
 
     label_iou: float
     iou_error: float
+
+
+@dataclass(frozen=True)
+class NamingGain:
+    """The share of the candidates on defects that have the defect's category: by the finders, and
+    by the naming, out of fold. used: whether the naming gains."""
+
+    by_finders: float
+    by_naming: float
+    used: bool

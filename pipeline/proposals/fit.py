@@ -25,7 +25,8 @@ from pipeline.metrics.label_quality import (
 from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.sam.calibration import Calibration, cross_expected
 from pipeline.proposals.candidates import Candidate, table_of, without
-from pipeline.proposals.choices import Finder, Gain, Refinement
+from pipeline.proposals.choices import Finder, Gain, NamingGain, Refinement
+from pipeline.proposals.naming import Naming, name_out_of_fold
 from pipeline.trust.found_masks import DEFECT_IOU
 from pipeline.trust.regression import fit_logistic, fit_probability
 from pipeline.types import Detections, Rle
@@ -51,9 +52,10 @@ class LabellerFit:
     is on, whatever the category, 0 for a false one. name_probability: that its category is right.
     confidence: the probability from which it is a label. true_iou, tested_iou, is_named,
     tested_name, tested_probability: (N,) of each candidate in order; those tested by fits to other
-    photos. quality: of the labels
-    out of fold. outcomes: of each photo, by the tested probabilities. finders: those beside the
-    segmenter that are used; gains: of each that was tried."""
+    photos. quality: of the labels out of fold. outcomes: of each photo, by the tested
+    probabilities. naming: of new candidates; None where the finders' own categories are as good.
+    naming_gain: None where it could not be tried. finders: those beside the segmenter that are
+    used; gains: of each that was tried."""
 
     refinement: Refinement
     probability: Calibration
@@ -68,6 +70,8 @@ class LabellerFit:
     quality: LabelQuality
     outcomes: tuple[ImageOutcome, ...]
     images: tuple[LabelledImage, ...]
+    naming: Naming | None = None
+    naming_gain: NamingGain | None = None
     finders: tuple[Finder, ...] = ()
     gains: Mapping[Finder, Gain] = field(default_factory=dict)
 
@@ -106,6 +110,14 @@ def fit_labeller(
 
 
 def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> LabellerFit | None:
+    named, naming_gain, naming = name_out_of_fold(
+        [image.candidates for image in images],
+        [image.truth for image in images],
+        [image.group for image in images],
+    )
+    images = [
+        replace(image, candidates=tuple(own)) for image, own in zip(images, named, strict=True)
+    ]
     rows = [row for image in images for row in image.candidates]
     groups = [image.group for image in images for _ in image.candidates]
     if len(rows) < MIN_CANDIDATES or len(set(groups)) < MIN_PHOTOS:
@@ -132,6 +144,8 @@ def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> Labeller
         quality,
         _outcomes(images, refinement, categories, probabilities),
         tuple(images),
+        naming,
+        naming_gain,
     )
 
 

@@ -78,6 +78,8 @@ class Labeller:
             own = self.finders.segmenter.detect(image)
             return replace(own, failed=np.zeros(len(own), bool)), None
         rows = self.finders.candidates(image)
+        if self.known.naming:
+            rows = self.known.naming.named(rows)
         names = [self.categories[row.label] for row in rows]
         table = table_of(rows)
         if not rows:

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
-from pipeline.models.sam.encoders import Backend
+from pipeline.models.backends import Backend
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.models.yolo_world.detector import load_finetuned
 from pipeline.proposals.candidates import Candidate, Evidence, candidates
@@ -105,7 +105,7 @@ def load_out_of_fold(
 ) -> OutOfFoldFinders:
     """The finders of these folders, which learned from `data`. Raises ConfigError for a segmenter,
     a SAM or a detector without folds, DataError, WeightsError."""
-    model = load_defect_segmenter(segmenter, device)
+    model = load_defect_segmenter(segmenter, device, backend=sam.backend)
     if not any(member.unseen for member in model.members):
         raise ConfigError(
             f"{segmenter}: has one network that learned from all photos; train it again with "

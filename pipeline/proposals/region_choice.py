@@ -50,10 +50,11 @@ class RegionChoice:
     def __init__(self, categories: Sequence[str], min_area: int) -> None:
         self._categories = categories
         self._tried: dict[tuple[RegionOptions, float], list[ImageLabels]] = {
-            (RegionOptions(threshold, gap, min_area), confidence): []
+            (RegionOptions(threshold, gap, min_area, best_outline), confidence): []
+            for best_outline in (False, True)
             for threshold, gap in product(_THRESHOLDS, _BRIDGES)
             for confidence in _CONFIDENCES
-            if confidence == 0 or confidence > threshold
+            if confidence == 0 or confidence > threshold or best_outline
         }
 
     def add(self, found: DefectMap, truth: Detections, group: str) -> None:

@@ -70,7 +70,8 @@ def listening(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     fault: OSError | None = None
     for number in ports:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # with its protocol: else asyncio leaves Nagle on, and each answer waits 40 ms for the page
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -25,7 +25,7 @@ from pipeline.io.write import write_json
 from pipeline.metrics.found_masks import TESTED_MASKS, TestedMask
 from pipeline.metrics.label_quality import LabelQuality
 from pipeline.metrics.operating_points import MeanInterval, operating_point
-from pipeline.proposals.choices import Finder, Gain, Refinement
+from pipeline.proposals.choices import Finder, Gain, NamingGain, Refinement
 from pipeline.reports.trust import (
     FoundScore,
     ProbabilityScore,
@@ -50,7 +50,8 @@ class CombineResult(StageResult):
     """What the labels of the labeller are worth, on photos that none of its models learned from.
 
     finders: those that are used beside the segmenter; gains: what each that was given adds.
-    refinement: where SAM's mask replaces the segmenter's. labels: at the chosen confidence.
+    refinement: where SAM's mask replaces the segmenter's. naming: whether a category follows from
+    all that is on the photo, and what that gains. labels: at the chosen confidence.
     expected_iou, name_probability: how those of the labels hold. recall, false_alarms: what the
     confidence reaches. All these are empty where candidates are too few. split_leaks, faults: as in
     `finetune_yolo`.
@@ -62,6 +63,7 @@ class CombineResult(StageResult):
     finders: tuple[Finder, ...] = ()
     gains: dict[Finder, Gain] = field(default_factory=dict)
     refinement: Refinement | None = None
+    naming: NamingGain | None = None
     confidence: float
     labels: LabelQuality | None = None
     expected_iou: FoundScore | None = None
@@ -175,6 +177,7 @@ def _written(
         finders=fit.finders,
         gains=dict(fit.gains),
         refinement=fit.refinement,
+        naming=fit.naming_gain,
         confidence=fit.confidence,
         labels=fit.quality,
         expected_iou=found_score(expected, true, own) if len(kept) else None,

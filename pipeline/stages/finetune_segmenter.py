@@ -43,7 +43,8 @@ class FinetuneSegmenterResult(StageResult):
     """What was trained on how much, and what it finds.
 
     scale: by which images are shrunk. losses: mean over the last tenth of each network's training.
-    threshold, bridge_gap, min_area, confidence: what counts as one label; see `RegionOptions`.
+    threshold, bridge_gap, min_area, best_outline, confidence: what counts as one label; see
+    `RegionOptions`.
     out_of_fold: on the training photos, each by the network that did not learn from it; None
     without folds. test: on the held-out photos; None where there are none. split_leaks, faults: as
     in `finetune_yolo`.
@@ -60,6 +61,7 @@ class FinetuneSegmenterResult(StageResult):
     losses: tuple[float, ...]
     threshold: float
     bridge_gap: int
+    best_outline: bool
     min_area: int
     confidence: float
     out_of_fold: LabelQuality | None = None
@@ -239,6 +241,7 @@ def _fitted(
         losses=fit.losses,
         threshold=model.region_options.threshold,
         bridge_gap=model.region_options.bridge_gap,
+        best_outline=model.region_options.best_outline,
         min_area=model.region_options.min_area,
         confidence=model.confidence,
         out_of_fold=label_quality(chosen.images) if chosen else None,

@@ -9,11 +9,12 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.interfaces import PromptedSegmenter
+from pipeline.io.disk_cache import disk_cache
 from pipeline.io.run_record import folder_of
-from pipeline.models.sam.encoders import Backend
+from pipeline.models.backends import Backend
 from pipeline.models.sam.folds import FoldSam, read_folds
 from pipeline.models.sam.mask_cache import CachedSegmenter
-from pipeline.models.sam.model import disk_cache, load_segmenter
+from pipeline.models.sam.model import load_segmenter
 from pipeline.models.weights.store import WeightsStore
 from pipeline.runtime.progress import say
 

@@ -19,10 +19,12 @@ from pipeline.review.store import ReviewStore
 ADDRESSES = ("/", "/page/main.js", "/api/session", "/api/queue", "/close-up/1", "/tile/1/0/0/0")
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    (tmp_path / "secret.png").write_bytes(b"a secret")
-    with served(session(draw_labels(tmp_path)), tmp_path / "images") as client:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """One server for all that is refused: nothing of it changes the session."""
+    root = tmp_path_factory.mktemp("review")
+    (root / "secret.png").write_bytes(b"a secret")
+    with served(session(draw_labels(root)), root / "images") as client:
         yield client
 
 
@@ -147,3 +149,9 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         listening("127.0.0.1", first.getsockname()[1])
     with pytest.raises(ConfigError, match="choose another --host"):
         listening("203.0.113.1", None)
+
+
+def test_a_listener_names_its_protocol_so_that_small_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle off where the socket says that it is of TCP, and nowhere else."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

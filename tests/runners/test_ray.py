@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -47,18 +48,21 @@ def output_of(script: str, *arguments: object) -> str:
     raise AssertionError(f"Ray did not start in {_TRIES} tries")
 
 
-MAP = """
+SCRIPT = """
 import sys
 from functools import partial
 from pathlib import Path
 import ray
+from pipeline.config.schema import ConvertConfig
 from pipeline.errors import DataError
 from pipeline.io.write import write_text, writing_below
 from pipeline.runners import map_items
+from pipeline.stages.convert_masks import convert_masks
 
-ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
 print(list(map_items(abs, range(-40, 0), "ray", 1)))
-inside, outside = (Path(name) for name in sys.argv[1:])
+print(ray.is_initialized())
+ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+inside, outside, product, output = (Path(name) for name in sys.argv[1:])
 write = partial(write_text, text="x")
 with writing_below(inside):
     list(map_items(write, [inside / f"{number}.txt" for number in range(20)], "ray", 2))
@@ -66,36 +70,46 @@ with writing_below(inside):
         list(map_items(write, [outside / f"{number}.txt" for number in range(20)], "ray", 2))
     except DataError as error:
         print(error)
+convert_masks([product], output, ConvertConfig(folds=2), runner="ray", workers=2)
 print(ray.is_initialized())
 """
 
 
-def test_results_are_in_order_and_workers_write_where_their_parent_may(tmp_path: Path) -> None:
-    inside, outside = tmp_path / "out", tmp_path / "elsewhere"
-    results, refused, goes_on = output_of(MAP, inside, outside).splitlines()
+@dataclass(frozen=True)
+class Done:
+    """What a process with Ray left behind: a product, its conversion, other files, and lines."""
+
+    product: Path
+    converted: Path
+    inside: Path
+    outside: Path
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Ray is imported once, and starts twice: by the runner, and before it."""
+    root = tmp_path_factory.mktemp("ray")
+    product = draw_product(root / "widget", {"crack": 12, "stain": 9}, 4, 2)
+    inside, outside, converted = root / "out", root / "elsewhere", root / "two"
+    lines = output_of(SCRIPT, inside, outside, product, converted).splitlines()
+    return Done(product, converted, inside, outside, lines)
+
+
+def test_results_are_in_order_and_workers_write_where_their_parent_may(done: Done) -> None:
+    results, own_goes_on, refused, goes_on = done.lines
     assert results == str(list(range(40, 0, -1)))
+    assert own_goes_on == "False"
     assert "lies outside the folder that is written" in refused
-    assert len(list(inside.iterdir())) == 20
-    assert not outside.exists()
+    assert len(list(done.inside.iterdir())) == 20
+    assert not done.outside.exists()
     assert goes_on == "True"  # a cluster that was there before is not ended
 
 
-CONVERT = """
-import sys
-from pathlib import Path
-from pipeline.config.schema import ConvertConfig
-from pipeline.stages.convert_masks import convert_masks
-
-product, output = (Path(name) for name in sys.argv[1:])
-convert_masks([product], output, ConvertConfig(folds=2), runner="ray", workers=2)
-"""
-
-
-def test_ray_writes_the_bytes_of_one_process(tmp_path: Path) -> None:
-    product = draw_product(tmp_path / "widget", {"crack": 12, "stain": 9}, 4, 2)
-    convert_masks([product], tmp_path / "one", ConvertConfig(folds=2))
-    output_of(CONVERT, product, tmp_path / "two")
-    names = {p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()}
+def test_ray_writes_the_bytes_of_one_process(done: Done, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", done.converted
+    convert_masks([done.product], one, ConvertConfig(folds=2))
+    names = {p.relative_to(one) for p in one.rglob("*") if p.is_file()}
     assert len(names) > 80
     for name in names - {Path("run.json")}:  # which holds the time it took
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (one / name).read_bytes() == (two / name).read_bytes()

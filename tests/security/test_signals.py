@@ -123,7 +123,7 @@ def test_a_conversion_that_was_stopped_is_made_good_by_the_next_call(
     else:
         assert code == -signal.SIGKILL
     assert not output.exists()
-    finished(convert)
+    finished([*convert, *ONE])
     assert content(output) == undisturbed
     assert beside(output) == set()
 
@@ -155,7 +155,8 @@ def test_a_search_for_near_duplicates_is_stopped_as_everything_else(
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
-    synthesize = ["synthesize", "--size", "512", "-o", str(tmp_path / "made" / "out")]
+    few = ["--good-train", "4", "--good-test", "1", "--per-defect", "1"]  # drawn by one process
+    synthesize = ["synthesize", *few, "-o", str(tmp_path / "made" / "out")]
     code, text = stopped(synthesize, signal.SIGINT, 3)
     assert (code, text[-len(STOPPED) :]) == (
         130,

@@ -74,7 +74,8 @@ def spoil(product: Path) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _short_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_probe, "_STEPS", 120)
+        patch.setattr(pixel_probe, "_STEPS", 60)
+        patch.setattr(pixel_probe, "_BATCH", 256)
         yield
 
 

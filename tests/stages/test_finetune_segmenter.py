@@ -35,14 +35,15 @@ WORDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
     with small_crops():
         yield
 
 
 def converted(home: Path, val: float = 0, test: float = 0.25, **options: Any) -> Path:
-    product = draw_product(home / "product", **{"defects": {"crack": 4, "stain": 4}, **options})
+    least = {"defects": {"crack": 4, "stain": 4}, "good_train": 2, "good_test": 1}
+    product = draw_product(home / "product", **{**least, **options})
     convert_masks([product], home / "data", ConvertConfig(val=val, test=test))
     return home / "data"
 
@@ -96,13 +97,20 @@ def test_the_command_trains_measures_and_writes_a_model(
     assert (again.code, again.stdout) == (0, ended.stdout)  # nothing is repeated
 
 
+@pytest.fixture(scope="module")
+def trained(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing stopped."""
+    output = tmp_path_factory.mktemp("trained") / "out"
+    finetune_segmenter(whole, output, TINY, device="cpu")
+    return output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [0, 1, 3])
 def test_a_stopped_training_ends_with_the_same_bytes(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    whole: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Two networks of two steps; it is stopped before the step `stop_at` of the four."""
-    finetune_segmenter(data, tmp_path / "whole", TINY, device="cpu")
     drawn: list[int] = []
     batch = CropSampler.batch
 
@@ -115,11 +123,11 @@ def test_a_stopped_training_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(CropSampler, "batch", stopping)
         with pytest.raises(KeyboardInterrupt):
-            finetune_segmenter(data, tmp_path / "out", TINY, device="cpu")
+            finetune_segmenter(whole, tmp_path / "out", TINY, device="cpu")
     assert not (tmp_path / "out").exists()
-    finetune_segmenter(data, tmp_path / "out", TINY, device="cpu")
+    finetune_segmenter(whole, tmp_path / "out", TINY, device="cpu")
     for name in (CARD, TENSORS):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (trained / name).read_bytes()
 
 
 @pytest.mark.slow

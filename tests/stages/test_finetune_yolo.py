@@ -34,7 +34,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("converted")
-    convert_masks([draw_product(home / "product")], home / "data", ConvertConfig(folds=2))
+    product = draw_product(home / "product", good_train=2, good_test=1)
+    convert_masks([product], home / "data", ConvertConfig(folds=2))
     return home / "data"
 
 

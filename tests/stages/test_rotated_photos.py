@@ -24,6 +24,7 @@ HEIGHT, WIDTH = 64, 48  # upright; the camera stores 48 rows of 64 pixels
 BOX = (20, 40, 8, 6)  # x, y, width, height of the defect, upright: the only bright pixels
 _OF_THE_RUN = {"run.json", "manifest.jsonl"}  # time, and hashes of the photos
 _PICTURES = {".png", ".jpg"}
+Trained = tuple[dict[str, Any], dict[str, Any], list[float]]
 
 
 def scene(seed: int, defective: bool) -> np.ndarray:
@@ -212,8 +213,7 @@ def test_a_classifier_learns_from_upright_photos_and_predicts_them(
 def test_a_study_learns_from_upright_photos(homes: tuple[Path, Path]) -> None:
     one = "{backbone: mobilenet_v2, pretrained: 'no', image_side: 32, epochs: 1}"
     for home in homes:
-        text = f"experiments: {{plain: {one}}}\nfolds: 2\nrepeats: 1\n"
-        (home / "study.yaml").write_text(text)
+        (home / "study.yaml").write_text(f"experiments: {{plain: {one}}}\nfolds: 2\nrepeats: 1\n")
     assert_equal(homes, "study", "study", "study.yaml", "--data", "product", *_CPU)
 
 
@@ -232,8 +232,7 @@ def test_a_study_tells_categories_that_only_exif_tells(tmp_path: Path) -> None:
         )
     one = "{backbone: mobilenet_v2, image_side: 64, epochs: 6, batch: 4, learning_rate: 0.01, "
     one += "unfreeze: head, augment: false}"
-    text = f"experiments: {{plain: {one}}}\nfolds: 2\nrepeats: 1\n"
-    (tmp_path / "study.yaml").write_text(text)
+    (tmp_path / "study.yaml").write_text(f"experiments: {{plain: {one}}}\nfolds: 2\nrepeats: 1\n")
     words = ["study", "study.yaml", "--data", "product", "-o", "study", *_CPU]
     found = json.loads(call(tmp_path, *words))
     assert found["exif_rotated_read_upright"] == 8
@@ -255,25 +254,10 @@ def test_anomalies_and_labels_from_them_are_upright(homes: tuple[Path, Path]) ->
         assert_equal(homes, "labels", "label", "--model", "model", *photos, *_SAM)
 
 
-@pytest.mark.slow
-def test_a_detector_learns_from_upright_photos(homes: tuple[Path, Path], tmp_path: Path) -> None:
-    """Its folder holds ultralytics' own files, which name folders and times."""
-    learn = ["--data", "data", "-o", "detector", "--epochs", "1", "--image-side", "64"]
-    with narrow_yolo_world(tmp_path):
-        sideways, upright = (
-            json.loads(call(home, "finetune-yolo", *learn, "--set", "workers=0", *_CPU))
-            for home in homes
-        )
-    assert sideways.pop("exif_rotated_read_upright") > 0
-    assert sideways == upright
-
-
-@pytest.mark.slow
-def test_the_boxes_that_a_detector_learns_are_on_the_bright_pixels(
-    homes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In each image of a batch, the box of the defect is bright and the rest is dark. Where EXIF is
-    ignored, the box lies on the dark."""
+@pytest.fixture(scope="module")
+def trained(homes: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Summaries of a detector's training on photos on their side and upright, and how bright the
+    middle of each box of the first one is, in [0, 1]."""
     from pipeline.models.yolo_world.trainer import DefectTrainer
 
     shares: list[float] = []
@@ -283,14 +267,33 @@ def test_the_boxes_that_a_detector_learns_are_on_the_bright_pixels(
         ready = preprocess(self, batch)
         _, _, height, width = ready["img"].shape
         for number, box in zip(ready["batch_idx"].tolist(), ready["bboxes"].tolist(), strict=True):
-            x, y = box[0] * width, box[1] * height
-            middle = ready["img"][int(number), :, int(y), int(x)]
-            shares.append(float(middle.mean()))
+            y, x = int(box[1] * height), int(box[0] * width)
+            shares.append(float(ready["img"][int(number), :, y, x].mean()))
         return ready
 
-    monkeypatch.setattr(DefectTrainer, "preprocess_batch", seen)
-    learn = ["--data", "data", "-o", "seen", "--epochs", "1", "--image-side", "64"]
-    with narrow_yolo_world(tmp_path):
-        call(homes[0], "finetune-yolo", *learn, "--set", "workers=0", *_CPU)
-    assert shares
-    assert min(shares) > 0.5  # the defect is 230 of 255, the rest under 60
+    learn = ["--data", "data", "-o", "detector", "--epochs", "1", "--image-side", "64"]
+    words = ["finetune-yolo", *learn, "--set", "workers=0", *_CPU]
+    with narrow_yolo_world(tmp_path_factory.mktemp("weights")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DefectTrainer, "preprocess_batch", seen)
+            sideways = json.loads(call(homes[0], *words))
+        upright = json.loads(call(homes[1], *words))
+    return sideways, upright, shares
+
+
+@pytest.mark.slow
+def test_a_detector_learns_from_upright_photos(trained: Trained) -> None:
+    """Its folder holds ultralytics' own files, which name folders and times."""
+    sideways, upright, _ = trained
+    assert sideways["exif_rotated_read_upright"] > 0
+    assert sideways | {"exif_rotated_read_upright": 0} == upright | {"exif_rotated_read_upright": 0}
+    assert "exif_rotated_read_upright" not in upright
+
+
+@pytest.mark.slow
+def test_the_boxes_that_a_detector_learns_are_on_the_bright_pixels(trained: Trained) -> None:
+    """In each image of a batch, the box of the defect is bright and the rest is dark. Where EXIF is
+    ignored, the box lies on the dark."""
+    brightness = trained[2]
+    assert brightness
+    assert min(brightness) > 0.5  # the defect is 230 of 255, the rest under 60

@@ -15,7 +15,7 @@ from pipeline.io.steps import Step
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.stages import run as stage
-from pipeline.stages import run_labeller
+from pipeline.stages import run_baselines, run_labeller
 from pipeline.stages.report import ReportResult
 
 Run = Callable[[], dict[str, dict[str, JsonValue]]]
@@ -141,16 +141,17 @@ def test_unfinished_work_of_other_settings_goes_only_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
     given: dict[str, bool] = {}
-    verbs = (
-        "finetune_yolo", "finetune_sam", "segment", "classify", "anomaly", "finetune_segmenter",
-    )  # fmt: skip
-    for name in verbs:
+    verbs = {
+        "finetune_yolo": stage, "finetune_sam": stage, "segment": stage, "classify": run_baselines,
+        "anomaly": run_baselines, "finetune_segmenter": run_labeller,
+    }  # fmt: skip
+    for name, module in verbs.items():
 
         def noted(*_: object, overwrite: bool, name: str = name, **__: object) -> StageResult:
             given[name] = overwrite
             return StageResult()
 
-        monkeypatch.setattr(run_labeller if name == "finetune_segmenter" else stage, name, noted)
+        monkeypatch.setattr(module, name, noted)
     config = RunConfig(output=tmp_path / "run", tune_sam=True)
     for step in stage._steps(config, tmp_path / "run", [tmp_path / "p"], overwrite):
         if step.name.startswith(("finetune", "segment", "classify", "anomaly")):

@@ -61,19 +61,17 @@ def test_a_mask_covers_what_differs_from_the_same_zipper_without_the_defect(defe
 def test_a_filled_box_is_a_poor_mask() -> None:
     ious = []
     for defect in DEFECTS:
-        for seed in (1, 2):
-            mask = defective(defect, seed)[1]
-            rles, _ = mask_geometry.instances(mask)
-            for rle, box in zip(rles, mask_geometry.bounding_boxes(rles), strict=True):
-                ious.append(mask_geometry.paired_iou(mask_geometry.from_box(box, 512, 512), rle))
+        rles, _ = mask_geometry.instances(defective(defect, 1)[1])
+        for rle, box in zip(rles, mask_geometry.bounding_boxes(rles), strict=True):
+            ious.append(mask_geometry.paired_iou(mask_geometry.from_box(box, 512, 512), rle))
     assert np.mean(ious) < 0.65  # on MVTec's zipper it has 0.71
 
 
 @pytest.mark.slow
 def test_the_same_seed_draws_the_same_bytes_and_counts_do_not_matter(tmp_path: Path) -> None:
-    write_product(tmp_path / "a", 512, 1, 0, {"rough": 1}, seed=4)
-    write_product(tmp_path / "b", 512, 0, 0, {"rough": 2}, seed=4)
-    write_product(tmp_path / "c", 512, 0, 0, {"rough": 1}, seed=5)
+    write_product(tmp_path / "a", 128, 1, 0, {"rough": 1}, seed=4)
+    write_product(tmp_path / "b", 128, 0, 0, {"rough": 2}, seed=4)
+    write_product(tmp_path / "c", 128, 0, 0, {"rough": 1}, seed=5)
     first, again, other = (
         (tmp_path / name / "test" / "rough" / "000.png").read_bytes() for name in "abc"
     )
@@ -82,7 +80,7 @@ def test_the_same_seed_draws_the_same_bytes_and_counts_do_not_matter(tmp_path: P
 
 @pytest.mark.slow
 def test_a_product_is_in_mvtecs_layout(tmp_path: Path) -> None:
-    write_product(tmp_path / "zipper", 512, 1, 1, {"rough": 1, "combined": 1}, seed=0)
+    write_product(tmp_path / "zipper", 128, 1, 1, {"rough": 1, "combined": 1}, seed=0)
     dataset = read_mvtec([tmp_path / "zipper"], Faults())
     assert [r.defect for r in dataset.records] == ["good", "combined", "good", "rough"]
     for record in dataset.records:

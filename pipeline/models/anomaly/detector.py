@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, DataError
 from pipeline.geometry.boxes import as_boxes
 from pipeline.interfaces import AnomalyModel
+from pipeline.io.disk_cache import disk_cache
 from pipeline.models.anomaly import autoencoder, patchcore
 from pipeline.models.anomaly.thresholds import Thresholds, read_thresholds
 from pipeline.models.artifact import CARD, TENSORS, read_artifact
 from pipeline.models.cards import AutoencoderCard, PatchCoreCard
 from pipeline.models.features.patches import BackboneFeatures, PatchFeatures, SamFeatures
-from pipeline.models.sam.model import disk_cache, load_sam
+from pipeline.models.sam.model import load_sam
 from pipeline.models.sam.network import SAM_NAMES, close_side
 from pipeline.models.tensors import as_weights_error, refuse_other_size
 from pipeline.models.weights.store import WeightsStore

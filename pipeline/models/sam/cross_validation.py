@@ -16,12 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 
+from pipeline.geometry.boxes import Boxes
 from pipeline.io.work_log import LOG, WorkLog
 from pipeline.models.sam.calibration import Calibration, calibrate, cross_expected
-from pipeline.models.sam.evaluation import Instance, evaluate_boxes, perturb_boxes
+from pipeline.models.sam.evaluation import (
+    Attempt,
+    Instance,
+    evaluate_attempts,
+    perturb_boxes,
+    true_boxes,
+)
 from pipeline.models.sam.folds import has_fold, write_fold
 from pipeline.models.sam.model import SamModel
-from pipeline.models.sam.patch_prior import ForegroundBackground, fit_patch_prior
+from pipeline.models.sam.patch_prior import ForegroundBackground, PatchPrior, fit_patch_prior
 from pipeline.models.sam.trainer import TrainingExample
 from pipeline.models.sam.tuning import SamTuner
 from pipeline.models.sam.views import ViewOptions
@@ -31,7 +38,7 @@ MIN_PHOTOS = 10  # for a calibration
 _CROP_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25, 0.5)  # of the image; smaller boxes are cropped
 ALWAYS_CROP = 10.0  # a share of the image that no box reaches
 _BOX_SHIFT = 0.1  # of a box's sides, for the shifted boxes
-Attempt = Literal["crop", "shifted", "whole"]
+AttemptName = Literal["crop", "shifted", "whole"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class FoldResult:
 
     patch_prior: bool
     instance: NonNegativeInt
-    attempt: Attempt
+    attempt: AttemptName
     iou: FiniteFloat
     quality: dict[str, FiniteFloat]
 
@@ -95,12 +102,7 @@ def cross_validate(
                 groups = {instances[index].group for index in train}
                 prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
                 write_fold(folder, fold, delta, prior)
-                models = [model, *([replace(model, patch_prior=prior)] if prior else [])]
-                fold_results = [
-                    result
-                    for each in models
-                    for result in _test(tuner, each, instances, test, fold, always_crop)
-                ]
+                fold_results = _test(tuner, model, prior, instances, test, fold, always_crop)
                 log.add(fold, fold_results)
             results += fold_results
     return results
@@ -122,38 +124,57 @@ def held_out_groups(
 def _test(
     tuner: SamTuner,
     model: SamModel,
+    prior: PatchPrior | None,
     instances: Sequence[Instance],
     test: Sequence[int],
     fold: int,
     always_crop: bool,
 ) -> list[FoldResult]:
-    """The masks of a fold's test objects, by every attempt; none on whole images for
-    `always_crop`."""
+    """The masks of a fold's test objects, by every attempt, without and with the patch prior; none
+    on whole images for `always_crop`."""
     test_instances = [instances[index] for index in test]
-    title = "out of fold, with patch prior" if model.patch_prior else "out of fold"
-    crops = tuner.runtime.segmenter(model, tuner.views)
-    shifted = perturb_boxes(test_instances, "shift", _BOX_SHIFT, fold)
-    evaluations = {
-        "crop": evaluate_boxes(crops, test_instances, title=title),
-        "shifted": evaluate_boxes(crops, test_instances, shifted, f"{title}, shifted"),
-    }
-    if not always_crop:
-        whole = tuner.runtime.segmenter(model, replace(tuner.views, crop_below=0.0))
-        evaluations["whole"] = evaluate_boxes(whole, test_instances, title=f"{title}, whole image")
+    attempts = _attempts(tuner, model, prior, test_instances, fold, always_crop)
+    evaluations = evaluate_attempts([*attempts.values()], test_instances, "out of fold")
     rows = [
         {
-            "patch_prior": model.patch_prior is not None,
+            "patch_prior": with_prior,
             "instance": test[row],
-            "attempt": attempt,
+            "attempt": name,
             "iou": round(float(iou), 5),
             "quality": {
                 name: round(float(column[row]), 6) for name, column in evaluation.quality.items()
             },
         }
-        for attempt, evaluation in evaluations.items()
+        for (with_prior, name), evaluation in zip(attempts, evaluations, strict=True)
         for row, iou in enumerate(evaluation.iou)
     ]
     return _RESULTS.validate_python(rows)
+
+
+def _attempts(
+    tuner: SamTuner,
+    model: SamModel,
+    prior: PatchPrior | None,
+    test: Sequence[Instance],
+    fold: int,
+    always_crop: bool,
+) -> dict[tuple[bool, AttemptName], Attempt]:
+    """By whether the prior is used, and by name. All of them share what SAM predicts, to which the
+    prior is only added."""
+    views: dict[AttemptName, tuple[ViewOptions, Boxes]] = {
+        "crop": (tuner.views, true_boxes(test)),
+        "shifted": (tuner.views, perturb_boxes(test, "shift", _BOX_SHIFT, fold)),
+    }
+    if not always_crop:
+        views["whole"] = (replace(tuner.views, crop_below=0.0), true_boxes(test))
+    attempts = {}
+    for name, (options, boxes) in views.items():
+        plain = tuner.runtime.segmenter(model, options).remembering()
+        attempts[False, name] = Attempt(plain, boxes)
+        if prior:
+            segmenter = plain.with_prior(prior.on(tuner.runtime.device))
+            attempts[True, name] = Attempt(segmenter, boxes)
+    return attempts
 
 
 @dataclass(frozen=True)

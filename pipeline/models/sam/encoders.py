@@ -10,21 +10,20 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError
 from pipeline.io.disk_cache import DiskCache, key_of
+from pipeline.models.backends import openvino_precision
 from pipeline.models.openvino_graphs import FolderStore, Graph
-from pipeline.models.openvino_offline import load_openvino, openvino_core
+from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam.embedding_cache import Embedding, get_embedding, put_embedding
 from pipeline.runtime.progress import say
 from pipeline.types import Image
 
-Backend = Literal["auto", "torch", "openvino"]
 STRIDE = 16  # pixels of a picture to one of its embedding
 _CHANNELS = 256  # of an embedding
 _PIXELS_ON_GPU = 8 * 1024**2  # encoded at once
@@ -119,12 +118,9 @@ class OpenVinoEncoder:
             np.asarray(compiled(normalised(p, self.side)[None])[0][0], np.float16) for p in pictures
         ]
 
-    @cached_property
+    @property
     def _used_precision(self) -> str:
-        if self._precision != "auto":
-            return self._precision
-        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return "bf16" if "BF16" in capabilities else "f32"
+        return openvino_precision() if self._precision == "auto" else self._precision
 
     @cached_property
     def _graph(self) -> Graph:
@@ -169,21 +165,6 @@ class CachedEncoder:
             put_embedding(self._cache, key_of(encoder_key, keys[row]), embedding)
             embeddings[row] = embedding
         return [embedding for embedding in embeddings if embedding is not None]
-
-
-def choose_backend(backend: Backend, device: torch.device) -> Literal["torch", "openvino"]:
-    """`auto` is OpenVINO on a CPU where it is installed, else torch. Raises ConfigError."""
-    if backend == "openvino" and device.type != "cpu":
-        raise ConfigError("backend openvino runs on a CPU; choose --device cpu or backend torch")
-    if backend != "auto":
-        return backend
-    if device.type != "cpu":
-        return "torch"
-    try:
-        load_openvino()
-    except ConfigError:
-        return "torch"
-    return "openvino"
 
 
 class DeferredEncoder:

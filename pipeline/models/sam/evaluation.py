@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,13 @@ def by_image(instances: Sequence[Instance], title: str) -> Iterator[tuple[Image,
         yield read_image(instances[rows[0]].record.path), rows
 
 
+class Attempt(NamedTuple):
+    """A segmenter, and a box (N, 4) for each object."""
+
+    segmenter: Segmenter
+    boxes: Boxes
+
+
 def evaluate_boxes(
     segmenter: Segmenter,
     instances: Sequence[Instance],
@@ -79,19 +86,37 @@ def evaluate_boxes(
     calibration: Calibration | None = None,
 ) -> Evaluation:
     """Segment every object from its true box, or from the row of `boxes` (N, 4)."""
-    prompts = as_boxes([one.box for one in instances]) if boxes is None else boxes
-    ious = np.zeros(len(instances))
-    columns: dict[str, NDArray[np.float32]] = {}
+    attempt = Attempt(segmenter, true_boxes(instances) if boxes is None else boxes)
+    return evaluate_attempts([attempt], instances, title, calibration)[0]
+
+
+def evaluate_attempts(
+    attempts: Sequence[Attempt],
+    instances: Sequence[Instance],
+    title: str = "",
+    calibration: Calibration | None = None,
+) -> list[Evaluation]:
+    """Segment every object by each attempt. Each image is read once for all attempts, which can so
+    share what is computed on it."""
+    ious = np.zeros((len(attempts), len(instances)))
+    columns: list[dict[str, NDArray[np.float32]]] = [{} for _ in attempts]
     for image, rows in by_image(instances, title or "evaluate"):
-        masks = segmenter.segment(image, prompts[rows])
-        if calibration:
-            categories = [instances[row].category for row in rows]
-            masks = calibration.add_expected_iou(masks, categories)
-        for name, column in masks.quality.items():
-            columns.setdefault(name, np.zeros(len(instances), np.float32))[rows] = column
-        for row, rle in zip(rows, masks.masks, strict=True):
-            ious[row] = mask_geometry.paired_iou(rle, instances[row].mask)
-    return Evaluation(ious, columns)
+        for (segmenter, boxes), own_ious, own_columns in zip(attempts, ious, columns, strict=True):
+            masks = segmenter.segment(image, boxes[rows])
+            if calibration:
+                categories = [instances[row].category for row in rows]
+                masks = calibration.add_expected_iou(masks, categories)
+            for name, column in masks.quality.items():
+                empty = np.zeros(len(instances), np.float32)
+                own_columns.setdefault(name, empty)[rows] = column
+            for row, rle in zip(rows, masks.masks, strict=True):
+                own_ious[row] = mask_geometry.paired_iou(rle, instances[row].mask)
+    return [Evaluation(*pair) for pair in zip(ious, columns, strict=True)]
+
+
+def true_boxes(instances: Sequence[Instance]) -> Boxes:
+    """(N, 4)."""
+    return as_boxes([one.box for one in instances])
 
 
 def perturb_boxes(
@@ -99,7 +124,7 @@ def perturb_boxes(
 ) -> Boxes:
     """The true boxes (N, 4) off by `share` of their sides: shifted in a random direction, or
     alternately widened and narrowed."""
-    boxes = as_boxes([one.box for one in instances])
+    boxes = true_boxes(instances)
     sides = boxes[:, 2:] - boxes[:, :2]
     if error == "shift":
         angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(boxes))

@@ -17,8 +17,9 @@ from pipeline.errors import DataError, WeightsError
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.interfaces import PromptedSegmenter
 from pipeline.io.cache_root import cache_root
-from pipeline.io.disk_cache import DiskCache
+from pipeline.io.disk_cache import DiskCache, disk_cache
 from pipeline.io.read import checked, read_json
+from pipeline.models.backends import Backend, choose_backend
 from pipeline.models.cards import SAM_CARD
 from pipeline.models.sam.calibration import Calibration
 from pipeline.models.sam.decoders import (
@@ -29,13 +30,11 @@ from pipeline.models.sam.decoders import (
     cells_on,
 )
 from pipeline.models.sam.encoders import (
-    Backend,
     CachedEncoder,
     DeferredEncoder,
     ImageEncoder,
     OpenVinoEncoder,
     TorchEncoder,
-    choose_backend,
 )
 from pipeline.models.sam.mask_cache import CachedSegmenter
 from pipeline.models.sam.network import (
@@ -168,11 +167,6 @@ class CalibratedSegmenter:
         if self.calibration is None:
             return masks
         return self.calibration.add_expected_iou(masks, categories or [""] * len(prompts))
-
-
-def disk_cache(gigabytes: float) -> DiskCache:
-    """The user's cache, of at most so many gigabytes; 0 keeps nothing."""
-    return DiskCache(cache_root() / "kept", int(gigabytes * _GIGABYTE))
 
 
 def load_sam(name: str, store: WeightsStore | None = None) -> SamModel:

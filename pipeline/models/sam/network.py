@@ -43,10 +43,14 @@ class Prompts:
     logits: torch.Tensor | None = None
     outside: torch.Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[torch.Tensor | None, ...]:
+        """Boxes, points, logits and outside."""
+        return self.boxes, self.points, self.logits, self.outside
+
     def to(self, device: torch.device) -> Prompts:
         """The same on a device."""
-        parts = (self.boxes, self.points, self.logits, self.outside)
-        return Prompts(*(None if part is None else part.to(device) for part in parts))
+        return Prompts(*(None if part is None else part.to(device) for part in self.parts))
 
 
 def decode(

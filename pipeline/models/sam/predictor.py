@@ -18,7 +18,7 @@ from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.geometry.crops import Crop
 from pipeline.geometry.patches import Patch
 from pipeline.models.sam.calibration import measures
-from pipeline.models.sam.decoders import PromptDecoder
+from pipeline.models.sam.decoders import PromptDecoder, RememberingDecoder
 from pipeline.models.sam.encoders import STRIDE, ImageEncoder
 from pipeline.models.sam.merge_views import (
     Logits,
@@ -85,6 +85,16 @@ class SamSegmenter:
         self.whole, self.close = whole, close
         self.views = views or ViewOptions()
         self.patch_prior = patch_prior
+
+    def with_prior(self, patch_prior: PatchPrior) -> SamSegmenter:
+        """The same decoder, encoders and views with another patch prior."""
+        return SamSegmenter(self.decoder, self.whole, self.close, self.views, patch_prior)
+
+    def remembering(self) -> SamSegmenter:
+        """The same with a decoder that remembers its last outputs. Those that `with_prior` makes of
+        it share the memory."""
+        decoder = RememberingDecoder(self.decoder)
+        return SamSegmenter(decoder, self.whole, self.close, self.views, self.patch_prior)
 
     @property
     def key(self) -> str:

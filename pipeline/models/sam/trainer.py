@@ -138,7 +138,7 @@ class SamTrainer:
         torch.manual_seed(seed)
         generator = np.random.default_rng(seed)
         optimizer = torch.optim.AdamW(
-            [{"params": self._learning}, {"params": self._lora}], learning_rate
+            [{"params": self._learning}, {"params": self._lora}], learning_rate, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, learning_rate, total_steps=steps, pct_start=0.1

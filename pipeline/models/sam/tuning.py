@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
-from pipeline.interfaces import Segmenter
-from pipeline.io.disk_cache import key_of
-from pipeline.models.sam.encoders import Backend, ImageEncoder
+from pipeline.io.disk_cache import disk_cache, key_of
+from pipeline.models.backends import Backend
+from pipeline.models.sam.encoders import ImageEncoder
 from pipeline.models.sam.evaluation import Instance, by_image, folds
 from pipeline.models.sam.folds import FoldSam
-from pipeline.models.sam.model import SamModel, disk_cache
+from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.network import build_encoder, close_side
+from pipeline.models.sam.predictor import SamSegmenter
 from pipeline.models.sam.trainer import (
     Delta,
     SamTrainer,
@@ -59,7 +60,7 @@ class Runtime:
     backend: Backend = "auto"
     cache_gb: float = 20.0
 
-    def segmenter(self, model: SamModel, views: ViewOptions | None = None) -> Segmenter:
+    def segmenter(self, model: SamModel, views: ViewOptions | None = None) -> SamSegmenter:
         """A segmenter of a model, with its own views unless others are given."""
         return model.segmenter(self.device, self.backend, self.cache_gb, views)
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.masks import encode_patches
-from pipeline.geometry.patches import Patch, components
+from pipeline.geometry.patches import Patch, components, tight
 from pipeline.types import Detections
 
 Bytes = NDArray[np.uint8]
 FULL = 255  # the value of a probability of 1
+_RING = 24  # pixels
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class RegionOptions:
     """What counts as one defect.
 
     threshold: probability in (0, 1) from which a pixel is part of one. bridge_gap: pixels between
-    parts of one. min_area: pixels of the smallest.
+    parts of one. min_area: pixels of the smallest. best_outline: each region gets the outline with
+    the highest expected IoU, see `outlined`, in place of the threshold's.
     """
 
     threshold: float = 0.5
     bridge_gap: int = 0
     min_area: int = 4
+    best_outline: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,41 @@ def regions(found: DefectMap, options: RegionOptions) -> list[Region]:
     """The regions of a map, from top to bottom. Time and memory follow the regions' size."""
     level = max(round(options.threshold * FULL), 1)
     patches = components(np.asarray(found.defect >= level), options.bridge_gap)
-    return [measure_region(found, each) for each in patches if each.area >= options.min_area]
+    kept = [patch for patch in patches if patch.area >= options.min_area]
+    if options.best_outline:
+        kept = [outlined(found, patch, level) for patch in kept]
+    return [measure_region(found, patch) for patch in kept]
+
+
+def outlined(found: DefectMap, patch: Patch, level: int) -> Patch:
+    """A region from `level` on, with the outline of the highest expected IoU: of all levels of the
+    map the one whose pixels, each a defect with its own probability, share most with the defect
+    (Nowozin, CVPR 2014). A faint defect is so outlined lower than a clear one.
+
+    The outline stays within `_RING` pixels of the region, and outside of other regions.
+    """
+    height, width = patch.pixels.shape
+    y0, x0 = max(patch.y - _RING, 0), max(patch.x - _RING, 0)
+    around = found.defect[y0 : patch.y + height + _RING, x0 : patch.x + width + _RING]
+    own = np.zeros(around.shape, bool)
+    own[patch.y - y0 :, patch.x - x0 :][:height, :width] = patch.pixels
+    free = (around < level) | own
+    best = min(_best_level(around[free]), int(around[own].max()))
+    _, numbers = cv2.connectedComponents((free & (around >= best)).astype(np.uint8), connectivity=8)
+    joined = np.zeros(int(numbers.max()) + 1, bool)
+    joined[numbers[own]] = True
+    joined[0] = False
+    return tight(joined[numbers], x0, y0)
+
+
+def _best_level(values: Bytes) -> int:
+    """The level from 1 to 255 whose pixels have the highest expected IoU with the defect. values:
+    255 times the probability of each pixel."""
+    counts = np.bincount(values, minlength=FULL + 1).astype(np.float64)
+    likely = counts * np.arange(FULL + 1) / FULL
+    area, shared = np.cumsum(counts[::-1])[::-1], np.cumsum(likely[::-1])[::-1]
+    expected = shared / np.maximum(area + shared[0] - shared, 1e-9)
+    return 1 + int(expected[1:].argmax())
 
 
 def as_detections(found: DefectMap, parts: list[Region]) -> Detections:

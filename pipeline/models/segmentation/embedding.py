@@ -27,8 +27,8 @@ def embed(model: DefectSegmenter, image: Image, heat: NDArray[np.float32]) -> ND
     padded = cv2.copyMakeBorder(small, 0, down, 0, right, cv2.BORDER_REFLECT_101)
     pixels = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None]
     network = model.members[0].network
-    layer = pixels.to(model.device, torch.float32)
-    layer = (layer - network.get_buffer("mean")) / network.get_buffer("spread")
+    mean = network.get_buffer("mean")
+    layer = (pixels.to(mean.device, torch.float32) - mean) / network.get_buffer("spread")
     for stage in list(network.stages)[:_STAGE]:
         layer = stage(layer)
     features = layer[0].float().cpu().numpy().reshape(layer.shape[1], -1)

@@ -19,6 +19,7 @@ from pydantic import JsonValue, TypeAdapter
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.read import checked, read_json
 from pipeline.models.artifact import CARD, TENSORS, save_artifact
+from pipeline.models.backends import Backend
 from pipeline.models.cards import SegmenterCard
 from pipeline.models.segmentation.defect_map import (
     DefectMap,
@@ -26,6 +27,7 @@ from pipeline.models.segmentation.defect_map import (
     as_detections,
     regions,
 )
+from pipeline.models.segmentation.inference import Inference, inference
 from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.predict import predict_map
 from pipeline.models.tensors import as_weights_error, read_tensors
@@ -55,13 +57,15 @@ class DefectSegmenter:
         confidence: float,
         device: torch.device,
         max_regions: int | None = None,
+        backend: Backend = "auto",
     ) -> None:
         """scale: by which images are resized. confidence: regions of a lower mean probability are
-        left out. max_regions: of an image, the likeliest; None keeps all."""
+        left out. max_regions: of an image, the likeliest; None keeps all. backend: what runs the
+        networks. Raises ConfigError for one that the device has not."""
         self.members, self.categories = tuple(members), tuple(categories)
         self.scale, self.region_options, self.confidence = scale, region_options, confidence
-        self.device, self.max_regions = device, max_regions
-        self._networks = [_for_inference(member.network, device) for member in members]
+        self.max_regions = max_regions
+        self._networks = [inference(member.network, device, backend) for member in members]
         self._last: tuple[Image, DefectMap] | None = None
 
     def defect_map(self, image: Image, group: str | None = None) -> DefectMap:
@@ -69,7 +73,7 @@ class DefectSegmenter:
         then it is of the network that did not."""
         if group is None and self._last is not None and self._last[0] is image:
             return self._last[1]
-        found = predict_map(self._of(group), image, self.scale, len(self.categories), self.device)
+        found = predict_map(self._of(group), image, self.scale, len(self.categories))
         if group is None:
             self._last = image, found
         return found
@@ -101,12 +105,13 @@ class DefectSegmenter:
             "threshold": self.region_options.threshold,
             "bridge_gap": self.region_options.bridge_gap,
             "min_area": self.region_options.min_area,
+            "best_outline": self.region_options.best_outline,
             "confidence": self.confidence,
             "unseen": [[*sorted(member.unseen)] for member in self.members],
         }
         save_artifact(folder, state, {**own, **card})
 
-    def _of(self, group: str | None) -> list[torch.nn.Module]:
+    def _of(self, group: str | None) -> list[Inference]:
         """The networks that did not learn from a group; all of them for one that none knows."""
         known = any(group in member.unseen for member in self.members)
         pairs = zip(self.members, self._networks, strict=True)
@@ -118,10 +123,11 @@ def load_defect_segmenter(
     device: torch.device,
     confidence: float | None = None,
     max_regions: int | None = None,
+    backend: Backend = "auto",
 ) -> DefectSegmenter:
     """The model of a folder of finetune-segmenter. confidence: None takes the model's own.
-    max_regions: see `DefectSegmenter`. Raises DataError for another folder, WeightsError for a file
-    that was changed."""
+    max_regions, backend: see `DefectSegmenter`. Raises DataError for another folder,
+    WeightsError for a file that was changed."""
     path = folder / CARD
     if not path.is_file():
         raise DataError(folder, "holds no segmenter", "give a folder of finetune-segmenter")
@@ -141,7 +147,9 @@ def load_defect_segmenter(
             network = SegmentationNetwork(options)
             network.load_state_dict(own)
             members.append(Member(network, frozenset(unseen)))
-    region_options = RegionOptions(card.threshold, card.bridge_gap, card.min_area)
+    region_options = RegionOptions(
+        card.threshold, card.bridge_gap, card.min_area, card.best_outline
+    )
     return DefectSegmenter(
         members,
         card.categories,
@@ -150,6 +158,7 @@ def load_defect_segmenter(
         card.confidence if confidence is None else confidence,
         device,
         max_regions,
+        backend,
     )
 
 
@@ -160,9 +169,3 @@ def with_regions(
     other = copy(model)
     other.region_options, other.confidence = options, confidence
     return other
-
-
-def _for_inference(network: SegmentationNetwork, device: torch.device) -> torch.nn.Module:
-    network.eval()
-    moved: torch.nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return moved

@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from pipeline.models.segmentation.defect_map import FULL, DefectMap
+from pipeline.models.segmentation.inference import Inference
 from pipeline.models.segmentation.network import STRIDE
 from pipeline.models.segmentation.photos import scaled_size
-from pipeline.models.segmentation.trainer import has_bfloat16
 from pipeline.types import Image
 
 _WHOLE = 1536  # pixels of a side, up to which an image is one tile
@@ -29,11 +28,11 @@ Span = tuple[int, int]
 
 
 def predict_map(
-    networks: Sequence[nn.Module], image: Image, scale: float, categories: int, device: torch.device
+    networks: Sequence[Inference], image: Image, scale: float, categories: int
 ) -> DefectMap:
     """The mean of the networks' probabilities, at the image's own size.
 
-    networks: pixels to logits (N, 1 + C, H, W). image: (H, W, 3) uint8 RGB. scale: by which it is
+    image: (H, W, 3) uint8 RGB. scale: by which it is
     shrunk for the networks.
     """
     height, width = image.shape[:2]
@@ -42,7 +41,7 @@ def predict_map(
     most = max(int((_VALUES / (1 + categories)) ** 0.5), _LEAST)
     for (y0, y1), (inner_y0, inner_y1) in spans(height, scale, most):
         for (x0, x1), (inner_x0, inner_x1) in spans(width, scale, most):
-            shares = _tile(networks, image[y0:y1, x0:x1], scale, device)
+            shares = _tile(networks, image[y0:y1, x0:x1], scale)
             rows, columns = slice(inner_y0 - y0, inner_y1 - y0), slice(inner_x0 - x0, inner_x1 - x0)
             own = shares[:, rows, columns]
             target = slice(inner_y0, inner_y1), slice(inner_x0, inner_x1)
@@ -69,23 +68,18 @@ def spans(length: int, scale: float, most: int = _WHOLE) -> Iterator[tuple[Span,
 
 
 @torch.inference_mode()
-def _tile(
-    networks: Sequence[nn.Module], image: Image, scale: float, device: torch.device
-) -> NDArray[np.float32]:
+def _tile(networks: Sequence[Inference], image: Image, scale: float) -> NDArray[np.float32]:
     """(1 + C, H, W) probabilities of a tile (H, W, 3)."""
     height, width = image.shape[:2]
     small_height, small_width = scaled_size((height, width), scale)
     small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
     down, right = -small_height % STRIDE, -small_width % STRIDE
     padded = cv2.copyMakeBorder(small, 0, down, 0, right, cv2.BORDER_REFLECT_101)
-    pixels = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None]
-    pixels = pixels.to(device, torch.float32).contiguous(memory_format=torch.channels_last)
+    pixels = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None].float()
     total: torch.Tensor | None = None
     for network in networks:
         for axes in _FLIPS:
-            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                logits = network(pixels.flip(axes) if axes else pixels)
-            shares = logits.float().softmax(dim=1)
+            shares = network(pixels.flip(axes) if axes else pixels).softmax(dim=1)
             shares = shares.flip(axes) if axes else shares
             total = shares if total is None else total + shares
     assert total is not None  # there is a network

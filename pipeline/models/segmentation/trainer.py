@@ -117,7 +117,9 @@ def _optimizer(
     if encoder := network.encoder_parameters():
         groups.append((encoder, phase.encoder_rate))
     optimizer = torch.optim.AdamW(
-        [{"params": parameters, "lr": rate} for parameters, rate in groups], weight_decay=1e-2
+        [{"params": parameters, "lr": rate} for parameters, rate in groups],
+        weight_decay=1e-2,
+        fused=True,
     )
     rates = [rate for _, rate in groups]
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(

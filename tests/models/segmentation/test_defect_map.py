@@ -97,3 +97,37 @@ def test_detections_have_the_regions_pixels_boxes_and_means() -> None:
     assert objects.labels.tolist() == [1, 2]
     assert objects.scores.tolist() == pytest.approx([1.0, 0.8])
     assert (decode(objects.masks[0]) == ((found.defect > 0) & (found.category == 1))).all()
+
+
+def test_the_best_outline_is_that_of_the_highest_expected_iou() -> None:
+    """A core of 4 pixels at 1.0 in a rim of 12 at 0.4 (102 of 255). The core alone shares 4 with
+    4 + 12 x 0.4 = 8.8 expected pixels: 0.45. Both share 8.8 with 16: 0.55, so the rim is in.
+    At 0.2 (51 of 255) they would share 6.4 with 16, 0.4, and the core 4 with 6.4, 0.63."""
+    for rim, area in ((102, 16), (51, 4)):
+        defect = np.zeros((10, 12), np.uint8)
+        defect[3:7, 4:8] = rim
+        defect[4:6, 5:7] = 255
+        found = DefectMap(defect, np.zeros((10, 12), np.uint8), 2)
+        (part,) = regions(found, RegionOptions(0.5, 0, 1, best_outline=True))
+        assert part.patch.area == area
+        assert (part.patch.x, part.patch.y) == ((4, 3) if area == 16 else (5, 4))
+
+
+def test_an_outline_stays_outside_of_other_regions_and_joins_what_it_touches_alone() -> None:
+    """Two cores with a rim between them: each gets the rim, and not the other core. A part of the
+    rim's level that touches neither is left out."""
+    defect = np.zeros((6, 30), np.uint8)
+    defect[2:4, 4:14] = 115
+    defect[2:4, 4:7] = defect[2:4, 11:14] = 230
+    defect[2:4, 20:22] = 115
+    found = DefectMap(defect, np.zeros((6, 30), np.uint8), 2)
+    parts = regions(found, RegionOptions(0.5, 0, 1, best_outline=True))
+    assert [part.patch.box for part in parts] == [(4, 2, 11, 4), (7, 2, 14, 4)]
+
+
+def test_outlines_of_pixels_at_the_border_stay_in_the_image() -> None:
+    defect = np.zeros((3, 4), np.uint8)
+    defect[0, 0] = defect[2, 3] = 200
+    found = DefectMap(defect, np.zeros((3, 4), np.uint8), 1)
+    parts = regions(found, RegionOptions(0.5, 0, 1, best_outline=True))
+    assert [part.patch.box for part in parts] == [(0, 0, 1, 1), (3, 2, 4, 3)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -73,16 +74,21 @@ def test_embeddings_survive_their_file(tmp_path: Path) -> None:
 def test_clip_gives_the_embeddings_when_its_file_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CLIP's architecture with random weights: the official file is not on every machine."""
+    """CLIP's architecture with two layers of twelve and random weights: the official file is not on
+    every machine."""
     open_clip = pytest.importorskip("open_clip")
+    name = "ViT-B-32-quickgelu"
+    form = copy.deepcopy(open_clip.get_model_config(name))
+    form["vision_cfg"]["layers"] = form["text_cfg"]["layers"] = 2
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, form)
     torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None)
+    model = open_clip.create_model(name, pretrained=None)
     torch.save(model.state_dict(), tmp_path / "clip.pt")
     entry = Entry("c", "clip.pt", "", "MIT", sha256_of(tmp_path / "clip.pt"))
     store = WeightsStore(tmp_path, {text_embeddings._CLIP: entry})
     found = embed(("broken_teeth", "stain"), np.eye(2, 512, dtype=np.float32), "auto", store)
     assert found.kind == "clip"
-    tokens = open_clip.get_tokenizer("ViT-B-32-quickgelu")(["broken teeth", "stain"])
+    tokens = open_clip.get_tokenizer(name)(["broken teeth", "stain"])
     with torch.inference_mode():
         expected = model.eval().encode_text(tokens, normalize=True).numpy()
     assert np.allclose(found.vectors, expected, atol=1e-5)
