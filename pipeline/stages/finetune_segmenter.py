@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from pipeline.config.schema import FinetuneSegmenterConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.converted_set import leak_mark, read_objects
@@ -97,11 +95,8 @@ def finetune_segmenter(
     masks = sum(len(photo.objects) for photo in photos)
     if not masks:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
-    record = RunRecord(
-        "finetune-segmenter",
-        config.model_dump(mode="json"),
-        [data / "annotations", data / "images", config.start],
-    )
+    reads = [data / "annotations", data / "images", config.start]
+    record = RunRecord("finetune-segmenter", config.model_dump(mode="json"), reads)
     start = _start(config, categories)
     weights = None if start else _encoder_weights(config)
     if weights:
@@ -111,8 +106,7 @@ def finetune_segmenter(
             return finished
         options = _options(config, photos, masks, len(categories), start)
         model, result = _fitted(folder, photos, categories, weights, options, device, start)
-        card: dict[str, JsonValue] = {"steps": options.steps, "masks": masks}
-        model.save(folder, card)
+        model.save(folder, {"steps": options.steps, "masks": masks})
         result = replace(
             result,
             output=output,
