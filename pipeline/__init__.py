@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         FinetuneConfig,
         FinetuneSamConfig,
         FinetuneSegmenterConfig,
+        LearnConfig,
+        NextConfig,
         PredictConfig,
         ReviewConfig,
         RunConfig,
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from pipeline.stages.finetune_segmenter import finetune_segmenter
     from pipeline.stages.finetune_yolo import finetune_yolo
     from pipeline.stages.label import label
+    from pipeline.stages.learn import learn
+    from pipeline.stages.next_images import next_images
     from pipeline.stages.predict import predict
     from pipeline.stages.report import report
     from pipeline.stages.review_labels import review_labels
@@ -96,7 +100,9 @@ __all__ = [
     "FinetuneSamConfig",
     "FinetuneSegmenterConfig",
     "ImageRecord",
+    "LearnConfig",
     "Masks",
+    "NextConfig",
     "PipelineError",
     "PredictConfig",
     "ReviewConfig",
@@ -121,10 +127,12 @@ __all__ = [
     "finetune_yolo",
     "import_labels",
     "label",
+    "learn",
     "load_detector",
     "load_model",
     "load_sam",
     "mask_instances",
+    "next_images",
     "predict",
     "read_coco",
     "read_image",

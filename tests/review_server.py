@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from pipeline.review.assistant import Assistant
 from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import Guard
+from pipeline.review.learner import Learner
 from pipeline.review.picture_cache import PictureCache
 from pipeline.review.remaining import RightLabels
 from pipeline.review.serve import listening
@@ -101,13 +102,19 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def served(
-    session: Path, root: Path, assistant: Assistant | None = None, heatmaps: Path | None = None
+    session: Path,
+    root: Path,
+    assistant: Assistant | None = None,
+    heatmaps: Path | None = None,
+    run: Path | None = None,
 ) -> Iterator[Client]:
-    """A server of a session."""
+    """A server of a session. run: that learns, with one step of training."""
     with ReviewStore(session) as store:
         about = About(title="labels", who="Ann", notices=[], has_heat=heatmaps is not None)
+        words = ("--steps", "1", "--device", "cpu", "--images", str(root))
+        learner = Learner(store, run, words) if run else None
         parts = Review(store, PictureCache(root), assistant or Assistant(None), about,
-                       PackedQueue(store), RightLabels(store), heatmaps)  # fmt: skip
+                       PackedQueue(store), RightLabels(store), heatmaps, learner)  # fmt: skip
         listener = listening("127.0.0.1", 0)
         port = listener.getsockname()[1]
         app = Guard(application(parts), TOKEN, "127.0.0.1", port)
@@ -122,3 +129,5 @@ def served(
             server.stop()
             thread.join()
             listener.close()
+            if learner:
+                learner.close()

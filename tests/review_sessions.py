@@ -13,6 +13,7 @@ from pipeline.io.read import sha256_of
 from pipeline.review.create import create_session
 from pipeline.review.source import find_source, read_labels
 from pipeline.review.store import ReviewStore
+from pipeline.review.tables import SavedObject
 from pipeline.review.values import ObjectValue, with_mask
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -87,3 +88,9 @@ def session(labels: Path) -> Path:
 
 def opened(folder: Path, images: int = 3, objects: int = 2) -> ReviewStore:
     return ReviewStore(session(draw_labels(folder, images, objects)))
+
+
+def with_mask_of(saved: SavedObject, category: int) -> ObjectValue:
+    """An object that a person gave another category."""
+    assert saved.value is not None
+    return saved.value.model_copy(update={"category": category, "state": "accepted"})

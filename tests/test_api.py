@@ -14,7 +14,12 @@ import pipeline
 from pipeline.cli import command
 from pipeline.io.images import write_png
 
-FUNCTION_OF = {"review": "review_labels", "export": "export_labels", "import": "import_labels"}
+FUNCTION_OF = {
+    "review": "review_labels",
+    "export": "export_labels",
+    "import": "import_labels",
+    "next": "next_images",
+}
 
 
 def test_every_public_name_can_be_imported_and_is_documented() -> None:

@@ -98,6 +98,8 @@ _VERBS = (
     labels.validate,
     labels.audit,
     reviews.review,
+    reviews.learn,
+    reviews.next_images,
     weights,
     models.finetune_yolo,
     models.finetune_sam,

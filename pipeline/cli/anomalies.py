@@ -58,7 +58,10 @@ def label(
 
 
 def _labeller_of(run_folder: Path | None) -> Path:
-    return (run_folder or Path()) / "labeller"
+    from pipeline.review.generations import last_models
+
+    run = run_folder or Path()
+    return last_models(run).get("labeller", run / "labeller")
 
 
 @configured("PredictConfig")

@@ -25,7 +25,12 @@ from pipeline.config.labels import (
     ReviewConfig,
     SynthesizeConfig,
 )
-from pipeline.config.segmentation import CombineConfig, FinetuneSegmenterConfig
+from pipeline.config.segmentation import (
+    CombineConfig,
+    FinetuneSegmenterConfig,
+    LearnConfig,
+    NextConfig,
+)
 
 
 class RunConfig(ImagesConfig):
@@ -108,6 +113,8 @@ __all__ = [
     "FinetuneSamConfig",
     "FinetuneSegmenterConfig",
     "ImagesConfig",
+    "LearnConfig",
+    "NextConfig",
     "PredictConfig",
     "ReviewConfig",
     "RunConfig",

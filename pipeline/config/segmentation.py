@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.config.labels import ImagesConfig
 from pipeline.config.values import Backend, Config, Folds, Gigabytes, Positive, Seed
 
 
@@ -17,6 +19,11 @@ class FinetuneSegmenterConfig(Config):
     )
     pretrained: Literal["auto", "yes", "no"] = Field(
         "auto", description="ImageNet weights; auto uses them if they can be downloaded."
+    )
+    start: Path | None = Field(
+        None,
+        description="Folder of finetune-segmenter to go on from, with its encoder, scale and "
+        "folds: a photo that a network did not learn from stays held out from it.",
     )
     scale: Annotated[float, Field(gt=0, le=4)] | None = Field(
         None,
@@ -31,12 +38,12 @@ class FinetuneSegmenterConfig(Config):
     decoder_steps: Positive | None = Field(
         None,
         description="First training steps of each network, without its encoder; by default 200 to "
-        "400, by the masks.",
+        "400, by the masks, and none with `start`.",
     )
     steps: Positive | None = Field(
         None,
         description="Training steps of each network with its encoder; by default 150 to 600, by "
-        "the masks.",
+        "the masks, and 50 to 200 with `start`.",
     )
     batch: Positive = Field(6, description="Crops in a batch.")
     masks: Positive | None = Field(
@@ -57,3 +64,27 @@ class CombineConfig(Config):
     cache_gb: Gigabytes = Field(
         20.0, description="Largest size of the cache on disk; 0 turns it off."
     )
+
+
+class LearnConfig(ImagesConfig):
+    """How the models of a run learn from a review. All else is as the run has it."""
+
+    steps: Positive | None = Field(
+        None,
+        description="Training steps of each network of the segmenter; by default 50 to 200, by the "
+        "masks.",
+    )
+    sam: bool = Field(True, description="Tune the run's own SAM too, from its last state.")
+    sam_steps: Positive | None = Field(
+        None, description="Training steps of SAM; by default at least 200, by the masks."
+    )
+    detector: bool = Field(
+        False,
+        description="Train the detector again too, from its published weights: it takes longest.",
+    )
+
+
+class NextConfig(Config):
+    """Which images to label next."""
+
+    count: Positive = Field(20, description="How many images are chosen.")

@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.io.write import open_own, write_error
 from pipeline.runtime.signals import undivided
 
+BUSY = "wait for it or choose another --output"  # the remedy where another process is at it
 _commands: dict[Path, str] = {}  # by lock file; the system's locks ignore threads of a process
 _guard = threading.Lock()
 
@@ -106,4 +107,4 @@ def _busy(path: Path, holder: dict[str, object]) -> DataError:
     details += [f"on {holder['machine']}"] if "machine" in holder else []
     details += [f"since {holder['since']}"] if "since" in holder else []
     text = f"is being written by {who}" + (f" ({', '.join(details)})" if details else "")
-    return DataError(path, text, "wait for it or choose another --output")
+    return DataError(path, text, BUSY)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from pipeline.errors import ConfigError, DataError, Faults
+from pipeline.interfaces import Detector
 from pipeline.io.images import read_image
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.backends import Backend
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
+from pipeline.models.yolo_world.detector import load_finetuned
 from pipeline.proposals.candidates import Candidate, Evidence, candidates
 from pipeline.proposals.choices import Finder
 from pipeline.proposals.fit import LabelledImage
 from pipeline.proposals.labeller import relative_heat
 from pipeline.runtime.progress import track
+from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
 from pipeline.trust.fold_segmenters import FoldSegmenters
 from pipeline.trust.searched import Searched, labelled_images, out_of_fold, with_categories
 from pipeline.types import Detections, Image, ImageRecord
@@ -33,13 +38,15 @@ class SamOptions:
 
 @dataclass(frozen=True)
 class OutOfFoldFinders:
-    """The models. detections: of the detector, on each photo of its folds. Those beside the
-    segmenter are None where they are not given."""
+    """The models. detections: of the detector, on each photo of its folds. detector: for other
+    photos, which it did not learn from. Those beside the segmenter are None where they are not
+    given."""
 
     segmenter: DefectSegmenter
     sams: FoldSegmenters | None
     detections: Searched | None
     anomaly: AnomalyDetector | None
+    detector: Callable[[], Detector] | None = None
 
     @property
     def names(self) -> list[Finder]:
@@ -79,10 +86,12 @@ class OutOfFoldFinders:
         return candidates(image, evidence, self.segmenter.region_options, sam)
 
     def _detections(self, searched: ImageRecord | None, image: Image) -> Detections | None:
-        """None without a detector; none at all on a photo that it did not search."""
-        if self.detections is None:
+        """None without a detector. A photo of none of its folds is new to it: it is searched."""
+        if self.detections is None or self.detector is None:
             return None
-        return self.detections.find(searched, image)[0] if searched else Detections.none()
+        return (
+            self.detections.find(searched, image)[0] if searched else self.detector().detect(image)
+        )
 
 
 def load_out_of_fold(
@@ -107,6 +116,9 @@ def load_out_of_fold(
         FoldSegmenters(sam.name, device, sam.backend, sam.cache_gb) if sam.name else None,
         out_of_fold(detector, data, faults) if detector else None,
         load_anomaly_detector(anomaly, device) if anomaly else None,
+        cache(partial(load_finetuned, detector, MIN_CONFIDENCE, str(device), MAX_BOXES))
+        if detector
+        else None,
     )
 
 

@@ -33,9 +33,20 @@ class Action:
 
 
 @dataclass(frozen=True)
+class Suggestion:
+    """An object that a model proposes, with the figures of its quality by name."""
+
+    value: ObjectValue
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Move:
     """What a person wants to do. after: the new values of objects and images that exist. added: new
-    objects on the image. expected: the revision at which the person saw an object or image."""
+    objects on the image. expected: the revision at which the person saw an object or image.
+
+    suggested: new objects of a model, which a person has not judged. removed: objects that nobody
+    has judged, and that these replace."""
 
     kind: str
     image: int
@@ -43,3 +54,5 @@ class Move:
     after: Mapping[Key, Value] | None = None
     added: Sequence[ObjectValue] = ()
     expected: Mapping[Key, int] | None = None
+    suggested: Sequence[Suggestion] = ()
+    removed: Sequence[int] = ()

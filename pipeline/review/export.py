@@ -19,7 +19,7 @@ from pipeline.review.create import content_refusals
 from pipeline.review.history import write_history
 from pipeline.review.reviewed import read_reviewed
 from pipeline.review.schema import SUFFIX
-from pipeline.review.source import find_source, labels_of, session_of
+from pipeline.review.source import find_source, image_root, labels_of, session_of
 from pipeline.review.store import ReviewStore
 from pipeline.runtime.progress import say
 from pipeline.types import Dataset
@@ -84,8 +84,8 @@ def reviewed_set(
         if wish.finished:
             raise ConfigError(f"--finished: there is no review of {source}; leave it out")
         return None
-    root = images or find_source(source).images or labels_of(session).parent
     with ReviewStore(session) as store, content_refusals(session):
+        root = image_root(find_source(source), store.root, images)
         reviewed = read_reviewed(store, root)
         stale = is_stale(store, labels_of(session))
     say(f"{session}: the reviewed labels are written; --original writes those before the review")

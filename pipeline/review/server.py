@@ -24,6 +24,7 @@ from pipeline.review.actions import StaleError
 from pipeline.review.assistant import Assistant, Click
 from pipeline.review.figures import PackedQueue
 from pipeline.review.guard import TooLargeError
+from pipeline.review.learner import Learner, Learning
 from pipeline.review.picture_cache import PictureCache
 from pipeline.review.remaining import RightLabels
 from pipeline.review.requests import (
@@ -54,7 +55,8 @@ Form = TypeVar("Form", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Review:
-    """All that the routes need. heatmaps: folder of heat maps, as anomaly writes it."""
+    """All that the routes need. heatmaps: folder of heat maps, as anomaly writes it. learner: of
+    the run; None for labels of none."""
 
     store: ReviewStore
     pictures: PictureCache
@@ -63,6 +65,7 @@ class Review:
     queue: PackedQueue
     right: RightLabels
     heatmaps: Path | None = None
+    learner: Learner | None = None
 
 
 Answer = Callable[[Review, Request], Response]
@@ -91,6 +94,8 @@ def application(review: Review) -> Starlette:
         _post(review, "/api/segment", SegmentRequest, _segment),
         _post(review, "/api/prepare", ImageRequest, _prepare),
         _post(review, "/api/category", CategoryRequest, _category),
+        _post(review, "/api/learn", EmptyRequest, _learn),
+        _post(review, "/api/propose", EmptyRequest, _propose),
     ]
     files = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.is_file()}
     for name, data in files.items():
@@ -150,7 +155,8 @@ def _queue(review: Review, _: Request) -> Response:
 def _changes(review: Review, request: Request) -> Response:
     text = request.query_params.get("since", "0")
     since = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
-    return JSONResponse(changes_view(review.store, review.assistant, since))
+    learning = review.learner.status() if review.learner else Learning("off")
+    return JSONResponse(changes_view(review.store, review.assistant, learning, since))
 
 
 def _image(review: Review, request: Request) -> Response:
@@ -245,3 +251,19 @@ def _prepare(review: Review, request: ImageRequest) -> JsonValue:
 
 def _category(review: Review, request: CategoryRequest) -> JsonValue:
     return review.store.add_category(request.name)
+
+
+def _learn(review: Review, _: EmptyRequest) -> JsonValue:
+    _learner(review).start()
+    return None
+
+
+def _propose(review: Review, _: EmptyRequest) -> JsonValue:
+    made = _learner(review).take()
+    return {"images": made.images, "objects": made.objects}
+
+
+def _learner(review: Review) -> Learner:
+    if review.learner is None:
+        raise ValueError("these labels are of no run: there is nothing that could learn")
+    return review.learner

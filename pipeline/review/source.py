@@ -16,20 +16,24 @@ from pipeline.io.run_record import read_run_file
 from pipeline.review.schema import SUFFIX
 from pipeline.types import Dataset
 
-_IN_FOLDERS = ("instances.json", "annotations/instances.json", "masks_from_detector/instances.json",
-               "data/annotations/instances.json")  # fmt: skip
+_IN_FOLDERS = (
+    "instances.json", "annotations/instances.json", "labels/instances.json",
+    "masks_from_detector/instances.json", "data/annotations/instances.json",
+)  # fmt: skip
 _MISSED, _ANOMALY = "missed_probability", "anomaly_score"  # keys of an image
 
 
 @dataclass(frozen=True)
 class Source:
     """labels: the COCO file. images: the folder of its images; None where none was found. sam: the
-    SAM of the run, by name or folder; "" where the run has none. session: the session file."""
+    SAM of the run, by name or folder; "" where the run has none. session: the session file. run:
+    the folder of the run whose labels they are; None for others."""
 
     labels: Path
     images: Path | None
     sam: str
     session: Path
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,20 @@ def find_source(path: Path, images: Path | None = None, session: Path | None = N
     """
     labels = labels_of(path)
     folder = path if path.is_dir() else labels.parent
+    places = (folder, labels.parent.parent)
+    run = next((each for each in places if (each / "labeller" / "card.json").is_file()), None)
     return Source(
-        labels, images or _images(folder, labels), _sam(folder, labels),
-        session or session_of(labels),
+        labels, images or _images(run or folder, labels), _sam(run or folder, labels),
+        session or session_of(labels), run,
     )  # fmt: skip
+
+
+def image_root(source: Source, saved: Path, given: Path | None = None) -> Path:
+    """The folder of the images of a review: the one that is given, or beside the labels, or the one
+    that the review began with (`saved`), or that of the run."""
+    if beside := given or images_beside(source.labels):
+        return beside
+    return saved if saved.is_dir() else source.images or source.labels.parent
 
 
 def labels_of(path: Path) -> Path:
@@ -64,7 +78,9 @@ def labels_of(path: Path) -> Path:
         if not path.exists():
             raise DataError(path, "no such file or folder", "give a COCO file, or a run's folder")
         return path
-    found = next((path / name for name in _IN_FOLDERS if (path / name).is_file()), None)
+    there = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
+    begun = [labels for labels in there if session_of(labels).is_file()]
+    found = next(iter([*begun, *there]), None)
     if found is None:
         remedy = "give a COCO file, or the folder of segment, label, convert-masks or run"
         raise DataError(path, "holds no instances.json", remedy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,14 @@ from pipeline.review.actions import Action, Move, StaleError
 from pipeline.review.create import content_refusals, session_refusals
 from pipeline.review.replay import REDO, UNDO, Stacks, stacks_of
 from pipeline.review.schema import TABLES
-from pipeline.review.tables import SavedImage, SavedObject, follow, saved_object
+from pipeline.review.tables import (
+    SavedImage,
+    SavedObject,
+    follow,
+    insert_new,
+    is_unjudged,
+    saved_object,
+)
 from pipeline.review.values import (
     ImageValue,
     Key,
@@ -31,6 +38,7 @@ from pipeline.review.values import (
     object_value,
     parse_names,
     parse_values,
+    refuse_misfit,
 )
 
 _OBJECT = "id, image, original, value, figures, revision, state"
@@ -104,22 +112,46 @@ class ReviewStore:
                 self._stacks.add(action.id, action.kind)
             return action
 
+    def act_all(
+        self, who: str, moves: Iterable[Move], notes: Mapping[str, str], missed: Mapping[int, float]
+    ) -> int:
+        """Write the actions of many moves, all or none; returns their number. notes: entries of the
+        session. missed: by image of an action, the probability that it lacks a label. Raises as
+        `act`."""
+        with self._lock, self._refusals():
+            with transaction(self._database):
+                actions = [action for move in moves if (action := self._moved(who, move))]
+                query = "INSERT OR REPLACE INTO session VALUES (?, ?)"
+                self._database.executemany(query, notes.items())
+                query = "UPDATE images SET missed = ?, revision = ? WHERE id = ?"
+                rows = [(missed[a.image], a.id, a.image) for a in actions if a.image in missed]
+                self._database.executemany(query, rows)
+            for action in actions:
+                self._stacks.add(action.id, action.kind)
+            return len(actions)
+
+    def note(self, name: str) -> str | None:
+        """An entry of the session that `act_all` wrote; None without it."""
+        with self._lock, self._refusals():
+            query = "SELECT value FROM session WHERE name = ?"
+            row = self._database.execute(query, (name,)).fetchone()
+        return None if row is None else str(row[0])
+
     def _moved(self, who: str, move: Move) -> Action | None:
         """`act` inside its transaction."""
         after = dict(move.after or {})
-        (last,) = self._database.execute("SELECT COALESCE(MAX(id), 0) FROM objects").fetchone()
-        new = [Key("object", last + 1 + number) for number in range(len(move.added))]
-        after |= dict(zip(new, move.added, strict=True))
-        for key in new:
-            query = "INSERT INTO objects (id, image, figures, revision) VALUES (?, ?, '{}', 0)"
-            self._database.execute(query, (key.id, move.image))
+        new = insert_new(self._database, move.image, [None] * len(move.added) + [*move.suggested])
+        after |= dict(zip(new, [*move.added, *(one.value for one in move.suggested)], strict=True))
+        after |= {Key("object", id_): None for id_ in move.removed}
         before = {key: self._value(key, move.image) for key in after}
         for key, revision in (move.expected or {}).items():
             if self._revision(key) != revision:
                 raise StaleError(key)
         changed = [key for key in after if before[key] != after[key]]
         for key in changed:
-            self._refuse_misfit(key, after[key], move.image)
+            if key.id in move.removed and is_unjudged(before[key]):
+                continue
+            refuse_misfit(key, after[key], self.image(move.image).size, len(self.categories))
         if not changed:
             return None
         shown = move.object if move.object is not None or not new else new[0].id
@@ -191,24 +223,6 @@ class ReviewStore:
         query = f"SELECT revision FROM {table} WHERE id = ?"
         row = self._database.execute(query, (key.id,)).fetchone()
         return -1 if row is None else int(row[0])
-
-    def _refuse_misfit(self, key: Key, value: Value, image: int) -> None:
-        """Raise ValueError for a value that its image cannot have."""
-        if key.kind == "image":
-            if not isinstance(value, ImageValue):
-                raise ValueError("an image needs an image's state")
-            return
-        if isinstance(value, ImageValue):
-            raise ValueError("an object needs a category, a state and a box")
-        if value is None:
-            raise ValueError("an object is rejected, and never removed")
-        size = self.image(image).size
-        x0, y0, x1, y1 = value.box
-        if not (0 <= x0 < x1 <= size[1] and 0 <= y0 < y1 <= size[0]):
-            raise ValueError("a box that is not inside its image")
-        if value.category >= len(self.categories):
-            raise ValueError(f"there is no category {value.category}")
-        value.rle(size)
 
     def image(self, id_: int) -> SavedImage:
         """An image. Raises ValueError for an id that no image has."""

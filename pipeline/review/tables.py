@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.formats.coco_columns import json_number
 from pipeline.geometry.boxes import as_boxes
+from pipeline.review.actions import Suggestion
 from pipeline.review.schema import ACCEPTED, ADDED, CHANGED, REJECTED, UNREVIEWED
 from pipeline.review.source import StartingLabels
-from pipeline.review.values import ObjectValue, object_value
+from pipeline.review.values import Key, ObjectValue, Value, object_value
 from pipeline.types import EXPECTED_IOU, PROBABILITY, Detections, ImageRecord
 
 _RECORD_KEYS = ("product", "source_split", "defect", "group", "split")
@@ -33,13 +34,39 @@ def state_code(original: str | None, value: ObjectValue | None) -> int | None:
         return None
     if value.state == "rejected":
         return REJECTED
+    if is_unjudged(value) and original is not None:
+        return UNREVIEWED
     if original is None:
         return ADDED
     before = ObjectValue.model_validate_json(original)
     same = (before.category, before.counts, before.box) == (value.category, value.counts, value.box)
     if not same:
         return CHANGED
-    return ACCEPTED if value.state == "accepted" else UNREVIEWED
+    return ACCEPTED
+
+
+def is_unjudged(value: Value) -> bool:
+    """Whether it is an object that no person has judged."""
+    return isinstance(value, ObjectValue) and value.state == "unreviewed"
+
+
+def insert_new(
+    database: sqlite3.Connection, image: int, objects: Sequence[Suggestion | None]
+) -> list[Key]:
+    """Rows of new objects on an image, which have no value yet; None for one that a person adds."""
+    (last,) = database.execute("SELECT COALESCE(MAX(id), 0) FROM objects").fetchone()
+    query = (
+        "INSERT INTO objects (id, image, original, figures, revision, expected_iou, probability, "
+        "score) VALUES (?, ?, ?, ?, 0, ?, ?, ?)"
+    )
+    keys = [Key("object", last + 1 + number) for number in range(len(objects))]
+    for key, one in zip(keys, objects, strict=True):
+        original = one.value.model_dump_json() if one else None
+        found = dict(one.figures) if one else {}
+        known = (found.get(EXPECTED_IOU), found.get(PROBABILITY), found.get("score"))
+        text = json.dumps(found, sort_keys=True)
+        database.execute(query, (key.id, image, original, text, *known))
+    return keys
 
 
 def insert_labels(database: sqlite3.Connection, labels: StartingLabels, root: Path) -> None:
@@ -104,13 +131,13 @@ def _object_rows(
             box=(x0, y0, x1, y1),
         )  # fmt: skip
         text = value.model_dump_json()
-        found = _figures(objects, row)
+        found = figures_of(objects, row)
         known = (found.get(EXPECTED_IOU), found.get(PROBABILITY), found.get("score"))
         yield (id_, record.id, text, text, json.dumps(found, sort_keys=True), *known,
                value.category, UNREVIEWED, *value.box)  # fmt: skip
 
 
-def _figures(objects: Detections, row: int) -> dict[str, float]:
+def figures_of(objects: Detections, row: int) -> dict[str, float]:
     """The quality columns of an object, and its score."""
     columns = dict(objects.quality)
     if objects.scores is not None:

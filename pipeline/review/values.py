@@ -134,3 +134,22 @@ def object_value(text: str | None) -> ObjectValue | None:
         return ObjectValue.model_validate_json(text)
     except ValidationError as error:
         raise ValueError("an object that cannot be read") from error
+
+
+def refuse_misfit(key: Key, value: Value, size: tuple[int, int], categories: int) -> None:
+    """Raise ValueError for a value that its image of `size` (height, width) cannot have.
+    categories: how many there are."""
+    if key.kind == "image":
+        if not isinstance(value, ImageValue):
+            raise ValueError("an image needs an image's state")
+        return
+    if isinstance(value, ImageValue):
+        raise ValueError("an object needs a category, a state and a box")
+    if value is None:
+        raise ValueError("an object is rejected, and never removed")
+    x0, y0, x1, y1 = value.box
+    if not (0 <= x0 < x1 <= size[1] and 0 <= y0 < y1 <= size[0]):
+        raise ValueError("a box that is not inside its image")
+    if value.category >= categories:
+        raise ValueError(f"there is no category {value.category}")
+    value.rle(size)

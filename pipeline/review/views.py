@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from pipeline.review.actions import Action
 from pipeline.review.assistant import Assistant
 from pipeline.review.figures import changed_objects, removed_objects
+from pipeline.review.learner import Learning
 from pipeline.review.picture_cache import TILE
 from pipeline.review.schema import STATE_NAMES
 from pipeline.review.store import ReviewStore
@@ -61,7 +62,9 @@ def image_row(image: SavedImage) -> JsonValue:
             image.anomaly, image.revision]  # fmt: skip
 
 
-def changes_view(store: ReviewStore, assistant: Assistant, since: int) -> JsonObject:
+def changes_view(
+    store: ReviewStore, assistant: Assistant, learning: Learning, since: int
+) -> JsonObject:
     """What happened after an action: new rows of objects and images, and who did it."""
     revision = store.revision
     rows = changed_objects(store, since).tolist()
@@ -75,6 +78,11 @@ def changes_view(store: ReviewStore, assistant: Assistant, since: int) -> JsonOb
         "can_undo": store.can_undo,
         "can_redo": store.can_redo,
         "sam": {"status": assistant.status, "name": assistant.name, "note": assistant.note},
+        "learn": {
+            "state": learning.state,
+            "line": learning.line,
+            "generation": learning.generation,
+        },
     }
 
 

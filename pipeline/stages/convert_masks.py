@@ -27,6 +27,7 @@ from pipeline.reports.conversion import Converted, ConvertedCounts, SplitCounts
 from pipeline.reports.fidelity import FidelityReport, fidelity_report
 from pipeline.reports.grouping import (
     GroupCounts,
+    Grouping,
     LeakCounts,
     grouped,
     lacking_splits,
@@ -116,6 +117,21 @@ def convert_masks(
     roots = [*products, images] if images else products
     grouping = grouped(listing.dataset, config.group_by, roots, runner, workers)
     dataset, wanted = _with_splits(grouping.dataset, config)
+    source = replace(listing, dataset=dataset)
+    return write_converted(
+        record, output, source, grouping, config, faults, wanted, runner, workers
+    )
+
+
+def write_converted(
+    record: RunRecord, output: Path, listing: FolderListing, grouping: Grouping,
+    config: ConvertConfig, faults: Faults, wanted: Sequence[str] = (), runner: Runner = "local",
+    workers: int = 0,
+) -> ConvertMasksResult:  # fmt: skip
+    """Write a converted folder. listing: its images have splits, and names in the folder. grouping:
+    of the same images in the same order. wanted: splits that the settings name. Raises DataError as
+    `convert_masks`."""
+    dataset = listing.dataset
     with record.whole_folder(output) as folder:
         with fidelity_report(folder) as report:
             plan = Plan(folder, dataset.categories, config)

@@ -27,11 +27,13 @@ from pipeline.models.sam.evaluation import (
     subsample,
 )
 from pipeline.models.sam.fitting import fit_sam
+from pipeline.models.sam.folds import FoldSam, read_folds
 from pipeline.models.sam.model import DELTA, SamModel, load_sam
 from pipeline.models.sam.network import side_for
 from pipeline.models.sam.sam2 import SAM2_NAMES
 from pipeline.models.sam.tuning import Runtime, SamTuner, TuningOptions
 from pipeline.models.sam.views import ViewOptions
+from pipeline.models.weights.store import WeightsStore
 from pipeline.reports.sam import (
     HeldOutScores,
     MaskCount,
@@ -91,10 +93,11 @@ def finetune_sam(
 ) -> FinetuneSamResult:
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
-    It starts from a published SAM, or from one that was tuned before, on another product. Writes
-    the card, the delta, figures and plots. keep_going: leave out unreadable images and faulty
-    objects. The same call goes on after a stop. Raises ConfigError for a SAM whose image encoder
-    was tuned, DataError for a folder without masks, WeightsError.
+    It starts from a published SAM, or from one that was tuned before. Where that learned from some
+    of the same photos, its folds go on. Writes the card, the delta, figures and plots. keep_going:
+    leave out unreadable images and faulty objects. The same call goes on after a stop. Raises
+    ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
+    WeightsError.
     """
     faults = Faults(keep_going)
     train, test = (_instances(data, splits, faults) for splits in (("train", "val"), ("test",)))
@@ -103,7 +106,8 @@ def finetune_sam(
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
     reads = [data / "annotations", data / "images", folder_of(config.sam)]
     record = RunRecord("finetune-sam", config.model_dump(mode="json"), reads)
-    tuner = _tuner(config, train, device)
+    known = _known_folds(config.sam, train)
+    tuner = _tuner(config, train, device, known)
     base, start = tuner.published.base, tuner.start
     record.used_weights(base.name, base.sha256)
     if start.delta_sha256:
@@ -116,7 +120,7 @@ def finetune_sam(
             tuner,
             train,
             folder,
-            fold_count=config.folds,
+            fold_count=len(known) if known and config.folds else config.folds,
             patch_prior=config.patch_prior,
             crop_below=config.views.crop_below,
         )
@@ -135,7 +139,17 @@ def _instances(data: Path, splits: Sequence[str], faults: Faults) -> list[Instan
     return [instance for dataset in datasets for instance in instances_of(dataset)]
 
 
-def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) -> SamTuner:
+def _known_folds(sam: str, train: Sequence[Instance]) -> list[FoldSam]:
+    """The folds of a SAM that was tuned on some of the same photos: each goes on for itself, so
+    that its photos stay held out from it. None for another SAM."""
+    known = read_folds(Path(sam), WeightsStore()) if folder_of(sam) else []
+    groups = {instance.group for instance in train}
+    return known if any(fold.groups & groups for fold in known) else []
+
+
+def _tuner(
+    config: FinetuneSamConfig, train: Sequence[Instance], device: str, known: Sequence[FoldSam]
+) -> SamTuner:
     """The SAM to start from, and how it is tuned and views objects."""
     if config.sam in SAM2_NAMES:
         raise ConfigError(
@@ -163,7 +177,7 @@ def _tuner(config: FinetuneSamConfig, train: Sequence[Instance], device: str) ->
     names = {field.name for field in fields(TuningOptions)}
     options = TuningOptions(**config.model_dump(include=names))
     runtime = Runtime(torch_device(device), config.backend, config.cache_gb)
-    return SamTuner(start, views, options, runtime)
+    return SamTuner(start, views, options, runtime, known)
 
 
 def _report(

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from pipeline.config.schema import FinetuneSegmenterConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.converted_set import leak_mark, read_objects
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 _DEFAULT = FinetuneSegmenterConfig()
 _STEPS = (1, 150, 600)  # for each mask, the least and the most
 _DECODER_STEPS = (2, 200, 400)
+_MORE_STEPS = (1, 50, 200)  # of networks that were trained before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +79,10 @@ def finetune_segmenter(
 ) -> FinetuneSegmenterResult:
     """Train on the masks of train and val in a folder of convert-masks; test on those of test.
 
-    Good photos are learned from too. Writes model.safetensors and card.json. keep_going: leave out
+    Good photos are learned from too. Writes model.safetensors and card.json. config.start: the
+    networks of a folder learn on; what was held out from one stays so. keep_going: leave out
     unreadable images and faulty objects. The same call goes on after a stop. Raises DataError for a
-    folder without masks, WeightsError.
+    folder without masks and for a start of other categories, WeightsError.
     """
     if config.folds == 1:
         raise ConfigError("--folds 1: at least 2 are needed, or 0 for one network")
@@ -95,21 +95,18 @@ def finetune_segmenter(
     masks = sum(len(photo.objects) for photo in photos)
     if not masks:
         raise DataError(data, "holds no masks to learn from", "convert masks with convert-masks")
-    record = RunRecord(
-        "finetune-segmenter",
-        config.model_dump(mode="json"),
-        [data / "annotations", data / "images"],
-    )
-    weights = _encoder_weights(config)
+    reads = [data / "annotations", data / "images", config.start]
+    record = RunRecord("finetune-segmenter", config.model_dump(mode="json"), reads)
+    start = _start(config, categories)
+    weights = None if start else _encoder_weights(config)
     if weights:
         record.used_weights(weights.name, weights.sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, FinetuneSegmenterResult):
             return finished
-        options = _options(config, photos, masks, len(categories))
-        model, result = _fitted(folder, photos, categories, weights, options, device)
-        card: dict[str, JsonValue] = {"steps": options.steps, "masks": masks}
-        model.save(folder, card)
+        options = _options(config, photos, masks, len(categories), start)
+        model, result = _fitted(folder, photos, categories, weights, options, device, start)
+        model.save(folder, {"steps": options.steps, "masks": masks})
         result = replace(
             result,
             output=output,
@@ -146,6 +143,21 @@ def _categories(data: Path, datasets: Sequence[Dataset]) -> tuple[str, ...]:
     return categories
 
 
+def _start(config: FinetuneSegmenterConfig, categories: tuple[str, ...]) -> DefectSegmenter | None:
+    """The model to go on from. Raises DataError for one whose categories are not the first of the
+    photos'."""
+    from pipeline.models.devices import torch_device
+    from pipeline.models.segmentation.model import load_defect_segmenter
+
+    if config.start is None:
+        return None
+    start = load_defect_segmenter(config.start, torch_device("cpu"))
+    if categories[: len(start.categories)] != start.categories:
+        remedy = "leave out --start, and train from the beginning"
+        raise DataError(config.start, "names other categories than the photos", remedy)
+    return start
+
+
 def _encoder_weights(config: FinetuneSegmenterConfig) -> Weights | None:
     from pipeline.models.features.backbones import pretrained_weights
 
@@ -157,18 +169,25 @@ def _options(
     photos: Sequence[LabelledPhoto],
     masks: int,
     categories: int,
+    start: DefectSegmenter | None,
 ) -> CrossFitOptions:
     from pipeline.models.segmentation.cross_fit import CrossFitOptions
     from pipeline.models.segmentation.network import NetworkOptions
     from pipeline.models.segmentation.photos import choose_scale
 
+    if start:
+        encoder, scale = start.members[0].network.options.encoder, start.scale
+        decoder_steps, steps = 0, _by_masks(masks, *_MORE_STEPS)
+    else:
+        encoder, scale = config.encoder, choose_scale(photos)
+        decoder_steps, steps = _by_masks(masks, *_DECODER_STEPS), _by_masks(masks, *_STEPS)
     return CrossFitOptions(
-        NetworkOptions(config.encoder, categories),
+        NetworkOptions(encoder, categories),
         config.folds,
-        config.decoder_steps or _by_masks(masks, *_DECODER_STEPS),
-        config.steps or _by_masks(masks, *_STEPS),
+        config.decoder_steps or decoder_steps,
+        config.steps or steps,
         config.batch,
-        config.scale or choose_scale(photos),
+        config.scale or scale,
         config.seed,
     )
 
@@ -184,22 +203,19 @@ def _fitted(
     weights: Weights | None,
     options: CrossFitOptions,
     device: str,
+    start: DefectSegmenter | None,
 ) -> tuple[DefectSegmenter, FinetuneSegmenterResult]:
     """The trained model, and the result without its test."""
     from pipeline.models.devices import torch_device
-    from pipeline.models.segmentation.cross_fit import cross_fit, fold_of_groups
+    from pipeline.models.segmentation.cross_fit import cross_fit
     from pipeline.models.segmentation.defect_map import RegionOptions
     from pipeline.models.segmentation.model import DefectSegmenter, with_regions
     from pipeline.proposals.region_choice import smallest_region, try_all
 
     own = torch_device(device)
-    fold_of = fold_of_groups(photos, options.folds, options.seed)
-    if options.folds and not fold_of:
-        say(
-            "defects of one object make no folds: one network learns from all, and its threshold is"
-            " not measured"
-        )
-    fit = cross_fit(photos, fold_of, weights, options, own, folder / WORK)
+    fold_of = _folds(photos, options, start)
+    members = start.members if start else ()
+    fit = cross_fit(photos, fold_of, weights, options, own, folder / WORK, members)
     areas = [mask_geometry.area(mask) for photo in photos for mask in photo.objects.masks or ()]
     regions = RegionOptions(min_area=smallest_region(areas))
     model = DefectSegmenter(fit.members, categories, options.scale, regions, 0.0, own)
@@ -210,7 +226,7 @@ def _fitted(
     return model, FinetuneSegmenterResult(
         output=folder,
         encoder=options.network.encoder,
-        weights=weights.name if weights else "random",
+        weights=weights.name if weights else "trained before" if start else "random",
         photos=len(photos),
         masks=len(areas),
         networks=len(fit.members),
@@ -224,6 +240,23 @@ def _fitted(
         confidence=model.confidence,
         out_of_fold=label_quality(chosen.images) if chosen else None,
     )
+
+
+def _folds(
+    photos: Sequence[LabelledPhoto], options: CrossFitOptions, start: DefectSegmenter | None
+) -> dict[str, int]:
+    """The fold of each group; empty for one network that learns from all."""
+    from pipeline.models.segmentation.cross_fit import continued_folds, fold_of_groups
+
+    if start:
+        return continued_folds(photos, start.members)
+    fold_of = fold_of_groups(photos, options.folds, options.seed)
+    if options.folds and not fold_of:
+        say(
+            "defects of one object make no folds: one network learns from all, and its threshold is"
+            " not measured"
+        )
+    return fold_of
 
 
 def _out_of_fold(

@@ -11,13 +11,13 @@ from pathlib import Path
 from pipeline.config.labels import ReviewConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.image_files import NamedFolders
-from pipeline.io.locks import folder_lock
+from pipeline.io.locks import BUSY, folder_lock
 from pipeline.io.read import sha256_of
 from pipeline.results import StageResult
 from pipeline.review.create import create_session
 from pipeline.review.export import is_stale
 from pipeline.review.schema import ACCEPTED, ADDED, CHANGED, REJECTED
-from pipeline.review.source import Source, find_source, read_labels
+from pipeline.review.source import Source, find_source, image_root, read_labels
 from pipeline.review.store import ReviewStore
 from pipeline.review.views import About
 from pipeline.runtime.progress import say
@@ -66,7 +66,7 @@ def review_labels(
         if not found.session.exists():
             _create(found, config)
         with ReviewStore(found.session) as store:
-            root = found.images or found.labels.parent
+            root = image_root(found, store.root, images)
             notices = _notices(store, found, root)
             title = f"{found.labels.absolute().parent.name}/{found.labels.name}"
             about = About(
@@ -83,7 +83,7 @@ def _locked(session: Path) -> Iterator[None]:
         with folder_lock(session, "review"):
             yield
     except DataError as error:
-        if error.remedy != "wait for it or choose another --output":
+        if error.remedy != BUSY:
             raise
         reason = error.reason.replace("is being written by", "is being reviewed through")
         raise DataError(error.path, reason, "use its page, or end it with Ctrl-C") from error
@@ -138,21 +138,29 @@ def _serve(
         raise ConfigError(f"review needs {error.name}; install the program again") from error
     from pipeline.review.assistant import sam_assistant
     from pipeline.review.figures import PackedQueue
+    from pipeline.review.generations import last_models
+    from pipeline.review.learner import Learner
     from pipeline.review.picture_cache import PictureCache
     from pipeline.review.remaining import RightLabels
 
     queue = PackedQueue(store)
     queue.bytes()  # before the page asks
-    name = (found.sam or "none") if config.sam == "auto" else config.sam
+    learned = last_models(found.run).get("sam") if found.run else None
+    name = str(learned or found.sam or "none") if config.sam == "auto" else config.sam
+    words = ("--labels", found.labels, "--images", root, "--session", found.session,
+             "--device", device)  # fmt: skip
+    learner = Learner(store, found.run, [*map(str, words)]) if found.run else None
     assistant = sam_assistant(name, device)
     parts = Review(
         store, PictureCache(root, config.allow_outside), assistant, about,
-        queue, RightLabels(store), heatmaps,
+        queue, RightLabels(store), heatmaps, learner,
     )  # fmt: skip
     try:
         serve(application(parts), host, port, opened)
     finally:
         assistant.close()
+        if learner:
+            learner.close()
 
 
 def _user() -> str:

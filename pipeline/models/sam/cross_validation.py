@@ -23,7 +23,6 @@ from pipeline.models.sam.evaluation import (
     Attempt,
     Instance,
     evaluate_attempts,
-    folds,
     perturb_boxes,
     true_boxes,
 )
@@ -85,7 +84,7 @@ def cross_validate(
     """
     if not enough_photos(instances, fold_count):
         return []
-    fold_of = folds(instances, fold_count, tuner.options.seed)
+    fold_of = tuner.folds(instances, fold_count)
     always_crop = crop_below is not None and bool((_extents(instances) < crop_below).all())
     results: list[FoldResult] = []
     with WorkLog(folder / LOG, "folds", _RESULTS) as log:
@@ -98,7 +97,7 @@ def cross_validate(
                 or not has_fold(folder, fold)
             ):
                 title = f"tune SAM, fold {fold + 1} of {fold_count}"
-                delta = tuner.fit([examples[index] for index in train], title)
+                delta = tuner.of_fold(fold).fit([examples[index] for index in train], title)
                 model = tuner.tuned(delta)
                 groups = {instances[index].group for index in train}
                 prior = fit_patch_prior(patches, groups, tuner.runtime.device, tuner.options.seed)
@@ -109,13 +108,15 @@ def cross_validate(
     return results
 
 
-def held_out_groups(instances: Sequence[Instance], fold_count: int, seed: int) -> list[list[str]]:
+def held_out_groups(
+    tuner: SamTuner, instances: Sequence[Instance], fold_count: int
+) -> list[list[str]]:
     """The groups that the SAM of each fold of `cross_validate` did not learn from; none where there
     are too few photos for it."""
     if not enough_photos(instances, fold_count):
         return []
     groups: list[set[str]] = [set() for _ in range(fold_count)]
-    for instance, fold in zip(instances, folds(instances, fold_count, seed), strict=True):
+    for instance, fold in zip(instances, tuner.folds(instances, fold_count), strict=True):
         groups[fold].add(instance.group)
     return [sorted(own) for own in groups]
 

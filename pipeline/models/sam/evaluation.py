@@ -157,11 +157,16 @@ def subsample(instances: Sequence[Instance], count: int | None, seed: int) -> li
     return [one for one in instances if one.group in groups]
 
 
-def folds(instances: Sequence[Instance], count: int, seed: int) -> NDArray[np.int64]:
-    """(N,) fold of each object; a group stays together, and categories are spread."""
+def folds(
+    instances: Sequence[Instance], count: int, seed: int, known: Mapping[str, int] | None = None
+) -> NDArray[np.int64]:
+    """(N,) fold of each object; a group stays together, and categories are spread. known: the folds
+    of some groups; the others are spread as if there were only these."""
     category_of = {one.group: one.category for one in instances}
-    names = sorted(category_of)
+    names = sorted(set(category_of) - set(known or {}))
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     by_category = sorted(order, key=lambda name: category_of[name])
-    fold_of = {group: number % count for number, group in enumerate(by_category)}
+    fold_of = {group: number % count for number, group in enumerate(by_category)} | dict(
+        known or {}
+    )
     return np.array([fold_of[one.group] for one in instances], dtype=np.int64)

@@ -79,7 +79,7 @@ def _fit_all(
         "started_from": tuner.start.delta_sha256,
     }
     views, calibration = selection.views, selection.calibration
-    groups = held_out_groups(instances, fold_count, seed)
+    groups = held_out_groups(tuner, instances, fold_count)
     write_sam(folder, tuner.published, delta, views, calibration, prior, about, groups)
 
 

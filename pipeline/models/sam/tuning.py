@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.disk_cache import disk_cache, key_of
 from pipeline.models.backends import Backend
 from pipeline.models.sam.encoders import ImageEncoder
-from pipeline.models.sam.evaluation import Instance, by_image
+from pipeline.models.sam.evaluation import Instance, by_image, folds
+from pipeline.models.sam.folds import FoldSam
 from pipeline.models.sam.model import SamModel
 from pipeline.models.sam.network import build_encoder, close_side
 from pipeline.models.sam.predictor import SamSegmenter
@@ -67,13 +69,38 @@ class SamTuner:
     """Tunes copies of one SAM. What is learned is always the difference to the published SAM."""
 
     def __init__(
-        self, start: SamModel, views: ViewOptions, options: TuningOptions, runtime: Runtime
+        self,
+        start: SamModel,
+        views: ViewOptions,
+        options: TuningOptions,
+        runtime: Runtime,
+        fold_starts: Sequence[FoldSam] = (),
     ) -> None:
         """`start` is a published SAM, or one whose decoder was tuned before. `views` is how the
-        tuned SAM sees objects; the training crops have its `side`."""
+        tuned SAM sees objects; the training crops have its `side`. `fold_starts`: of a start that
+        was tuned on some of the same photos, what each fold goes on from."""
         self.start, self.published = start, start.as_published()
+        self._fold_starts = fold_starts
         self.views, self.options, self.runtime = views, options, runtime
         self.side = close_side(self.published.base.name, views.side)
+
+    def folds(self, instances: Sequence[Instance], count: int) -> NDArray[np.int64]:
+        """(N,) fold of each object. A photo that the start of a fold did not learn from is in this
+        fold again."""
+        groups = {instance.group for instance in instances}
+        known = {
+            group: fold
+            for fold, start in enumerate(self._fold_starts)
+            for group in sorted(start.groups & groups)
+        }
+        return folds(instances, count, self.options.seed, known)
+
+    def of_fold(self, fold: int) -> SamTuner:
+        """What tunes the SAM of a fold, from one that did not learn from the fold's photos."""
+        if not self._fold_starts:
+            return self
+        start = self._fold_starts[fold].sam
+        return SamTuner(start, self.views, self.options, self.runtime)
 
     def examples(self, instances: Sequence[Instance]) -> list[list[TrainingExample]]:
         """Crops of every object, each encoded and kept in the cache unless the encoder learns."""

@@ -54,22 +54,52 @@ def fold_of_groups(photos: Sequence[LabelledPhoto], count: int, seed: int) -> di
     Each fold has a photo of a defect: there are fewer than `count` folds where such groups are
     fewer. Empty for a `count` below 2, or one such group.
     """
+    rarest = _rarest(photos)
+    folds = min(count, sum(label != _GOOD for label in rarest.values()))
+    if folds < 2:
+        return {}
+    groups = sorted(rarest)
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    dealt = sorted((groups[row] for row in order), key=lambda group: _after(rarest[group]))
+    return {group: place % folds for place, group in enumerate(dealt)}
+
+
+def continued_folds(photos: Sequence[LabelledPhoto], members: Sequence[Member]) -> dict[str, int]:
+    """The fold of each group, from 0, where the networks of some folds were trained before.
+
+    A group that a network did not learn from stays held out from it. Each new group goes to the
+    fold with the fewest groups of its rarest category, and of these to the smallest. Empty for one
+    network that learned from all.
+    """
+    known = {group: fold for fold, member in enumerate(members) for group in member.unseen}
+    if not known:
+        return {}
+    rarest = _rarest(photos)
+    sizes = [0] * len(members)
+    of_category: Counter[tuple[int, int]] = Counter()
+    fold_of: dict[str, int] = {}
+    for group in sorted(
+        rarest, key=lambda group: (group not in known, *_after(rarest[group]), group)
+    ):
+        label = rarest[group]
+        fewest = min(range(len(members)), key=lambda f: (of_category[label, f], sizes[f], f))
+        fold = known.get(group, fewest)
+        fold_of[group] = fold
+        of_category[label, fold] += 1
+        sizes[fold] += 1
+    return fold_of
+
+
+def _rarest(photos: Sequence[LabelledPhoto]) -> dict[str, int]:
+    """The rarest category of each group; `_GOOD` for one without a defect."""
     frequency = Counter(label for photo in photos for label in set(_labels(photo)))
     labels_of: dict[str, set[int]] = {}
     for photo in photos:
         labels_of.setdefault(photo.group, set()).update(_labels(photo))
-    defective = sum(map(bool, labels_of.values()))
-    folds = min(count, defective)
-    if folds < 2:
-        return {}
-    rarest = {
+    return {
         group: min(labels, key=lambda label: (frequency[label], label), default=_GOOD)
         for group, labels in labels_of.items()
     }
-    groups = sorted(labels_of)
-    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
-    dealt = sorted((groups[row] for row in order), key=lambda group: _after(rarest[group]))
-    return {group: place % folds for place, group in enumerate(dealt)}
 
 
 def cross_fit(
@@ -79,24 +109,28 @@ def cross_fit(
     options: CrossFitOptions,
     device: torch.device,
     work: Path | None = None,
+    start: Sequence[Member] = (),
 ) -> CrossFit:
     """Train the networks. fold_of: by group; empty for one network that learns from all photos.
-    work: folder of checkpoints, from which a stopped call goes on. Raises DataError for a photo
-    that cannot be read."""
+    work: folder of checkpoints, from which a stopped call goes on. start: by fold, the networks to
+    go on from. Raises DataError for a photo that cannot be read."""
     scaled = ScaledPhotos(photos, options.scale)
     members, losses = [], []
-    count = 1 + max(fold_of.values(), default=0)
+    count = len(start) or 1 + max(fold_of.values(), default=0)
     for fold in range(count):
         unseen = frozenset(group for group, own in fold_of.items() if own == fold)
         rows = [row for row, photo in enumerate(photos) if photo.group not in unseen]
         seed = options.seed + 1000 * fold
         torch.manual_seed(seed)
-        network = SegmentationNetwork(options.network, weights)
+        network = SegmentationNetwork(options.network, None if start else weights)
+        if start:
+            network.load_trained(start[fold].network)
+            unseen |= start[fold].unseen - fold_of.keys()
         training = TrainingOptions(
             options.decoder_steps,
             options.steps,
             options.batch,
-            learns_all=weights is None,
+            learns_all=weights is None and not start,
             seed=seed,
             checkpoint=work / f"network_{fold}.pt" if work else None,
         )

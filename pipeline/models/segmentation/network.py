@@ -84,6 +84,15 @@ class SegmentationNetwork(nn.Module):
                 module.eval()
         return self
 
+    def load_trained(self, other: SegmentationNetwork) -> None:
+        """Take the weights of a network of the same encoder. Categories that it has not, which come
+        last, keep their own. Raises RuntimeError for another encoder."""
+        state = {key: value.clone() for key, value in other.state_dict().items()}
+        for key, own in self.head.state_dict().items():
+            known = state[f"head.{key}"]
+            state[f"head.{key}"] = torch.cat([known, own[len(known) :]])
+        self.load_state_dict(state)
+
     def decoder_parameters(self) -> list[nn.Parameter]:
         """All that ImageNet did not train."""
         encoder = {id(parameter) for parameter in self.stages.parameters()}

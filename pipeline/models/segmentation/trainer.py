@@ -49,10 +49,11 @@ class TrainingOptions:
         """In order."""
         if self.learns_all:
             return [Phase(self.decoder_steps + self.steps, 0, 1e-3, 3e-3)]
-        return [
+        both = [
             Phase(self.decoder_steps, STAGES, 0.0, 3e-3),
             Phase(self.steps, _LEARNING_FROM, 5e-4, 1e-3),
         ]
+        return [phase for phase in both if phase.steps]
 
 
 def train(

@@ -3,7 +3,8 @@
 import { byId, el } from "./dom.js";
 
 const KEYS = [
-  ["Everywhere", [["Undo, redo, without limit", "Ctrl+Z  Ctrl+Shift+Z"], ["This sheet", "?"], ["Back to the queue", "Esc"], ["Dark or light", "Shift+D"]]],
+  ["Everywhere", [["Undo, redo, without limit", "Ctrl+Z  Ctrl+Shift+Z"], ["This sheet", "?"], ["Back to the queue", "Esc"], ["Dark or light", "Shift+D"],
+    ["Learn from what is finished; show the new labels", "Shift+L"]]],
   ["Judge", [["Accept, and go to the next", "A"], ["Reject, and go to the next", "R"], ["Category", "1 to 9"], ["Next, previous", "N  P"], ["To review again", "U"]]],
   ["The image", [["Is good: it has no defect", "G"], ["Checked: its labels are all there is", "K"], ["Next object of the image", "J  Shift+J"]]],
   ["Queue", [["Move", "Arrows"], ["Open", "Enter"], ["First, last", "Home  End"]]],

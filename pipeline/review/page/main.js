@@ -3,6 +3,7 @@
 import { byId, el, isTyping, notice, toast } from "./dom.js";
 import { Editor } from "./editor.js";
 import { showHelp } from "./help.js";
+import { Learn } from "./learn.js";
 import { Queue } from "./queue.js";
 import { Session, UNREVIEWED } from "./session.js";
 
@@ -62,6 +63,7 @@ async function start() {
     }
     return { kind: "good", image, objects, image_state: "good" };
   }).catch(() => {});
+  const learn = new Learn(session);
   session.addEventListener("changed", drawBar);
   drawBar();
   queue.grid.node.focus({ preventScroll: true });
@@ -79,6 +81,7 @@ async function start() {
     } else if (isControl || (event.altKey && !event.key.startsWith("Arrow"))) return;
     else if (event.key === "?" && !isTyping(event)) showHelp();
     else if (event.key === "D" && !isTyping(event)) toggleTheme();
+    else if (event.key === "L" && !isTyping(event)) learn.press();
     else if ((editor.isOpen ? editor : queue).key(event)) event.preventDefault();
   });
   window.review = { session, editor, queue }; // for tests and benchmarks of the page

@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 
 const FIGURES = [["expected_iou", "Expected IoU"], ["probability", "Probability"], ["score", "Score"], ["predicted_iou", "SAM's own IoU"], ["stability", "Stability"]];
 const KINDS = { accept: "accepted", reject: "rejected", relabel: "other category", edit: "drew", fill: "filled holes", add: "added", split: "split",
-  merge: "merged", good: "image is good", check: "image is checked", reset: "to review again", undo: "undid", redo: "did again" };
+  merge: "merged", good: "image is good", check: "image is checked", reset: "to review again", propose: "proposed", undo: "undid", redo: "did again" };
 
 export class Panel {
   constructor(editor) {

@@ -16,6 +16,7 @@ export class Session extends EventTarget {
     for (const row of about.images) this.#setImage(row);
     this.#unpack(queue);
     this.sam = { status: "loading", name: "", note: "" };
+    this.learn = { state: "off", line: "", generation: 0 };
     this.canUndo = this.canRedo = false;
     this.pending = Promise.resolve();
     this.waiting = 0;
@@ -77,15 +78,19 @@ export class Session extends EventTarget {
     const news = await get(`/api/changes?since=${since}`);
     this.categories = news.categories;
     this.sam = news.sam;
+    this.learn = news.learn;
     this.canUndo = news.can_undo;
     this.canRedo = news.can_redo;
     this.revision = Math.max(this.revision, news.revision);
     news.objects.forEach((row) => this.#setObject(row));
     news.images.forEach((row) => this.#setImage(row));
-    const touched = new Set(news.actions.map((action) => action.image));
+    const touched = new Set(news.actions.map((action) => action.image)); // the first of many alone
+    for (const row of news.objects) touched.add(row[1]);
     for (const id of news.removed) {
       const row = this.rowOf.get(id);
-      if (row !== undefined) this.columns.state[row] = NaN;
+      if (row === undefined) continue;
+      this.columns.state[row] = NaN;
+      touched.add(this.columns.image[row]);
     }
     for (const image of touched) this.touched.set(image, news.revision);
     this.dispatchEvent(new CustomEvent("changed", { detail: { news, touched, isNew: news.revision > since } }));

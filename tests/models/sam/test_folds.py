@@ -3,15 +3,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from saved_models import tuned
 
 from pipeline.errors import DataError, WeightsError
+from pipeline.geometry.masks import encode
 from pipeline.io.write import write_json
+from pipeline.models.sam.evaluation import Instance
 from pipeline.models.sam.folds import fold_cards, has_fold, read_folds, write_fold
 from pipeline.models.sam.model import CARD, DELTA, load_sam
+from pipeline.models.sam.tuning import Runtime, SamTuner, TuningOptions
+from pipeline.models.sam.views import ViewOptions
 from pipeline.models.weights.store import WeightsStore
+from pipeline.types import ImageRecord
 
 TOKEN = "mask_decoder.iou_token.weight"
 
@@ -63,3 +69,29 @@ def test_a_card_with_other_folds_is_one_line(folder: Path, folds: object) -> Non
     write_json(folder / CARD, {**card, "folds": folds})
     with pytest.raises(DataError, match=r"card\.json"):
         read_folds(folder, WeightsStore())
+
+
+def instances(*groups: str) -> list[Instance]:
+    mask = encode(np.ones((8, 8), bool))
+    box = np.array([0, 0, 8, 8], np.float32)
+    return [
+        Instance(
+            ImageRecord(n, Path(f"{n}.png"), f"{n}.png", 8, 8, group=group), box, mask, "crack"
+        )
+        for n, group in enumerate(groups, start=1)
+    ]
+
+
+def test_a_start_that_knows_some_photos_goes_on_fold_by_fold(folder: Path) -> None:
+    """A photo stays in the fold whose SAM did not learn from it; new ones are spread."""
+    starts = read_folds(folder, WeightsStore())
+    runtime = Runtime(torch.device("cpu"), "torch", 0)
+    start = load_sam(str(folder))
+    tuner = SamTuner(start, ViewOptions(side=64), TuningOptions(seed=3), runtime, starts)
+    found = tuner.folds(instances("a", "b", "c", "new", "newer"), 2).tolist()
+    assert found[:3] == [0, 0, 1]
+    assert sorted(found[3:]) == [0, 1]
+    for fold in range(2):
+        assert tuner.of_fold(fold).start.delta_sha256 == starts[fold].sam.delta_sha256
+    stranger = SamTuner(start, ViewOptions(side=64), TuningOptions(), runtime)
+    assert stranger.of_fold(0) is stranger
