@@ -26,7 +26,7 @@ from pipeline.metrics.operating_points import ImageOutcome
 from pipeline.models.sam.calibration import Calibration, cross_expected
 from pipeline.proposals.candidates import Candidate, table_of, without
 from pipeline.proposals.choices import Finder, Gain, NamingGain, Refinement
-from pipeline.proposals.naming import Naming, name_out_of_fold
+from pipeline.proposals.naming import Naming, name_evidence, name_out_of_fold
 from pipeline.trust.found_masks import DEFECT_IOU
 from pipeline.trust.regression import fit_logistic, fit_probability
 from pipeline.types import Detections, Rle
@@ -129,17 +129,18 @@ def _fit(images: Sequence[LabelledImage], categories: Sequence[str]) -> Labeller
     numbers, right = flags.astype(float).tolist(), is_named.astype(float).tolist()
     probabilities = cross_expected(table, numbers, groups, names, fit_probability)
     expected = cross_expected(table, ious.tolist(), groups, names, fit_logistic)
+    name_table, name_categories = name_evidence(table, names)
     confidence, quality = _choose_confidence(images, categories, refinement, probabilities)
     return LabellerFit(
         refinement,
         fit_probability(table, numbers, names),
         fit_logistic(table, ious.tolist(), names),
-        fit_probability(table, right, names),
+        fit_probability(name_table, right, name_categories),
         confidence,
         ious,
         expected,
         is_named,
-        cross_expected(table, right, groups, names, fit_probability),
+        cross_expected(name_table, right, groups, name_categories, fit_probability),
         probabilities,
         quality,
         _outcomes(images, refinement, categories, probabilities),

@@ -17,6 +17,7 @@ from scipy.special import expit, log_softmax, softmax
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.masks import Rle
+from pipeline.models.sam.calibration import Table
 from pipeline.proposals.candidates import Candidate, as_logit
 from pipeline.proposals.choices import NamingGain
 from pipeline.types import Detections
@@ -47,6 +48,15 @@ class Naming:
             replace(row, shares=own, figures={**row.figures, NAMED: as_logit(float(own.max()))})
             for row, own in zip(rows, shares, strict=True)
         ]
+
+
+def name_evidence(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
+    """The figures, and the category of each candidate, from which it is judged whether its name is
+    right. Where a naming says how sure it is, its word and the probability of a defect suffice: all
+    figures and categories together would fit a few dozen names too closely."""
+    if NAMED not in table:
+        return table, list(names)
+    return {name: table[name] for name in (NAMED, "map_mean")}, [""] * len(names)
 
 
 def context(rows: Sequence[Candidate]) -> Numbers:

@@ -15,7 +15,7 @@ from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes
 from pipeline.proposals import card
 from pipeline.proposals.candidates import Candidate
-from pipeline.proposals.naming import NAMED, context, fit_naming, name_out_of_fold
+from pipeline.proposals.naming import NAMED, context, fit_naming, name_evidence, name_out_of_fold
 from pipeline.types import Detections, Rle
 
 SIZE = (20, 30)
@@ -107,3 +107,10 @@ def test_a_naming_is_read_as_it_was_written_and_not_for_other_categories() -> No
     written["centre"].pop()
     with pytest.raises(ValueError, match="not of one number"):
         card._NamingCard.model_validate(written)
+
+
+def test_the_name_of_a_naming_is_judged_by_its_own_word() -> None:
+    plain: dict[str, np.ndarray] = {name: np.ones(2, np.float32) for name in ("map_mean", "area")}
+    assert name_evidence(plain, ["a", "b"]) == (plain, ["a", "b"])
+    table, names = name_evidence({**plain, NAMED: np.zeros(2, np.float32)}, ["a", "b"])
+    assert (sorted(table), names) == (["map_mean", NAMED], ["", ""])
