@@ -159,25 +159,39 @@ def _print(result: Mapping[str, JsonValue], indent: str = "") -> None:
         elif isinstance(value, list) and _needs_lines(value):
             print(f"{name}: {len(value)}")
             for line in value:
-                print(one_line(f"{indent}  {line}"))
+                text = _flat(line) if isinstance(line, Mapping) else line
+                print(one_line(f"{indent}  {text}"))
         else:
             print(one_line(f"{name}: {_text(value)}"))
 
 
 def _needs_lines(values: Sequence[Any]) -> bool:
-    """Whether texts are too many for one line, or two sentences that would run into each other."""
+    """Whether texts are too many for one line, or two sentences that would run into each other, or
+    rows of figures."""
+    if values and isinstance(values[0], Mapping):
+        return True
     if not values or not isinstance(values[0], str):
         return False
     return len(values) > 2 or (len(values) == 2 and any(" " in text for text in values))
 
 
 def _print_mapping(name: str, value: Mapping[str, JsonValue], indent: str) -> None:
-    """On one line if it is short and flat."""
-    if len(value) <= 5 and not any(isinstance(inner, (Mapping, list)) for inner in value.values()):
-        print(one_line(f"{name}: " + ", ".join(f"{k} {_text(v)}" for k, v in value.items())))
-        return
-    print(one_line(f"{name}:"))
-    _print(value, indent + "  ")
+    """On one line if it is short and flat. Sentences have a line each, after their names as they
+    are: these are names of files."""
+    is_flat = not any(isinstance(inner, (Mapping, list)) for inner in value.values())
+    if any(isinstance(inner, str) and " " in inner for inner in value.values()) and is_flat:
+        print(one_line(f"{name}:"))
+        for key, inner in value.items():
+            print(one_line(f"{indent}  {key}: {_text(inner)}"))
+    elif len(value) <= 5 and is_flat:
+        print(one_line(f"{name}: {_flat(value)}"))
+    else:
+        print(one_line(f"{name}:"))
+        _print(value, indent + "  ")
+
+
+def _flat(value: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
 
 
 def _text(value: Any) -> str:

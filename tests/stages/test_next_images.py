@@ -49,14 +49,17 @@ def test_of_a_folder_the_photo_that_is_unlike_all_others_comes_first(
     shutil.copytree(run.parent / "photos", folder)
     y, x = np.mgrid[0:48, 0:64]
     stripes = ((x // 4 + y // 4) % 2 * 100).astype(np.uint8)
-    write_png(folder / "odd.png", cv2.cvtColor(stripes, cv2.COLOR_GRAY2RGB))
+    write_png(folder / "the_odd_one.png", cv2.cvtColor(stripes, cv2.COLOR_GRAY2RGB))
     listed = tmp_path / "list.txt"
     ended = call_pipeline(
         "next", run, "--images", folder, "--count", 2, "-o", listed, "--device", "cpu"
     )
     assert ended.code == 0, ended.stderr
-    assert listed.read_text().splitlines()[0] == "odd.png"
-    assert "unlike the known images" in ended.stdout
+    assert listed.read_text().splitlines()[0] == "the_odd_one.png"
+    (reason,) = [
+        line for line in ended.stdout.splitlines() if line.startswith("  the_odd_one.png:")
+    ]
+    assert "unlike the known images" in reason
 
 
 @pytest.mark.parametrize(
