@@ -82,7 +82,7 @@ class Client:
 
 
 class _Server(uvicorn.Server):
-    """A server that stops when it is told to, and does not look for that every tenth of a
+    """A server that stops as soon as it should, and does not look for that every tenth of a
     second."""
 
     def __init__(self, config: uvicorn.Config) -> None:

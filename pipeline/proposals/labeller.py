@@ -21,7 +21,6 @@ from pipeline.models.yolo_world.detector import load_finetuned
 from pipeline.proposals.candidates import Candidate, Evidence, candidates, table_of
 from pipeline.proposals.card import SEGMENTER, LabellerKnowledge, knowledge, read_labeller
 from pipeline.proposals.fit import as_labels
-from pipeline.proposals.naming import name_evidence
 from pipeline.trust.card import missed_probability
 from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
 from pipeline.trust.missed import fit_missed
@@ -88,9 +87,7 @@ class Labeller:
         if unknown := {n for fit in known.values() for n in fit.names} - table.keys():
             text = ", ".join(map(shown_value, sorted(unknown)))
             raise WeightsError(f"the labeller's card names figures that it has not: {text}")
-        evidence = dict.fromkeys(known, (table, names))
-        evidence[NAME_PROBABILITY] = name_evidence(table, names)
-        columns = {name: fit.expected_iou(*evidence[name]) for name, fit in known.items()}
+        columns = {name: fit.expected_iou(table, names) for name, fit in known.items()}
         probabilities = np.asarray(columns[PROBABILITY], np.float32)
         labels, kept = as_labels(
             rows, probabilities, self.confidence, self.known.refinement, self.categories

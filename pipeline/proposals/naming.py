@@ -51,8 +51,8 @@ class Naming:
 
 
 def name_evidence(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
-    """The figures, and the category of each candidate, from which it is judged whether its name is
-    right. Where a naming says how sure it is, its word and the probability of a defect suffice: all
+    """The figures, and the category of each candidate, from which it is learned whether a name is
+    right. Where a naming says how sure it is, this and the probability of a defect suffice: all
     figures and categories together would fit a few dozen names too closely."""
     if NAMED not in table:
         return table, list(names)

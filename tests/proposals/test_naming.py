@@ -16,6 +16,7 @@ from pipeline.geometry.boxes import as_boxes
 from pipeline.proposals import card
 from pipeline.proposals.candidates import Candidate
 from pipeline.proposals.naming import NAMED, context, fit_naming, name_evidence, name_out_of_fold
+from pipeline.trust.regression import fit_probability
 from pipeline.types import Detections, Rle
 
 SIZE = (20, 30)
@@ -109,8 +110,18 @@ def test_a_naming_is_read_as_it_was_written_and_not_for_other_categories() -> No
         card._NamingCard.model_validate(written)
 
 
-def test_the_name_of_a_naming_is_judged_by_its_own_word() -> None:
-    plain: dict[str, np.ndarray] = {name: np.ones(2, np.float32) for name in ("map_mean", "area")}
-    assert name_evidence(plain, ["a", "b"]) == (plain, ["a", "b"])
-    table, names = name_evidence({**plain, NAMED: np.zeros(2, np.float32)}, ["a", "b"])
-    assert (sorted(table), names) == (["map_mean", NAMED], ["", ""])
+def test_whether_a_name_is_right_is_learned_from_the_namings_own_word() -> None:
+    """Its fit takes two of all figures, and no category: it answers alike for each."""
+    plain: dict[str, np.ndarray] = {
+        name: np.arange(6, dtype=np.float32) for name in ("map_mean", "area")
+    }
+    names = ["a", "b"] * 3
+    assert name_evidence(plain, names) == (plain, names)
+    table = {**plain, NAMED: np.array([0, 1, 0, 1, 0, 1], np.float32)}
+    own, nobody = name_evidence(table, names)
+    fit = fit_probability(own, [0, 1, 0, 1, 0, 1], nobody)
+    assert (fit.names, fit.categories) == (("map_mean", NAMED), ())
+    right = fit.expected_iou(table, names)
+    assert right[0] < 0.4
+    assert right[1] > 0.6
+    assert (fit.expected_iou(table, ["b"] * 6) == right).all()

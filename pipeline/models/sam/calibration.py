@@ -168,14 +168,14 @@ def calibrate(
 
 
 def unfitted(table: Mapping[str, NDArray[np.float32]], categories: Sequence[str]) -> Calibration:
-    """A calibration with the scales of these columns, and without weights. Raises ValueError for
-    fewer than two masks."""
+    """A calibration with the scales of these columns, and without weights. The category "" is none.
+    Raises ValueError for fewer than two masks."""
     if len(categories) < 2:
         raise ValueError("a calibration needs at least two masks")
     names = tuple(sorted(table))
     columns = np.stack([table[name] for name in names], axis=1).astype(np.float64)
     centre, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
-    distinct = tuple(sorted(set(categories)))
+    distinct = tuple(sorted({*categories} - {""}))
     return Calibration(names, centre, spread, distinct, np.zeros(0), len(categories))
 
 
