@@ -26,13 +26,15 @@ STOPPED = "pipeline: stopped; call the same command again to go on\n"
 AT_A_POINT = """
 import os, sys, time
 from pipeline import cli
-from pipeline.runtime import progress
+from pipeline.runtime import progress, signals
 updates, update = [], progress.Bar.update
 def wait_at_the_point(self, n=1):
     updates.append(n)
     if len(updates) == int(os.environ.get("POINT", "0")):
         print("here", flush=True)
-        time.sleep(600)
+        while True:  # a signal that a destructor swallowed is raised again, as by the bar
+            time.sleep(0.1)
+            signals.check()
     update(self, n)
 progress.Bar.update = wait_at_the_point
 sys.argv[0] = "pipeline"
