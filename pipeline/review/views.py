@@ -79,7 +79,12 @@ def changes_view(
         "categories": list(store.categories),
         "can_undo": store.can_undo,
         "can_redo": store.can_redo,
-        "sam": {"status": assistant.status, "name": assistant.name, "note": assistant.note},
+        "sam": {
+            "status": assistant.status,
+            "name": assistant.name,
+            "note": assistant.note,
+            "number": assistant.number,
+        },
         "learn": {
             "state": learning.state,
             "line": learning.line,

@@ -15,7 +15,7 @@ export class Session extends EventTarget {
     this.images = new Map();
     for (const row of about.images) this.#setImage(row);
     this.#unpack(queue);
-    this.sam = { status: "loading", name: "", note: "" };
+    this.sam = { status: "loading", name: "", note: "", number: 0 };
     this.learn = { state: "off", line: "", generation: 0 };
     this.canUndo = this.canRedo = false;
     this.pending = Promise.resolve();
