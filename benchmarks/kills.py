@@ -20,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from kills_compare import Content, content, without
+from kills_learn import RUN, STEPS, draw_photos, review
 from kills_process import (
     Ended,
     Process,
@@ -35,7 +36,7 @@ from kills_process import (
     wait_for_handlers,
     wait_for_record,
 )
-from kills_verbs import KEEPS_OLD, STUDY, VERBS
+from kills_verbs import IN_PLACE, KEEPS_OLD, STUDY, VERBS
 
 STOPPED = "pipeline: stopped; call the same command again to go on"
 LITTER = (".part", ".old", ".unfinished", ".lock", ".work")
@@ -48,15 +49,32 @@ class Verb:
     """One command, its undisturbed outcome, and the outcome of a call with other settings."""
 
     name: str
-    home: Path
+    home: Path  # of all trials; `run` in it is what a command of IN_PLACE adds to
     wanted: Content = field(default_factory=dict)
     unsteady: frozenset[str] = frozenset()
     old: Path | None = None
     seconds: float = 0.0
 
     def command(self, output: Path, *more: str) -> list[str]:
-        words = [*VERBS[self.name], *more, "-o", str(output)]
+        words = [*VERBS[self.name], *more]
+        words = [str(output), *words] if self.name in IN_PLACE else [*words, "-o", str(output)]
         return [sys.executable, "-m", "pipeline", self.name, *words]
+
+    def place(self) -> Path:
+        """The output of a call: always the same path, because outputs hold it."""
+        folder = self.home / "trial"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.home / "cache", ignore_errors=True)
+        folder.mkdir()
+        if self.name in IN_PLACE:
+            shutil.copytree(self.home / RUN, folder / "out")
+        return folder / "out"
+
+    def keeps(self, before: Content, now: Content) -> bool:
+        """Whether what was there before a call that did not end is there."""
+        if self.name in IN_PLACE:
+            return all(now.get(path) == text for path, text in before.items())
+        return not before or now == before
 
 
 def main() -> None:
@@ -67,7 +85,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="kills-", dir=arguments.folder))
     failures = 0
     try:
-        prepare(home)
+        prepare(home, arguments.verbs)
         for name in arguments.verbs:
             failures += table(name, home, arguments.points, shared_out(arguments))
     finally:
@@ -99,17 +117,26 @@ def shared_out(arguments: argparse.Namespace) -> dict[str, list[int]]:
     }
 
 
-def prepare(home: Path) -> None:
-    """A few drawn zippers, converted, with a labeller, and the configuration of a study."""
+def prepare(home: Path, verbs: Sequence[str]) -> None:
+    """What the commands need: a few drawn zippers, converted, with a labeller, and the
+    configuration of a study; for `learn` a run with a review."""
+    steps: list[list[str]] = []
     (home / "study.yaml").write_text(STUDY)
     small = ["--per-defect", "2", "--good-train", "6", "--good-test", "2"]
-    for words in (
-        ["synthesize", *small, "-o", "product"],
-        ["convert-masks", "product", "-o", "data"],
-        ["finetune-segmenter", *VERBS["finetune-segmenter"], "-o", "segmenter"],
-        ["combine", *VERBS["combine"], "-o", "labeller"],
-    ):
+    if set(verbs) - {"learn"}:
+        steps += [
+            ["synthesize", *small, "-o", "product"],
+            ["convert-masks", "product", "-o", "data"],
+            ["finetune-segmenter", *VERBS["finetune-segmenter"], "-o", "segmenter"],
+            ["combine", *VERBS["combine"], "-o", "labeller"],
+        ]
+    if "learn" in verbs:
+        draw_photos(home)
+        steps += STEPS
+    for words in steps:
         call([sys.executable, "-m", "pipeline", *words], home)
+    if "learn" in verbs:
+        review(home)
 
 
 def table(name: str, home: Path, points: int, signals: dict[str, list[int]]) -> int:
@@ -149,12 +176,12 @@ def row(kind: str, ends: list[Ended], held: int) -> str:
 def measured(name: str, home: Path) -> Verb:
     """Run a verb undisturbed, twice."""
     verb = Verb(name, home)
-    output = place(home)
+    output = verb.place()
     began = time.perf_counter()
     call(verb.command(output), home)
     verb.seconds = time.perf_counter() - began
     first = content(output)
-    output = place(home)
+    output = verb.place()
     call(verb.command(output), home)
     second = content(output)
     different = {path for path in first | second if first.get(path) != second.get(path)}
@@ -162,7 +189,7 @@ def measured(name: str, home: Path) -> Verb:
     verb.wanted = without(first, verb.unsteady)
     if name in KEEPS_OLD:
         other = ["--seed", "9"] if name not in ("segment",) else ["--set", "review=3"]
-        output = place(home)
+        output = verb.place()
         call(verb.command(output, *other), home)
         verb.old = home / f"old-{name}"
         output.rename(verb.old)
@@ -171,7 +198,7 @@ def measured(name: str, home: Path) -> Verb:
 
 def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list[str]]:
     """One signal at one point, and the second call; returns what did not hold."""
-    output = place(verb.home)
+    output = verb.place()
     old = verb.old if point % 2 else None
     if old:
         shutil.copytree(old, output, copy_function=os.link)  # links: a photo has its other name
@@ -180,7 +207,7 @@ def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list
     end = killed(verb.command(output), verb.home, number, wait)
     there = without(content(output), verb.unsteady)  # .work goes a moment after the swap
     done = {p: t for p, t in there.items() if not p.startswith(".work/")} == verb.wanted
-    faults = [*after_the_signal(output, number, end, before, done)]
+    faults = [*after_the_signal(verb, output, number, end, before, done)]
     again = subprocess.run(
         verb.command(output), cwd=verb.home, env=environment(), capture_output=True, text=True,
         check=False, timeout=600,
@@ -200,7 +227,7 @@ def trial(verb: Verb, number: int, point: int, points: int) -> tuple[Ended, list
 
 
 def after_the_signal(
-    output: Path, number: int, end: Ended, before: Content, done: bool
+    verb: Verb, output: Path, number: int, end: Ended, before: Content, done: bool
 ) -> Iterator[str]:
     """What does not hold between the signal and the second call. done: the output is whole."""
     allowed = {128 + number} | ({0} if done or not end.in_time else set())
@@ -215,7 +242,7 @@ def after_the_signal(
         yield f"orphans: {end.orphans}"
     if end.seconds > TOO_LONG:
         yield f"took {end.seconds:.1f} s to end"
-    if before and not done and content(output) != before:
+    if not done and not verb.keeps(before, content(output)):
         yield "the old output is not there"
     left = [path.name for path in output.parent.iterdir() if path.name.endswith(LITTER)]
     left = [name for name in left if not name.endswith(".unfinished")]
@@ -231,17 +258,8 @@ def wait_for_point(process: Process, verb: Verb, output: Path, point: int, point
         with suppress(subprocess.TimeoutExpired):
             process.wait(verb.seconds * (point + 0.5) / early)
     else:
-        wait_for_record(process, output)
+        wait_for_record(process, output / IN_PLACE.get(verb.name, ""))
         time.sleep(0.004 * (point - early) ** 2)
-
-
-def place(home: Path) -> Path:
-    """The output of a call: always the same path, because outputs hold it."""
-    folder = home / "trial"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(home / "cache", ignore_errors=True)
-    folder.mkdir()
-    return folder / "out"
 
 
 def call(words: list[str], home: Path) -> None:

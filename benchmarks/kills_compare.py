@@ -2,8 +2,9 @@
 
 Byte by byte, but for what no two runs have in common: the seconds in run.json and results.csv, the
 dates beside the numbers in a checkpoint (*.pt; all its numbers are compared), the order of the
-names in a safetensors header, and the hashes of such files, and of times of change, in run.json,
-card.json and steps.sqlite. A manifest's lines for these files are compared by their paths.
+names in a safetensors header, the times in a review, and the hashes of such files, and of times of
+change, in run.json, card.json and steps.sqlite. A manifest's lines for these files are compared by
+their paths.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _steady(name: str) -> Callable[[bytes], bytes] | None:
         "card.json": _card,
         "steps.sqlite": _steps,
     }
-    by_kind = {".pt": _checkpoint, ".safetensors": _tensors}
+    by_kind = {".pt": _checkpoint, ".safetensors": _tensors, ".review": _review}
     return by_name.get(last.name) or by_kind.get(last.suffix)
 
 
@@ -100,6 +101,18 @@ def _steps(data: bytes) -> bytes:
         except sqlite3.OperationalError:
             return data
     return json.dumps([row[0] for row in rows]).encode()
+
+
+def _review(data: bytes) -> bytes:
+    """All rows of a session but the times of its actions."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(data[:18] + b"\1\1" + data[20:])
+        found = []
+        for table in ("session", "images", "objects", "actions"):
+            rows = database.execute(f"SELECT * FROM {table} ORDER BY 1")
+            names = [column[0] for column in rows.description]
+            found += [{**dict(zip(names, row, strict=True)), "time": 0} for row in rows]
+    return json.dumps(found).encode()
 
 
 def _checkpoint(data: bytes) -> bytes:

@@ -41,9 +41,11 @@ VERBS: dict[str, list[str]] = {
     "label": ["--model", "labeller", "--images", "data/images"],
     "finetune-yolo": ["--data", "data", "--epochs", "2", "--image-side", "96", "--batch", "4",
                       "--set", "workers=1", "--set", "mosaic=0.0"],
+    "learn": ["--images", "photos", "--steps", "2", "--sam-steps", "2"],
     "run": [str(REPOSITORY / "configs" / "default.yaml"),
             *(word for setting in RUN for word in ("--set", setting))],
 }  # fmt: skip
+IN_PLACE = {"learn": "learned/1"}  # adds to a folder that is there; where it writes in it
 KEEPS_OLD = (
     "convert-masks", "segment", "classify", "anomaly", "study", "finetune-sam",
     "finetune-segmenter",

@@ -28,6 +28,7 @@ CROWD = "iscrowd"  # the column of objects that are regions which an evaluation 
 EXPECTED_IOU = "expected_iou"  # the quality column of a calibrated segmenter
 NAME_PROBABILITY = "name_probability"  # of labels of a labeller: is the category right?
 PROBABILITY = "probability"  # the quality column of labels that a detector found: is it a defect?
+FINDERS = ("segmenter", "detector", "anomaly", "person")  # who finds objects
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Detections:
     ids: (N,) int64, the annotation ids of the file that was read; a writer numbers rows again.
     prompt_ids: (N,) int64, the annotation whose box the row was segmented from. prompt_boxes:
     (N, 4) float32, that box, where `boxes` holds the box of the mask instead.
+    finders: N names, who found each object, one of `FINDERS`; "" and None where it is not known.
     attributes: other named columns (N, ...) of a file: numbers that keep their dtype.
 
     Raises ValueError when the columns differ in length.
@@ -61,12 +63,13 @@ class Detections:
     ids: NDArray[np.int64] | None = None
     prompt_ids: NDArray[np.int64] | None = None
     prompt_boxes: Boxes | None = None
+    finders: tuple[str, ...] | None = None
     attributes: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns: list[NDArray[np.generic] | tuple[Rle, ...] | None] = [
+        columns: list[NDArray[np.generic] | tuple[Rle, ...] | tuple[str, ...] | None] = [
             self.labels, self.scores, self.masks, self.failed, self.ids, self.prompt_ids,
-            self.prompt_boxes, *self.quality.values(), *self.attributes.values(),
+            self.prompt_boxes, self.finders, *self.quality.values(), *self.attributes.values(),
         ]  # fmt: skip
         lengths = {len(column) for column in columns if column is not None}
         if lengths != {len(self.boxes)}:
@@ -104,6 +107,7 @@ class Detections:
             ids=None if self.ids is None else self.ids[index],
             prompt_ids=None if self.prompt_ids is None else self.prompt_ids[index],
             prompt_boxes=None if self.prompt_boxes is None else self.prompt_boxes[index],
+            finders=None if self.finders is None else tuple(self.finders[i] for i in index),
             attributes={name: column[index] for name, column in self.attributes.items()},
         )
 

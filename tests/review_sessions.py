@@ -33,9 +33,11 @@ def square(x: int, y: int, category: int = 0, side: int = 6) -> ObjectValue:
     return with_mask(block(x, y, side), category)
 
 
-def draw_labels(folder: Path, images: int = 3, objects: int = 2, name: str = "part") -> Path:
+def draw_labels(
+    folder: Path, images: int = 3, objects: int = 2, name: str = "part", finders: str = ""
+) -> Path:
     """A COCO file of images with blocks, with the images beside it. The last image has none. The
-    expected IoU of object k of the file is 0.1 k."""
+    expected IoU of object k of the file is 0.1 k. finders: of the objects of an image, in words."""
     generator = np.random.default_rng(0)
     records, found = [], {}
     number = 0
@@ -51,7 +53,12 @@ def draw_labels(folder: Path, images: int = 3, objects: int = 2, name: str = "pa
             labels = np.arange(count) % len(CATEGORIES)
             boxes = Detections.from_masks(masks, 0).boxes
             found[image] = Detections(
-                boxes, labels, iou, tuple(masks), quality={"expected_iou": iou}
+                boxes,
+                labels,
+                iou,
+                tuple(masks),
+                quality={"expected_iou": iou},
+                finders=tuple(finders.split()) or None,
             )
     path = folder / "instances.json"
     write_coco(path, Dataset(CATEGORIES, tuple(records), found))

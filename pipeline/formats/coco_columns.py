@@ -1,7 +1,7 @@
 """The keys of a COCO annotation beyond COCO's own, as columns of `Detections` and back.
 
-`failed`, `prompt_id` and `prompt_box` are keys of this pipeline. Numbers from 0 to 1 are quality
-columns. All other numbers of a foreign file are kept as attributes.
+`failed`, `prompt_id`, `prompt_box` and `finder` are keys of this pipeline. Numbers from 0 to 1 are
+quality columns. All other numbers of a foreign file are kept as attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from pipeline.formats.coco_schema import CocoRow
 from pipeline.geometry.boxes import Boxes, as_boxes
 from pipeline.io.read import shown_value
-from pipeline.types import Detections
+from pipeline.types import FINDERS, Detections
 
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
 _IGNORED = _STANDARD | {"annotation_id"}  # never written: it would repeat `id`
@@ -34,6 +34,7 @@ class ObjectColumns:
     ids: NDArray[np.int64] | None = None
     prompt_ids: NDArray[np.int64] | None = None
     prompt_boxes: Boxes | None = None
+    finders: tuple[str, ...] | None = None
     attributes: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
@@ -46,6 +47,7 @@ def read_columns(rows: Sequence[CocoRow]) -> ObjectColumns:
         ids=np.array([row["id"] for row in rows]) if all("id" in row for row in rows) else None,
         prompt_ids=_popped_ids(columns, "prompt_id"),
         prompt_boxes=_popped_boxes(columns, "prompt_box"),
+        finders=_finders(rows),
         quality={name: column.astype(np.float32) for name, column in columns.items()
                  if _is_quality(column)},
         attributes={name: column for name, column in columns.items() if not _is_quality(column)},
@@ -53,7 +55,8 @@ def read_columns(rows: Sequence[CocoRow]) -> ObjectColumns:
 
 
 def written_columns(objects: Detections) -> dict[str, list[JsonValue]]:
-    """What `read_columns` reads: for each key its value of every object, as JSON has it."""
+    """What `read_columns` reads: for each key its value of every object, as JSON has it; None
+    for one without."""
     columns: dict[str, NDArray[np.generic]] = {**objects.attributes, **objects.quality}
     if objects.failed is not None:
         columns["failed"] = objects.failed
@@ -61,7 +64,10 @@ def written_columns(objects: Detections) -> dict[str, list[JsonValue]]:
         columns["prompt_id"] = objects.prompt_ids
     if objects.prompt_boxes is not None:
         columns["prompt_box"] = objects.prompt_boxes
-    return {name: [_written(value) for value in column] for name, column in columns.items()}
+    written = {name: [_written(value) for value in column] for name, column in columns.items()}
+    if objects.finders is not None:
+        written["finder"] = [name or None for name in objects.finders]
+    return written
 
 
 def json_number(value: object, digits: int = 3) -> bool | int | float:
@@ -133,6 +139,13 @@ def _popped_boxes(columns: dict[str, NDArray[np.generic]], name: str) -> Boxes |
     if name not in columns or columns[name].dtype.kind not in "if":
         return None
     return as_boxes(columns.pop(name)) if columns[name].shape[1:] == (4,) else None
+
+
+def _finders(rows: Sequence[CocoRow]) -> tuple[str, ...] | None:
+    """Who found each object, where that is known of any."""
+    found = [row.get("finder") for row in rows]
+    names = tuple(name if isinstance(name, str) and name in FINDERS else "" for name in found)
+    return names if any(names) else None
 
 
 def _written(value: NDArray[np.generic] | np.generic) -> JsonValue:

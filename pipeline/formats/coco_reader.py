@@ -84,6 +84,7 @@ def detections(
         ids=columns.ids,
         prompt_ids=columns.prompt_ids,
         prompt_boxes=columns.prompt_boxes,
+        finders=columns.finders,
         attributes={**columns.attributes, CROWD: crowds} if crowds.any() else columns.attributes,
     )
 

@@ -80,7 +80,9 @@ def _number_text(value: float) -> str:
 
 
 def _finite_text(value: JsonValue) -> str | None:
-    """A number, or a list of numbers; None for one that JSON cannot hold."""
+    """A value, or a list of numbers; None for one that JSON cannot hold, or that is not known."""
+    if value is None:
+        return None
     numbers = value if isinstance(value, list) else [value]
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         return None

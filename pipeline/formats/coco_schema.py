@@ -63,6 +63,7 @@ class CocoRow(TypedDict):
     segmentation: NotRequired[object]
     iscrowd: NotRequired[object]
     attributes: NotRequired[object]
+    finder: NotRequired[object]
 
 
 _IMAGE = TypeAdapter(CocoImage)

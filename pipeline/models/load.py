@@ -67,6 +67,13 @@ def load_detector(
     raise ConfigError(f"{folder}: holds no detector{reason}; {remedy}")
 
 
+def finder_of(folder: Path) -> str:
+    """Who finds the objects of a folder's model, one of `types.FINDERS`. Raises DataError for a
+    card that cannot be read."""
+    kind = model_kind(folder)
+    return kind if kind == "segmenter" else "anomaly" if kind in _ANOMALY_MODELS else "detector"
+
+
 def load_classifier(folder: Path, device: torch.device) -> Classifier:
     """The classifier of a classify folder, with its retrieval module if it has one. Raises
     DataError, WeightsError."""

@@ -57,6 +57,11 @@ class Candidate:
     figures: dict[str, float]
 
     @property
+    def finder(self) -> str:
+        """Who found it; one of `types.FINDERS`."""
+        return "detector" if self.region_mask is None else "segmenter"
+
+    @property
     def label(self) -> int:
         """The category for which most speaks."""
         return int(self.shares.argmax())

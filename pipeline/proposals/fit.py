@@ -199,6 +199,7 @@ def as_labels(
             np.array([rows[row].label for row in kept], np.int64),
             np.asarray(probabilities, np.float32)[kept],
             tuple(chosen),
+            finders=tuple(rows[row].finder for row in kept),
         ),
         np.array(kept, np.int64),
     )

@@ -76,7 +76,8 @@ class Labeller:
         known = {name: fit for name, fit in fits.items() if fit is not None}
         if PROBABILITY not in known:
             own = self.finders.segmenter.detect(image)
-            return replace(own, failed=np.zeros(len(own), bool)), None
+            finders = ("segmenter",) * len(own)
+            return replace(own, failed=np.zeros(len(own), bool), finders=finders), None
         rows = self.finders.candidates(image)
         if self.known.naming:
             rows = self.known.naming.named(rows)

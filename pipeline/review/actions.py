@@ -34,10 +34,12 @@ class Action:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An object that a model proposes, with the figures of its quality by name."""
+    """An object that a model proposes, with the figures of its quality by name. finder: one of
+    `types.FINDERS`; "" where it is not known."""
 
     value: ObjectValue
     figures: Mapping[str, float]
+    finder: str = ""
 
 
 @dataclass(frozen=True)

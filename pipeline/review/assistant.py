@@ -1,10 +1,13 @@
-"""The run's own SAM beside the page: loaded in the background, one prompt at a time."""
+"""The run's own SAM beside the page: loaded in the background, one prompt at a time, and replaced
+by the one that has learned since."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -54,6 +57,9 @@ class Prompted(Protocol):
         ...
 
 
+Load = Callable[[], Prompted]
+
+
 class SamAssistant:
     """A SAM by name or folder. A box alone is answered as `pipeline segment` answers it, with its
     views and calibration; clicks by the decoder alone, on an embedding that is kept."""
@@ -68,7 +74,7 @@ class SamAssistant:
         on = torch_device(device)
         self._boxes = load_segmenter(name, {}, on, backend, cache_gb)
         self._clicks = ClickPredictor.of(load_sam(name).segmenter(on, backend, cache_gb))
-        self.name = self._boxes.name
+        self.name = self._boxes.name + _generation(Path(name))
 
     def prepare(self, key: int, image: Image) -> None:
         """Encode the image, for clicks and for boxes: its middle is segmented."""
@@ -93,34 +99,69 @@ class SamAssistant:
         return Proposal(*self._clicks.predict(key, image, points, before))
 
 
+def _generation(folder: Path) -> str:
+    """What a SAM's name says of when it learned: that of `learned/2/sam` is of generation 2."""
+    number = folder.parent.name
+    return f", learned {number}" if folder.parent.parent.name == "learned" else ""
+
+
 class Assistant:
     """A `Prompted` that is loaded in a thread of its own, so that the page opens at once."""
 
-    def __init__(self, load: Callable[[], Prompted] | None, name: str = "") -> None:
-        """load: makes the SAM; None for a review without one. name: as the page shows it."""
+    def __init__(
+        self,
+        load: Load | None,
+        name: str = "",
+        newer: Callable[[], Load | None] = lambda: None,
+    ) -> None:
+        """load: makes the SAM; None for a review without one. name: as the page shows it. newer:
+        what makes a SAM that has learned since the last call; None while there is none."""
         self.status: Status = "off" if load is None else "loading"
         self.note = "no SAM: start the review with --sam" if load is None else ""
         self.name = name
+        self.number = 0  # of the SAM in use; a newer one has a higher one
         self._prompted: Prompted | None = None
-        self._lock = threading.Lock()
+        self._newer, self._loads = newer, 0
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         if load is not None:
-            threading.Thread(target=self._load, args=(load,), daemon=True).start()
+            self._start(load, self._lock)  # prompts wait for the first SAM
 
-    def _load(self, load: Callable[[], Prompted]) -> None:
+    def renew(self) -> None:
+        """Load the SAM that has learned since, if there is one. The one in use answers until then;
+        what it keeps of images goes with it."""
+        if (load := self._newer()) is not None:
+            self.note = "the SAM that has learned is loading"
+            self._start(load, nullcontext())
+
+    def _start(self, load: Load, first: AbstractContextManager[object]) -> None:
+        self._loads += 1
+        words = (load, self._loads, first)
+        threading.Thread(target=self._load, args=words, daemon=True).start()
+
+    def _load(self, load: Load, number: int, first: AbstractContextManager[object]) -> None:
         try:
-            with self._lock:
-                self._prompted = load()
-            self.name, self.status = self._prompted.name, "ready"
+            with self._loading, first:
+                made = load()
+                self._use(made, number)
         except PipelineError as error:
-            self.status, self.note = "off", str(error)
+            self._refuse(str(error))
         except Exception as error:  # a fault of a library must not end the review
-            self.status, self.note = (
-                "off",
-                f"SAM cannot be loaded ({type(error).__name__}: {error})",
-            )
+            self._refuse(f"SAM cannot be loaded ({type(error).__name__}: {error})")
+
+    def _use(self, made: Prompted, number: int) -> None:
+        """Take a SAM into use, unless a newer one is."""
+        if number > self.number:
+            self._prompted, self.number = made, number  # a prompt under way ends with its own SAM
+            self.name, self.note, self.status = made.name, "", "ready"
+
+    def _refuse(self, reason: str) -> None:
+        """A SAM that is in use goes on where the next one cannot be loaded."""
+        self.note = f"{reason}; the SAM before goes on" if self._prompted else reason
+        self.status = "ready" if self._prompted else "off"
 
     def close(self) -> None:
         """Wait for the work under way: a library that is cut off in it ends the process badly."""
+        self._loading.acquire(timeout=_LAST_S)
         self._lock.acquire(timeout=_LAST_S)
 
     def prepare(self, key: int, image: Image) -> bool:
@@ -142,8 +183,19 @@ class Assistant:
             return self._prompted.propose(key, image, clicks, box, before, category)
 
 
-def sam_assistant(name: str, device: str) -> Assistant:
-    """The assistant of a SAM by name or folder; `none` or "" for none."""
+def sam_assistant(name: str, device: str, last: Callable[[], str] | None = None) -> Assistant:
+    """The assistant of a SAM by name or folder; `none` or "" for none. last: the SAM that a run has
+    now; without it, the SAM stays."""
+    used = name
+
+    def newer() -> Load | None:
+        nonlocal used
+        now = last() if last else used
+        if now == used:
+            return None
+        used = now
+        return partial(SamAssistant, now, device)
+
     if name in {"", "none"}:
-        return Assistant(None)
-    return Assistant(lambda: SamAssistant(name, device), Path(name).name)
+        return Assistant(None, newer=newer)
+    return Assistant(partial(SamAssistant, name, device), Path(name).name, newer)

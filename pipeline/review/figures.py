@@ -10,19 +10,26 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.review.schema import FINDER, PERSON
 from pipeline.review.store import ReviewStore
+from pipeline.types import FINDERS
 
 COLUMNS: Final = (
     "id", "image", "category", "state", "expected_iou", "probability", "score", "x0", "y0", "x1",
-    "y1", "revision",
+    "y1", "revision", "finder",
 )  # fmt: skip
 _STALE = 500  # actions, after which the queue is made again
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM objects WHERE value IS NOT NULL"
+_KNOWN = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(FINDERS))
+_FINDER_CODE = (  # its index in `FINDERS`; NULL where it is not known
+    f"CASE WHEN original IS NULL THEN {FINDERS.index(PERSON)} WHEN json_valid(figures) THEN "
+    f"CASE json_extract(figures, '$.{FINDER}') {_KNOWN} END END"
+)
+_SELECT = f"SELECT {', '.join(COLUMNS[:-1])}, {_FINDER_CODE} FROM objects WHERE value IS NOT NULL"
 
 
 @dataclass(frozen=True)
 class Queue:
-    """columns: (N, 12) float64, in the order of `COLUMNS`; NaN for a figure that is not known."""
+    """columns: (N, 13) float64, in the order of `COLUMNS`; NaN for a figure that is not known."""
 
     revision: int
     columns: NDArray[np.float64]
@@ -35,7 +42,7 @@ def read_queue(store: ReviewStore) -> Queue:
 
 
 def changed_objects(store: ReviewStore, since: int) -> NDArray[np.float64]:
-    """The rows (N, 12) of objects that the actions after one changed."""
+    """The rows (N, 13) of objects that the actions after one changed."""
     return _columns(store.rows(f"{_SELECT} AND revision > ?", since))
 
 

@@ -12,7 +12,7 @@ from pipeline.geometry.masks import Rle
 from pipeline.review.actions import Move, StaleError, Suggestion
 from pipeline.review.schema import UNREVIEWED
 from pipeline.review.store import ReviewStore
-from pipeline.review.tables import SavedObject, figures_of
+from pipeline.review.tables import SavedObject, figures_of, finder_at
 from pipeline.review.values import Key, with_mask
 from pipeline.types import Detections
 
@@ -84,7 +84,8 @@ def _suggestions(
     for row, rle in enumerate(objects.masks or ()):
         if mask_geometry.area(rle) and not any(_shares(rle, other) for other in judged):
             value = with_mask(rle, label_of[int(objects.labels[row])], "unreviewed")
-            found.append(Suggestion(value, figures_of(objects, row)))
+            figures, finder = figures_of(objects, row), finder_at(objects, row)
+            found.append(Suggestion(value, figures, finder))
     return found
 
 

@@ -99,6 +99,7 @@ def _detections(rows: Sequence[SavedObject], size: tuple[int, int]) -> Detection
         scores=None if scores is None or np.isnan(scores).any() else scores,
         masks=_masks(values, size),
         quality=columns,
+        finders=tuple(row.finder for row in rows if row.value),
         attributes={REVIEWED: np.array([row.code != UNREVIEWED for row in rows], np.bool_)},
     )
 

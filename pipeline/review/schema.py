@@ -12,8 +12,8 @@ TABLES = (
     "height INTEGER NOT NULL, width INTEGER NOT NULL, record TEXT NOT NULL, missed REAL, "
     "anomaly REAL, state TEXT NOT NULL, revision INTEGER NOT NULL)",
     # original: as the labels have it; NULL for an object that a person added. value: as it is now;
-    # NULL for one that does not exist. figures: its quality columns. The columns after them repeat
-    # what the queue needs of `value` and `figures`.
+    # NULL for one that does not exist. figures: its quality columns, and its finder. The columns
+    # after them repeat what the queue needs of `value` and `figures`.
     "CREATE TABLE objects (id INTEGER PRIMARY KEY, image INTEGER NOT NULL, original TEXT, "
     "value TEXT, figures TEXT NOT NULL, revision INTEGER NOT NULL, expected_iou REAL, "
     "probability REAL, score REAL, category INTEGER, state INTEGER, x0 REAL, y0 REAL, x1 REAL, "
@@ -29,3 +29,6 @@ TABLES = (
 # The codes of `objects.state`, and of the queue
 UNREVIEWED, ACCEPTED, CHANGED, ADDED, REJECTED = range(5)
 STATE_NAMES = ("unreviewed", "accepted", "changed", "added", "rejected")
+
+# Who found an object: its key in `objects.figures`, and the name for what a person drew
+FINDER, PERSON = "finder", "person"

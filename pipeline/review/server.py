@@ -260,6 +260,7 @@ def _learn(review: Review, _: EmptyRequest) -> JsonValue:
 
 def _propose(review: Review, _: EmptyRequest) -> JsonValue:
     made = _learner(review).take()
+    review.assistant.renew()
     return {"images": made.images, "objects": made.objects}
 
 

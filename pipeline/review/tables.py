@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,18 @@ from pipeline.errors import DataError
 from pipeline.formats.coco_columns import json_number
 from pipeline.geometry.boxes import as_boxes
 from pipeline.review.actions import Suggestion
-from pipeline.review.schema import ACCEPTED, ADDED, CHANGED, REJECTED, UNREVIEWED
+from pipeline.review.schema import (
+    ACCEPTED,
+    ADDED,
+    CHANGED,
+    FINDER,
+    PERSON,
+    REJECTED,
+    UNREVIEWED,
+)
 from pipeline.review.source import StartingLabels
 from pipeline.review.values import Key, ObjectValue, Value, object_value
-from pipeline.types import EXPECTED_IOU, PROBABILITY, Detections, ImageRecord
+from pipeline.types import EXPECTED_IOU, FINDERS, PROBABILITY, Detections, ImageRecord
 
 _RECORD_KEYS = ("product", "source_split", "defect", "group", "split")
 _OBJECT = "INSERT INTO objects VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -64,7 +72,7 @@ def insert_new(
         original = one.value.model_dump_json() if one else None
         found = dict(one.figures) if one else {}
         known = (found.get(EXPECTED_IOU), found.get(PROBABILITY), found.get("score"))
-        text = json.dumps(found, sort_keys=True)
+        text = _figures_text(found, one.finder if one else "")
         database.execute(query, (key.id, image, original, text, *known))
     return keys
 
@@ -133,8 +141,18 @@ def _object_rows(
         text = value.model_dump_json()
         found = figures_of(objects, row)
         known = (found.get(EXPECTED_IOU), found.get(PROBABILITY), found.get("score"))
-        yield (id_, record.id, text, text, json.dumps(found, sort_keys=True), *known,
+        yield (id_, record.id, text, text, _figures_text(found, finder_at(objects, row)), *known,
                value.category, UNREVIEWED, *value.box)  # fmt: skip
+
+
+def _figures_text(figures: Mapping[str, float], finder: str) -> str:
+    """The JSON of an object's figures, with its finder where that is known."""
+    return json.dumps({**figures, **({FINDER: finder} if finder else {})}, sort_keys=True)
+
+
+def finder_at(objects: Detections, row: int) -> str:
+    """Who found an object; "" where it is not known."""
+    return objects.finders[row] if objects.finders else ""
 
 
 def figures_of(objects: Detections, row: int) -> dict[str, float]:
@@ -170,7 +188,7 @@ class SavedImage:
 @dataclass(frozen=True)
 class SavedObject:
     """An object of a session. original: as the labels have it. figures: its quality columns. code:
-    of its state, see `schema`."""
+    of its state, see `schema`. finder: one of `types.FINDERS`; "" where it is not known."""
 
     id: int
     image: int
@@ -179,6 +197,7 @@ class SavedObject:
     figures: dict[str, float]
     revision: int
     code: int | None
+    finder: str = ""
 
 
 def saved_object(row: tuple[object, ...]) -> SavedObject:
@@ -198,4 +217,5 @@ def saved_object(row: tuple[object, ...]) -> SavedObject:
         numbers,
         int(str(revision)),
         None if code is None else int(str(code)),
+        PERSON if original is None else found if (found := content.get(FINDER)) in FINDERS else "",
     )

@@ -18,6 +18,7 @@ from pipeline.review.schema import STATE_NAMES
 from pipeline.review.store import ReviewStore
 from pipeline.review.tables import SavedImage, SavedObject
 from pipeline.review.wire import to_wire
+from pipeline.types import FINDERS
 
 COLOURS = ("#ff5a5f", "#2f9bff", "#35c46a", "#ffb020", "#b46cff", "#00bfbf", "#ff7ac6", "#9bd12f",
            "#ff8a3d")  # fmt: skip
@@ -51,6 +52,7 @@ def session_view(store: ReviewStore, about: About) -> JsonObject:
         "categories": list(store.categories),
         "colours": list(COLOURS),
         "states": list(STATE_NAMES),
+        "finders": list(FINDERS),
         "tile": TILE,
         "images": [image_row(image) for image in store.images()],
     }
@@ -77,7 +79,12 @@ def changes_view(
         "categories": list(store.categories),
         "can_undo": store.can_undo,
         "can_redo": store.can_redo,
-        "sam": {"status": assistant.status, "name": assistant.name, "note": assistant.note},
+        "sam": {
+            "status": assistant.status,
+            "name": assistant.name,
+            "note": assistant.note,
+            "number": assistant.number,
+        },
         "learn": {
             "state": learning.state,
             "line": learning.line,
@@ -128,5 +135,6 @@ def object_view(saved: SavedObject, size: tuple[int, int]) -> JsonObject:
         "box": list(value.box),
         "mask": None if rle is None else to_wire(rle).model_dump(),
         "figures": dict(saved.figures),
+        "finder": saved.finder,
         "revision": saved.revision,
     }

@@ -94,6 +94,8 @@ def predict(
     anomaly model heat maps.
     Raises DataError for no image and for files that cannot be read, ConfigError, WeightsError.
     """
+    from pipeline.models.load import finder_of
+
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
     files = _listed(images, config.allow_outside)
@@ -112,6 +114,7 @@ def predict(
                 predictions.append(_classified(row, loaded, image))
                 continue
             detections = _detected(loaded, segmenter, image)
+            detections = replace(detections, finders=(finder_of(model),) * len(detections))
             objects[entry.id] = detections
             predictions.append(_written(row, detections, loaded, image, folder, entry))
         rows = _PREDICTIONS.dump_python(predictions, mode="json", exclude_none=True)

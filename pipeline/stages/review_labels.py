@@ -145,12 +145,17 @@ def _serve(
 
     queue = PackedQueue(store)
     queue.bytes()  # before the page asks
-    learned = last_models(found.run).get("sam") if found.run else None
-    name = str(learned or found.sam or "none") if config.sam == "auto" else config.sam
+
+    def last() -> str:
+        """The SAM that the run has now."""
+        learned = last_models(found.run).get("sam") if found.run else None
+        return str(learned or found.sam or "none")
+
     words = ("--labels", found.labels, "--images", root, "--session", found.session,
              "--device", device)  # fmt: skip
     learner = Learner(store, found.run, [*map(str, words)]) if found.run else None
-    assistant = sam_assistant(name, device)
+    is_own = config.sam == "auto"
+    assistant = sam_assistant(last() if is_own else config.sam, device, last if is_own else None)
     parts = Review(
         store, PictureCache(root, config.allow_outside), assistant, about,
         queue, RightLabels(store), heatmaps, learner,

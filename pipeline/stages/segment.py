@@ -72,13 +72,15 @@ class SegmentResult(StageResult):
 
 @dataclass(frozen=True)
 class _MaskFinder:
-    """All that the masks of one image come from. labels: what is known of the detector's."""
+    """All that the masks of one image come from. labels: what is known of the detector's. finder:
+    who found the boxes; "" where the file of boxes says it, or nobody."""
 
     prompts: Dataset
     segmenter: CalibratedSegmenter
     detector: Detector | None
     labels: TrustedLabels | None
     config: SegmentConfig
+    finder: str
 
     def find(self, record: ImageRecord, image: Image) -> tuple[Detections, float | None]:
         """The image's boxes with masks and their quality, and the probability that they miss a
@@ -105,6 +107,7 @@ class _MaskFinder:
             failed=masks.failed,
             prompt_ids=prompts.ids,
             prompt_boxes=prompts.boxes if self.config.tighten else None,
+            finders=(self.finder,) * len(prompts) if self.finder else prompts.finders,
             attributes={},
         )
         return objects, missed
@@ -139,6 +142,8 @@ def segment(
     goes on when it is repeated. Raises ConfigError for the trust of another pair and for a wish
     without one, DataError for missing images or boxes, WeightsError.
     """
+    from pipeline.models.load import finder_of
+
     faults = Faults(keep_going)
     refuse_without_trust(config, detector, trust)
     prompts = listed_images(images, boxes, config.split, config.allow_outside, faults)
@@ -155,7 +160,8 @@ def segment(
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, SegmentResult):
             return finished
-        masks = _MaskFinder(prompts, segmenter, loaded_detector, labels, config)
+        finder = finder_of(detector) if detector else ""
+        masks = _MaskFinder(prompts, segmenter, loaded_detector, labels, config, finder)
         job = LabelJob(prompts, masks.find, folder, "segment", config.overlays)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             label_images(job, log, faults)

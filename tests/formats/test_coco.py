@@ -172,6 +172,38 @@ def test_columns_survive_the_round_trip(tmp_path: Path) -> None:
         assert column.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("values", "finders"),
+    [
+        ([], None),
+        ([None, None], None),
+        (["my tool", 3], None),
+        (["segmenter", "detector"], ("segmenter", "detector")),
+        ([None, "person"], ("", "person")),
+        (["my tool", "anomaly"], ("", "anomaly")),
+    ],
+)
+def test_who_found_an_object_survives_and_other_names_are_not_known(
+    tmp_path: Path, values: list[object], finders: tuple[str, ...] | None
+) -> None:
+    rows = [
+        {"id": number, "image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "finder": value}
+        for number, value in enumerate(values, start=1)
+    ]
+    raw = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": rows,
+    }
+    (tmp_path / "x.json").write_text(json.dumps(raw))
+    found = read_coco(tmp_path / "x.json").on(RECORD)
+    assert found.finders == finders
+    again = written(tmp_path, Dataset(("crack",), (RECORD,), {7: found}))["annotations"]
+    assert [row.get("finder", "") for row in again] == list(finders or [""] * len(values))
+    turned = found.select(list(range(len(values)))[::-1]).finders
+    assert turned == (finders and finders[::-1])
+
+
 def test_numbers_of_a_foreign_file_are_quality_only_from_0_to_1(tmp_path: Path) -> None:
     rows = [
         {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "rating": rating,

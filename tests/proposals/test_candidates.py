@@ -63,6 +63,7 @@ def test_a_box_where_there_is_no_region_is_a_candidate_with_sams_mask() -> None:
     region, alone = candidates(IMAGE, evidence, OPTIONS, BoxSam())
     assert region.region_mask is not None
     assert alone.region_mask is None
+    assert (region.finder, alone.finder) == ("segmenter", "detector")
     assert mask_geometry.area(alone.mask(False)) == 25  # the second box covers the third
     assert alone.figures["detector_other"] == 0 or alone.figures["detector_same"] != 0
     assert len(candidates(IMAGE, evidence, OPTIONS)) == 1  # without SAM there is no mask

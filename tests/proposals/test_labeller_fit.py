@@ -106,5 +106,6 @@ def test_one_defect_has_one_label() -> None:
     assert kept.tolist() == [1, 2]  # the two share the whole smaller one: the likelier stays
     assert labels.scores is not None
     assert labels.scores.tolist() == pytest.approx([0.9, 0.2])
+    assert labels.finders == ("segmenter", "segmenter")
     nothing, none = as_labels(rows, np.array([0.6, 0.9, 0.2]), 0.95, NOWHERE, ("a", "b"))
     assert (len(nothing), len(none)) == (0, 0)

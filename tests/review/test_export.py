@@ -54,6 +54,7 @@ def test_pycocotools_reads_the_reviewed_set_pixel_by_pixel(tmp_path: Path) -> No
     assert coco.annToMask(rows[3]).sum() == 81  # 9 x 9
     assert rows[1]["category_id"] == 2
     assert ["expected_iou" in row for row in rows] == [True, False, True, False]
+    assert [row.get("finder") for row in rows] == [None, None, None, "person"]
     assert [entry["who"] for entry in rows[1]["history"]] == ["Ben"]
     assert "history" not in rows[2]
 

@@ -12,10 +12,12 @@ import pytest
 from learned_runs import reviewed_run
 from pydantic import JsonValue
 from review_browser import browsing, opened_browser
+from review_sams import NamedSam
 from review_server import Client, served
 from review_sessions import draw_labels, session
 
 from pipeline.io.locks import folder_lock
+from pipeline.review.assistant import Assistant
 from pipeline.review.store import ReviewStore
 
 if TYPE_CHECKING:
@@ -51,10 +53,16 @@ def ended(client: Client) -> dict[str, JsonValue]:
 def test_the_page_learns_by_keyboard_and_shows_the_new_labels(
     browser: Browser, tmp_path: Path
 ) -> None:
-    """The page is closed while the models learn; another one offers what they found."""
+    """The page is closed while the models learn; another one offers what they found, and goes on
+    with the SAM that has learned."""
     run = reviewed_run(tmp_path)
     path = run / "labels" / "instances.review"
-    with folder_lock(path, "review"), served(path, tmp_path / "home/photos", run=run) as client:
+    learned = NamedSam("learned")
+    assistant = Assistant(lambda: NamedSam("first"), newer=lambda: lambda: learned)
+    with (
+        folder_lock(path, "review"),
+        served(path, tmp_path / "home/photos", assistant, run=run) as client,
+    ):
         with browsing(browser, client) as driver:
             button = driver.page.get_by_role("button", name="Learn")
             assert button.get_attribute("aria-keyshortcuts") == "Shift+L"
@@ -69,8 +77,14 @@ def test_the_page_learns_by_keyboard_and_shows_the_new_labels(
         assert ended(client) == {"state": "offered", "line": "", "generation": 1}
         with browsing(browser, client) as driver:
             driver.page.get_by_text("Generation 1 has learned").wait_for()
+            driver.page.get_by_text("SAM: first").wait_for()
+            driver.press("Enter")
+            driver.until("review.editor.image !== undefined")
+            driver.press("c")
             driver.acted("Shift+L")
             driver.until("review.session.learn.state === 'idle'")
+            driver.page.get_by_text("SAM: learned").wait_for()
+            driver.until("review.editor.prepared === `${review.editor.image.id}/2`")
             assert driver.ask("review.session.canUndo")
     with ReviewStore(path) as store:
         actions = list(store.actions())

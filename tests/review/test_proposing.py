@@ -30,7 +30,10 @@ def store(tmp_path: Path) -> Iterator[ReviewStore]:
 def new_labels(*masks: Rle) -> Detections:
     found = Detections.from_masks(masks, 0)
     iou = np.linspace(0.5, 0.9, len(masks)).astype(np.float32)
-    return Detections(found.boxes, found.labels, masks=found.masks, quality={"expected_iou": iou})
+    return Detections(
+        found.boxes, found.labels, masks=found.masks, quality={"expected_iou": iou},
+        finders=("detector",) * len(masks),
+    )  # fmt: skip
 
 
 def judge(store: ReviewStore, number: int, state: str = "accepted", image: int = IMAGE) -> None:
@@ -51,6 +54,7 @@ def test_new_labels_take_the_place_of_those_that_nobody_judged(store: ReviewStor
     assert (made.images, made.objects) == (1, 1)
     assert codes(store) == {1: ACCEPTED, 5: UNREVIEWED}
     assert store.object_by_id(5).figures == pytest.approx({"expected_iou": 0.9})
+    assert [store.object_by_id(number).finder for number in (1, 5)] == ["", "detector"]
     assert (store.image(IMAGE).missed, store.note("proposed")) == (0.25, "1")
     store.undo("Ann")
     assert codes(store) == {1: ACCEPTED, 2: UNREVIEWED}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,26 @@ def test_the_queue_has_a_number_for_each_figure(unchanged: Client) -> None:
     assert columns["expected_iou"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert np.isnan(columns["probability"]).all()
     assert columns["x1"] == [10, 30, 10, 30]  # 4 + 6, and 24 + 6
+
+
+def test_the_queue_says_who_found_each_object(tmp_path: Path) -> None:
+    """By the labels, or a person; a row that is damaged says nothing."""
+    path = session(draw_labels(tmp_path, objects=3, finders="segmenter detector anomaly"))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE objects SET figures = '{' WHERE id = 2")
+        database.execute("""UPDATE objects SET figures = '{"finder": "<b>"}' WHERE id = 5""")
+    database.close()
+    with served(path, tmp_path / "images") as client:
+        mask = {"x": 4, "y": 30, "w": 2, "h": 2, "runs": [0, 4]}
+        act(client, kind="add", added=[{"category": 0, "mask": mask}])
+        about = client.send("/api/session").json
+        assert isinstance(about, dict)
+        assert about["finders"] == ["segmenter", "detector", "anomaly", "person"]
+        found = dict(zip(queue(client)["id"], queue(client)["finder"], strict=True))
+        assert found == pytest.approx(
+            {1: 0, 2: np.nan, 3: 2, 4: 0, 5: np.nan, 6: 2, 7: 3}, nan_ok=True
+        )
+        assert [each["finder"] for each in objects_of(client, 2)] == ["segmenter", "", "anomaly"]
 
 
 def test_numbers_of_the_queue_begin_at_a_multiple_of_8_bytes(unchanged: Client) -> None:

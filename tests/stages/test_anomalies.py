@@ -170,7 +170,9 @@ def test_a_model_predicts_any_image(product: Path, model: Path, tmp_path: Path) 
     assert rows[-1]["defective"] is True
     assert len(rows[-1]["objects"]) >= 1
     assert (tmp_path / "out" / "heatmaps" / "hole" / "0.npy").is_file()
-    assert len(read_coco(tmp_path / "out" / "instances.json").records) == 3
+    found = read_coco(tmp_path / "out" / "instances.json")
+    assert len(found.records) == 3
+    assert set(found.on(found.records[-1]).finders or ()) == {"anomaly"}
 
 
 def test_predict_refuses_what_is_not_there(product: Path, model: Path, tmp_path: Path) -> None:

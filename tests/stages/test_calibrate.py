@@ -160,6 +160,7 @@ def test_found_labels_carry_what_is_known_of_them(home: Home, label: Label, tmp_
     sure = [row for row in made["annotations"] if row["score"] > 0.5]
     false = [row for row in made["annotations"] if row["score"] < 0.5]
     assert (len(sure), len(false)) == (12, 18)
+    assert {row["finder"] for row in made["annotations"]} == {"detector"}
     for name in ("expected_iou", "probability"):
         least = min(row[name] for row in sure)
         assert least > max(row[name] for row in false) > 0

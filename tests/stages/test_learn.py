@@ -77,6 +77,8 @@ def test_finished_images_are_learned_from_and_the_others_get_new_labels(
     assert (found["proposed_images"], found["proposed"]) == (2, 3)
     assert {image: rows(run, image) for image in (1, 2)} == {1: before[1], 2: before[2]}
     assert [row[0] for row in rows(run, 3)] != [row[0] for row in before[3]]
+    with ReviewStore(run / "labels" / "instances.review") as store:
+        assert {saved.finder for saved in store.objects_on(3)} == {"segmenter"}
     splits = listed(run / "learned" / "1")
     assert splits["new0.png"] == splits["new1.png"] == "train"
     assert "new2.png" not in splits

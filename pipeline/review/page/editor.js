@@ -62,17 +62,23 @@ export class Editor {
     if (this.wanted !== image) return; // another one was asked for meanwhile
     this.select(this.isImage ? null : id, true);
     if (this.isImage) this.stage.fit();
-    this.#prepare(["box", "click"].includes(this.tools.name) ? 0 : PREPARED_MS);
+    this.#prepareSoon();
     this.#prefetch();
   }
 
-  // SAM encodes the image once a tool of it is chosen, or a person stays on the image.
+  #prepareSoon() {
+    this.#prepare(["box", "click"].includes(this.tools.name) ? 0 : PREPARED_MS);
+  }
+
+  // SAM encodes the image once a tool of it is chosen, or a person stays on the image. A SAM that has
+  // learned since encodes it again.
   #prepare(wait) {
     clearTimeout(this.preparing);
     const { wanted } = this;
-    if (wanted === undefined || wanted === this.prepared || this.session.sam.status !== "ready") return;
+    const number = `${wanted}/${this.session.sam.number}`;
+    if (wanted === undefined || number === this.prepared || this.session.sam.status !== "ready") return;
     this.preparing = setTimeout(() => {
-      this.prepared = wanted;
+      this.prepared = number;
       post("/api/prepare", { image: wanted }).catch(() => {});
     }, wait);
   }
@@ -112,6 +118,10 @@ export class Editor {
   #changed({ touched, isNew }) {
     if (!this.isOpen || !this.image) return;
     if (isNew && touched.has(this.image.id) && !this.tools.isDrawing) this.#read(this.image.id).catch(() => {});
+    if (this.samNumber !== this.session.sam.number) {
+      this.samNumber = this.session.sam.number;
+      this.#prepareSoon();
+    }
     this.#drawBar();
     this.panel.draw();
   }

@@ -9,6 +9,7 @@ import { Session, UNREVIEWED } from "./session.js";
 
 const session = new Session();
 const THEME = "review-theme";
+let samNumber = 0; // of the SAM that was shown last
 
 function setTheme(name) {
   document.documentElement.dataset.theme = name;
@@ -39,6 +40,8 @@ function drawBar() {
   const { sam } = session;
   byId("sam").textContent = sam.status === "ready" ? `SAM: ${sam.name}` : sam.status === "loading" ? "SAM is loading…" : "no SAM";
   byId("sam").title = sam.note;
+  if (sam.number > samNumber && samNumber > 0) toast(`SAM has learned: ${sam.name}`);
+  samNumber = sam.number;
 }
 
 async function turn(isUndo) {

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
+import { FINDER_NAMES } from "./ranking.js";
 
 const FIGURES = [["expected_iou", "Expected IoU"], ["probability", "Probability"], ["score", "Score"], ["predicted_iou", "SAM's own IoU"], ["stability", "Stability"]];
 const KINDS = { accept: "accepted", reject: "rejected", relabel: "other category", edit: "drew", fill: "filled holes", add: "added", split: "split",
@@ -72,6 +73,7 @@ export class Panel {
   #facts(object) {
     const area = object.mask ? object.mask.area : 0;
     const rows = FIGURES.filter(([name]) => name in object.figures).map(([name, text]) => [text, object.figures[name].toFixed(2)]);
+    if (object.finder) rows.push(["Found by", FINDER_NAMES[object.finder]]);
     rows.push(["Size", `${Math.round(object.box[2] - object.box[0])} × ${Math.round(object.box[3] - object.box[1])}`], ["Pixels", area.toLocaleString("en")]);
     return [el("h2", { text: `Object ${object.id}` }), el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]))];
   }

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { byId, el, isTyping } from "./dom.js";
 import { Grid } from "./grid.js";
-import { counts, newFilters, ORDERS, ranked, rankedImages, STATE_FILTERS, trust } from "./ranking.js";
+import { ANY_FINDER, counts, FINDER_NAMES, newFilters, NO_FINDER, ORDERS, ranked, rankedImages, STATE_FILTERS, trust } from "./ranking.js";
 import { REJECTED } from "./session.js";
 
 const LOOK_MS = 700;
@@ -142,7 +142,7 @@ export class Queue {
   }
 
   #objectFilters() {
-    const { states, categories } = counts(this.session, this.filters);
+    const { states, categories, finders } = counts(this.session, this.filters);
     const { filters } = this;
     return [
       el("h2", { text: "State" }),
@@ -151,12 +151,22 @@ export class Queue {
       this.#choice("category-all", "All categories", null, filters.category < 0, () => { filters.category = -1; }),
       ...this.session.categories.map((text, number) => this.#choice(`category-${number}`, text, categories[number] ?? 0,
         filters.category === number, () => { filters.category = number; }, this.session.colour(number))),
+      ...this.#finderFilters(finders),
       el("h2", { text: "Figures" }),
       this.#number("iou", "Expected IoU up to", { min: 0, max: 1, step: 0.05 }),
       this.#number("probability", "Probability up to", { min: 0, max: 1, step: 0.05 }),
       this.#number("width", "Width from, in pixels", { min: 0, step: 1 }),
       this.#nameField(),
     ];
+  }
+
+  // None where no finder is known.
+  #finderFilters(finders) {
+    const { filters, session } = this;
+    if (![...finders.keys()].some((finder) => finder >= 0)) return [];
+    const choice = (finder, text, count) => this.#choice(`finder-${finder}`, text, count, filters.finder === finder, () => { filters.finder = finder; });
+    return [el("h2", { text: "Found by" }), choice(ANY_FINDER, "All finders", null),
+      ...[...finders].map(([finder, count]) => choice(finder, finder === NO_FINDER ? "Not known" : FINDER_NAMES[session.finders[finder]], count))];
   }
 
   #imageFilters() {

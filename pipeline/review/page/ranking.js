@@ -18,7 +18,10 @@ export const ORDERS = [
   ["large", "Largest first"],
 ];
 
-export const newFilters = () => ({ state: "todo", category: -1, iou: 1, probability: 1, width: 0, name: "", order: "worst" });
+export const FINDER_NAMES = { segmenter: "Segmenter", detector: "Detector", anomaly: "Anomaly model", person: "Person" };
+export const ANY_FINDER = -1, NO_FINDER = -2; // else the number of a finder
+
+export const newFilters = () => ({ state: "todo", category: -1, finder: ANY_FINDER, iou: 1, probability: 1, width: 0, name: "", order: "worst" });
 
 // The figure that an object is ranked by: expected IoU, else probability, else score.
 export function trust(columns, row) {
@@ -30,6 +33,9 @@ export function trust(columns, row) {
 }
 
 export const widthOf = (columns, row) => Math.min(columns.x1[row] - columns.x0[row], columns.y1[row] - columns.y0[row]);
+
+// Who found an object: a number of the session's finders, or `NO_FINDER`.
+export const finderOf = (columns, row) => (Number.isNaN(columns.finder[row]) ? NO_FINDER : columns.finder[row]);
 
 // The rows that pass all filters but those of `without`.
 export function passing(session, filters, without = "") {
@@ -43,6 +49,7 @@ export function passing(session, filters, without = "") {
     const own = columns.state[row];
     if (Number.isNaN(own) || (without !== "state" && !state(own))) continue;
     if (without !== "category" && filters.category >= 0 && columns.category[row] !== filters.category) continue;
+    if (without !== "finder" && filters.finder !== ANY_FINDER && finderOf(columns, row) !== filters.finder) continue;
     if (filters.iou < 1 && !(columns.expected_iou[row] <= filters.iou)) continue;
     if (filters.probability < 1 && !(columns.probability[row] <= filters.probability)) continue;
     if (filters.width > 0 && widthOf(columns, row) < filters.width) continue;
@@ -69,6 +76,14 @@ export function ranked(session, filters) {
     .map((row) => columns.id[row]);
 }
 
+// The finders of all objects, in order, those without one last, and the one that is chosen.
+function foundBy({ columns, count }, { finder }) {
+  const found = new Set(finder === ANY_FINDER ? [] : [finder]);
+  for (let row = 0; row < count; row += 1) if (!Number.isNaN(columns.state[row])) found.add(finderOf(columns, row));
+  const known = [...found].filter((each) => each >= 0).sort((a, b) => a - b);
+  return [...known, ...(found.has(NO_FINDER) ? [NO_FINDER] : [])];
+}
+
 export function counts(session, filters) {
   const { columns } = session;
   const states = new Map(STATE_FILTERS.map(([name]) => [name, 0]));
@@ -77,7 +92,9 @@ export function counts(session, filters) {
   }
   const categories = new Array(session.categories.length).fill(0);
   for (const row of passing(session, filters, "category")) categories[columns.category[row]] += 1;
-  return { states, categories };
+  const finders = new Map(foundBy(session, filters).map((finder) => [finder, 0]));
+  for (const row of passing(session, filters, "finder")) finders.set(finderOf(columns, row), finders.get(finderOf(columns, row)) + 1);
+  return { states, categories, finders };
 }
 
 // Images to look at for missed defects: those that most probably lack a label first, then the most

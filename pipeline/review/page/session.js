@@ -10,12 +10,12 @@ export class Session extends EventTarget {
   async open() {
     const [about, queue] = await Promise.all([get("/api/session"), getBytes("/api/queue")]);
     Object.assign(this, { title: about.title, who: about.who, categories: about.categories,
-      colours: about.colours, states: about.states, tile: about.tile, hasHeat: about.has_heat });
+      colours: about.colours, states: about.states, finders: about.finders, tile: about.tile, hasHeat: about.has_heat });
     about.notices.forEach((text, number) => notice(`start${number}`, text));
     this.images = new Map();
     for (const row of about.images) this.#setImage(row);
     this.#unpack(queue);
-    this.sam = { status: "loading", name: "", note: "" };
+    this.sam = { status: "loading", name: "", note: "", number: 0 };
     this.learn = { state: "off", line: "", generation: 0 };
     this.canUndo = this.canRedo = false;
     this.pending = Promise.resolve();
