@@ -20,6 +20,7 @@ from pipeline.runtime.signals import Stopped
 PORT = 8765  # the first that is tried
 _TRIED = 20  # ports after it
 _LAST_S = 10.0  # at most, for the answers under way
+SERVER = "review-server"  # the name of its thread
 _STEP_S = 0.2  # between two looks at whether a signal came
 
 
@@ -43,13 +44,13 @@ def serve(
         access_log=False, proxy_headers=False, log_level="critical", server_header=False,
         limit_concurrency=200, timeout_keep_alive=15, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
+    server, ended = uvicorn.Server(config), threading.Event()
+    words = (server, listener, ended)
+    threading.Thread(target=_run, args=words, daemon=True, name=SERVER).start()
     try:
         opened(f"http://{_name(host)}:{number}/?token={token}")
-        while thread.is_alive():
-            thread.join(_STEP_S)
+        while not ended.wait(_STEP_S):
+            pass
     except Stopped as stop:
         if stop.number != signal.SIGINT:
             raise
@@ -57,11 +58,19 @@ def serve(
         pass
     finally:
         server.should_exit = True
-        thread.join(_LAST_S)
+        ended.wait(_LAST_S)
         server.force_exit = True  # a browser that keeps its connections does not keep the server
-        thread.join(_LAST_S)
-        if not thread.is_alive():
+        if ended.wait(_LAST_S):
             listener.close()
+
+
+def _run(server: uvicorn.Server, listener: socket.socket, ended: threading.Event) -> None:
+    """Serve, then set `ended`. `Thread.join` cannot say so: after a signal that raises within it,
+    Python takes the thread for ended while it still runs (bpo-45274)."""
+    try:
+        server.run([listener])
+    finally:
+        ended.set()
 
 
 def listening(host: str, port: int | None) -> socket.socket:

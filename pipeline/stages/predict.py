@@ -103,6 +103,7 @@ def predict(
     if config.sam and isinstance(loaded, Classifier):
         raise ConfigError(f"{model}: is a classifier, which gives SAM no boxes")
     segmenter = _segmenter(config.sam, device, record) if config.sam else None
+    finder = finder_of(model)
     predictions: list[Prediction] = []
     records: list[ImageRecord] = []
     objects: dict[int, Detections] = {}
@@ -114,7 +115,7 @@ def predict(
                 predictions.append(_classified(row, loaded, image))
                 continue
             detections = _detected(loaded, segmenter, image)
-            detections = replace(detections, finders=(finder_of(model),) * len(detections))
+            detections = replace(detections, finders=(finder,) * len(detections))
             objects[entry.id] = detections
             predictions.append(_written(row, detections, loaded, image, folder, entry))
         rows = _PREDICTIONS.dump_python(predictions, mode="json", exclude_none=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def written(folder: Path, dataset: Dataset) -> dict[str, Any]:
     write_coco(folder / "x.json", dataset)
     raw: dict[str, Any] = json.loads((folder / "x.json").read_text())
     return raw
+
+
+def read_rows(
+    folder: Path, rows: Sequence[Mapping[str, object]], category_id: int = 1
+) -> Detections:
+    """The objects of a file with these annotations of `RECORD`, all of one category."""
+    raw = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
+        "categories": [{"id": category_id, "name": "crack"}],
+        "annotations": rows,
+    }
+    (folder / "x.json").write_text(json.dumps(raw))
+    return read_coco(folder / "x.json").on(RECORD)
 
 
 def test_an_image_without_objects_stays_listed(tmp_path: Path) -> None:
@@ -72,13 +86,7 @@ def test_polygons_and_uncompressed_rle_are_read_as_pycocotools_reads_them(tmp_pa
         {"id": i + 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "segmentation": s}
         for i, s in enumerate(([square], runs))
     ]
-    raw = {
-        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
-        "categories": [{"id": 3, "name": "crack"}],
-        "annotations": rows,
-    }
-    (tmp_path / "x.json").write_text(json.dumps(raw))
-    found = read_coco(tmp_path / "x.json").on(RECORD)
+    found = read_rows(tmp_path, rows, category_id=3)
     assert found.masks is not None
     assert [mask_geometry.area(rle) for rle in found.masks] == [12, 2]
     assert found.labels.tolist() == [0, 0]
@@ -190,13 +198,7 @@ def test_who_found_an_object_survives_and_other_names_are_not_known(
         {"id": number, "image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "finder": value}
         for number, value in enumerate(values, start=1)
     ]
-    raw = {
-        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
-        "categories": [{"id": 1, "name": "crack"}],
-        "annotations": rows,
-    }
-    (tmp_path / "x.json").write_text(json.dumps(raw))
-    found = read_coco(tmp_path / "x.json").on(RECORD)
+    found = read_rows(tmp_path, rows)
     assert found.finders == finders
     again = written(tmp_path, Dataset(("crack",), (RECORD,), {7: found}))["annotations"]
     assert [row.get("finder", "") for row in again] == list(finders or [""] * len(values))
@@ -210,13 +212,7 @@ def test_numbers_of_a_foreign_file_are_quality_only_from_0_to_1(tmp_path: Path) 
          "logit": -1.5, "prompt_id": 2.5, "failed": 0, "visible": True, "at": [1, 2], "note": "x"}
         for rating in (0, 0.5)
     ]  # fmt: skip
-    raw = {
-        "images": [{"id": 7, "file_name": "a.png", "height": 12, "width": 16}],
-        "categories": [{"id": 1, "name": "crack"}],
-        "annotations": rows,
-    }
-    (tmp_path / "x.json").write_text(json.dumps(raw))
-    found = read_coco(tmp_path / "x.json").on(RECORD)
+    found = read_rows(tmp_path, rows)
     assert sorted(found.quality) == ["failed", "rating"]  # a `failed` of numbers is not ours
     assert sorted(found.attributes) == ["at", "logit", "prompt_id", "visible"]
     assert (found.failed, found.prompt_ids, found.prompt_boxes) == (None, None, None)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from learned_runs import reviewed_run
 from pydantic import JsonValue
-from review_browser import browsing, opened_browser
+from review_browser import browsing
 from review_sams import NamedSam
 from review_server import Client, served
 from review_sessions import draw_labels, session
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 _WAIT_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened_browser() as browser:
-        yield browser
 
 
 def learning(client: Client) -> dict[str, JsonValue]:
