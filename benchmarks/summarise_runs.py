@@ -1,4 +1,5 @@
-"""Print the tables of docs/results/real-images.md from the folders that `pipeline run` wrote.
+"""Print the tables of docs/results/real-images.md, labels-and-quality.md and labels.md from the
+folders that `pipeline run` wrote.
 
 python benchmarks/summarise_runs.py runs/zipper_512 runs/transistor_1024 runs/magnetic_tile
 """
@@ -7,8 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pipeline.formats.coco import read_coco
+from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_quality
 
 
 def summary(run: Path, step: str) -> dict[str, Any]:
@@ -78,6 +84,53 @@ TABLES = {
 }
 
 
+def label_table(run: Path) -> Iterator[str]:
+    """How good the labels of a run are, defect by defect, as Markdown: of each way to make them."""
+    head = (
+        "labels",
+        "label IoU",
+        "right name",
+        "found",
+        "touched",
+        "false labels an image",
+        "pixel IoU",
+    )
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    segmenter, labeller = summary(run, "segmenter"), summary(run, "labeller")
+    named = {
+        "segmenter, out of fold": segmenter.get("out_of_fold"),
+        "segmenter, held-out photos": segmenter.get("test"),
+        "labeller, out of fold": labeller.get("labels"),
+        "labeller, held-out photos": summary(run, "labels").get("quality"),
+        "detector and SAM, held-out photos": asdict(from_detector(run)),
+    }
+    for name, q in named.items():
+        if q and q["label_iou"] is not None:
+            low, high = q["label_iou_interval"]
+            yield (
+                f"| {name} | {q['label_iou']:.3f} ({low:.3f}-{high:.3f}) | "
+                f"{q['named_label_iou']:.3f} | {q['found']} of {q['defects']} | {q['touched']} | "
+                f"{q['false_labels']:.2f} | {q['pixel_iou']:.3f} |"
+            )
+
+
+def from_detector(run: Path) -> LabelQuality:
+    """Of the masks that SAM makes of the detector's boxes on the held-out photos."""
+    truth = read_coco(run / "data" / "annotations" / "instances_test.json")
+    made = read_coco(run / "masks_from_detector" / "instances.json")
+    records = {record.file_name: record for record in made.records}
+    return label_quality(
+        [
+            compare_labels(
+                truth.on(record), made.on(records[record.file_name]), truth.categories,
+                record.group or record.file_name,
+            )
+            for record in truth.records
+        ]
+    )  # fmt: skip
+
+
 def main() -> None:
     """Print Markdown tables, a line per run."""
     rows = [row(Path(name)) for name in sys.argv[1:]]
@@ -90,6 +143,9 @@ def main() -> None:
         table = Path(name) / "comparison" / "table.md"
         if table.is_file():
             print(f"\nAll models of {Path(name).name}\n\n{table.read_text()}", end="")
+        if (Path(name) / "labels").is_dir():
+            print(f"\nLabels of {Path(name).name}, defect by defect\n")
+            print("\n".join(label_table(Path(name))))
 
 
 if __name__ == "__main__":
