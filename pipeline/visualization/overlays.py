@@ -15,6 +15,7 @@ from pipeline.types import Detections, Image
 _COLOURS = ((214, 69, 69), (61, 145, 230), (63, 176, 109), (240, 180, 41), (150, 90, 200),
             (0, 160, 160), (230, 120, 60))  # fmt: skip
 TRUTH = (63, 220, 109)
+_FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _STRENGTH = 0.4  # weight of a mask's colour; the rest is the image
 
 
@@ -33,9 +34,10 @@ def overlay(image: Image, objects: Detections, categories: Sequence[str]) -> Ima
         text = categories[label]
         if objects.scores is not None:
             text += f" {objects.scores[index]:.2f}"
-        at = (x0, y0 - 4 if y0 > 14 else y1 + 14)
+        (wide, _), _ = cv2.getTextSize(text, _FONT, _SIZE, thickness + 2)
+        at = (max(min(x0, image.shape[1] - wide), 0), y0 - 4 if y0 > 14 else y1 + 14)
         for width, shade in ((thickness + 2, (255, 255, 255)), (thickness, colour)):
-            cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, shade, width, cv2.LINE_AA)
+            cv2.putText(drawn, text, at, _FONT, _SIZE, shade, width, cv2.LINE_AA)
     return drawn
 
 
