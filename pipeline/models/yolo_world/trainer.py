@@ -66,6 +66,17 @@ _draw = partial(plot_images, threaded=False)
 stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
 # `_finish` strips the checkpoints, after everything else
 stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
+_stock_autocast = stock_engine.autocast  # type: ignore[attr-defined]
+
+
+def _autocast(enabled: bool | torch.dtype, device: str = "cuda") -> Any:
+    """ultralytics' mixed precision, which refuses bfloat16 on a CPU."""
+    if device == "cpu" and enabled is torch.bfloat16:
+        return torch.autocast(device, torch.bfloat16)
+    return _stock_autocast(enabled, device)
+
+
+stock_engine.autocast = _autocast  # type: ignore[attr-defined]
 
 
 class DefectTrainer(stock.WorldTrainer):
@@ -128,6 +139,14 @@ class DefectTrainer(stock.WorldTrainer):
             save_state(Path(self.save_dir).parent, self)
         return saved
 
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, whose images have their channels last on a CPU: its convolutions are faster
+        then."""
+        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        if self.device.type == "cpu":
+            prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
+        return prepared
+
     def generate_text_embeddings(
         self, texts: list[str], batch: int, cache_dir: Path
     ) -> dict[str, torch.Tensor]:
@@ -167,6 +186,7 @@ class _Bar:
     def on_train_start(self, trainer: Any) -> None:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
             torch.set_num_threads(working_threads())
+            trainer.model.to(memory_format=torch.channels_last)
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
             set_quiet(True)  # one bar for all GPUs
