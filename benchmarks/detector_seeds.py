@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ def trained(config: Path, data: Path, seed: int) -> FinetuneYoloResult:
         return finetune_yolo(data, Path(scratch) / "detector", finetune)
 
 
-def spread(values: list[float]) -> str:
+def spread(figures: Iterable[float | None]) -> str:
     """Mean, standard deviation and range."""
+    values = [figure for figure in figures if figure is not None]
     deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):.3f} ± {deviation:.3f} ({min(values):.3f}-{max(values):.3f})"
 
@@ -49,7 +51,7 @@ def main() -> None:
         held_out = runs[0].held_out
         row = (
             f"`{config.name}`", f"{held_out.images} / {held_out.instances}", str(len(runs)),
-            spread([run.tuned.box_ap50 for run in runs]), spread([run.tuned.box_ap for run in runs]),
+            spread(run.tuned.box_ap50 for run in runs), spread(run.tuned.box_ap for run in runs),
         )  # fmt: skip
         print(f"| {' | '.join(row)} |", flush=True)
 
