@@ -188,7 +188,8 @@ def _say(plan: Plan, config: RunConfig, minutes: float) -> None:
         return f"{plan.seconds[name] / 60:.1f} min"
 
     segmenter = config.finetune_segmenter
-    parts = [f"detector {plan.epochs} epochs ({took('detector')})"]
+    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    parts = [f"detector {epochs} ({took('detector')})"]
     if config.tune_sam:
         parts.append(f"SAM {plan.sam_steps} steps ({took('SAM')})")
     if segmenter:
