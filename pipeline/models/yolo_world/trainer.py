@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import same_threads
 from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.yolo_world import precision
 from pipeline.models.yolo_world.detector import embeddings_file, set_categories
 from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
 from pipeline.models.yolo_world.training_state import (
@@ -66,17 +67,7 @@ _draw = partial(plot_images, threaded=False)
 stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
 # `_finish` strips the checkpoints, after everything else
 stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
-_stock_autocast = stock_engine.autocast  # type: ignore[attr-defined]
-
-
-def _autocast(enabled: bool | torch.dtype, device: str = "cuda") -> Any:
-    """ultralytics' mixed precision, which refuses bfloat16 on a CPU."""
-    if device == "cpu" and enabled is torch.bfloat16:
-        return torch.autocast(device, torch.bfloat16)
-    return _stock_autocast(enabled, device)
-
-
-stock_engine.autocast = _autocast  # type: ignore[attr-defined]
+stock_engine.autocast = precision.autocast  # type: ignore[attr-defined]
 
 
 class DefectTrainer(stock.WorldTrainer):
@@ -187,6 +178,8 @@ class _Bar:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
             torch.set_num_threads(working_threads())
             trainer.model.to(memory_format=torch.channels_last)
+            loss = trainer.model.init_criterion()
+            trainer.model.criterion = precision.SinglePrecisionLoss(loss)
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
             set_quiet(True)  # one bar for all GPUs
