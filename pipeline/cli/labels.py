@@ -14,6 +14,7 @@ from pipeline.cli.options import (
     OUTPUT,
     OUTSIDE,
     OVERWRITE,
+    RUNNER,
     configured,
     options,
     printed,
@@ -49,10 +50,7 @@ def synthesize(config: SynthesizeConfig, output: Path) -> Any:
 @click.option("--masks", type=FILE, help="Folder of masks, named as the images.")
 @options(OUTPUT, KEEP, OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one for each core].")
-@click.option(
-    "--runner", type=click.Choice(["local", "ray"]), default="local",
-    help="Where the work is done: on this machine, or on a Ray cluster [local].",
-)  # fmt: skip
+@options(RUNNER)
 def convert_masks(
     config: ConvertConfig, products: tuple[Path, ...], output: Path, images: Path | None,
     masks: Path | None, keep_going: bool, allow_outside: bool, workers: int, runner: Runner,

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from discs import QUICK, bytes_of, discs, untrained_segmenter
 from small import draw_product
 
 from pipeline.config.schema import ConvertConfig
 from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.segment import segment
 
 pytestmark = pytest.mark.slow
 _TRIES = 3
@@ -58,11 +60,17 @@ from pipeline.errors import DataError
 from pipeline.io.write import write_text, writing_below
 from pipeline.runners import map_items
 from pipeline.stages.convert_masks import convert_masks
+from pipeline.stages.label import label
+from pipeline.stages.predict import predict
+from pipeline.stages.segment import segment
+sys.path.insert(0, sys.argv[6])
+from discs import QUICK
 
 print(list(map_items(abs, range(-40, 0), "ray", 1)))
 print(ray.is_initialized())
-ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
-inside, outside, product, output = (Path(name) for name in sys.argv[1:])
+ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False,
+         _system_config={"worker_niceness": 0})
+inside, outside, product, output, discs, _ = (Path(name) for name in sys.argv[1:])
 write = partial(write_text, text="x")
 with writing_below(inside):
     list(map_items(write, [inside / f"{number}.txt" for number in range(20)], "ray", 2))
@@ -71,18 +79,27 @@ with writing_below(inside):
     except DataError as error:
         print(error)
 convert_masks([product], output, ConvertConfig(folds=2), runner="ray", workers=2)
+segment(discs / "images", discs / "two", QUICK, device="cpu", boxes=discs / "boxes.json",
+        keep_going=True, runner="ray", workers=2)
+model, photos = discs / "model", discs / "images"
+for name, options in (("one", {}), ("two", {"runner": "ray", "workers": 2})):
+    label(model, photos, discs / f"labels {name}", device="cpu", keep_going=True, **options)
+    predict([photos], model, discs / f"predictions {name}", device="cpu", keep_going=True,
+            **options)
 print(ray.is_initialized())
 """
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a process with Ray left behind: a product, its conversion, other files, and lines."""
+    """What a process with Ray left behind: a product, its conversion, other files, photos with
+    their masks, and lines."""
 
     product: Path
     converted: Path
     inside: Path
     outside: Path
+    discs: Path
     lines: list[str]
 
 
@@ -92,8 +109,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     root = tmp_path_factory.mktemp("ray")
     product = draw_product(root / "widget", {"crack": 12, "stain": 9}, 4, 2)
     inside, outside, converted = root / "out", root / "elsewhere", root / "two"
-    lines = output_of(SCRIPT, inside, outside, product, converted).splitlines()
-    return Done(product, converted, inside, outside, lines)
+    folder = root / "discs"
+    discs(folder, 11)
+    (folder / "images" / "6.png").write_bytes(b"no image")
+    untrained_segmenter(folder / "model")
+    here = Path(__file__).parent.parent
+    lines = output_of(SCRIPT, inside, outside, product, converted, folder, here).splitlines()
+    return Done(product, converted, inside, outside, folder, lines)
 
 
 def test_results_are_in_order_and_workers_write_where_their_parent_may(done: Done) -> None:
@@ -113,3 +135,19 @@ def test_ray_writes_the_bytes_of_one_process(done: Done, tmp_path: Path) -> None
     assert len(names) > 80
     for name in names - {Path("run.json")}:  # which holds the time it took
         assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_actors_with_models_write_the_bytes_of_one_process(done: Done) -> None:
+    result = segment(
+        done.discs / "images", done.discs / "one", QUICK, device="cpu",
+        boxes=done.discs / "boxes.json", keep_going=True,
+    )  # fmt: skip
+    assert (result.images, len(result.faults)) == (10, 1)
+    assert bytes_of(done.discs / "one") == bytes_of(done.discs / "two")
+
+
+@pytest.mark.parametrize("name", ["labels", "predictions"])
+def test_label_and_predict_by_ray_write_the_bytes_of_one_process(done: Done, name: str) -> None:
+    one = bytes_of(done.discs / f"{name} one")
+    assert b'"score"' in one["instances.json"]
+    assert one == bytes_of(done.discs / f"{name} two")
