@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 
 @configured("AnomalyConfig")
-@options(PRODUCT, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(PRODUCT, OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def anomaly(
-    config: AnomalyConfig, data: Path, output: Path, device: str, keep_going: bool, overwrite: bool
-) -> Any:
+    config: AnomalyConfig, data: Path, output: Path, device: str, runner: Runner, workers: int,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
     """Learn from good images alone to find anomalies.
 
     A stopped run goes on when the command is called again."""
@@ -39,7 +40,7 @@ def anomaly(
 
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
-        overwrite=overwrite,
+        overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     OUTSIDE,
     OVERWRITE,
     RUNNER,
+    WORKERS,
     configured,
     options,
     printed,
@@ -141,10 +142,10 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
 @configured("AuditConfig")
 @click.argument("source", metavar="SET", type=FILE)
 @click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
-@options(OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def audit(
     config: AuditConfig, source: Path, output: Path, images: Path | None, device: str,
-    keep_going: bool, overwrite: bool,
+    runner: Runner, workers: int, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Search labels for errors.
 
@@ -155,7 +156,7 @@ def audit(
 
     return stage(
         source=source, output=output, config=config, images=images, device=device,
-        keep_going=keep_going, overwrite=overwrite,
+        keep_going=keep_going, overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 

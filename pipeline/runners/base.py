@@ -37,11 +37,13 @@ class PerProcess(Generic[State]):
     It is sent as `make`, which must be picklable where there are several processes.
     """
 
-    def __init__(self, make: Callable[[], State], is_sent: bool = False) -> None:
+    def __init__(
+        self, make: Callable[[], State], is_sent: bool = False, own: State | None = None
+    ) -> None:
         """make: gives what each process has. is_sent: another process has printed what `make`
-        says."""
+        says. own: what this process has already; None for nothing."""
         self._make, self._is_sent = make, is_sent
-        self._made: list[State] = []
+        self._made: list[State] = [] if own is None else [own]
 
     def get(self) -> State:
         """What this process has; it is made at the first call. Raises what `make` raises."""

@@ -81,14 +81,9 @@ def label(
     output: Path,
     config: SegmentConfig = _DEFAULT,
     *,
-    device: str = "auto",
-    truth: Path | None = None,
-    trust: Path | None = None,
-    keep_going: bool = False,
-    overwrite: bool = False,
-    runner: Runner = "local",
-    workers: int = 1,
-) -> LabelResult:
+    device: str = "auto", truth: Path | None = None, trust: Path | None = None,
+    keep_going: bool = False, overwrite: bool = False, runner: Runner = "local", workers: int = 1,
+) -> LabelResult:  # fmt: skip
     """Label a folder of images, or the images that `truth` lists.
 
     model: folder of combine, of finetune-segmenter, or of anomaly. Writes what `segment` writes

@@ -23,9 +23,14 @@ from pipeline.io.write import write_json
 from pipeline.results import StageResult
 from pipeline.runners import PerProcess, Runner, map_batches
 from pipeline.runtime.progress import track
-from pipeline.stages.predict_image import PredictImages, Prediction, PredictModels
+from pipeline.stages.predict_image import (
+    PredictedImage,
+    PredictImages,
+    Prediction,
+    PredictModels,
+)
 from pipeline.trust.labels import without_calibration
-from pipeline.types import Dataset, Detections, ImageRecord, refuse_equal_stems
+from pipeline.types import Dataset, refuse_equal_stems
 
 if TYPE_CHECKING:
     from pipeline.models.sam.model import CalibratedSegmenter
@@ -77,35 +82,39 @@ def predict(
     own = models.get()
     for weights, sha256 in own.segmenter.weights.items() if own.segmenter else ():
         record.used_weights(weights, sha256)
-    rows: list[Prediction] = []
-    records: list[ImageRecord] = []
-    objects: dict[int, Detections] = {}
     with record.whole_folder(output) as folder:
+        predicted: list[PredictedImage] = []
         work = PredictImages(models, folder)
         with closing(map_batches(work, files, runner, workers, _BATCH)) as done:
             for one in track(done, "predict", len(files)):
                 if isinstance(one, DataError):
                     faults.add(one)
-                    continue
-                rows.append(one.row)
-                records.append(replace(one.record, id=len(records) + 1))
-                if one.detections is not None:
-                    objects[len(records)] = one.detections
+                else:
+                    predicted.append(one)
+        rows = [one.row for one in predicted]
         write_json(
             folder / PREDICTIONS, _PREDICTIONS.dump_python(rows, mode="json", exclude_none=True)
         )
         if not isinstance(own.model, Classifier):
-            dataset = Dataset(own.model.categories, tuple(records), objects)
-            write_coco(folder / "instances.json", dataset)
+            write_coco(folder / "instances.json", _dataset(predicted, own.model.categories))
         result = PredictResult(
             output=output,
             images=len(rows),
-            objects=sum(map(len, objects.values())),
+            objects=sum(len(row.objects or ()) for row in rows),
             prediction=rows[0] if len(rows) == 1 else None,
             faults=faults.lines,
         )
         record.write(folder, result.to_json())
     return result
+
+
+def _dataset(predicted: Sequence[PredictedImage], categories: tuple[str, ...]) -> Dataset:
+    """The images with their objects; ids count from 1."""
+    records = tuple(replace(one.record, id=id_) for id_, one in enumerate(predicted, 1))
+    objects = {
+        id_: one.detections for id_, one in enumerate(predicted, 1) if one.detections is not None
+    }
+    return Dataset(categories, records, objects)
 
 
 def _load_models(folder: Path, sam: str | None, device: str) -> PredictModels:

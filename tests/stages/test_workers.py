@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 from discs import QUICK, bytes_of, discs, finished_images, untrained_segmenter
+from small import draw_product
 
+from pipeline.config.schema import AnomalyConfig, AuditConfig
 from pipeline.errors import DataError
 from pipeline.io.work_log import LOG
+from pipeline.models.segmentation import pixel_probe
+from pipeline.stages.anomaly import anomaly
+from pipeline.stages.audit import audit
 from pipeline.stages.segment import segment
 
 pytestmark = pytest.mark.slow
+FEW_PATCHES = AnomalyConfig(image_side=96, folds=2, coreset_ratio=0.2)
 BY_TWO = ("--device", "cpu", "--workers", "2")
 
 
@@ -136,3 +142,26 @@ def test_label_and_predict_by_several_workers_write_the_bytes_of_one(tmp_path: P
         one = bytes_of(tmp_path / f"{name}1")
         assert b'"score"' in one["instances.json"]
         assert one == bytes_of(tmp_path / f"{name}{several}")
+
+
+def test_audit_and_anomaly_by_two_workers_write_the_bytes_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixel_probe, "_STEPS", 20)
+    product = draw_product(tmp_path / "widget", {"crack": 5, "stain": 4}, 6, 2)
+    (product / "test" / "crack" / "002.png").write_bytes(b"no image")
+    faults = []
+    for workers in (1, 2):
+        audited = audit(
+            product, tmp_path / f"audit{workers}", AuditConfig(folds=2), device="cpu",
+            keep_going=True, workers=workers,
+        )  # fmt: skip
+        tested = anomaly(
+            product, tmp_path / f"anomaly{workers}", FEW_PATCHES, device="cpu",
+            keep_going=True, workers=workers,
+        )  # fmt: skip
+        faults.append((audited.faults, tested.faults))
+    assert faults[0] == faults[1]
+    assert len(faults[0][0]) == 1
+    for name in ("audit", "anomaly"):
+        assert bytes_of(tmp_path / f"{name}1") == bytes_of(tmp_path / f"{name}2")
