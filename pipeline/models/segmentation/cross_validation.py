@@ -104,7 +104,7 @@ class OutOfFold:
         records: Sequence[ImageRecord],
         title: str,
     ) -> Iterator[tuple[ImageRecord, Judgement]]:
-        """Each image with what the work makes of it and its objects."""
+        """Each image with the result of the work on the image and its objects."""
         items = [(record, self._dataset.on(record)) for record in records]
         one = self._processes
         with closing(map_batches(work, items, one.runner, one.workers, _BATCH)) as done:
