@@ -1,6 +1,6 @@
 """Images a second of `segment` and `label` in one process, in two local workers and in two of Ray.
 
-    python benchmarks/workers.py WORK [--images 60] [--side 640] [--rounds 3] [--run RUN]
+    python benchmarks/workers.py WORK [--images 40] [--side 640] [--rounds 2] [--run RUN]
 
 Every call is the real command with a cache of its own, on drawn photos in the folder WORK. A worker
 has one thread; one process is measured with one thread and with two. The rate is that of what comes
@@ -112,6 +112,7 @@ def measure(
             for count, folder in sets.items():
                 given = [word.format(images=folder / "images", set=folder) for word in command]
                 took = seconds(given, way, work / "out")
+                print(f"{given[0]}, {count} photos, {way.name}: {took:.1f} s", file=sys.stderr)
                 least[way.name][count] = min(took, least[way.name].get(count, took))
                 made = (work / "out" / LABELS).read_bytes()
                 first = labels.setdefault((way.threads, count), made)
@@ -134,9 +135,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--side", type=int, default=640)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--run", type=Path)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from multiprocessing.connection import Connection
@@ -16,6 +18,7 @@ import pytest
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.io.write import write_text, writing_below
 from pipeline.runners import PerProcess, Runner, map_batches, map_items
+from pipeline.runners.base import in_order
 from pipeline.runtime.progress import set_quiet
 
 
@@ -83,6 +86,41 @@ def test_a_process_that_is_killed_while_it_sends_is_one_line() -> None:
     """With one queue for all processes, this one would wait for the rest for ever."""
     with pytest.raises(PipelineError, match="use fewer --workers"):
         list(map_items(die_while_sending, range(40), "local", 2))
+
+
+class LastFirst:
+    """Workers that finish the last batch first, and note how many they hold."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.held, self.given = size, list[tuple[int, bytes]](), 0
+
+    def take_more(self) -> bool:
+        return len(self.held) < self.size
+
+    def give(self, number: int, items: bytes) -> None:
+        self.held.append((number, items))
+        self.given += 1
+
+    def receive(self) -> tuple[int, bytes]:
+        number, items = self.held.pop()
+        try:
+            return number, pickle.dumps([fail(item, at=7) for item in pickle.loads(items)])
+        except DataError as error:
+            return number, pickle.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("count", "results"), [(0, []), (1, [0]), (7, [*range(7)]), (40, [*range(6)])]
+)
+def test_results_are_in_order_also_of_workers_that_are_not(count: int, results: list[int]) -> None:
+    """The eighth item fails: results of the batches before it come first, and no more than a few
+    batches are begun."""
+    workers, made = LastFirst(3), []
+    with suppress(DataError):
+        for number in in_order(range(count), 2, workers, 1):
+            made.append(number)
+    assert made == results
+    assert workers.given <= 3 + 4 + 1  # batches before the fault, and ahead
 
 
 class OddError(Exception):
