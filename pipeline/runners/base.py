@@ -6,6 +6,8 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pipeline.errors import PipelineError
@@ -23,6 +25,7 @@ BatchWork = Callable[[Sequence[Item]], Iterator[Result]]  # one result for each 
 
 BATCH = 16  # items that a process takes at once
 IN_FLIGHT = 2  # batches that a process holds: it works on one while the other waits
+_VARIABLES = "PIPELINE_"  # how the names of this program's variables begin
 _AHEAD = 4  # batches for each process that are begun before their results are wanted
 
 
@@ -99,8 +102,10 @@ class BatchWorker:
 
     def __init__(self, start: bytes) -> None:
         """start: of `as_start`."""
-        environment, roots, quiet, self._work = pickle.loads(start)
+        environment, place, roots, quiet, self._work = pickle.loads(start)
         os.environ.update(environment)
+        with suppress(OSError):  # another machine may not have it, nor need it
+            os.chdir(place)
         adopt_roots(roots)
         set_quiet(quiet)
         self._loaded: BatchWork[Any, Any] | None = None
@@ -125,9 +130,12 @@ class BatchWorker:
 
 
 def as_start(work: BatchWork[Any, Any]) -> bytes:
-    """What a `BatchWorker` starts from: it writes where this process may, is as quiet, and has as
-    many threads."""
-    return pickle.dumps((worker_environment(), open_roots(), is_quiet(), pickle.dumps(work)))
+    """What a `BatchWorker` starts from: it has this program's variables, and as many threads as
+    this process, works in the same folder, writes where this process may, and is as quiet."""
+    own = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+    environment = {**own, **worker_environment()}
+    start = (environment, Path.cwd(), open_roots(), is_quiet(), pickle.dumps(work))
+    return pickle.dumps(start)
 
 
 def _opened(results: bytes) -> Sequence[Any]:

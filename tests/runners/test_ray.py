@@ -38,6 +38,7 @@ def output_of(script: str, *arguments: object) -> str:
 
 
 SCRIPT = """
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,10 @@ print(ray.is_initialized())
 ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False,
          _system_config={"worker_niceness": 0, "agent_register_timeout_ms": 600_000})
 inside, outside, product, output, discs, _ = (Path(name) for name in sys.argv[1:])
+os.environ["PIPELINE_NOTE"] = "seen"
+os.chdir(product.parent)
+print(*map_items(os.getenv, ["PIPELINE_NOTE"], "ray", 1),
+      *map_items(os.path.isdir, [product.name], "ray", 1))
 write = partial(write_text, text="x")
 with writing_below(inside):
     list(map_items(write, [inside / f"{number}.txt" for number in range(20)], "ray", 2))
@@ -103,9 +108,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_results_are_in_order_and_workers_write_where_their_parent_may(done: Done) -> None:
-    results, own_goes_on, refused, goes_on = done.lines
+    results, own_goes_on, place, refused, goes_on = done.lines
     assert results == str(list(range(40, 0, -1)))
     assert own_goes_on == "False"
+    assert place == "seen True"  # this program's variables, and the folder that it works in
     assert "lies outside the folder that is written" in refused
     assert len(list(done.inside.iterdir())) == 20
     assert not done.outside.exists()
