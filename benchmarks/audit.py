@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import Faults
@@ -183,11 +182,12 @@ def scored(dataset: Dataset, seed: int) -> Scores:
     from cleanlab.segmentation.rank import get_label_quality_scores as quality_of_pixels
 
     weights = pretrained_weights(BACKBONE, "auto")
-    models = OutOfFold(dataset, weights, torch.device("cpu"), Faults(), seed)
+    models = OutOfFold(dataset, weights, "cpu", Faults(), seed)
     areas = [mask_geometry.area(rle) for own in dataset.objects.values() for rle in own.masks or ()]
     least = usual_least_area(areas)
     evidence, boxes, pixels = {}, {}, {}
-    for record, probabilities in models.predict(folds(dataset.records, 3, seed)):
+    fold_of = folds(dataset.records, 3, seed)
+    for record, probabilities in models.predict(fold_of, lambda *judged: judged[-1]):
         own = dataset.on(record)
         evidence[record.id] = image_evidence(record, own, probabilities, least, seed)
         given = np.zeros(record.size, np.int64)

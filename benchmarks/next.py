@@ -104,8 +104,8 @@ def drawn(work: Path, name: str, per_defect: int, good: int, seed: int) -> Datas
     return read_coco(data / "annotations" / "instances_train.json", data / "images")
 
 
-def map_of(probe: PixelProbe, image: Image) -> DefectMap:
-    shares = probe.predict(image)
+def map_of(probe: PixelProbe, image: Image, columns: Hypercolumns) -> DefectMap:
+    shares = probe.predict(image, columns)
     defect = np.rint((1 - shares[0]) * FULL).astype(np.uint8)
     return DefectMap(defect, shares[1:].argmax(axis=0).astype(np.uint8), len(shares) - 1)
 
@@ -118,14 +118,14 @@ def learned(pool: Photos, rows: Sequence[int], seed: int) -> tuple[PixelProbe, R
         for row in rows
     ]  # fmt: skip
     areas = [area(rle) for row in rows for rle in pool.data.on(pool.record(row)).masks or ()]
-    return fit_probe(samples, pool.columns, seed), RegionOptions(0.5, 4, smallest_region(areas))
+    return fit_probe(samples, seed), RegionOptions(0.5, 4, smallest_region(areas))
 
 
 def label_iou(probe: PixelProbe, options: RegionOptions, test: Photos) -> float:
     """Of the labels of the test photos."""
     images = []
     for row, image in enumerate(test.images):
-        found = map_of(probe, image)
+        found = map_of(probe, image, test.columns)
         labels = as_detections(found, regions(found, options))
         truth = test.data.on(test.record(row))
         images.append(compare_labels(truth, labels, test.data.categories, str(row)))
@@ -139,7 +139,7 @@ def chosen(
     left = [row for row in range(len(pool.images)) if row not in set(known)]
     worths, vectors = [], []
     for row in left:
-        found = map_of(probe, pool.images[row])
+        found = map_of(probe, pool.images[row], pool.columns)
         labels = as_detections(found, regions(found, options))
         worths.append(doubt_of(labels, None, found).worth)
         vectors.append(pool.embedding(row, found.heatmap()))

@@ -8,18 +8,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.models import PRODUCT, TRUST
-from pipeline.cli.options import DEVICE, FILE, KEEP, OUTPUT, OVERWRITE, configured, options, printed
+from pipeline.cli.options import (
+    DEVICE,
+    FILE,
+    KEEP,
+    OUTPUT,
+    OVERWRITE,
+    RUNNER,
+    WORKERS,
+    configured,
+    options,
+    printed,
+)
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.config.schema import AnomalyConfig, PredictConfig, SegmentConfig
+    from pipeline.runners import Runner
 
 
 @configured("AnomalyConfig")
-@options(PRODUCT, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(PRODUCT, OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def anomaly(
-    config: AnomalyConfig, data: Path, output: Path, device: str, keep_going: bool, overwrite: bool
-) -> Any:
+    config: AnomalyConfig, data: Path, output: Path, device: str, runner: Runner, workers: int,
+    keep_going: bool, overwrite: bool,
+) -> Any:  # fmt: skip
     """Learn from good images alone to find anomalies.
 
     A stopped run goes on when the command is called again."""
@@ -27,7 +40,7 @@ def anomaly(
 
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
-        overwrite=overwrite,
+        overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 
@@ -36,11 +49,11 @@ def anomaly(
 @click.option("--model", type=FILE, help="Folder of combine, finetune-segmenter or anomaly.")
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
 @click.option("--truth", type=FILE, help="COCO file with true masks to evaluate the labels with.")
-@options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(TRUST, OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def label(
     config: SegmentConfig, run_folder: Path | None, model: Path | None, images: Path,
-    truth: Path | None, trust: Path | None, output: Path, device: str, keep_going: bool,
-    overwrite: bool,
+    truth: Path | None, trust: Path | None, output: Path, device: str, runner: Runner,
+    workers: int, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Label images with all that was learned.
 
@@ -54,6 +67,7 @@ def label(
     return stage(
         model=model or _labeller_of(run_folder), images=images, output=output, config=config,
         device=device, truth=truth, trust=trust, keep_going=keep_going, overwrite=overwrite,
+        runner=runner, workers=workers,
     )  # fmt: skip
 
 
@@ -68,10 +82,10 @@ def _labeller_of(run_folder: Path | None) -> Path:
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @click.option("--model", type=FILE, required=True,
               help="Folder of finetune-yolo, finetune-segmenter, classify or anomaly.")  # fmt: skip
-@options(OUTPUT, DEVICE, KEEP)
+@options(OUTPUT, DEVICE, RUNNER, WORKERS, KEEP)
 def predict(
     config: PredictConfig, images: tuple[Path, ...], model: Path, output: Path, device: str,
-    keep_going: bool,
+    runner: Runner, workers: int, keep_going: bool,
 ) -> Any:  # fmt: skip
     """Run any trained model on any image.
 
@@ -80,7 +94,7 @@ def predict(
 
     return stage(
         images=images, model=model, output=output, config=config, device=device,
-        keep_going=keep_going,
+        keep_going=keep_going, runner=runner, workers=workers,
     )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from pipeline.cli.options import (
     OUTPUT,
     OUTSIDE,
     OVERWRITE,
+    RUNNER,
+    WORKERS,
     configured,
     options,
     printed,
@@ -49,10 +51,7 @@ def synthesize(config: SynthesizeConfig, output: Path) -> Any:
 @click.option("--masks", type=FILE, help="Folder of masks, named as the images.")
 @options(OUTPUT, KEEP, OUTSIDE)
 @click.option("--workers", type=int, default=0, help="Processes [one for each core].")
-@click.option(
-    "--runner", type=click.Choice(["local", "ray"]), default="local",
-    help="Where the work is done: on this machine, or on a Ray cluster [local].",
-)  # fmt: skip
+@options(RUNNER)
 def convert_masks(
     config: ConvertConfig, products: tuple[Path, ...], output: Path, images: Path | None,
     masks: Path | None, keep_going: bool, allow_outside: bool, workers: int, runner: Runner,
@@ -143,10 +142,10 @@ def validate(sources: tuple[Path, ...], images: Path | None, fix: bool, allow_ou
 @configured("AuditConfig")
 @click.argument("source", metavar="SET", type=FILE)
 @click.option("--images", type=FILE, help="Folder of a COCO file's images [beside it].")
-@options(OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def audit(
     config: AuditConfig, source: Path, output: Path, images: Path | None, device: str,
-    keep_going: bool, overwrite: bool,
+    runner: Runner, workers: int, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Search labels for errors.
 
@@ -157,7 +156,7 @@ def audit(
 
     return stage(
         source=source, output=output, config=config, images=images, device=device,
-        keep_going=keep_going, overwrite=overwrite,
+        keep_going=keep_going, overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import DEVICE, FILE, KEEP, OUTPUT, OVERWRITE, configured, options
+from pipeline.cli.options import (
+    DEVICE,
+    FILE,
+    KEEP,
+    OUTPUT,
+    OVERWRITE,
+    RUNNER,
+    WORKERS,
+    configured,
+    options,
+)
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
         SegmentConfig,
         StudyConfig,
     )
+    from pipeline.runners import Runner
 
 DATA = click.option("--data", type=FILE, required=True, help="Folder that convert-masks wrote.")
 TRUST = click.option(
@@ -136,10 +147,11 @@ def calibrate(
     help="Folder of finetune-yolo, finetune-segmenter or anomaly that finds boxes.",
 )
 @click.option("--images", type=FILE, required=True, help="Folder of the images.")
-@options(TRUST, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(TRUST, OUTPUT, DEVICE, RUNNER, WORKERS, KEEP, OVERWRITE)
 def segment(
     config: SegmentConfig, prompt: str, images: Path, output: Path, boxes: Path | None,
-    detector: Path | None, trust: Path | None, device: str, keep_going: bool, overwrite: bool,
+    detector: Path | None, trust: Path | None, device: str, runner: Runner, workers: int,
+    keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Turn boxes into masks with SAM.
 
@@ -153,7 +165,7 @@ def segment(
         raise ConfigError("segment needs --boxes COCO.json or --detector RUN")
     return stage(
         images=images, output=output, config=config, device=device, boxes=boxes, detector=detector,
-        trust=trust, keep_going=keep_going, overwrite=overwrite,
+        trust=trust, keep_going=keep_going, overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 

@@ -31,6 +31,14 @@ KEEP = click.option("--keep-going", is_flag=True, help="Skip bad files and list 
 OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Delete unfinished work of other settings."
 )
+RUNNER = click.option(
+    "--runner", type=click.Choice(["local", "ray"]), default="local",
+    help="Where the work is done: on this machine, or on a Ray cluster [local].",
+)  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=int, default=1,
+    help="Processes, each with models of its own; 0 is one for each core [1].",
+)  # fmt: skip
 _CONFIG = click.option(
     "--config", "config_file", type=FILE, help="YAML file with this command's settings."
 )

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 
 from pipeline.errors import ConfigError
-from pipeline.runners.base import Item, Result, Runner, Work
+from pipeline.runners.base import (
+    BATCH,
+    BatchWork,
+    Item,
+    PerProcess,
+    Result,
+    Runner,
+    Work,
+    work_on,
+)
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.runtime.threads import available_cpus
 
@@ -15,29 +25,45 @@ _MIN_ITEMS_FOR_PROCESSES = 64  # below, starting processes takes longer than the
 def map_items(
     work: Work[Item, Result], items: Sequence[Item], runner: Runner = "local", workers: int = 0
 ) -> Generator[Result, None, None]:
-    """Yield `work(item)` for each item, in the items' order, with only a few results in memory.
+    """Yield `work(item)` for each item; see `map_batches`."""
+    return map_batches(partial(work_on, work=work), items, runner, workers)
+
+
+def map_batches(
+    work: BatchWork[Item, Result],
+    items: Sequence[Item],
+    runner: Runner = "local",
+    workers: int = 0,
+    batch: int = BATCH,
+) -> Generator[Result, None, None]:
+    """Yield the results of `work` in the items' order, with only a few in memory.
 
     Close the generator where its reader may fail: the rest of the work then ends at once.
 
-    workers: processes; 0 takes one for each core, and none for a few items. With several, `work`
-    must be picklable. Raises what `work` raises, and ConfigError for the runner "ray" where Ray is
-    not installed.
+    work: yields one result for each item, in order. This process gives it all items at once.
+    Several processes get it once each, so it must be picklable; what is large in it is a
+    `PerProcess`. Each computes with as many threads as this process would: with another number, the
+    last digits of sums differ. workers: processes; 0 takes one for each core, and none for a few
+    items. batch: items that another process takes at once. Raises what `work` raises, and
+    ConfigError for the runner "ray" where Ray is not installed.
     """
     if workers < 0:
         raise ConfigError(f"workers: {workers} is below 0; give 0 for one on each core")
+    if not items:
+        return
     if runner == "ray":
         from pipeline.runners.ray import map_over_ray
 
-        yield from map_over_ray(work, items, workers)
+        yield from map_over_ray(work, items, workers, batch)
         return
     count = workers or (available_cpus() if len(items) >= _MIN_ITEMS_FOR_PROCESSES else 1)
     if count == 1:
         keep_freed_memory()
-        yield from map(work, items)
+        yield from work(items)
         return
     from pipeline.runners.local import map_over_processes
 
-    yield from map_over_processes(work, items, count)
+    yield from map_over_processes(work, items, count, batch)
 
 
-__all__ = ["Runner", "map_items"]
+__all__ = ["PerProcess", "Runner", "map_batches", "map_items"]

@@ -1,4 +1,9 @@
-"""Work in several processes of this machine."""
+"""Work in several processes of this machine.
+
+Each process has a pipe of its own and shares no lock with another. So one that is killed, even
+while it sends, closes its own pipe and nothing else. With one queue for all, the others would wait
+for its lock, and this process for the rest of its result, for ever.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +12,101 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
-from pathlib import Path
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from queue import SimpleQueue
 
 from pipeline.errors import PipelineError
-from pipeline.io.write import adopt_roots, open_roots
-from pipeline.runners.base import BATCH, Item, Result, Work, work_on
-from pipeline.runtime.malloc import keep_freed_memory
-from pipeline.runtime.progress import is_quiet, set_quiet
+from pipeline.runners.base import (
+    IN_FLIGHT,
+    BatchWork,
+    BatchWorker,
+    Item,
+    Result,
+    as_start,
+    in_order,
+)
+from pipeline.runtime.threads import worker_environment
+
+_KILLED = "a process was killed, perhaps because memory ran out; use fewer --workers"
+_END = b""  # instead of a batch
+_LONGEST_END = 30.0  # seconds, after which a process that has nothing to do is killed
 
 
 def map_over_processes(
-    work: Work[Item, Result], items: Sequence[Item], workers: int
+    work: BatchWork[Item, Result], items: Sequence[Item], workers: int, batch: int
 ) -> Iterator[Result]:
-    """See `map_items`: in several processes of this machine."""
-    import multiprocessing
+    """See `map_batches`: in several processes of this machine."""
+    processes = _Processes()
+    try:
+        processes.start(as_start(work), min(workers, -(-len(items) // batch)))
+        yield from in_order(items, batch, processes, workers)
+        processes.end()
+    finally:
+        processes.kill()
 
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
-    lifeline, our_end = context.Pipe(duplex=False)
-    pending: deque[Future[list[Result]]] = deque()
-    with _signals_for_this_process_alone():  # the first semaphore starts a process too
-        stopping = context.Event()
-        start = (lifeline, stopping, open_roots(), is_quiet())
-        pool = ProcessPoolExecutor(workers, context, initializer=_start_process, initargs=start)
-    with pool:
+
+class _Processes:
+    """The processes, by the pipes to them: `Workers`."""
+
+    def __init__(self) -> None:
+        self._processes: dict[Connection, SpawnProcess] = {}
+        self._given: dict[Connection, deque[int]] = {}  # the batches that each process holds
+
+    def start(self, start: bytes, count: int) -> None:
+        """Start `count` processes. start: see `BatchWorker`. Raises PipelineError where one is
+        killed."""
+        context = get_context("spawn")  # a fork would copy threads' locks
+        for _ in range(count):
+            with _signals_for_this_process_alone(), _variables_of_workers():
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                process.start()
+            theirs.close()  # a pipe ends with its process
+            self._processes[ours], self._given[ours] = process, deque()
+        for pipe in self._processes:
+            _send(pipe, start)
+
+    def take_more(self) -> bool:
+        return min(map(len, self._given.values())) < IN_FLIGHT
+
+    def give(self, number: int, items: bytes) -> None:
+        pipe = min(self._given, key=lambda pipe: len(self._given[pipe]))
+        _send(pipe, items)
+        self._given[pipe].append(number)
+
+    def receive(self) -> tuple[int, bytes]:
+        pipe = next(pipe for pipe in wait(list(self._given)) if isinstance(pipe, Connection))
         try:
-            for first in range(0, len(items), BATCH):
-                with _signals_for_this_process_alone():
-                    pending.append(pool.submit(_work_on, work, items[first : first + BATCH]))
-                if len(pending) > 2 * workers:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise PipelineError(
-                "a process was killed, perhaps because memory ran out; use fewer --workers"
-            ) from error
-        except BaseException:
-            stopping.set()
-            our_end.close()  # the processes end now, before their results are cleared
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            our_end.close()
-            lifeline.close()
+            results = pipe.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise PipelineError(_KILLED) from error
+        return self._given[pipe].popleft(), results
+
+    def end(self) -> None:
+        """Let the processes end, which hold no batch."""
+        for pipe in self._processes:
+            with suppress(OSError):  # one that was killed has ended
+                pipe.send_bytes(_END)
+        for process in self._processes.values():
+            process.join(_LONGEST_END)
+
+    def kill(self) -> None:
+        """End the processes, whatever they do."""
+        for process in self._processes.values():
+            process.kill()
+        for pipe, process in self._processes.items():
+            process.join()
+            pipe.close()
+
+
+def _send(pipe: Connection, data: bytes) -> None:
+    try:
+        pipe.send_bytes(data)
+    except OSError as error:
+        raise PipelineError(_KILLED) from error
 
 
 @contextmanager
@@ -75,40 +126,38 @@ def _signals_for_this_process_alone() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_between_items = threading.Lock()  # held while a process has no item, and may send its result
-_LONGEST_SEND = 30.0  # seconds, after which a process ends in any case
-
-
-def _start_process(
-    lifeline: Connection, stopping: Event, roots: Sequence[Path], quiet: bool
-) -> None:
-    """Prepare a process: it writes where its parent may, and ends with it."""
-    import cv2
-
-    _between_items.acquire()
-    threading.Thread(target=_end_with, args=(lifeline, stopping), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    adopt_roots(roots)
-    set_quiet(quiet)
-    cv2.setNumThreads(1)
-    keep_freed_memory()
-
-
-def _work_on(work: Work[Item, Result], items: Sequence[Item]) -> list[Result]:
-    """See `work_on`. Within it, the process may end."""
-    _between_items.release()
+@contextmanager
+def _variables_of_workers() -> Iterator[None]:
+    """Processes that start within the block have as many threads as this one, also in what the
+    user's own script imports at its top."""
+    own = worker_environment()
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     try:
-        return work_on(work, items)
+        yield
     finally:
-        _between_items.acquire()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-def _end_with(lifeline: Connection, stopping: Event) -> None:
-    """Wait until the other end of a pipe is closed, as it also is when its process is killed, and
-    end this process. A parent that goes on never gets half of a result: it would wait for the rest
-    for ever."""
-    with suppress(OSError, EOFError):
-        lifeline.poll(None)
-    if stopping.is_set():
-        _between_items.acquire(timeout=_LONGEST_SEND)
+def _serve(pipe: Connection) -> None:
+    """Work on batches until the pipe says that there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    batches: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_take, args=(pipe, batches), daemon=True).start()
+    worker = BatchWorker(batches.get())
+    with suppress(OSError):  # nobody reads the results: `_take` ends this process
+        while (items := batches.get()) != _END:
+            pipe.send_bytes(worker(items))
+
+
+def _take(pipe: Connection, batches: SimpleQueue[bytes]) -> None:
+    """Take batches while the process works. Its parent's end of the pipe closes when the parent
+    ends, however it ends: this process then ends too."""
+    with suppress(EOFError, OSError):
+        while True:
+            batches.put(pipe.recv_bytes())
     os._exit(0)

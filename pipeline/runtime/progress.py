@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Never, Self, TypeVar
 
@@ -37,6 +37,17 @@ def set_quiet(quiet: bool) -> None:
 def is_quiet() -> bool:
     """Whether bars and notices are silenced."""
     return _quiet
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No bars and notices within the block."""
+    before = _quiet
+    set_quiet(True)
+    try:
+        yield
+    finally:
+        set_quiet(before)
 
 
 def say(text: str) -> None:

@@ -12,6 +12,7 @@ OpenVINO's threads (TBB) need no setting: they give their core away between look
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
@@ -98,6 +99,21 @@ def working_threads(environment: MutableMapping[str, str] | None = None) -> int:
     setting = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "")
     first = setting.split(",")[0].strip()  # OpenMP allows one number a nesting level
     return int(first) if first.isascii() and first.isdigit() and int(first) else available_cpus()
+
+
+def computing_threads() -> int:
+    """Threads that torch has in this process, or would have. Variables may say less by now, as
+    ultralytics sets OMP_NUM_THREADS when it is imported."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else working_threads()
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables of a process that works beside this one: it has as many threads as this one, so
+    that its sums have the same bits, and they sleep while they wait."""
+    variables = {"OMP_NUM_THREADS": str(computing_threads())}
+    wait_passively(variables)
+    return variables
 
 
 def _affinity() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from pipeline.io.write import write_json
 from pipeline.metrics.anomaly import AnomalyScores
 from pipeline.reports.anomaly import CategoryScores, PatchCounts, TestedImages, ThresholdCounts
 from pipeline.results import StageResult, from_json
+from pipeline.runners import PerProcess, Runner, map_batches
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
 from pipeline.trust.good_images import GoodImagesFit, cross_validated_thresholds, fitted_model
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.models.anomaly.thresholds import Thresholds
 
 _SCORES = "scores.json"
+_BATCH = 8  # images that another process takes at once
 
 
 class ImageScore(TypedDict):
@@ -76,11 +80,15 @@ def anomaly(
     device: str = "auto",
     keep_going: bool = False,
     overwrite: bool = False,
+    runner: Runner = "local",
+    workers: int = 1,
 ) -> AnomalyResult:
     """Fit a model on a product's good images, choose its thresholds on them, and test it.
 
     Writes the model, its thresholds, heat maps of the test images, pictures and figures. The same
-    call goes on with a run that was stopped. Raises DataError for too few images, WeightsError.
+    call goes on with a run that was stopped. One process learns; runner, workers: where images are
+    tested, and by how many processes. The bytes are the same. Raises DataError for too few images,
+    WeightsError.
     """
     from pipeline.models.devices import seed_all, torch_device
 
@@ -102,7 +110,8 @@ def anomaly(
         if patches := _patches(model):
             say(f"PatchCore {patches}")
         _note_weights(record, folder)
-        scores = _score(model, thresholds, test, config, folder, faults)
+        models = PerProcess(partial(_load_model, folder, device), own=model)
+        scores = _score(_Scoring(models, thresholds, config, folder), test, faults, runner, workers)
         tested = [entry for entry in test if entry.file_name in scores]
         images = TestedImages(tested, scores, folder / "heatmaps", config.mask_threshold)
         result = _result(fit, model, images, thresholds, output, folder)
@@ -150,36 +159,59 @@ def _note_weights(record: RunRecord, folder: Path) -> None:
         record.used_weights(card.features, card.weights_sha256)
 
 
-def _score(
-    model: AnomalyModel,
-    thresholds: Thresholds,
-    test: Sequence[ImageRecord],
-    config: AnomalyConfig,
-    folder: Path,
-    faults: Faults,
-) -> dict[str, float]:
-    """The score of each image by file name. Writes heat maps and overlays."""
-    with WorkLog(folder / LOG, "images", _IMAGE_SCORE) as log:
-        for number, record in enumerate(track(test, "test")):
-            if number in log:
-                continue
+@dataclass(frozen=True)
+class _Scoring:
+    """The work on test images, in any process. folder: for heat maps and overlays."""
+
+    models: PerProcess[AnomalyModel]
+    thresholds: Thresholds
+    config: AnomalyConfig
+    folder: Path
+
+    def __call__(self, records: Sequence[ImageRecord]) -> Iterator[float | DataError]:
+        """The score of each image, or why it cannot be read."""
+        model = self.models.get()
+        for record in records:
             try:
                 image = read_image(record.path)
-                mask = read_defect_mask(record, config.mask_threshold)
+                mask = read_defect_mask(record, self.config.mask_threshold)
             except DataError as error:
-                faults.add(error)
+                yield error
                 continue
             result = model.score(image)
-            write_heatmap(folder / "heatmaps", record.file_name, result.heatmap)
-            if config.overlays:
+            write_heatmap(self.folder / "heatmaps", record.file_name, result.heatmap)
+            if self.config.overlays:
                 truth = None if mask is None else mask_geometry.encode(mask)
-                low, high = thresholds.pixel_low, 2 * thresholds.pixel_high
-                overlay = heat_overlay(image, result.heatmap, low, high, truth)
-                path = folder / "overlays" / Path(record.file_name).with_suffix(".png")
-                write_png(path, overlay)
-            log.add(number, ImageScore(file_name=record.file_name, score=result.score))
+                low, high = self.thresholds.pixel_low, 2 * self.thresholds.pixel_high
+                drawn = heat_overlay(image, result.heatmap, low, high, truth)
+                path = self.folder / "overlays" / Path(record.file_name).with_suffix(".png")
+                write_png(path, drawn)
+            yield result.score
+
+
+def _load_model(folder: Path, device: str) -> AnomalyModel:
+    """The model of one process."""
+    from pipeline.models.anomaly.detector import load_anomaly_model
+    from pipeline.models.devices import torch_device
+
+    return load_anomaly_model(folder, torch_device(device))
+
+
+def _score(
+    work: _Scoring, test: Sequence[ImageRecord], faults: Faults, runner: Runner, workers: int
+) -> dict[str, float]:
+    """The score of each image by file name; kept in a work log, and written."""
+    with WorkLog(work.folder / LOG, "images", _IMAGE_SCORE) as log:
+        left = [number for number in range(len(test)) if number not in log]
+        records = [test[number] for number in left]
+        with closing(map_batches(work, records, runner, workers, _BATCH)) as done:
+            for number, score in zip(left, track(done, "test", len(left)), strict=True):
+                if isinstance(score, DataError):
+                    faults.add(score)
+                    continue
+                log.add(number, ImageScore(file_name=test[number].file_name, score=score))
         scores = {row["file_name"]: row["score"] for row in log.values()}
-    write_json(folder / _SCORES, scores)
+    write_json(work.folder / _SCORES, scores)
     return scores
 
 

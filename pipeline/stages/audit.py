@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -34,14 +35,14 @@ from pipeline.metrics.label_errors.ranking import (
     suspects,
 )
 from pipeline.metrics.unusual_images import deviations
-from pipeline.models.devices import torch_device
 from pipeline.models.features.backbones import pretrained_weights
-from pipeline.models.segmentation.cross_validation import OutOfFold
+from pipeline.models.segmentation.cross_validation import OutOfFold, Processes
 from pipeline.models.segmentation.hypercolumns import BACKBONE
 from pipeline.models.weights.store import Weights
 from pipeline.reports.audit import PAGE, TABLE, write_page, write_review, write_table
 from pipeline.reports.grouping import GroupCounts, Grouping, LeakCounts, grouped, report_leaks
 from pipeline.results import StageResult
+from pipeline.runners import Runner
 from pipeline.runtime.progress import say
 from pipeline.splits import folds
 from pipeline.types import Dataset
@@ -84,12 +85,15 @@ def audit(
     device: str = "auto",
     keep_going: bool = False,
     overwrite: bool = False,
+    runner: Runner = "local",
+    workers: int = 1,
 ) -> AuditResult:
     """Search the labels of a set for errors. Nothing of the set is changed.
 
     source: a product folder in a known layout, a folder that convert-masks wrote, or a COCO file
     with masks. images: the folder of the images of a COCO file. keep_going: leave out faulty
-    images. overwrite: delete unfinished work of other settings. A stopped call goes on when it is
+    images. overwrite: delete unfinished work of other settings. runner, workers: where images are
+    looked at, and by how many processes; the bytes are the same. A stopped call goes on when it is
     repeated. Writes audit.html, suspects.csv, suggestions.json, and review/ with the labels of the
     most suspicious images for COCO, CVAT, Label Studio and LabelMe. Raises DataError for a set
     without labels, or whose images all show one object.
@@ -105,7 +109,9 @@ def audit(
         if finished := record.finished(folder, AuditResult):
             return finished
         grouping = grouped(dataset, config.group_by, [path for path in (source, images) if path])
-        result = _audited(folder, output, grouping, weights, config, device, faults)
+        result = _audited(
+            folder, output, grouping, weights, config, device, faults, Processes(runner, workers)
+        )
         record.write(folder, result)
     return result
 
@@ -124,11 +130,11 @@ def _labelled(source: Path, images: Path | None, config: AuditConfig, faults: Fa
 
 def _audited(
     folder: Path, output: Path, grouping: Grouping, weights: Weights | None, config: AuditConfig,
-    device: str, faults: Faults,
+    device: str, faults: Faults, processes: Processes,
 ) -> AuditResult:  # fmt: skip
     """Look, rank and write."""
     dataset = grouping.dataset
-    evidence, unusual = _evidence(folder, dataset, weights, config, device, faults)
+    evidence, unusual = _evidence(folder, dataset, weights, config, device, faults, processes)
     ranked = suspects(dataset, evidence)
     write_table(folder / TABLE, ranked, dataset)
     write_page(folder / PAGE, ranked[: config.pictures], dataset, len(ranked))
@@ -154,7 +160,7 @@ def _audited(
 
 def _evidence(
     folder: Path, dataset: Dataset, weights: Weights | None, config: AuditConfig, device: str,
-    faults: Faults,
+    faults: Faults, processes: Processes,
 ) -> tuple[dict[int, ImageEvidence], tuple[str, ...]]:  # fmt: skip
     """The evidence of each image by its id, and the names of unusual images."""
     count = min(config.folds, len({record.group for record in dataset.records}))
@@ -163,15 +169,15 @@ def _evidence(
         reason = f"the {len(dataset.records)} images show one object: no other can speak for it"
         raise DataError(first, reason, "add images, or use --group-by none")
     fold_of = folds(dataset.records, count, config.seed)
-    models = OutOfFold(dataset, weights, torch_device(device), faults, config.seed)
+    models = OutOfFold(dataset, weights, device, faults, config.seed, processes)
     areas = [
         mask_geometry.area(rle) for one in dataset.records for rle in dataset.on(one).masks or ()
     ]
     least = usual_least_area(areas)
     with WorkLog(folder / LOG, "images", TypeAdapter(ImageEvidence)) as log:
         done = [record.id for record in models.records if record.id in log]
-        for record, probabilities in models.predict(fold_of, done):
-            own = image_evidence(record, dataset.on(record), probabilities, least, config.seed)
+        judge = partial(image_evidence, least_area=least, seed=config.seed)
+        for record, own in models.predict(fold_of, judge, done):
             log.add(record.id, own)
         logged = {record.id: log.get(record.id) for record in models.records}
     evidence = {key: value for key, value in logged.items() if value is not None}

@@ -8,7 +8,9 @@ with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
@@ -22,18 +24,23 @@ from pipeline.io.work_log import LOG, WorkLog
 from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_quality
 from pipeline.metrics.localization import Localization, localization
 from pipeline.metrics.matching import match_objects
-from pipeline.metrics.operating_points import OperatingPoint, wish_of
+from pipeline.metrics.operating_points import OperatingPoint, Wish, wish_of
 from pipeline.reports.labelled_images import (
     ImageCounts,
     LabelJob,
+    label_alone,
     label_images,
     totals,
     write_labels,
 )
 from pipeline.results import StageResult
+from pipeline.runners import PerProcess, Runner
 from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.segment import SegmentResult, segment
 from pipeline.types import Dataset, Detections
+
+if TYPE_CHECKING:
+    from pipeline.proposals.labeller import Labeller
 
 _DEFAULT = SegmentConfig(tighten=True)
 INSTANCES = "instances.json"
@@ -74,33 +81,32 @@ def label(
     output: Path,
     config: SegmentConfig = _DEFAULT,
     *,
-    device: str = "auto",
-    truth: Path | None = None,
-    trust: Path | None = None,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> LabelResult:
+    device: str = "auto", truth: Path | None = None, trust: Path | None = None,
+    keep_going: bool = False, overwrite: bool = False, runner: Runner = "local", workers: int = 1,
+) -> LabelResult:  # fmt: skip
     """Label a folder of images, or the images that `truth` lists.
 
     model: folder of combine, of finetune-segmenter, or of anomaly. Writes what `segment` writes
     into `output`. Of an anomaly model, the box of an object is the box of its mask, with
     `config.tighten`; trust: folder of calibrate for this pair. truth: a COCO file with masks; with
-    it, what `evaluate` writes goes into `output`/evaluation. A stopped call goes on when it is
-    repeated. Raises what `segment` and `evaluate` raise, ConfigError for settings of SAM that a
-    labeller has itself.
+    it, what `evaluate` writes goes into `output`/evaluation. runner, workers: see `segment`. A
+    stopped call goes on when it is repeated. Raises what `segment` and `evaluate` raise,
+    ConfigError for settings of SAM that a labeller has itself.
     """
     from pipeline.models.artifact import model_kind
 
     kind = model_kind(model)
     if kind in ("labeller", "segmenter"):
-        labels = _labelled(model, images, output, config, device, truth, keep_going, overwrite)
+        labels = _labelled(
+            model, images, output, config, device, truth, keep_going, overwrite, runner, workers
+        )
         result = LabelResult(labels=labels)
     elif kind is None:
         raise DataError(model, "holds no model", "give a folder of combine, or of anomaly")
     else:
         masks = segment(
             images, output, config, device=device, boxes=truth, detector=model, trust=trust,
-            keep_going=keep_going, overwrite=overwrite,
+            keep_going=keep_going, overwrite=overwrite, runner=runner, workers=workers,
         )  # fmt: skip
         labels = LabelledResult(
             output=output,
@@ -119,35 +125,25 @@ def label(
 
 
 def _labelled(
-    model: Path,
-    images: Path,
-    output: Path,
-    config: SegmentConfig,
-    device: str,
-    truth: Path | None,
-    keep_going: bool,
-    overwrite: bool,
-) -> LabelledResult:
+    model: Path, images: Path, output: Path, config: SegmentConfig, device: str,
+    truth: Path | None, keep_going: bool, overwrite: bool, runner: Runner, workers: int,
+) -> LabelledResult:  # fmt: skip
     """The labels of a labeller."""
-    from pipeline.models.devices import torch_device
-    from pipeline.proposals.labeller import load_labeller
-
     if config.views.model_dump(exclude_none=True) or config.heatmaps:
         raise ConfigError(f"{model}: has its own SAM; leave out the options of views and heat maps")
     faults = Faults(keep_going)
     dataset = listed_images(images, truth, config.split, config.allow_outside, faults)
     record = RunRecord("label", config.model_dump(mode="json"), [images, truth, model])
     wish = wish_of(config.recall, config.false_alarms, config.costs)
-    labeller = load_labeller(model, torch_device(device), wish, config.confidence)
+    models = PerProcess(partial(_load, model, device, wish, config.confidence))
+    labeller = models.get()
     dataset = replace(dataset, categories=labeller.categories, objects={})
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, LabelledResult):
             return finished
-        job = LabelJob(
-            dataset, lambda _, image: labeller.label(image), folder, "label", config.overlays
-        )
+        job = LabelJob(dataset, models, label_alone, folder, "label", config.overlays)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
-            label_images(job, log, faults)
+            label_images(job, log, faults, runner, workers)
             total = totals(log, ("expected_iou",))
             write_labels(job, log, config.review)
         quality = None
@@ -167,6 +163,14 @@ def _labelled(
         )
         record.write(folder, result)
     return result
+
+
+def _load(model: Path, device: str, wish: Wish | None, confidence: float | None) -> Labeller:
+    """The labeller of one process, on its own device."""
+    from pipeline.models.devices import torch_device
+    from pipeline.proposals.labeller import load_labeller
+
+    return load_labeller(model, torch_device(device), wish, confidence)
 
 
 def _evaluated(

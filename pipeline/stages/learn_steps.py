@@ -36,11 +36,13 @@ from pipeline.reports.grouping import grouped
 from pipeline.reports.labelled_images import (
     ImageCounts,
     LabelJob,
+    label_alone,
     label_images,
     totals,
     write_labels,
 )
 from pipeline.results import StageResult
+from pipeline.runners import PerProcess
 from pipeline.runtime.progress import say
 from pipeline.stages.combine import combine
 from pipeline.stages.convert_masks import ConvertMasksResult, write_converted
@@ -238,7 +240,8 @@ def label_left(lesson: Lesson) -> NewLabelsResult:
     with record.resumable_folder(output, overwrite=True) as folder:
         if finished := record.finished(folder, NewLabelsResult):
             return finished
-        job = LabelJob(dataset, lambda _, image: labeller.label(image), folder, "label", False)
+        models = PerProcess(lambda: labeller)
+        job = LabelJob(dataset, models, label_alone, folder, "label", False)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
             label_images(job, log, faults)
             total = totals(log, ("expected_iou",))

@@ -5,7 +5,9 @@ A stopped run goes on; see `reports.labelled_images`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,13 +35,14 @@ from pipeline.reports.labelled_images import (
     write_labels,
 )
 from pipeline.results import StageResult
+from pipeline.runners import PerProcess, Runner
 from pipeline.trust.labels import (
     TrustedLabels,
     load_labels,
     refuse_without_trust,
     without_calibration,
 )
-from pipeline.types import Dataset, Detections, ImageRecord, Masks
+from pipeline.types import Detections, ImageRecord, Masks
 
 if TYPE_CHECKING:
     from pipeline.models.sam.model import CalibratedSegmenter
@@ -72,24 +75,26 @@ class SegmentResult(StageResult):
 
 @dataclass(frozen=True)
 class _MaskFinder:
-    """All that the masks of one image come from. labels: what is known of the detector's. finder:
-    who found the boxes; "" where the file of boxes says it, or nobody."""
+    """All that the masks of an image come from. categories: of the boxes. labels: what is known of
+    the detector's. finder: who found the boxes; "" where the file of boxes says it, or nobody."""
 
-    prompts: Dataset
+    categories: Sequence[str]
     segmenter: CalibratedSegmenter
     detector: Detector | None
     labels: TrustedLabels | None
     config: SegmentConfig
-    finder: str
+    finder: str = ""
 
-    def find(self, record: ImageRecord, image: Image) -> tuple[Detections, float | None]:
-        """The image's boxes with masks and their quality, and the probability that they miss a
-        defect; boxes without a score get the mask's."""
-        prompts = self.detector.detect(image) if self.detector else self.prompts.on(record)
+    def find(
+        self, record: ImageRecord, image: Image, given: Detections
+    ) -> tuple[Detections, float | None]:
+        """The given boxes, or the detector's, with masks and their quality, and the probability
+        that they miss a defect; boxes without a score get the mask's."""
+        prompts = self.detector.detect(image) if self.detector else given
         missed = None
         if self.labels:
             prompts, missed = self.labels.kept(prompts)
-        categories = [self.prompts.categories[label] for label in prompts.labels]
+        categories = [self.categories[label] for label in prompts.labels]
         heatmap = self._heatmap(record, image)
         masks = self.segmenter.segment(image, prompts.boxes, categories, heatmap)
         if self.labels:
@@ -130,6 +135,8 @@ def segment(
     trust: Path | None = None,
     keep_going: bool = False,
     overwrite: bool = False,
+    runner: Runner = "local",
+    workers: int = 1,
 ) -> SegmentResult:
     """Masks for the boxes of a COCO file, or for the detections of a trained detector.
 
@@ -138,37 +145,48 @@ def segment(
     this detector and SAM; without it, masks of found boxes have no expected IoU. Writes COCO
     instances and results, PNG masks, overlays and a page of the least trusted masks into `output`.
     Every box has one row, in its order; failed ones are marked. keep_going: leave out unreadable
-    images and faulty boxes. overwrite: delete unfinished work of other settings. A stopped call
-    goes on when it is repeated. Raises ConfigError for the trust of another pair and for a wish
-    without one, DataError for missing images or boxes, WeightsError.
+    images and faulty boxes. overwrite: delete unfinished work of other settings. runner,
+    workers: where the work is done, and by how many processes, each with its own models; the bytes
+    are the same. A stopped call goes on when it is repeated. Raises ConfigError for the trust of
+    another pair and for a wish without one, DataError for missing images or boxes, WeightsError.
     """
-    from pipeline.models.load import finder_of
-
     faults = Faults(keep_going)
     refuse_without_trust(config, detector, trust)
     prompts = listed_images(images, boxes, config.split, config.allow_outside, faults)
     reads = [boxes, detector, images, config.heatmaps, folder_of(config.sam), trust]
     record = RunRecord("segment", config.model_dump(mode="json"), reads)
-    segmenter = _load_segmenter(config, device)
-    labels = load_labels(config, detector, trust, segmenter) if detector and trust else None
-    loaded_detector = _load_detector(detector, config, device, labels) if detector else None
-    if loaded_detector:
-        prompts = replace(prompts, categories=loaded_detector.categories, objects={})
-        segmenter = without_calibration(segmenter, labels)
-    for weights, sha256 in segmenter.weights.items():
+    models = PerProcess(partial(_load_models, config, device, detector, trust, prompts.categories))
+    own = models.get()
+    if own.detector:
+        prompts = replace(prompts, categories=own.detector.categories, objects={})
+    for weights, sha256 in own.segmenter.weights.items():
         record.used_weights(weights, sha256)
     with record.resumable_folder(output, overwrite) as folder:
         if finished := record.finished(folder, SegmentResult):
             return finished
-        finder = finder_of(detector) if detector else ""
-        masks = _MaskFinder(prompts, segmenter, loaded_detector, labels, config, finder)
-        job = LabelJob(prompts, masks.find, folder, "segment", config.overlays)
+        job = LabelJob(prompts, models, _MaskFinder.find, folder, "segment", config.overlays)
         with WorkLog(folder / LOG, "images", TypeAdapter(ImageCounts)) as log:
-            label_images(job, log, faults)
-            result = _result(output, segmenter.name, log, labels, faults)
+            label_images(job, log, faults, runner, workers)
+            result = _result(output, own, log, faults)
             write_labels(job, log, config.review)
         record.write(folder, result)
     return result
+
+
+def _load_models(
+    config: SegmentConfig, device: str, detector: Path | None, trust: Path | None,
+    categories: Sequence[str],
+) -> _MaskFinder:  # fmt: skip
+    """The models of one process. categories: of boxes that are given."""
+    from pipeline.models.load import finder_of
+
+    segmenter = _load_segmenter(config, device)
+    if detector is None:
+        return _MaskFinder(categories, segmenter, None, None, config)
+    labels = load_labels(config, detector, trust, segmenter) if trust else None
+    loaded = _load_detector(detector, config, device, labels)
+    segmenter = without_calibration(segmenter, labels)
+    return _MaskFinder(loaded.categories, segmenter, loaded, labels, config, finder_of(detector))
 
 
 def _load_detector(
@@ -199,19 +217,17 @@ def _tightened(prompts: Detections, masks: Masks) -> NDArray[np.float32]:
     return np.where(masks.failed[:, None], prompts.boxes, tight)
 
 
-def _result(
-    output: Path, sam: str, log: ImageLog, labels: TrustedLabels | None, faults: Faults
-) -> SegmentResult:
+def _result(output: Path, models: _MaskFinder, log: ImageLog, faults: Faults) -> SegmentResult:
     """Counts and means over all images of the log."""
     total = totals(log)
     return SegmentResult(
         output=output,
-        sam=sam,
+        sam=models.segmenter.name,
         images=total.images,
         boxes=total.boxes,
         failed=total.failed,
         pixels_lost_to_overlap_in_png=total.lost,
         **{f"{name}_mean": value for name, value in total.means.items()},
-        operating_point=labels.point if labels else None,
+        operating_point=models.labels.point if models.labels else None,
         faults=faults.lines,
     )

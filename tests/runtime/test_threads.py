@@ -13,6 +13,7 @@ from pipeline.runtime.threads import (
     is_busy,
     obey_limit,
     wait_passively,
+    worker_environment,
     working_threads,
 )
 
@@ -156,3 +157,15 @@ def test_a_container_that_sees_only_its_own_part_is_limited_by_the_root(tmp_path
 )
 def test_the_users_number_of_threads_wins(wanted: str, threads: int) -> None:
     assert working_threads({"OMP_NUM_THREADS": wanted}) == threads
+
+
+def test_a_worker_computes_with_as_many_threads_as_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ultralytics lowers OMP_NUM_THREADS, which torch has read before."""
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads() + 1))
+    assert worker_environment()["OMP_NUM_THREADS"] == str(torch.get_num_threads())
+    monkeypatch.delitem(sys.modules, "torch")
+    assert worker_environment()["OMP_NUM_THREADS"] == str(torch.get_num_threads() + 1)

