@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.models import PRODUCT, TRUST
-from pipeline.cli.options import DEVICE, FILE, KEEP, OUTPUT, OVERWRITE, configured, options, printed
+from pipeline.cli.options import DEVICE, KEEP, OUTPUT, OVERWRITE, configured, options, printed
+from pipeline.cli.places import FILE
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

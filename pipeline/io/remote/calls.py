@@ -1,0 +1,258 @@
+"""A command that is given addresses: what it reads is fetched, it works on the copies, and what it
+wrote is uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from pipeline.errors import DataError, with_addresses
+from pipeline.io.manifest import is_whole
+from pipeline.io.read import RUN_FILE, read_bytes
+from pipeline.io.remote.addresses import Place, has_addresses, place_of
+from pipeline.io.remote.marker import find_marker, refuse_torn
+from pipeline.io.remote.mirror import fetch
+from pipeline.io.remote.upload import upload
+from pipeline.io.run_record import Summary, fingerprint, folder_of
+from pipeline.io.write import remove_tree, write_json
+from pipeline.results import StageResult
+
+Result = TypeVar("Result")
+
+_OUTPUTS = {"output"}
+_WRITTEN_IN_PLACE = {  # by command, the sources that it changes or adds files to
+    "learn": {"run", "run_folder", "labels", "session"},
+    "next": {"run", "run_folder"},
+    "next_images": {"run", "run_folder"},
+    "report": {"run", "run_folder"},
+    "compare": {"run", "run_folder"},
+    "review": {"source", "session"},
+    "review_labels": {"source", "session"},
+    "validate": {"sources"},
+}
+_OUTPUT_ELSEWHERE = {"next", "next_images", "report", "compare"}  # with an output, not in place
+_LABELS = {"source", "sources", "products"}  # whose photos may lie beside them
+_NO_PHOTOS = {"stats", "evaluate"}  # commands that read a file of labels alone
+_WITHOUT_MEANING = {"overwrite", "opened", "no_browser"}  # for what a call is
+
+
+@dataclass(frozen=True)
+class _Unsent:
+    """What a finished command left to upload. inputs: fingerprint of what it read. summary: its
+    result as JSON, None for another result."""
+
+    command: str
+    call: str
+    inputs: str
+    summary: Summary | None
+
+
+_UNSENT = TypeAdapter(_Unsent)
+
+
+@dataclass
+class _Copies:
+    """The places of a call. written: those that change in place, with the keys that were
+    fetched."""
+
+    command: str
+    call: str
+    reads: list[Place] = field(default_factory=list)
+    written: dict[Path, tuple[Place, set[str]]] = field(default_factory=dict)
+    outputs: list[Place] = field(default_factory=list)
+
+
+def on_copies(
+    command: str,
+    values: Mapping[str, Any],
+    work: Callable[[], Result],
+    restored: Callable[[Summary], Result],
+) -> Result:
+    """The result of `work`, which finds the copies of all addresses among `values` in their places;
+    then its outputs are uploaded.
+
+    values: the arguments of the command by name; configurations among them. restored: the result
+    from its JSON, where an earlier call of the same did the work and its upload was stopped. Raises
+    DataError, and what `work` raises.
+    """
+    if not has_addresses():
+        return work()
+    copies = _sorted_places(command, values)
+    overwrite = bool(values.get("overwrite"))
+    for place in (*copies.outputs, *(place for place, _ in copies.written.values())):
+        if place.store.is_web:
+            remedy = "name a folder of a bucket or of this machine"
+            raise DataError(str(place), "cannot be written: a web server is only read", remedy)
+    _fetch_all(copies, values)
+    unsent = [_prepare_output(copies, place, overwrite) for place in copies.outputs]
+    inputs = fingerprint(_local_inputs(values)) if copies.outputs else ""
+    for left in unsent:
+        if left and left.call == copies.call and left.inputs == inputs and left.summary:
+            _upload_all(copies)
+            return restored(left.summary)
+    result = work()
+    summary = result.to_json() if isinstance(result, StageResult) else None
+    for place in copies.outputs:
+        note = _Unsent(command, copies.call, inputs, summary)
+        write_json(_note_of(place), asdict(note), durable=False)
+    _upload_all(copies)
+    return result
+
+
+def fetch_file(path: Path) -> None:
+    """Fetch one file that is read before its command: a configuration."""
+    if place := place_of(path):
+        fetch(place, find_marker(place))
+
+
+def _sorted_places(command: str, values: Mapping[str, Any]) -> _Copies:
+    copies = _Copies(command, _hash_of_call(command, values))
+    has_output = values.get("output") is not None
+    in_place = _WRITTEN_IN_PLACE.get(command, set())
+    if (command == "validate" and not values.get("fix")) or (
+        command in _OUTPUT_ELSEWHERE and has_output
+    ):
+        in_place = set()
+    for name, value in values.items():
+        for key, path in _paths(name, value):
+            if (place := place_of(path)) is None:
+                continue
+            if key in _OUTPUTS:
+                copies.outputs.append(place)
+            elif key in in_place:
+                copies.written[place.path] = (place, set())
+            else:
+                copies.reads.append(place)
+    return copies
+
+
+def _fetch_all(copies: _Copies, values: Mapping[str, Any]) -> None:
+    """Fetch all that is read, and the photos and the review beside labels."""
+    named = values.get("images") is not None
+    labels = {path for key in _LABELS for _, path in _paths(key, values.get(key))}
+    for place in copies.reads:
+        _fetch(copies, place)
+        if place.path in labels and place.path.is_file():
+            for beside in _beside(copies.command, place, named):
+                _fetch(copies, beside, may_be_absent=True)
+    for path, (place, _) in list(copies.written.items()):
+        fetched = _fetch(copies, place, keeps=True)
+        if path.is_file():
+            for beside in _beside(copies.command, place, named):
+                fetched |= _fetch(copies, beside, keeps=True)
+            copies.written[path] = (Place(place.store, place.key.rpartition("/")[0]), fetched)
+        else:
+            copies.written[path] = (place, fetched)
+
+
+def _beside(command: str, place: Place, has_images: bool) -> Iterator[Place]:
+    """What a command may read beside a file of labels: its review, and the photos where no folder
+    of images is named."""
+    folder, _, name = place.key.rpartition("/")
+    if place.store.is_web:
+        return
+    if not has_images and command not in _NO_PHOTOS and not name.endswith(".zip"):
+        yield Place(place.store, folder)
+        outer = folder.rpartition("/")[0]
+        if outer:
+            yield Place(place.store, f"{outer}/images")
+    else:
+        yield Place(place.store, f"{folder}/{Path(name).stem}.review")
+
+
+def _fetch(
+    copies: _Copies, place: Place, keeps: bool = False, may_be_absent: bool = False
+) -> set[str]:
+    marker = find_marker(place)
+    if marker and marker.head.call != copies.call:
+        refuse_torn(place, marker)
+    return fetch(place, marker, keeps=keeps or may_be_absent)
+
+
+def _prepare_output(copies: _Copies, place: Place, overwrite: bool) -> _Unsent | None:
+    """Bring what an output holds, so that the command decides whether it may be replaced. Returns
+    what an earlier call has still to upload; then nothing is fetched."""
+    unsent, marker = _read_note(place), find_marker(place)
+    if unsent and unsent.command == copies.command:
+        return unsent if _is_finished(place) else None
+    is_torn = marker is not None and marker.head.state == "begun"
+    is_ours = marker is not None and marker.head.call == copies.call
+    if overwrite and (unsent or is_torn):
+        remove_tree(place.path)
+        _note_of(place).unlink(missing_ok=True)
+        return None
+    if unsent:
+        reason = f"the output of `pipeline {unsent.command}` for it was not uploaded to the end"
+        raise DataError(str(place), reason, "repeat that call, or choose another --output")
+    if is_torn and is_ours:
+        return None
+    if marker:
+        refuse_torn(place, marker)
+    fetch(place, marker, keeps=True)
+    return None
+
+
+def _is_finished(place: Place) -> bool:
+    is_run = (place.path / RUN_FILE).is_file()
+    return is_whole(place.path) if is_run else place.path.exists()
+
+
+def _upload_all(copies: _Copies) -> None:
+    for place, fetched in copies.written.values():
+        upload(place, copies.command, copies.call, fetched)
+    for place in copies.outputs:
+        if place.path.exists():
+            upload(place, copies.command, copies.call)
+        _note_of(place).unlink(missing_ok=True)
+
+
+def _note_of(place: Place) -> Path:
+    name = hashlib.sha256(place.key.encode()).hexdigest()[:16]
+    return place.store.tree / ".unsent" / f"{name}.json"
+
+
+def _read_note(place: Place) -> _Unsent | None:
+    try:
+        return _UNSENT.validate_json(read_bytes(_note_of(place)))
+    except (DataError, ValidationError):
+        return None
+
+
+def _local_inputs(values: Mapping[str, Any]) -> list[Path]:
+    """All files and folders that a call reads."""
+    found = (item for name, value in values.items() for item in _paths(name, value))
+    return sorted(path for key, path in found if key not in _OUTPUTS and path.exists())
+
+
+def _paths(name: str, value: Any) -> Iterator[tuple[str, Path]]:
+    """The paths in an argument, each with the name of its argument or setting."""
+    if isinstance(value, Path):
+        yield name, value
+    elif isinstance(value, str):
+        if place_of(Path(value)) or folder_of(value):  # a setting that is a name, or a folder
+            yield name, Path(value)
+    elif isinstance(value, BaseModel):
+        for field_name in type(value).model_fields:
+            yield from _paths(field_name, getattr(value, field_name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(name, item)
+
+
+def _hash_of_call(command: str, values: Mapping[str, Any]) -> str:
+    """One hash of a command, its settings and its addresses; the same on every machine."""
+    known = {name: value for name, value in values.items() if name not in _WITHOUT_MEANING}
+    text = json.dumps([command, known], sort_keys=True, default=_as_json)
+    return hashlib.sha256(with_addresses(text).encode()).hexdigest()
+
+
+def _as_json(value: Any) -> JsonValue:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return str(value) if isinstance(value, Path) else ""
