@@ -13,8 +13,12 @@ def one_line(text: str) -> str:
     """Text with line ends, other control characters and invalid Unicode written as escapes. A file
     name may hold them; a terminal or a UTF-8 file must not get them. Local copies are named by
     their addresses."""
-    shown = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-    return with_addresses(shown)
+    return with_addresses(escaped(text))
+
+
+def escaped(text: str) -> str:
+    """As `one_line`, with local copies named by their paths."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def show_as_address(folder: Path, address: str) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.io.remote.marker import MARKER
+
 SECRET = "a-secret-that-nobody-may-see"
 KEY_ID = "AKIAANIDTHATNOBODYSEES"
 
@@ -35,6 +37,15 @@ def first(count: int, fault: str, method: str = "", part: str = "") -> Fault:
         return ""
 
     return choose
+
+
+def without_runs(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Files by name, without what tells one run from another."""
+    return {
+        name: data
+        for name, data in files.items()
+        if name.rpartition("/")[2] not in ("run.json", MARKER)
+    }
 
 
 @dataclass
@@ -80,7 +91,7 @@ class Bucket:
         """The keys of photos and labels that were downloaded so far, without markers."""
         names = (line.removeprefix(f"GET /{self.name}/") for line in self.requests)
         wanted = [name for name in names if "." in name and not name.startswith(("GET", "PUT"))]
-        return [name for name in wanted if " " not in name and ".upload.jsonl" not in name]
+        return [name for name in wanted if " " not in name and MARKER not in name]
 
 
 @dataclass
@@ -98,7 +109,7 @@ class Spoiled:
             request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
             body = b"<Error><Code>SlowDown</Code><Message>Please slow down</Message></Error>"
             start("503 Slow Down", [("Content-Length", str(len(body)))])
-            return [body]
+            return [body] if request["REQUEST_METHOD"] != "HEAD" else []
         if fault == "slow":
             time.sleep(0.3)
         if fault == "hangs":

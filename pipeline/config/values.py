@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.errors import one_line
+from pipeline.errors import escaped
 from pipeline.io.remote.addresses import is_address, local_path
 
 MASK_THRESHOLD = (
@@ -41,7 +41,7 @@ class Checked(BaseModel):
     def _is_printable(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             for text in value if isinstance(value, (dict, list, tuple)) else [value]:
-                if isinstance(text, str) and one_line(text) != text:
+                if isinstance(text, str) and escaped(text) != text:
                     raise ValueError(f"{key}: has a character that no name can have")
         return values
 

