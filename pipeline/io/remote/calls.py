@@ -6,21 +6,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue
 
 from pipeline.errors import DataError, with_addresses
 from pipeline.io.manifest import is_whole
-from pipeline.io.read import RUN_FILE, read_bytes
+from pipeline.io.read import RUN_FILE
 from pipeline.io.remote.addresses import Place, has_addresses, place_of
 from pipeline.io.remote.marker import find_marker, refuse_torn
 from pipeline.io.remote.mirror import fetch
-from pipeline.io.remote.upload import upload
+from pipeline.io.remote.unsent import (
+    Unsent,
+    forget_unsent,
+    note_unsent,
+    refuse_unsent,
+    unsent_at,
+    unsent_error,
+)
+from pipeline.io.remote.upload import has_changes, upload
 from pipeline.io.run_record import Summary, fingerprint, folder_of
-from pipeline.io.write import remove_tree, write_json
+from pipeline.io.write import remove_tree
 from pipeline.results import StageResult
 
 Result = TypeVar("Result")
@@ -36,24 +45,11 @@ _WRITTEN_IN_PLACE = {  # by command, the sources that it changes or adds files t
     "review_labels": {"source", "session"},
     "validate": {"sources"},
 }
+_GROW_IN_PLACE = {"run"}  # the work of a stopped call lies in the output itself
 _OUTPUT_ELSEWHERE = {"next", "next_images", "report", "compare"}  # with an output, not in place
 _LABELS = {"source", "sources", "products"}  # whose photos may lie beside them
 _NO_PHOTOS = {"stats", "evaluate"}  # commands that read a file of labels alone
 _WITHOUT_MEANING = {"overwrite", "opened", "no_browser"}  # for what a call is
-
-
-@dataclass(frozen=True)
-class _Unsent:
-    """What a finished command left to upload. inputs: fingerprint of what it read. summary: its
-    result as JSON, None for another result."""
-
-    command: str
-    call: str
-    inputs: str
-    summary: Summary | None
-
-
-_UNSENT = TypeAdapter(_Unsent)
 
 
 @dataclass
@@ -96,13 +92,32 @@ def on_copies(
         if left and left.call == copies.call and left.inputs == inputs and left.summary:
             _upload_all(copies)
             return restored(left.summary)
-    result = work()
+    with _noted(copies):
+        result = work()
     summary = result.to_json() if isinstance(result, StageResult) else None
     for place in copies.outputs:
-        note = _Unsent(command, copies.call, inputs, summary)
-        write_json(_note_of(place), asdict(note), durable=False)
+        note = Unsent(place.key, command, copies.call, True, inputs, summary)
+        note_unsent(place, note)
     _upload_all(copies)
     return result
+
+
+@contextmanager
+def _noted(copies: _Copies) -> Iterator[None]:
+    """In here, files change in place. A note says so until they are uploaded, also when the block
+    fails or the process dies."""
+    changing = [place for place, _ in copies.written.values()]
+    if copies.command in _GROW_IN_PLACE:
+        changing += copies.outputs
+    for place in changing:
+        note_unsent(place, Unsent(place.key, copies.command, copies.call))
+    try:
+        yield
+    except BaseException:
+        for place in changing:
+            if not has_changes(place):
+                forget_unsent(place)
+        raise
 
 
 def fetch_file(path: Path) -> None:
@@ -169,28 +184,27 @@ def _beside(command: str, place: Place, has_images: bool) -> Iterator[Place]:
 def _fetch(
     copies: _Copies, place: Place, keeps: bool = False, may_be_absent: bool = False
 ) -> set[str]:
+    refuse_unsent(place, copies.command)
     marker = find_marker(place)
     if marker and marker.head.call != copies.call:
         refuse_torn(place, marker)
     return fetch(place, marker, keeps=keeps or may_be_absent)
 
 
-def _prepare_output(copies: _Copies, place: Place, overwrite: bool) -> _Unsent | None:
+def _prepare_output(copies: _Copies, place: Place, overwrite: bool) -> Unsent | None:
     """Bring what an output holds, so that the command decides whether it may be replaced. Returns
     what an earlier call has still to upload; then nothing is fetched."""
-    unsent, marker = _read_note(place), find_marker(place)
-    if unsent and unsent.command == copies.command:
-        return unsent if _is_finished(place) else None
+    note, marker = unsent_at(place), find_marker(place)
+    if note and note.is_done and note.command == copies.command:
+        return note if _is_finished(place) else None
     is_torn = marker is not None and marker.head.state == "begun"
-    is_ours = marker is not None and marker.head.call == copies.call
-    if overwrite and (unsent or is_torn):
+    if overwrite and (note or is_torn):
         remove_tree(place.path)
-        _note_of(place).unlink(missing_ok=True)
+        forget_unsent(place)
         return None
-    if unsent:
-        reason = f"the output of `pipeline {unsent.command}` for it was not uploaded to the end"
-        raise DataError(str(place), reason, "repeat that call, or choose another --output")
-    if is_torn and is_ours:
+    if note and note.command != copies.command:
+        raise unsent_error(place, note)
+    if marker and is_torn and marker.head.call == copies.call:
         return None
     if marker:
         refuse_torn(place, marker)
@@ -206,22 +220,11 @@ def _is_finished(place: Place) -> bool:
 def _upload_all(copies: _Copies) -> None:
     for place, fetched in copies.written.values():
         upload(place, copies.command, copies.call, fetched)
+        forget_unsent(place)
     for place in copies.outputs:
         if place.path.exists():
             upload(place, copies.command, copies.call)
-        _note_of(place).unlink(missing_ok=True)
-
-
-def _note_of(place: Place) -> Path:
-    name = hashlib.sha256(place.key.encode()).hexdigest()[:16]
-    return place.store.tree / ".unsent" / f"{name}.json"
-
-
-def _read_note(place: Place) -> _Unsent | None:
-    try:
-        return _UNSENT.validate_json(read_bytes(_note_of(place)))
-    except (DataError, ValidationError):
-        return None
+        forget_unsent(place)
 
 
 def _local_inputs(values: Mapping[str, Any]) -> list[Path]:

@@ -68,8 +68,7 @@ def fetch(place: Place, marker: Marker | None = None, keeps: bool = False) -> se
         remove_abandoned(store.tree / _PARTIAL, "*")
         if wanted:
             with Bar(f"fetch {place}", len(wanted)) as bar:
-                for copy in at_once(partial(_fetch_file, store, index), wanted):
-                    index.add(copy)
+                for _ in at_once(partial(_fetch_file, store, index), wanted):
                     bar.update()
         if not entries and not keeps:  # an empty folder of a web server
             place.path.mkdir(parents=True, exist_ok=True)
@@ -189,8 +188,8 @@ def _remove_gone(store: Store, index: Index, copies: Iterable[Copy], keeps: bool
     index.forget(copy.key for copy in gone)
 
 
-def _fetch_file(store: Store, index: Index, file: _File) -> Copy:
-    """Fetch one file to its place."""
+def _fetch_file(store: Store, index: Index, file: _File) -> None:
+    """Fetch one file to its place, and note it."""
     entry, path = file.entry, store.tree / file.entry.key
     shown = str(Place(store, entry.key))
     arrived = store.tree / _PARTIAL / uuid4().hex
@@ -202,6 +201,7 @@ def _fetch_file(store: Store, index: Index, file: _File) -> Copy:
         index.add(Copy(entry.key, "", state.st_size, state.st_mtime_ns))  # before: none is unknown
         path.parent.mkdir(parents=True, exist_ok=True)
         arrived.replace(path)
+        index.add(Copy(entry.key, entry.version, state.st_size, state.st_mtime_ns, sha256))
     except FileNotFoundError as error:
         raise _gone(store, entry.key) from error
     except OSError as error:
@@ -209,7 +209,6 @@ def _fetch_file(store: Store, index: Index, file: _File) -> Copy:
     finally:
         with suppress(OSError):
             arrived.unlink()
-    return Copy(entry.key, entry.version, state.st_size, state.st_mtime_ns, sha256)
 
 
 def _arrive(store: Store, file: _File, path: Path) -> str:

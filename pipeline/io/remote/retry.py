@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 _TRIES = 6
 _FIRST_PAUSE_S = 0.5  # then twice as long each time: 15 s in all
 _OF_THIS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
+_stopping = threading.Event()  # the others fail, or the command ends
 _REASONS = {
     "NoCredentialsError": "no credentials were found",
     "PartialCredentialsError": "a part of the credentials is missing",
@@ -58,7 +59,9 @@ def retried(call: Callable[[], Result], shown: str, doing: str = "read") -> Resu
             remedy = _TO_ALLOW if "disk" not in reason else "free space, or set PIPELINE_CACHE"
             raise DataError(shown, f"cannot be {doing} ({reason})", remedy) from last
         if number < _TRIES - 1:
-            _pause(_FIRST_PAUSE_S * 2**number * random.uniform(0.75, 1.25))
+            pause = _FIRST_PAUSE_S * 2**number * random.uniform(0.75, 1.25)
+            if _stopping.wait(pause):
+                break
     reason = f"{_passing(last)}, {_TRIES} times"
     raise DataError(shown, f"cannot be {doing} ({reason})", _AGAIN) from last
 
@@ -66,21 +69,18 @@ def retried(call: Callable[[], Result], shown: str, doing: str = "read") -> Resu
 def at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """The results of `work` in the order of the items, several at the same time; few are kept."""
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) >= 4 * CONNECTIONS:
-                    yield pending.popleft().result()
-            while pending:
+    pool = ThreadPoolExecutor(CONNECTIONS)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) >= 4 * CONNECTIONS:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        _stopping.set()  # after a fault, those that are on their way do not try again
+        pool.shutdown(cancel_futures=True)
+        _stopping.clear()
 
 
 def _status(error: BaseException) -> int | None:

@@ -1,4 +1,4 @@
-"""What is asked of a bucket or a web server, through fsspec: one interface for all schemes.
+"""A bucket or a web server through fsspec: one interface for all schemes.
 
 The libraries read their credentials themselves, from the environment or from their own files.
 """
@@ -20,7 +20,7 @@ from pipeline.errors import DataError
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "http": "http", "https": "http"}
 _WEB = ("http", "https")
 CONNECTIONS = 16  # files that are on their way at the same time
-_TIMEOUT_S = 60  # without a byte, before another try
+_TIMEOUT_S = 30  # without a byte, before another try
 _VERSION = ("ETag", "etag", "md5Hash", "generation", "Last-Modified", "LastModified", "mtime")
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "Last-Modified")
 _SECOND = 10**9  # ns
@@ -138,7 +138,7 @@ class Store:
 
 
 def open_store(scheme: str, secret: str, shown: str) -> Store:
-    """The store of a scheme. shown: an address of it, for the error. Raises DataError where its
+    """The store of a scheme. shown: one of its addresses, for the error. Raises DataError where its
     library is not installed, or finds no settings."""
     try:
         import fsspec

@@ -19,6 +19,7 @@ from pipeline.io.remote.marker import MARKER, Head, Marker, UploadedFile, find_m
 from pipeline.io.remote.mirror import listed, locked, note
 from pipeline.io.remote.retry import at_once, retried
 from pipeline.io.remote.stores import Entry, Store
+from pipeline.runtime import signals
 from pipeline.runtime.progress import Bar
 
 _WORK = (
@@ -71,6 +72,14 @@ def upload(place: Place, command: str, call: str, fetched: set[str] | None = Non
         index.forget(gone)
         if marker and is_news:
             write_marker(store, marker)
+
+
+def has_changes(place: Place) -> bool:
+    """Whether a file of the copy was added or changed, and not uploaded since."""
+    tree = place.store.tree
+    with open_index(tree) as index:
+        copies = index.below(place.key)
+        return any(not _is_copy(copies.get(key), tree / key) for key in _keys(place))
 
 
 def _is_copy(copy: Copy | None, path: Path) -> bool:
@@ -139,6 +148,10 @@ def _send(place: Place, index: Index, files: list[_Local]) -> None:
     if not files:
         return
     send = partial(_send_file, place.store, index)
+    if signals.exit_code():  # Ctrl-C is the usual end of `review`: its changes are sent
+        for _ in at_once(send, files):
+            pass
+        return
     with Bar(f"upload {place}", len(files)) as bar:
         for _ in at_once(send, files):
             bar.update()

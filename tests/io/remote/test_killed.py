@@ -10,10 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from buckets import MARKER, Bucket, Environment, Fault, without_runs
+from buckets import Bucket, Environment, Fault, without_runs
 from small import CallPipeline, draw_product
 
 from pipeline.io.remote.addresses import forget_addresses
+from pipeline.io.remote.marker import MARKER
 
 pytestmark = pytest.mark.slow
 
