@@ -144,7 +144,8 @@ class RunRecord:
         }
         if count := len(self._rotated):
             content["exif_rotated_read_upright"] = count
-        write_manifest(folder, json.loads(with_addresses(json.dumps(content))))
+        text = with_addresses(json.dumps(content, ensure_ascii=False))
+        write_manifest(folder, json.loads(text))
 
 
 def config_key(command: str, config: Mapping[str, JsonValue]) -> str:

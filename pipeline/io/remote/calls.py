@@ -47,7 +47,7 @@ _WRITTEN_IN_PLACE = {  # by command, the sources that it changes or adds files t
 }
 _GROW_IN_PLACE = {"run"}  # the work of a stopped call lies in the output itself
 _OUTPUT_ELSEWHERE = {"next", "next_images", "report", "compare"}  # with an output, not in place
-_LABELS = {"source", "sources", "products"}  # whose photos may lie beside them
+_LABELS = {"source", "sources", "products", "onto"}  # whose photos may lie beside them
 _NO_PHOTOS = {"stats", "evaluate"}  # commands that read a file of labels alone
 _WITHOUT_MEANING = {"overwrite", "opened", "no_browser"}  # for what a call is
 
@@ -139,7 +139,8 @@ def _sorted_places(command: str, values: Mapping[str, Any]) -> _Copies:
             if (place := place_of(path)) is None:
                 continue
             if key in _OUTPUTS:
-                copies.outputs.append(place)
+                if name == key or not has_output:  # an option wins over the setting
+                    copies.outputs.append(place)
             elif key in in_place:
                 copies.written[place.path] = (place, set())
             else:
@@ -151,10 +152,12 @@ def _fetch_all(copies: _Copies, values: Mapping[str, Any]) -> None:
     """Fetch all that is read, and the photos and the review beside labels."""
     named = values.get("images") is not None
     labels = {path for key in _LABELS for _, path in _paths(key, values.get(key))}
+    onto = {path for _, path in _paths("onto", values.get("onto"))}  # with photos of its own
     for place in copies.reads:
         _fetch(copies, place)
         if place.path in labels and place.path.is_file():
-            for beside in _beside(copies.command, place, named):
+            has_images = named and place.path not in onto
+            for beside in _beside(copies.command, place, has_images):
                 _fetch(copies, beside, may_be_absent=True)
     for path, (place, _) in list(copies.written.items()):
         fetched = _fetch(copies, place, keeps=True)
@@ -251,7 +254,7 @@ def _paths(name: str, value: Any) -> Iterator[tuple[str, Path]]:
 def _hash_of_call(command: str, values: Mapping[str, Any]) -> str:
     """One hash of a command, its settings and its addresses; the same on every machine."""
     known = {name: value for name, value in values.items() if name not in _WITHOUT_MEANING}
-    text = json.dumps([command, known], sort_keys=True, default=_as_json)
+    text = json.dumps([command, known], sort_keys=True, default=_as_json, ensure_ascii=False)
     return hashlib.sha256(with_addresses(text).encode()).hexdigest()
 
 

@@ -64,7 +64,7 @@ def find_marker(place: Place) -> Marker | None:
     first = len(parts) if place.store.is_web else 1  # a web server is not searched
     for count in range(first, len(parts) + 1):
         anchor = "/".join(parts[:count])
-        if (found := _read(place.store, anchor)) is not None:
+        if (found := _read(place, anchor)) is not None:
             return found
     return None
 
@@ -86,10 +86,10 @@ def refuse_torn(place: Place, marker: Marker) -> None:
         raise DataError(str(where), reason, f"{remedy}; or remove the folder")
 
 
-def _read(store: Store, anchor: str) -> Marker | None:
-    place = Place(store, f"{anchor}/{MARKER}")
+def _read(place: Place, anchor: str) -> Marker | None:
+    store = place.store
     try:
-        content = retried(lambda: store.read(place.key), str(place))
+        content = retried(lambda: store.read(f"{anchor}/{MARKER}"), str(place))
     except FileNotFoundError:
         return None
     except DataError as error:  # it may not be read: then neither may what it describes

@@ -53,6 +53,8 @@ def retried(call: Callable[[], Result], shown: str, doing: str = "read") -> Resu
             if isinstance(error, PipelineError) or not error.__cause__ or _status(error) == 404:
                 raise
             last: Exception = error
+        except (TypeError, AttributeError, NameError, AssertionError):
+            raise  # a fault of the program
         except Exception as error:  # of any library
             last = error
         if (reason := _final(last)) is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from buckets import Bucket, content, without_runs
-from small import CallPipeline, draw_product
+from small import CallPipeline, Ended, draw_product
 
 import pipeline
 from pipeline.io.remote.addresses import forget_addresses, local_path
@@ -129,6 +129,28 @@ def test_the_output_of_the_same_command_is_replaced_as_locally(
     assert call_pipeline(*given, "--min-area", 9).code == 0
     sent = [line for line in bucket.requests if line.startswith("PUT")]
     assert {line.rpartition("/")[2] for line in sent} <= {MARKER, "run.json"}
+
+
+def test_another_machine_replaces_an_output_but_not_the_last_copy_of_a_photo(
+    bucket: Bucket,
+    product: Path,
+    tmp_path: Path,
+    call_pipeline: CallPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def on_another_machine(name: str, *given: str) -> Ended:
+        monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / name))
+        forget_addresses()
+        return call_pipeline(*given)
+
+    convert = ("convert-masks", f"{bucket.address}/widget", "-o", f"{bucket.address}/out", *ONE)
+    stats = ("stats", f"{bucket.address}/widget", "-o", f"{bucket.address}/plots")
+    for name in ("first", "second"):
+        assert on_another_machine(name, *stats).code == 0
+    assert on_another_machine("third", *convert).code == 0
+    ended = on_another_machine("fourth", *convert)
+    assert ended.code == 2
+    assert "is the only copy left of its image; move it away, or choose" in ended.stderr
 
 
 def test_files_of_others_are_not_replaced(
