@@ -22,8 +22,8 @@ from pipeline.io.remote.mirror import fetch
 from pipeline.io.remote.unsent import (
     Unsent,
     forget_unsent,
+    has_unsent,
     note_unsent,
-    refuse_unsent,
     unsent_at,
     unsent_error,
 )
@@ -62,6 +62,12 @@ class _Copies:
     reads: list[Place] = field(default_factory=list)
     written: dict[Path, tuple[Place, set[str]]] = field(default_factory=dict)
     outputs: list[Place] = field(default_factory=list)
+
+    @property
+    def targets(self) -> set[str]:
+        """The keys of what is written, and of the folders of files that are."""
+        keys = {place.key for place in self.outputs} | {p.key for p, _ in self.written.values()}
+        return keys | {key.rpartition("/")[0] for key in keys if Path(key).suffix}
 
 
 def on_copies(
@@ -187,7 +193,7 @@ def _beside(command: str, place: Place, has_images: bool) -> Iterator[Place]:
 def _fetch(
     copies: _Copies, place: Place, keeps: bool = False, may_be_absent: bool = False
 ) -> set[str]:
-    refuse_unsent(place, copies.command)
+    keeps |= has_unsent(place, copies.command, copies.targets)
     marker = find_marker(place)
     if marker and marker.head.call != copies.call:
         refuse_torn(place, marker)

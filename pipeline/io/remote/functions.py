@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar
 
 from pipeline.io.remote.addresses import has_addresses, is_address, local_path
 
@@ -35,13 +36,18 @@ def taking_addresses(function: Callable[Arguments, Result]) -> Callable[Argument
         def restored(summary: dict[str, Any]) -> Result:
             from pipeline.results import from_json
 
-            kind = get_type_hints(function)["return"]
-            restored: Result = from_json(kind, summary, Path(function.__name__))
+            restored: Result = from_json(result_of(function), summary, Path(function.__name__))
             return restored
 
         return on_copies(function.__name__, bound.arguments, work, restored)
 
     return with_copies
+
+
+def result_of(function: Callable[..., Any]) -> Any:
+    """The class of a function's result. Other annotations may name what is not imported."""
+    kind = function.__annotations__["return"]
+    return vars(sys.modules[function.__module__])[kind] if isinstance(kind, str) else kind
 
 
 def _localized(value: Any) -> Any:

@@ -4,7 +4,7 @@ copies. It outlives the process, so that no change is lost."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,13 +48,18 @@ def unsent_at(place: Place) -> Unsent | None:
     return _read(_path(place))
 
 
-def refuse_unsent(place: Place, command: str) -> None:
-    """Raise DataError where another command has changed the copy of a place or of a part, and not
-    uploaded it: to fetch the place would lose that."""
+def has_unsent(place: Place, command: str, targets: Collection[str]) -> bool:
+    """Whether an earlier call of this command changed the copy of a place or of a part, and did not
+    upload that. targets: keys of what this call writes. Raises DataError where another call did: to
+    fetch the place would lose its changes."""
+    found = False
     for note in _notes(place):
         inner, outer = sorted((note.key, place.key), key=len, reverse=True)
-        if note.command != command and f"{inner}/".startswith(f"{outer}/"):
-            raise unsent_error(Place(place.store, note.key), note)
+        if f"{inner}/".startswith(f"{outer}/"):
+            if note.command != command or note.key not in targets:
+                raise unsent_error(Place(place.store, note.key), note)
+            found = True
+    return found
 
 
 def unsent_error(place: Place, note: Unsent) -> DataError:

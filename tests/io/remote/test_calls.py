@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,9 +15,12 @@ import pytest
 from buckets import Bucket, first
 from small import CallPipeline, draw_product
 
+import pipeline
 from pipeline.errors import DataError
 from pipeline.io.remote.addresses import forget_addresses, local_path
 from pipeline.io.remote.calls import on_copies
+from pipeline.io.remote.functions import result_of
+from pipeline.results import StageResult
 from pipeline.stages.convert_masks import convert_masks
 
 UNSENT = "wrote for it here was not uploaded to the end; repeat that call: it goes on"
@@ -154,6 +158,27 @@ def test_a_part_of_an_output_is_replaced_within_its_marker(bucket: Bucket) -> No
     assert len(rows) == 2
     call("report", {"run": run}, writes(run / "report.html", "<p>"))  # it reads the whole run
     assert bucket.files("run")["report.html"] == b"<p>"
+
+
+def test_a_stopped_part_of_a_run_is_written_by_the_same_call_alone(bucket: Bucket) -> None:
+    bucket.client.put_object(Bucket=bucket.name, Key="run/a.txt", Body=b"one")
+    run = local_path(f"{bucket.address}/run")
+    values = {"run": run, "output": run / "comparison"}
+    bucket.spoil(first(10**6, "503", "PUT", "b.txt"))
+    with pytest.raises(DataError, match="cannot be written"):
+        call("compare", values, writes(run / "comparison" / "b.txt", "two"))
+    bucket.spoil(first(0, ""))
+    with pytest.raises(DataError, match=f"`pipeline compare` {UNSENT}"):
+        call("compare", {"run": run, "output": run / "other"}, nothing)
+    call("compare", values, nothing)
+    assert bucket.files("run")["comparison/b.txt"] == b"two"
+
+
+@pytest.mark.parametrize("name", [n for n in pipeline.__all__ if n.islower() and n[0] != "_"])
+def test_the_result_of_a_command_has_a_class_that_reads_it_back(name: str) -> None:
+    function = inspect.unwrap(getattr(pipeline, name))
+    if function.__module__.startswith("pipeline.stages."):
+        assert issubclass(result_of(function), StageResult)
 
 
 @pytest.mark.slow
