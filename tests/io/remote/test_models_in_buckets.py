@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import learned_runs
 import numpy as np
 import pytest
 import saved_models
@@ -13,6 +14,7 @@ from small import CallPipeline, low_resolution_sam
 from pipeline.formats.coco import write_coco
 from pipeline.geometry.boxes import as_boxes
 from pipeline.io.images import write_png
+from pipeline.io.remote.marker import MARKER
 from pipeline.types import Dataset, Detections, ImageRecord
 
 pytestmark = pytest.mark.slow
@@ -97,3 +99,23 @@ def test_predict_takes_single_photos(
     ended = call_pipeline("predict", *images, "--model", tmp_path / "model", "-o", out)
     assert ended.code == 0, ended.stderr
     assert [name for name in bucket.gets() if "1.png" in name] == []
+
+
+def test_next_and_label_work_on_a_run_in_a_bucket(
+    bucket: Bucket, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    run = learned_runs.reviewed_run(tmp_path)
+    bucket.put(run, "run")
+    there = f"{bucket.address}/run"
+    with learned_runs.bright_maps():
+        for place in (run, there):
+            ended = call_pipeline("next", place, "--device", "cpu")
+            assert ended.code == 0, ended.stderr
+        photos = ("--images", tmp_path / "home" / "photos")
+        ended = call_pipeline("label", "--run", there, *photos, "-o", f"{there}/again")
+        assert ended.code == 0, ended.stderr
+    files = bucket.files("run")
+    assert files["next.txt"] == (run / "next.txt").read_bytes()
+    assert files["again/instances.json"] == files["labels/instances.json"]
+    assert MARKER not in files  # others wrote the run
+    assert f"again/{MARKER}" in files
