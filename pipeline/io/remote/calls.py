@@ -210,7 +210,9 @@ def _prepare_output(copies: _Copies, place: Place, overwrite: bool) -> Unsent | 
     if overwrite and (note or is_torn):
         remove_tree(place.path)
         forget_unsent(place)
-        return None
+        note = None
+        if is_torn:
+            return None
     if note and note.command != copies.command:
         raise unsent_error(place, note)
     if marker and is_torn and marker.head.call == copies.call:

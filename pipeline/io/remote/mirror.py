@@ -217,15 +217,20 @@ def _arrive(store: Store, file: _File, path: Path) -> str:
     store.download(entry, path)
     if entry.size is not None and path.stat().st_size != entry.size:
         raise UnlikeListedError("the file arrived in part")
-    if store.scheme == "s3" and _MD5.fullmatch(entry.version):
-        md5 = partial(hashlib.md5, usedforsecurity=False)
-        if _digest(path, md5) != entry.version and store.completed(entry).version != entry.version:
-            raise _gone(store, entry.key)
+    has_md5 = store.scheme == "s3" and _MD5.fullmatch(entry.version) is not None
+    is_other = has_md5 and md5_of(path) != entry.version  # changed, or encrypted by a key of AWS
+    if is_other and store.completed(entry).version != entry.version:
+        raise _gone(store, entry.key)
     if file.uploaded is None:
         return ""
     if (sha256 := _digest(path, hashlib.sha256)) != file.uploaded.sha256:
         raise UnlikeListedError("its sha256 is not that of its upload")
     return sha256
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, which S3 has for the version of most."""
+    return _digest(path, partial(hashlib.md5, usedforsecurity=False))
 
 
 def _digest(path: Path, kind: Callable[[], hashlib._Hash]) -> str:

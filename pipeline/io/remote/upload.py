@@ -6,7 +6,8 @@ Files that the store holds already are not sent again, so that a stopped upload 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.io.read import sha256_of
 from pipeline.io.remote.addresses import Place
 from pipeline.io.remote.index import Copy, Index, open_index
 from pipeline.io.remote.marker import MARKER, Head, Marker, UploadedFile, find_marker, write_marker
-from pipeline.io.remote.mirror import listed, locked, note
+from pipeline.io.remote.mirror import listed, locked, md5_of, note
 from pipeline.io.remote.retry import at_once, retried
 from pipeline.io.remote.stores import Entry, Store
 from pipeline.runtime import signals
@@ -54,15 +55,18 @@ def upload(place: Place, command: str, call: str, fetched: set[str] | None = Non
         if fetched is None:
             remote = listed(place, may_be_absent=True)
         else:
-            remote = {}
             keys = [key for key in keys if not _is_copy(copies.get(key), store.tree / key)]
+            remote = _present(store, keys)
         local = list(at_once(partial(_hashed, store, copies, remote), keys))
-        gone = {k for k in (remote if fetched is None else fetched) if not _is_here(store, k)}
         sent = [file for file in local if not file.is_there]
+        own = copies.keys() | (old.files.keys() if old else set())  # not of others, since the fetch
+        before = own & remote.keys() if fetched is None else fetched
+        gone = {key for key in before if not _is_here(store, key)}
+        _refuse_others(store, [file.key for file in sent], copies, remote, old)
         marker = _new_marker(place, old, Head("whole", command, call), local, gone, fetched is None)
         is_news = marker != old or bool(sent)
         if marker and is_news:
-            files = old.files if old else {}
+            files = {**(old.files if old else {}), **marker.files}
             write_marker(store, Marker(marker.anchor, Head("begun", command, call), files))
         _send(place, index, sent)
         for file in local:  # written again with the same bytes
@@ -72,6 +76,33 @@ def upload(place: Place, command: str, call: str, fetched: set[str] | None = Non
         index.forget(gone)
         if marker and is_news:
             write_marker(store, marker)
+
+
+def _present(store: Store, keys: Iterable[str]) -> dict[str, Entry]:
+    """Those of the files that the store holds."""
+    present = {}
+    for key in keys:
+        with suppress(FileNotFoundError):
+            head = partial(store.completed, Entry(key, None, ""))
+            present[key] = retried(head, str(Place(store, key)))
+    return present
+
+
+def _refuse_others(
+    store: Store, keys: Iterable[str], copies: Mapping[str, Copy], remote: Mapping[str, Entry],
+    old: Marker | None,
+) -> None:  # fmt: skip
+    """Raise DataError for a file that was written by others since the place was fetched. Half an
+    upload, which its marker lists, is replaced."""
+    begun = old.files if old and old.head.state == "begun" else {}
+    for key in keys:
+        copy, entry = copies.get(key), remote.get(key)
+        if entry is None or key in begun or (copy and copy.version == entry.version):
+            continue
+        if md5_of(store.tree / key) != entry.version:  # else this file, and its note was lost
+            reason = "was written by others while the command ran"
+            remedy = "move it away, and call the same command again: it goes on"
+            raise DataError(str(Place(store, key)), reason, remedy)
 
 
 def has_changes(place: Place) -> bool:

@@ -122,6 +122,41 @@ def test_an_output_that_was_not_uploaded_gives_way_with_overwrite_alone(bucket: 
     assert set(bucket.files("out")) == {".upload.jsonl", "b.txt"}
 
 
+def test_files_that_others_add_or_change_meanwhile_stay(bucket: Bucket) -> None:
+    out = local_path(f"{bucket.address}/out")
+    call("export", {"output": out}, writes(out / "a.txt", "one"))
+
+    def others_write(name: str, then: Callable[[], None]) -> Callable[[], None]:
+        def work() -> None:
+            bucket.client.put_object(Bucket=bucket.name, Key=f"out/{name}", Body=b"theirs")
+            then()
+
+        return work
+
+    call("export", {"output": out}, others_write("b.txt", writes(out / "a.txt", "two")))
+    assert bucket.files("out")["a.txt"] == b"two"
+    assert bucket.files("out")["b.txt"] == b"theirs"
+    with pytest.raises(DataError, match="was written by others while the command ran; move"):
+        call("export", {"output": out}, others_write("a.txt", writes(out / "a.txt", "three")))
+    assert bucket.files("out")["a.txt"] == b"theirs"
+    bucket.client.delete_object(Bucket=bucket.name, Key="out/a.txt")
+    call("export", {"output": out}, writes(out / "a.txt", "three"))
+    assert bucket.files("out")["a.txt"] == b"three"
+
+
+def test_a_file_that_others_change_while_it_is_changed_in_place_stays(bucket: Bucket) -> None:
+    bucket.client.put_object(Bucket=bucket.name, Key="set/a.json", Body=b"{}")
+    path = local_path(f"{bucket.address}/set/a.json")
+
+    def work() -> None:
+        bucket.client.put_object(Bucket=bucket.name, Key="set/a.json", Body=b"theirs")
+        writes(path, "[]")()
+
+    with pytest.raises(DataError, match="was written by others while the command ran"):
+        call("validate", {"sources": (path,), "fix": True}, work)
+    assert bucket.files("set") == {"a.json": b"theirs"}
+
+
 def test_another_machine_repeats_an_upload_that_was_stopped(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
