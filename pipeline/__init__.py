@@ -8,7 +8,8 @@ Every command of the command line is a function here, with the same name and set
     sam = pipeline.load_sam("mobile_sam")
     masks = sam.segment(pipeline.read_image("photo.png"), [[120, 80, 260, 190]])
 
-Names are imported when they are first used, so that `import pipeline` is quick.
+A path may be an address too, such as `s3://bucket/photos`. Names are imported when they are first
+used, so that `import pipeline` is quick.
 """
 
 from __future__ import annotations
@@ -168,6 +169,10 @@ def __getattr__(name: str) -> object:
         is_config = name.endswith("Config")
         home = "pipeline.config.schema" if is_config else f"pipeline.stages.{name}"
     value = getattr(import_module(home), name)
+    if home.startswith(("pipeline.stages.", "pipeline.api")):
+        from pipeline.io.remote.functions import taking_addresses
+
+        value = taking_addresses(value)
     globals()[name] = value
     return value
 

@@ -5,13 +5,36 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+_addresses: dict[str, tuple[re.Pattern[str], str]] = {}  # by the folder of their local copies
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
     """Text with line ends, other control characters and invalid Unicode written as escapes. A file
-    name may hold them; a terminal or a UTF-8 file must not get them."""
+    name may hold them; a terminal or a UTF-8 file must not get them. Local copies are named by
+    their addresses."""
+    return with_addresses(escaped(text))
+
+
+def escaped(text: str) -> str:
+    """As `one_line`, with local copies named by their paths."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def show_as_address(folder: Path, address: str) -> None:
+    """From now on, a path below `folder` is shown as an address. address: its first part, such as
+    `s3://`. Unfinished work, which has no address, keeps its path."""
+    for place in {str(folder), str(folder.resolve())}:
+        unless_work = r"(?![^;:]*/\.[^/;:]+\.(?:unfinished|old)\b)"
+        _addresses[place] = re.compile(re.escape(f"{place}/") + unless_work), address
+
+
+def with_addresses(text: str) -> str:
+    """Text in which the paths of local copies are the addresses that they are copies of."""
+    for place, (pattern, address) in _addresses.items():
+        if place in text:
+            text = pattern.sub(lambda _, address=address: address, text)  # type: ignore[misc]
+    return text
 
 
 class PipelineError(Exception):

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, TypeAdapter
 
-from pipeline.errors import ConfigError, DataError, Faults, one_line
+from pipeline.errors import ConfigError, DataError, Faults, escaped
 from pipeline.io.read import checked, read_json
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, ImageRecord
 
 
 def _printable(text: str) -> str:
-    if one_line(text) != text:
+    if escaped(text) != text:
         raise ValueError("should be text without control characters")
     return text
 

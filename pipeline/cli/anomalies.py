@@ -10,7 +10,6 @@ import click
 from pipeline.cli.models import PRODUCT, TRUST
 from pipeline.cli.options import (
     DEVICE,
-    FILE,
     KEEP,
     OUTPUT,
     OVERWRITE,
@@ -20,6 +19,7 @@ from pipeline.cli.options import (
     options,
     printed,
 )
+from pipeline.cli.places import FILE
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 import click
 from pydantic.fields import FieldInfo
 
+from pipeline.cli.places import FILE
 from pipeline.config.load import build, nested, parse_settings, read_yaml
 from pipeline.config.values import Config, Settings, SettingValue
 
@@ -58,7 +59,7 @@ class Setting:
         elif get_origin(self.kind) is tuple:
             extra = {"nargs": len(get_args(self.kind)), "type": get_args(self.kind)[0]}
         elif self.kind is Path:
-            extra = {"type": click.Path(path_type=Path)}
+            extra = {"type": FILE}
         elif self.kind in (int, float):
             extra = {"type": self.kind}
         return click.Option([flag, self.parameter], default=None, help=self._help(), **extra)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import DEVICE, FILE, KEEP, OVERWRITE, configured, options, printed
+from pipeline.cli.options import DEVICE, KEEP, OVERWRITE, configured, options, printed
+from pipeline.cli.places import FILE
 
 if TYPE_CHECKING:
     from pipeline.config.schema import RunConfig

@@ -9,7 +9,6 @@ import click
 
 from pipeline.cli.options import (
     DEVICE,
-    FILE,
     KEEP,
     OUTPUT,
     OUTSIDE,
@@ -20,6 +19,7 @@ from pipeline.cli.options import (
     options,
     printed,
 )
+from pipeline.cli.places import FILE
 
 if TYPE_CHECKING:
     from pipeline.config.schema import (

@@ -9,7 +9,6 @@ import click
 
 from pipeline.cli.options import (
     DEVICE,
-    FILE,
     KEEP,
     OUTPUT,
     OVERWRITE,
@@ -18,6 +17,7 @@ from pipeline.cli.options import (
     configured,
     options,
 )
+from pipeline.cli.places import FILE
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.places import FILE, called, fetched
 from pipeline.cli.wrong_format import named
 from pipeline.errors import DataError, one_line
 from pipeline.runtime.progress import clear_bars, set_quiet
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 Verb = Callable[..., Any]
-FILE = click.Path(path_type=Path)
 
 OUTPUT = click.option("--output", "-o", type=FILE, required=True, help="Folder to write.")
 DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, 0, or 0,1 [auto].")
@@ -59,7 +59,12 @@ def options(*options: Verb) -> Callable[[Verb], Verb]:
 
 
 def printed(verb: Verb) -> Verb:
-    """Add --quiet and --json. The verb returns a result, which is printed here, or None."""
+    """Add --quiet and --json. The verb returns a result, which is printed here, or None. It works
+    on copies of what has an address."""
+    return _printed(functools.wraps(verb)(lambda **values: called(verb, values)))
+
+
+def _printed(verb: Verb) -> Verb:
 
     @click.option("--quiet", "-q", is_flag=True, help="No progress, no notices.")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -116,13 +121,15 @@ def configured(
             from pipeline.cli.generated import build_config
 
             of_config = {key: value for key, value in values.items() if key.startswith(_PREFIX)}
-            config = build_config(config_name, config_file, assignments, of_config, defaults or {})
-            return verb(config, **{k: v for k, v in values.items() if k not in of_config})
+            file = fetched(config_file)
+            config = build_config(config_name, file, assignments, of_config, defaults or {})
+            others = {k: v for k, v in values.items() if k not in of_config}
+            return called(verb, {"config": config, **others})
 
         file = click.argument("config_file", metavar="CONFIG", type=FILE)
         with_options = options(file if file_argument else _CONFIG, _SET)(with_config)
         command = click.command(name, cls=ConfiguredCommand, config_name=config_name, but=but)
-        return command(printed(with_options))
+        return command(_printed(with_options))
 
     return decorate
 

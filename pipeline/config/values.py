@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.errors import one_line
+from pipeline.errors import escaped
+from pipeline.io.remote.addresses import is_address, local_path
 
 MASK_THRESHOLD = (
     "Mask values above it are defect [0; of JPEG masks half-way between background and defects]."
@@ -40,13 +41,21 @@ class Checked(BaseModel):
     def _is_printable(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             for text in value if isinstance(value, (dict, list, tuple)) else [value]:
-                if isinstance(text, str) and one_line(text) != text:
+                if isinstance(text, str) and escaped(text) != text:
                     raise ValueError(f"{key}: has a character that no name can have")
         return values
 
 
+def _localized(value: Any) -> Any:
+    """A value with the paths of local copies in place of addresses, such as `s3://bucket/a`."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_localized, value))
+    return str(local_path(value)) if isinstance(value, (str, Path)) and is_address(value) else value
+
+
 class Config(Checked):
-    """Base: unknown keys are errors, values do not change after they are checked.
+    """Base: unknown keys are errors, values do not change after they are checked. An address
+    becomes the path of its local copy, which the command fetches.
 
     has_own_options: the fields are options of a command, also where another configuration holds
     this one.
@@ -54,6 +63,13 @@ class Config(Checked):
 
     model_config = ConfigDict(extra="forbid")
     has_own_options: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_local_paths(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: _localized(value) for key, value in values.items()}
 
 
 _Plain = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None

@@ -17,6 +17,7 @@ from typing import overload
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
+from pipeline.errors import with_addresses
 from pipeline.io.folders import clear_work, has_key, resumable_folder, whole_folder
 from pipeline.io.manifest import MANIFEST, is_whole, write_manifest
 from pipeline.io.read import RUN_FILE, checked, files_below, read_json
@@ -83,7 +84,7 @@ class RunRecord:
     @property
     def resume_key(self) -> str:
         """Text of command, settings, inputs and weights. Stopped work of the same text goes on."""
-        return f"{self._key} {self.inputs} {self._weights}"
+        return with_addresses(f"{self._key} {self.inputs} {self._weights}")
 
     def whole_folder(self, output: Path) -> AbstractContextManager[Path]:
         """See `folders.whole_folder`."""
@@ -143,13 +144,14 @@ class RunRecord:
         }
         if count := len(self._rotated):
             content["exif_rotated_read_upright"] = count
-        write_manifest(folder, content)
+        text = with_addresses(json.dumps(content, ensure_ascii=False))
+        write_manifest(folder, json.loads(text))
 
 
 def config_key(command: str, config: Mapping[str, JsonValue]) -> str:
     """One hash for a command and its settings."""
     text = json.dumps([command, __version__, config], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(with_addresses(text).encode()).hexdigest()[:16]
 
 
 def folder_of(name: str) -> Path | None:

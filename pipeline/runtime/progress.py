@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Never, Self, TypeVar
 
+from pipeline.errors import with_addresses
 from pipeline.runtime import signals
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def write_line(text: str) -> None:
         for bar in _open:
             bar.hide()
         if sys.stderr is not None:  # print would take stdout for it
-            print(text, file=sys.stderr, flush=True)
+            print(with_addresses(text), file=sys.stderr, flush=True)
         for bar in _open:
             bar.show()
 
