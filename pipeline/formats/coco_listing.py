@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from pipeline.errors import DataError
 from pipeline.formats.coco_schema import CocoImage, Key, coco_categories, coco_image
 from pipeline.formats.image_names import ImageFinder, same_name
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import Rows
 from pipeline.formats.source import SourceLog
 from pipeline.io.images import read_size
 from pipeline.io.read import shown_value
@@ -46,7 +46,7 @@ class Listing:
         return replace(self, image_of={**unique, **self.image_of})
 
 
-def read_listing(path: Path, raw: JsonRows, images: Path | None, log: SourceLog) -> Listing:
+def read_listing(path: Path, raw: Rows, images: Path | None, log: SourceLog) -> Listing:
     """The images and categories of a file. images: the folder of the images, which is searched for
     names of another machine; without it, the folder of `path`, which is not. Raises DataError."""
     names, label_of = _categories(path, raw, log)
@@ -58,9 +58,7 @@ def read_listing(path: Path, raw: JsonRows, images: Path | None, log: SourceLog)
     return Listing(names, label_of, *listed.records())
 
 
-def _categories(
-    path: Path, raw: JsonRows, log: SourceLog
-) -> tuple[tuple[str, ...], dict[Key, int]]:
+def _categories(path: Path, raw: Rows, log: SourceLog) -> tuple[tuple[str, ...], dict[Key, int]]:
     """The names, and the label of each id. Two categories of one name are one."""
     labels: dict[str, int] = {}
     label_of: dict[Key, int] = {}

@@ -85,6 +85,11 @@ def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     return coco.read_coco_results(source, source.parent / "images.json", images, log)
 
 
+def _write_parquet(root: Path, dataset: Dataset, copy: bool) -> None:
+    place_images(root, dataset, copy)
+    later("parquet", "write_parquet")(root, dataset)
+
+
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
     place_images(root, dataset, copy)
     later("png_masks", "write_png_masks")(root / "masks", dataset)
@@ -244,6 +249,11 @@ _FORMATS: dict[str, Format] = {
         without_polygons(later("mvtec", "write_mvtec")),
         or_zip(_read_mvtec),
         needs_masks=True,
+    ),
+    "parquet": Format(
+        "COCO as tables: images.parquet and annotations.parquet",
+        without_polygons(_write_parquet),
+        counted(later("parquet", "read_parquet")),
     ),
     "png": Format(
         "PNG masks: value k is the k-th object",
