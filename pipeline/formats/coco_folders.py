@@ -13,6 +13,7 @@ from pipeline.formats.coco import images_beside, read_coco
 from pipeline.formats.coco_schema import PARQUET, coco_lists
 from pipeline.formats.data_yaml import SPLIT_OF_KEY
 from pipeline.formats.schema import unusable
+from pipeline.formats.shard_index import index_of, is_index
 from pipeline.formats.source import SourceLog
 from pipeline.io.read import RUN_FILE
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
@@ -51,8 +52,12 @@ def _file_in(folder: Path) -> Path:
     """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
     only one of instances. Raises DataError for several."""
     usual = folder / "annotations" / "instances.json"
+    index = index_of(usual)
+    if index.is_file() and not usual.exists():
+        return index
     files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
     files = sorted(path for path in files if path.name != RUN_FILE)
+    files = [path for path in files if is_index(path)] or files
     of_instances = [path for path in files if path.name.startswith("instances")]
     files = of_instances or files  # beside those of keypoints, captions, panoptic masks
     if usual.exists() or not files:

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 from pipeline.errors import DataError
 from pipeline.formats.json_rows import JsonRows, Rows
 from pipeline.formats.schema import FileName, Id, Name, Number, Side, Text, checked_size
+from pipeline.formats.shard_index import ShardedRows, is_index
 from pipeline.io.read import checked, shown_value
 
 LISTS = ("images", "annotations", "categories")
@@ -72,19 +73,15 @@ _CATEGORY = TypeAdapter(CocoCategory)
 _ROW = TypeAdapter(CocoRow)
 
 
-def is_of_files(path: Path) -> bool:
-    """Whether the lists of COCO at a path are in several files."""
-    return path.suffix.lower() == PARQUET
-
-
 def coco_lists(path: Path) -> Rows:
-    """The lists of a COCO file, of COCO as Parquet, or of a file that should be one. Raises
-    DataError, and ConfigError for Parquet without pyarrow."""
+    """The lists of a COCO file, of COCO as Parquet, of the index of shards of either, or of a file
+    that should be one. Raises DataError, and ConfigError for Parquet without pyarrow."""
     if path.suffix.lower() == PARQUET:
         from pipeline.formats.parquet_rows import ParquetRows
 
         return ParquetRows(path)
-    return JsonRows(path, LISTS)
+    raw = JsonRows(path, LISTS)
+    return ShardedRows(path, coco_lists) if is_index(path) and "shards" in raw.values else raw
 
 
 def open_coco(path: Path, needed: Sequence[str] = LISTS) -> Rows:

@@ -8,6 +8,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Self
 
@@ -35,12 +36,13 @@ class CocoWriter:
         self._images.write((",\n" if self._image_count else "\n") + image)
         self._image_count += 1
 
-    def add_rows(self, rows: Iterable[str]) -> None:
-        """Write annotations, given as JSON objects without `id`."""
-        for row in rows:
+    def add_rows(self, rows: Iterable[str], ids: Iterable[int] | None = None) -> None:
+        """Write annotations, given as JSON objects without `id`. ids: those of a part of a set, one
+        for each row, in place of numbers from 1."""
+        for row, number in zip(rows, count(self._count + 1) if ids is None else ids, strict=False):
             start = ",\n" if self._count else "\n"
             self._count += 1
-            self._annotations.write(f'{start}{{"id": {self._count}, {row[1:]}')
+            self._annotations.write(f'{start}{{"id": {number}, {row[1:]}')
 
 
 class RowSpool:

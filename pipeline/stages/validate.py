@@ -15,7 +15,8 @@ from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside
-from pipeline.formats.coco_schema import PARQUET, JsonKey, is_of_files
+from pipeline.formats.coco_schema import PARQUET, JsonKey
+from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.text_stream import text_file
 from pipeline.formats.validation.coco import check_coco
 from pipeline.formats.validation.findings import Finding
@@ -104,7 +105,7 @@ def validate(
 def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
     if source.suffix in {".json", PARQUET}:
         check = check_coco(source, images or images_beside(source))
-        if is_of_files(source):  # --fix writes one file
+        if not isinstance(check.raw, JsonRows):  # --fix writes one file of JSON
             return _Check([replace(each, fix="") for each in check.findings], {}, {},
                           check.categories)  # fmt: skip
         changed = {source: check.text()} if check.changes else {}
