@@ -224,6 +224,7 @@ LABEL_KINDS: Mapping[str, Kind] = {
     "labelme-polygon": Kind(
         written("labelme-polygon"), ("**/*.json", "*.txt"), [imported("labelme")], 20
     ),
+    "parquet": Kind(written("parquet"), ("*.parquet",), [imported("parquet")], 20),
     "png": Kind(written("png"), ("masks/*.json", "masks/**/*.png"), [imported("png")], 20),
     "voc": Kind(
         _label_listing, ("**/*.xml", "**/*.txt", "Segm*/**/*.png"), [imported("voc")], 30

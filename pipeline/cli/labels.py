@@ -103,7 +103,9 @@ def export_labels(
     )  # fmt: skip
 
 
-@configured("ExportConfig", "import", but=("below", "polygon_loss", "original", "finished"))
+@configured(
+    "ExportConfig", "import", but=("below", "polygon_loss", "original", "finished", "shards")
+)
 @click.argument("source", type=FILE)
 @click.option("--from", "origin", required=True, metavar="FORMAT",
               help="What the source is; see --formats.")  # fmt: skip

@@ -120,6 +120,11 @@ class ExportConfig(Config):
     min_iou: Probability | None = Field(
         None, description="Exit code 1 if an object read back keeps less than this IoU."
     )
+    shards: Annotated[int, Field(ge=1, le=99_999)] | None = Field(
+        None,
+        description="Number of files to divide the labels into, with an index that reads them as "
+        "one set. For coco, coco-polygon and parquet.",
+    )
     strict: bool = Field(
         False, description="Stop if anything of the source is left out, instead of saying so."
     )

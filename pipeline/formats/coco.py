@@ -8,9 +8,11 @@ with an `iscrowd` of 1.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.formats.coco_listing import read_listing
@@ -18,7 +20,7 @@ from pipeline.formats.coco_masks import segmentation_rle
 from pipeline.formats.coco_reader import detections, read_annotations
 from pipeline.formats.coco_rows import JsonRow, json_line, row_texts
 from pipeline.formats.coco_schema import CocoRow, coco_rows, open_coco
-from pipeline.formats.coco_stream import coco_writer, write_rows
+from pipeline.formats.coco_stream import RowSpool, coco_writer, write_rows
 from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
 from pipeline.types import Dataset, Detections, ImageRecord
@@ -51,7 +53,7 @@ def write_coco(path: Path, dataset: Dataset, loss: float | None = None) -> None:
     with coco_writer(path, dataset.categories) as writer:
         for record in dataset.records:
             writer.add_image(image_text(record))
-        writer.add_rows(_rows_in_order(dataset, loss))
+        writer.add_rows(_rows_in_order(dataset, path.parent, loss))
 
 
 def write_coco_results(path: Path, dataset: Dataset) -> None:
@@ -59,23 +61,25 @@ def write_coco_results(path: Path, dataset: Dataset) -> None:
 
     The score of an object without one is 1.
     """
-    write_rows(path, map(result_text, _rows_in_order(dataset)))
+    write_rows(path, map(result_text, _rows_in_order(dataset, path.parent)))
 
 
-def _rows_in_order(dataset: Dataset, loss: float | None = None) -> Iterator[str]:
+def _rows_in_order(dataset: Dataset, folder: Path, loss: float | None = None) -> Iterator[str]:
     """The annotations of all images, by the ids of the annotations whose boxes they were segmented
-    from, where they have these; others count as 0."""
-    on_images = ((record, dataset.on(record)) for record in dataset.records)
+    from, where they have these; others count as 0. folder: for texts that wait for their place."""
     if all(dataset.on(record).prompt_ids is None for record in dataset.records):
-        for record, objects in on_images:
-            yield from row_texts(record, objects, loss)
+        for record in dataset.records:
+            yield from row_texts(record, dataset.on(record), loss)
         return
-    rows: list[tuple[int, str]] = []
-    for record, objects in on_images:
-        prompts = [0] * len(objects) if objects.prompt_ids is None else objects.prompt_ids.tolist()
-        rows += zip(prompts, row_texts(record, objects, loss), strict=True)
-    rows.sort(key=itemgetter(0))
-    yield from (text for _, text in rows)
+    prompt_ids = array("q")
+    with RowSpool(folder) as spool:
+        for record in dataset.records:
+            objects = dataset.on(record)
+            own = [0] * len(objects) if objects.prompt_ids is None else objects.prompt_ids.tolist()
+            prompt_ids.extend(own)
+            spool.add(row_texts(record, objects, loss))
+        order = np.argsort(np.asarray(prompt_ids, np.int64), kind="stable")
+        yield from map(spool.text, order.tolist())
 
 
 def result_text(row: str) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside, read_coco
-from pipeline.formats.coco_schema import LISTS
+from pipeline.formats.coco_schema import PARQUET, coco_lists
 from pipeline.formats.data_yaml import SPLIT_OF_KEY
-from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.schema import unusable
+from pipeline.formats.shard_index import index_of, is_index
 from pipeline.formats.source import SourceLog
 from pipeline.io.read import RUN_FILE
 from pipeline.types import SPLITS, Dataset, Detections, ImageRecord
@@ -33,10 +33,12 @@ def read_coco_folder(folder: Path, images: Path | None, log: SourceLog) -> Datas
 def images_meant(path: Path) -> Path | None:
     """The folder beside a COCO file that holds its photos; None where the first photo is where the
     file says, and for what is no COCO file."""
-    if path.suffix.lower() != ".json" or not path.is_file() or not (beside := images_beside(path)):
+    if path.suffix.lower() not in {".json", PARQUET} or not path.is_file():
+        return None
+    if not (beside := images_beside(path)):
         return None
     try:
-        raw = JsonRows(path, LISTS)
+        raw = coco_lists(path)
         first = next(raw.rows("images"), None) if raw.has("images") else None
     except DataError:
         return None  # the reader names the fault
@@ -50,8 +52,12 @@ def _file_in(folder: Path) -> Path:
     """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
     only one of instances. Raises DataError for several."""
     usual = folder / "annotations" / "instances.json"
+    index = index_of(usual)
+    if index.is_file() and not usual.exists():
+        return index
     files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
     files = sorted(path for path in files if path.name != RUN_FILE)
+    files = [path for path in files if is_index(path)] or files
     of_instances = [path for path in files if path.name.startswith("instances")]
     files = of_instances or files  # beside those of keypoints, captions, panoptic masks
     if usual.exists() or not files:

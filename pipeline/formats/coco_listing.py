@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from pipeline.errors import DataError
 from pipeline.formats.coco_schema import CocoImage, Key, coco_categories, coco_image
 from pipeline.formats.image_names import ImageFinder, same_name
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import Rows
 from pipeline.formats.source import SourceLog
 from pipeline.io.images import read_size
 from pipeline.io.read import shown_value
@@ -46,7 +46,7 @@ class Listing:
         return replace(self, image_of={**unique, **self.image_of})
 
 
-def read_listing(path: Path, raw: JsonRows, images: Path | None, log: SourceLog) -> Listing:
+def read_listing(path: Path, raw: Rows, images: Path | None, log: SourceLog) -> Listing:
     """The images and categories of a file. images: the folder of the images, which is searched for
     names of another machine; without it, the folder of `path`, which is not. Raises DataError."""
     names, label_of = _categories(path, raw, log)
@@ -58,9 +58,7 @@ def read_listing(path: Path, raw: JsonRows, images: Path | None, log: SourceLog)
     return Listing(names, label_of, *listed.records())
 
 
-def _categories(
-    path: Path, raw: JsonRows, log: SourceLog
-) -> tuple[tuple[str, ...], dict[Key, int]]:
+def _categories(path: Path, raw: Rows, log: SourceLog) -> tuple[tuple[str, ...], dict[Key, int]]:
     """The names, and the label of each id. Two categories of one name are one."""
     labels: dict[str, int] = {}
     label_of: dict[Key, int] = {}
@@ -81,9 +79,11 @@ class _Images:
 
     def __init__(self, path: Path, finder: ImageFinder, log: SourceLog) -> None:
         self._path, self._finder, self._log = path, finder, log
+        self._root = finder.root.resolve()  # once: it takes longer than all else of an image
         self._entries: dict[Key, CocoImage] = {}
         self._faulty: set[Key] = set()
-        self._photos: dict[str, dict[str, Key]] = defaultdict(dict)  # of each the names, their ids
+        self._owners: dict[str, Key] = {}  # of each photo the first image that names it
+        self._more: dict[str, dict[str, Key]] = {}  # and the others by the name that they give it
         self._places: dict[Key, tuple[Path, str] | None] = {}
         self.count = 0
 
@@ -95,7 +95,8 @@ class _Images:
             self._refuse_second(image)
             if image["id"] in self._entries:
                 return
-            name, place = self._photo(image["file_name"])
+            name = self._relative(image["file_name"])
+            place = self._finder.find_or_none(name)
         except DataError as error:
             self._log.fault(error)
             if isinstance(entry, dict) and isinstance(key := entry.get("id"), (int, str)):
@@ -104,7 +105,7 @@ class _Images:
         key = image["id"]
         self._entries[key], self._places[key] = image, place
         if place:
-            self._photos[place[1]].setdefault(same_name(name), key)
+            self._own_photo(place[1], same_name(name), key)
 
     def records(self) -> tuple[tuple[ImageRecord, ...], dict[Key, int | None]]:
         """The images, and the record of each id of the file; None for a faulty one."""
@@ -147,23 +148,35 @@ class _Images:
     def _note_twice(self, name: str) -> None:
         self._log.note(f"{name} is listed twice: all objects are on one image")
 
-    def _photo(self, name: str) -> tuple[str, tuple[Path, str] | None]:
-        """A name, relative to the folder of the images if it lies in it, and its photo."""
-        root, whole = self._finder.root.resolve(), Path(name)
-        if whole.is_absolute() and whole.is_relative_to(root):
-            name = whole.relative_to(root).as_posix()
-        return name, self._finder.find_or_none(name)
+    def _own_photo(self, photo: str, name: str, key: Key) -> None:
+        """Note that an image gives a photo this name; of two with one name, the first has it."""
+        first = self._owners.setdefault(photo, key)
+        if first != key and name != self._name_of(first):
+            self._more.setdefault(photo, {}).setdefault(name, key)
+
+    def _name_of(self, key: Key) -> str:
+        return same_name(self._relative(self._entries[key]["file_name"]))
+
+    def _relative(self, name: str) -> str:
+        """A name, relative to the folder of the images if it lies in it."""
+        if name.startswith(("/", "\\")) or name[1:2] == ":":
+            whole = Path(name)
+            if whole.is_absolute() and whole.is_relative_to(self._root):
+                return whole.relative_to(self._root).as_posix()
+        return name
 
     def _own(self, key: Key) -> tuple[Path, str]:
         """Path and name of an image; of one that is not there, those that the file gives. Raises
         DataError for a photo that another image names, or may name."""
         name, place = self._entries[key]["file_name"], self._places[key]
         if place is None:
-            name = self._photo(name)[0]
+            name = self._relative(name)
             return self._finder.root / name, name
-        owners, own = self._photos[place[1]], same_name(self._photo(name)[0])
-        if len(owners) == 1 or own == same_name(place[1]):
+        more = self._more.get(place[1])
+        if more is None or (own := self._name_of(key)) == same_name(place[1]):
             return place
+        first = self._owners[place[1]]
+        owners = {self._name_of(first): first, **more}
         owner = owners.get(same_name(place[1]))
         other = next(each for text, each in owners.items() if text != own)
         reason = (

@@ -10,11 +10,13 @@ from pydantic import BeforeValidator, ConfigDict, JsonValue, TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from pipeline.errors import DataError
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import JsonRows, Rows
 from pipeline.formats.schema import FileName, Id, Name, Number, Side, Text, checked_size
+from pipeline.formats.shard_index import ShardedRows, is_index
 from pipeline.io.read import checked, shown_value
 
 LISTS = ("images", "annotations", "categories")
+PARQUET = ".parquet"  # the suffix of COCO as Parquet, see `parquet`
 
 
 Key = Id | Name  # COCO's ids are whole numbers; some tools write names
@@ -71,10 +73,21 @@ _CATEGORY = TypeAdapter(CocoCategory)
 _ROW = TypeAdapter(CocoRow)
 
 
-def open_coco(path: Path, needed: Sequence[str] = LISTS) -> JsonRows:
-    """A COCO instances file. Raises DataError for one without the lists that are `needed`.
-    Annotations may be absent or null, as in the lists of test images."""
+def coco_lists(path: Path) -> Rows:
+    """The lists of a COCO file, of COCO as Parquet, of the index of shards of either, or of a file
+    that should be one. Raises DataError, and ConfigError for Parquet without pyarrow."""
+    if path.suffix.lower() == PARQUET:
+        from pipeline.formats.parquet_rows import ParquetRows
+
+        return ParquetRows(path)
     raw = JsonRows(path, LISTS)
+    return ShardedRows(path, coco_lists) if is_index(path) and "shards" in raw.values else raw
+
+
+def open_coco(path: Path, needed: Sequence[str] = LISTS) -> Rows:
+    """COCO instances, see `coco_lists`. Raises DataError for a file without the lists that are
+    `needed`. Annotations may be absent or null, as in the lists of test images."""
+    raw = coco_lists(path)
     missing = [name for name in needed if not raw.has(name)]
     if missing == ["annotations"] and raw.values.get("annotations") is None:
         return raw
@@ -84,7 +97,7 @@ def open_coco(path: Path, needed: Sequence[str] = LISTS) -> JsonRows:
     return raw
 
 
-def coco_rows(raw: JsonRows, name: str) -> Iterator[JsonValue]:
+def coco_rows(raw: Rows, name: str) -> Iterator[JsonValue]:
     """The entries of a list, which may not be there."""
     return raw.rows(name) if raw.has(name) else iter(())
 
@@ -108,7 +121,7 @@ def with_name(entry: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     return {**entry, "file_name": url}
 
 
-def coco_categories(path: Path, raw: JsonRows) -> list[CocoCategory]:
+def coco_categories(path: Path, raw: Rows) -> list[CocoCategory]:
     """The categories, in the order of their ids; in the file's order where one is a text. Raises
     DataError."""
     categories = [

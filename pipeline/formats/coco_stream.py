@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from pydantic import JsonValue
 
@@ -34,12 +36,41 @@ class CocoWriter:
         self._images.write((",\n" if self._image_count else "\n") + image)
         self._image_count += 1
 
-    def add_rows(self, rows: Iterable[str]) -> None:
-        """Write annotations, given as JSON objects without `id`."""
-        for row in rows:
+    def add_rows(self, rows: Iterable[str], ids: Iterable[int] | None = None) -> None:
+        """Write annotations, given as JSON objects without `id`. ids: those of a part of a set, one
+        for each row, in place of numbers from 1."""
+        for row, number in zip(rows, count(self._count + 1) if ids is None else ids, strict=False):
             start = ",\n" if self._count else "\n"
             self._count += 1
-            self._annotations.write(f'{start}{{"id": {self._count}, {row[1:]}')
+            self._annotations.write(f'{start}{{"id": {number}, {row[1:]}')
+
+
+class RowSpool:
+    """Texts in a file without a name in `folder`, to be read in another order. Memory holds 8 bytes
+    for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `__exit__`
+        self._ends = array("q", [0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Add texts. What is not Unicode is kept: the file that it is written to refuses it."""
+        for text in texts:
+            data = text.encode("utf-8", "surrogatepass")
+            self._file.write(data)
+            self._ends.append(self._ends[-1] + len(data))
+
+    def text(self, number: int) -> str:
+        """The text that was added as this one, counted from 0."""
+        start, end = self._ends[number], self._ends[number + 1]
+        self._file.seek(start)
+        return self._file.read(end - start).decode("utf-8", "surrogatepass")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pipeline.formats.coco import images_beside, read_coco
 from pipeline.formats.image_files import NamedFolders, refuse_missized
 from pipeline.formats.layouts import read_products
 from pipeline.formats.mvtec import category_of
+from pipeline.formats.shard_index import index_of
 from pipeline.geometry import masks as mask_geometry
 from pipeline.types import GOOD, Dataset, Detections, ImageRecord, split_of
 
@@ -61,7 +62,8 @@ def _listing(source: Path) -> Path | None:
     """The COCO file of a source: itself, or the one in it. None for a product folder."""
     if source.suffix.lower() == ".json":
         return source
-    return source / _IN_FOLDER if (source / _IN_FOLDER).is_file() else None
+    inside = source / _IN_FOLDER
+    return next((path for path in (inside, index_of(inside)) if path.is_file()), None)
 
 
 def _read_coco(path: Path, images: Path, folders: NamedFolders, faults: Faults) -> Dataset:

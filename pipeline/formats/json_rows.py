@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from pydantic import JsonValue
 from pydantic_core import from_json
@@ -21,6 +21,22 @@ from pipeline.io.read import TEXT_LIMIT, open_regular, unreadable
 
 EXTRA = "Extra data"  # the fault of a file with more than one value
 _START = Place()
+
+
+class Rows(Protocol):
+    """A file whose long lists are read one entry at a time. values: the others, by name. is_list:
+    the file is one list, called ""."""
+
+    values: dict[str, JsonValue]
+    is_list: bool
+
+    def has(self, name: str) -> bool:
+        """Whether there is a list of this name."""
+        ...
+
+    def rows(self, name: str = "") -> Iterator[JsonValue]:
+        """The entries of a list. Raises DataError."""
+        ...
 
 
 class JsonRows:

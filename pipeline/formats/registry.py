@@ -41,7 +41,8 @@ class Format:
     """One label format: one line that describes it, its writer and its reader. has_annotators: it
     holds the labels of several people, of whom `SourceLog.annotator` names one. is_by_stem: the
     labels of an image are named by its name without suffix. needs_masks: it cannot hold a box
-    alone."""
+    alone. shard: replaces what `write` wrote into a folder by a number of shards and their index;
+    None for a format that is never divided."""
 
     about: str
     write: Write
@@ -49,6 +50,7 @@ class Format:
     has_annotators: bool = False
     is_by_stem: bool = False
     needs_masks: bool = False
+    shard: Callable[[Path, int], None] | None = None
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
@@ -83,6 +85,11 @@ def _read_results(source: Path, images: Path | None, log: SourceLog) -> Dataset:
     if source.is_dir():
         source, images = source / "results.json", images or source / "images"
     return coco.read_coco_results(source, source.parent / "images.json", images, log)
+
+
+def _write_parquet(root: Path, dataset: Dataset, copy: bool) -> None:
+    place_images(root, dataset, copy)
+    later("parquet", "write_parquet")(root, dataset)
 
 
 def _write_png(root: Path, dataset: Dataset, copy: bool) -> None:
@@ -200,11 +207,13 @@ _FORMATS: dict[str, Format] = {
         "COCO instances, masks as RLE",
         without_polygons(_write_rle),
         or_zip(counted(_read_coco)),
+        shard=later("shards", "shard_folder"),
     ),
     "coco-polygon": Format(
         "COCO instances, masks as polygons on pixel edges",
         _write_coco,
         or_zip(counted(_read_coco)),
+        shard=later("shards", "shard_folder"),
     ),
     "coco-results": Format(
         "COCO results with scores: results.json, and images.json beside it",
@@ -244,6 +253,12 @@ _FORMATS: dict[str, Format] = {
         without_polygons(later("mvtec", "write_mvtec")),
         or_zip(_read_mvtec),
         needs_masks=True,
+    ),
+    "parquet": Format(
+        "COCO as tables: images.parquet and annotations.parquet",
+        without_polygons(_write_parquet),
+        counted(later("parquet", "read_parquet")),
+        shard=later("parquet", "shard_parquet"),
     ),
     "png": Format(
         "PNG masks: value k is the k-th object",

@@ -19,6 +19,7 @@ from pipeline.types import Dataset
 _IN_FOLDERS = (
     "instances.json", "annotations/instances.json", "labels/instances.json",
     "masks_from_detector/instances.json", "data/annotations/instances.json",
+    "annotations/instances.index.json",
 )  # fmt: skip
 _MISSED, _ANOMALY = "missed_probability", "anomaly_score"  # keys of an image
 

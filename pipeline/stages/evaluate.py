@@ -12,10 +12,9 @@ import numpy as np
 from pipeline.config.labels import EvaluateConfig
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import read_coco, read_coco_results
-from pipeline.formats.coco_schema import LISTS
+from pipeline.formats.coco_schema import coco_lists
 from pipeline.formats.converted_set import leak_mark
 from pipeline.formats.image_files import NamedFolders, leave_out_faulty, leave_out_unreadable
-from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.source import SourceLog
 from pipeline.formats.values import file_mode
 from pipeline.interfaces import Segmenter
@@ -147,7 +146,7 @@ def _say_exceptions(result: EvaluateResult) -> None:
 def _read_predictions(path: Path, truth: Path, images: Path | None, faults: Faults) -> Dataset:
     """Predictions: COCO instances, or a list of COCO results on the images of the truth."""
     log = SourceLog(faults)
-    if JsonRows(path, LISTS).is_list:
+    if coco_lists(path).is_list:
         return read_coco_results(path, truth, images, log, exact=True)
     return read_coco(path, images, log, exact=True)
 

@@ -92,13 +92,13 @@ def export_labels(
     source: a COCO file, a folder that convert-masks wrote, or a session of `review`; where a
     session lies beside the labels, its labels are written, unless `config.original`. to: a name in
     `FORMATS`. images: the folder that file names are relative to; without it, `images` beside the
-    file or its folder, or the folder of the session.
-    allow_outside: images may be outside that folder, or be links that lead there. keep_going: leave
-    out faulty images and objects. Raises ConfigError for an unknown format, and for `config.below`
-    with labels that have no expected IoU and no score; DataError for a file that cannot be read,
-    and with `config.strict` where anything is left out.
+    file or its folder, or the folder of the session. allow_outside: images may be outside that
+    folder, or be links that lead there. keep_going: leave out faulty images and objects. Raises
+    ConfigError for an unknown format, `config.shards` of one that is never divided, and
+    `config.below` with labels that have no expected IoU and no score; DataError for a file that
+    cannot be read, and with `config.strict` where anything is left out.
     """
-    form = _format(to, "--to")
+    form = _format(to, "--to", config.shards)
     log = SourceLog(Faults(keep_going))
     wish = Wish(config.original, config.finished)
     if reviewed := reviewed_set(source, images, allow_outside, log, wish):
@@ -175,12 +175,13 @@ def _write(
     record = RunRecord(command, settings, reads)
     with record.whole_folder(output) as folder:
         form.write(folder, dataset, config.copy_images, config.polygon_loss)
+        own = reviewed.write_history(folder, dataset) if reviewed else {}
+        if config.shards and form.shard:
+            form.shard(folder, config.shards)
         back = form.read(folder, None, log=SourceLog())
         with fidelity_report(folder) as report:
             for one, other in _pairs(dataset, back):
-                objects = dataset.on(one)
-                report.add(one, {name: compare(objects, back.on(other), *one.size)})
-        own = reviewed.write_history(folder, dataset) if reviewed else {}
+                report.add(one, {name: compare(dataset.on(one), back.on(other), *one.size)})
         result = kind(
             output=output,
             format=name,
@@ -207,22 +208,19 @@ def _below(dataset: Dataset, limit: float, source: Path) -> Dataset:
     }
     if not confidences:
         raise ConfigError(f"--below: no object of {source} has an expected IoU or a score")
-    records = [
-        r for r in dataset.records if r.id in confidences and (confidences[r.id] < limit).any()
-    ]
-    if not records:
+    low = {key for key, confidence in confidences.items() if (confidence < limit).any()}
+    if not low:
         raise ConfigError(
             f"--below {limit}: no object of {source} has a lower expected IoU or score; "
             "nothing to export"
         )
-    return dataset.subset(records)
+    return dataset.subset([record for record in dataset.records if record.id in low])
 
 
 def _merged(base: Dataset, reviewed: Dataset) -> Dataset:
     """The dataset `base`, where images that `reviewed` has take the objects of `reviewed`. Other
     objects keep their score and expected IoU, and no other column."""
-    new = [name for name in reviewed.categories if name not in base.categories]
-    categories = (*base.categories, *new)
+    categories = tuple(dict.fromkeys((*base.categories, *reviewed.categories)))
     label_of = np.array([categories.index(name) for name in reviewed.categories], np.int64)
     objects: dict[int, Detections] = {}
     uses = Counter[int]()
@@ -247,9 +245,12 @@ def _bare(objects: Detections) -> Detections:
     return Detections(objects.boxes, objects.labels, masks=objects.masks)
 
 
-def _format(name: str, option: str) -> Format:
+def _format(name: str, option: str, shards: int | None = None) -> Format:
     if name not in FORMATS:
         raise ConfigError(f"{option} {name}: no such format; there are {', '.join(FORMATS)}")
+    if shards and FORMATS[name].shard is None:
+        able = ", ".join(each for each in FORMATS if FORMATS[each].shard)
+        raise ConfigError(f"--shards: {name} is never divided; choose {able}")
     return FORMATS[name]
 
 
@@ -266,9 +267,8 @@ def _read(
         roots.append(log.made)
     kept = leave_out_leaks(dataset, roots, allow_outside, log.faults)
     ids = {record.id for record in kept.records}
-    for record in dataset.records:
-        if record.id not in ids:
-            log.take_back("its image is faulty", record.file_name, len(dataset.on(record)))
+    for record in (each for each in dataset.records if each.id not in ids):
+        log.take_back("its image is faulty", record.file_name, len(dataset.on(record)))
     return kept
 
 

@@ -8,14 +8,15 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside
-from pipeline.formats.coco_schema import JsonKey
+from pipeline.formats.coco_schema import PARQUET, JsonKey
+from pipeline.formats.json_rows import JsonRows
 from pipeline.formats.text_stream import text_file
 from pipeline.formats.validation.coco import check_coco
 from pipeline.formats.validation.findings import Finding
@@ -102,8 +103,11 @@ def validate(
 
 
 def _check(source: Path, images: Path | None, allow_outside: bool) -> _Check:
-    if source.suffix == ".json":
+    if source.suffix in {".json", PARQUET}:
         check = check_coco(source, images or images_beside(source))
+        if not isinstance(check.raw, JsonRows):  # --fix writes one file of JSON
+            return _Check([replace(each, fix="") for each in check.findings], {}, {},
+                          check.categories)  # fmt: skip
         changed = {source: check.text()} if check.changes else {}
         rejected = {source: check.rejected} if check.rejected else {}
         return _Check(check.findings, changed, rejected, check.categories)

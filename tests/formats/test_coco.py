@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco, write_coco_results
+from pipeline.formats.coco_stream import RowSpool
 from pipeline.geometry import masks as mask_geometry
 from pipeline.io.write import write_json
 from pipeline.types import Dataset, Detections, ImageRecord
@@ -234,3 +235,14 @@ def test_rows_are_in_the_order_of_their_prompts(tmp_path: Path) -> None:
     objects = {record.id: found for record, found in images}
     raw = written(tmp_path, Dataset(("crack",), tuple(record for record, _ in images), objects))
     assert [(row["id"], row["prompt_id"]) for row in raw["annotations"]] == [(1, 3), (2, 5)]
+
+
+def test_rows_that_wait_for_their_place_are_on_disk(tmp_path: Path) -> None:
+    texts = ["", "a", "\u00d6l", "\udc80", "b" * 70_000]
+    with RowSpool(tmp_path) as spool:
+        spool.add(texts[:2])
+        spool.add(texts[2:])
+        assert [spool.text(number) for number in (4, 0, 3, 2, 1)] == [
+            texts[number] for number in (4, 0, 3, 2, 1)
+        ]
+    assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from pipeline.formats.coco_schema import (
     with_name,
 )
 from pipeline.formats.image_names import ImageFinder
-from pipeline.formats.json_rows import JsonRows
+from pipeline.formats.json_rows import Rows
 from pipeline.formats.schema import MOST_PIXELS, MOST_SIDE, unusable
 from pipeline.formats.text_stream import json_list
 from pipeline.formats.validation.coco_row import Row, check_annotation, is_whole, key_of, shown
@@ -53,7 +53,7 @@ class CocoCheck:
     photos that are found under another name than the file has.
     """
 
-    raw: JsonRows
+    raw: Rows
     findings: list[Finding]
     categories: Mapping[JsonKey, JsonValue]
     fixed: dict[int, Row | None] = field(default_factory=dict)
@@ -163,7 +163,7 @@ def check_coco(path: Path, images: Path | None = None) -> CocoCheck:
     return check
 
 
-def _entries(path: Path, raw: JsonRows, name: str) -> Iterator[Row]:
+def _entries(path: Path, raw: Rows, name: str) -> Iterator[Row]:
     for number, entry in enumerate(raw.rows(name), start=1):
         if not isinstance(entry, dict):
             reason = f"is not COCO instances JSON: entry {number} of {name} is {shown(entry)}"
