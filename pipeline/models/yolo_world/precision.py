@@ -24,9 +24,8 @@ def autocast(enabled: bool | torch.dtype, device: str = "cuda") -> Any:
 
 
 class SinglePrecisionLoss:
-    """ultralytics' loss, of what a network predicts in bfloat16. In bfloat16 itself, as torch would
-    compute much of it on a CPU, boxes are off by a tenth of a cell, and a detector of magnetic
-    tiles had half of the AP."""
+    """ultralytics' loss, of what a network predicts in bfloat16. Computed in bfloat16 itself, boxes
+    are off by a tenth of a cell, and a detector of magnetic tiles had half of the AP."""
 
     def __init__(self, loss: Callable[[Any, Any], Any]) -> None:
         self._loss = loss
