@@ -28,13 +28,13 @@ from pipeline.formats.converted_set import read_objects
 from pipeline.io.images import read_image
 from pipeline.io.write import write_json
 from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_quality
-from pipeline.models.devices import torch_device
+from pipeline.models.devices import has_bfloat16, torch_device
 from pipeline.models.segmentation.crops import CropSampler
 from pipeline.models.segmentation.defect_map import RegionOptions, as_detections, regions
 from pipeline.models.segmentation.inference import TorchNetwork
+from pipeline.models.segmentation.losses import segmentation_loss
 from pipeline.models.segmentation.photos import ScaledPhotos, choose_scale, photos_of, with_masks
 from pipeline.models.segmentation.predict import predict_map
-from pipeline.models.segmentation.trainer import has_bfloat16, segmentation_loss
 from pipeline.models.weights.store import WeightsStore
 from pipeline.runtime.progress import say, track
 from pipeline.stages.finetune_segmenter import finetune_segmenter

@@ -41,7 +41,7 @@ class FinetuneConfig(Config):
     learning_rate: Annotated[float, Field(gt=0)] = Field(5e-4, description="Learning rate.")
     freeze: Whole = Field(0, description="Layers, from the input, that do not learn.")
     patience: Positive = Field(20, description="Stop after this many epochs without a gain.")
-    amp: bool = Field(True, description="Mixed precision on a GPU.")
+    amp: bool = Field(True, description="Train in bfloat16 where the device is faster in it.")
     workers: Whole = Field(4, description="Processes that read images.")
     merge_classes: bool = Field(False, description='Train one category "defect" for all.')
     fold: Whole | None = Field(None, description="Fold of convert-masks --folds to hold out.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -51,6 +51,11 @@ class RunConfig(ImagesConfig):
         None, description="Folder of masks of the same names, or of a common suffix or sub-folders."
     )
     keep_going: bool = Field(False, description="Skip bad files and list them at the end.")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Minutes that the run may take on this machine: every training takes its share "
+        "of them, and the epochs and steps below say how they are shared.",
+    )
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="What is drawn.")
     convert: ConvertConfig = Field(ConvertConfig(), description="How masks are converted.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="How the detector learns.")

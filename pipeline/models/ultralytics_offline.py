@@ -6,11 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.io.cache_root import cache_root, prepared_folder, use_for_matplotlib
 from pipeline.io.write import make_folder, whole_file
+from pipeline.runtime.threads import available_cpus
 
 _ENVIRONMENT = {
     "YOLO_OFFLINE": "1",
@@ -33,10 +36,25 @@ def load() -> Any:
     use_for_matplotlib()  # ultralytics imports it
     folder = Path(os.environ.get("YOLO_CONFIG_DIR") or cache_root() / "ultralytics")
     os.environ["YOLO_CONFIG_DIR"] = str(prepared_folder(folder, _add_fonts))
-    import ultralytics
+    with _all_threads():
+        import ultralytics
 
     _patch()
     return ultralytics
+
+
+@contextmanager
+def _all_threads() -> Iterator[None]:
+    """Within the block, OpenMP has its setting. Without one, ultralytics sets it to one thread, for
+    all that follows in the process and for those that it starts."""
+    if os.environ.get("OMP_NUM_THREADS"):
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(available_cpus())
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
 
 
 def _add_fonts(folder: Path) -> None:

@@ -180,7 +180,7 @@ def _options(
         decoder_steps, steps = 0, _by_masks(masks, *_MORE_STEPS)
     else:
         encoder, scale = config.encoder, choose_scale(photos)
-        decoder_steps, steps = _by_masks(masks, *_DECODER_STEPS), _by_masks(masks, *_STEPS)
+        decoder_steps, steps = usual_steps(masks)
     return CrossFitOptions(
         NetworkOptions(encoder, categories),
         config.folds,
@@ -190,6 +190,11 @@ def _options(
         config.scale or scale,
         config.seed,
     )
+
+
+def usual_steps(masks: int) -> tuple[int, int]:
+    """Steps of a network without its encoder, and with it, where the configuration has none."""
+    return _by_masks(masks, *_DECODER_STEPS), _by_masks(masks, *_STEPS)
 
 
 def _by_masks(masks: int, each: int, least: int, most: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 from pydantic import JsonValue, TypeAdapter
 
@@ -30,6 +31,7 @@ from pipeline.stages.finetune_yolo import finetune_yolo
 from pipeline.stages.report import ReportResult, report
 from pipeline.stages.run_baselines import anomaly_steps, classifier_step
 from pipeline.stages.run_labeller import label_steps, segmenter_step
+from pipeline.stages.run_plan import planned
 from pipeline.stages.segment import segment
 from pipeline.stages.stats import stats
 from pipeline.stages.synthesize import synthesize
@@ -86,7 +88,10 @@ def _work_steps(
     config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool
 ) -> Iterator[Step]:
     data, detector = root / "data", root / "detector"
+    start = perf_counter()
     yield from _data(config, root, products)
+    if config.minutes is not None:
+        config = planned(config, config.minutes, perf_counter() - start)
     yield _detector(config, root, overwrite)
     segment_config = config.segment
     if config.tune_sam:

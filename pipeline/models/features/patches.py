@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+import numpy as np
 import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
+from pipeline.io.disk_cache import disk_cache, key_of
+from pipeline.models.backends import choose_backend
 from pipeline.models.features.backbones import normalised
+from pipeline.models.openvino_graphs import EntryStore, Graph
+from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.sam.encoders import STRIDE, ImageEncoder
 from pipeline.models.sam.views import resize_longest
 from pipeline.types import Image
 
+_CACHE_GB = 20.0
 _MOBILENET_LAYERS = (7, 14)  # blocks after which strides are 8 and 16, as of layer2 and layer3
 
 
@@ -84,13 +91,32 @@ class BackboneFeatures(nn.Module):
     @torch.inference_mode()
     def patches(self, image: Image) -> torch.Tensor:
         """See `PatchFeatures`."""
-        features: torch.Tensor = self(normalised(image, self.side).to(self.device))
+        pixels = normalised(image, self.side)
+        if choose_backend("auto", self.device) == "openvino":
+            found = self._graph.compiled(pixels.contiguous().numpy())[0]
+            return torch.from_numpy(np.array(found[0], np.float32)).permute(1, 2, 0)
+        features: torch.Tensor = self(pixels.to(self.device))
         return features[0].permute(1, 2, 0).cpu()
 
     def on(self, device: torch.device) -> None:
         """See `PatchFeatures`."""
         self.device = device
         self.to(device)
+
+    @cached_property
+    def _graph(self) -> Graph:
+        """Single precision: in bfloat16 a feature is off by a thirtieth."""
+        state = self.state_dict()
+        about = f"patches {self.card['features']} {self.side} {load_openvino().__version__}"
+        weights = (value.contiguous().numpy().data for _, value in sorted(state.items()))
+        store = EntryStore(disk_cache(_CACHE_GB), key_of(about, *weights))
+        return Graph(store, self._traced, "f32")
+
+    def _traced(self, openvino: Any) -> Any:
+        sample = torch.zeros(1, 3, self.side, self.side)
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch's tracer on what is constant here
+            return openvino.convert_model(self, example_input=sample, input=[sample.shape])
 
 
 class DeferredFeatures:

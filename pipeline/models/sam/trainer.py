@@ -140,8 +140,9 @@ class SamTrainer:
         optimizer = torch.optim.AdamW(
             [{"params": self._learning}, {"params": self._lora}], learning_rate, fused=True
         )
+        warm_up = 0.2 if steps == 10 else 0.1  # torch divides by 0.1 x steps - 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, learning_rate, total_steps=steps, pct_start=0.1
+            optimizer, learning_rate, total_steps=steps, pct_start=warm_up
         )
         order = _endless(len(examples), generator)
         losses = []

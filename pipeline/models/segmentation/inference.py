@@ -13,10 +13,10 @@ from torch import nn
 
 from pipeline.io.disk_cache import disk_cache, key_of
 from pipeline.models.backends import Backend, choose_backend, openvino_precision
+from pipeline.models.devices import has_bfloat16
 from pipeline.models.openvino_graphs import EntryStore, Graph
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.segmentation.network import STRIDE, SegmentationNetwork
-from pipeline.models.segmentation.trainer import has_bfloat16
 
 Inference = Callable[[torch.Tensor], torch.Tensor]  # see `SegmentationNetwork.forward`
 _CACHE_GB = 20.0

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from pipeline.models.checkpoint import TrainingCheckpoint
+from pipeline.models.devices import has_bfloat16
 from pipeline.models.segmentation.crops import CropSampler
+from pipeline.models.segmentation.losses import segmentation_loss
 from pipeline.models.segmentation.network import STAGES, SegmentationNetwork
 from pipeline.runtime.progress import track
 
 _WARM_UP = 0.15  # share of a phase in which the learning rate grows
-_CATEGORY = 0.5  # weight of the loss of the categories
 _LEARNING_FROM = 2  # stages of the encoder that never learn, of strides 2 and 4
 
 
@@ -125,26 +125,3 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rates, total_steps=phase.steps + 1, pct_start=_WARM_UP
     )
-
-
-def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Of logits (N, 1 + C, H, W) and labels (N, H, W): binary cross entropy and soft Dice of defect
-    against background (Milletari et al. 2016), and the cross entropy of the categories on defects
-    alone, whose few pixels would otherwise weigh nothing."""
-    is_defect = labels > 0
-    target = is_defect.float()
-    margin = torch.logsumexp(logits[:, 1:], dim=1) - logits[:, 0]
-    defect = margin.sigmoid()
-    dice = 1 - (2 * (defect * target).sum() + 1) / ((defect + target).sum() + 1)
-    loss = functional.binary_cross_entropy_with_logits(margin, target) + dice
-    if logits.shape[1] > 2 and bool(is_defect.any()):
-        own = logits.permute(0, 2, 3, 1)[is_defect][:, 1:]
-        loss = loss + _CATEGORY * functional.cross_entropy(own, labels[is_defect] - 1)
-    return loss
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 faster than in single precision."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

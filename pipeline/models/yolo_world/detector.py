@@ -16,10 +16,12 @@ from pipeline.io.read import checked, read_json, sha256_of
 from pipeline.io.write import write_json
 from pipeline.models import ultralytics_offline
 from pipeline.models.artifact import CARD, model_kind
+from pipeline.models.backends import Backend, choose_backend
 from pipeline.models.cards import DETECTOR_CARD, named_file
-from pipeline.models.devices import choose_device, same_threads
+from pipeline.models.devices import choose_device, same_threads, torch_device
 from pipeline.models.tensors import as_weights_error
 from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.yolo_world.inference import CompiledYoloWorld
 from pipeline.types import Detections, Image
 
 _CARD_OF_0_7 = "detector.json"
@@ -38,15 +40,17 @@ class YoloWorldDetector:
         nms_iou: float = 0.6,
         device: str = "auto",
         max_boxes: int = 300,
+        backend: Backend = "auto",
     ) -> None:
         """`image_side`: pixels to which the longer side of an image is resized. Boxes below
         `confidence`, and beyond the best `max_boxes`, are left out. Of two boxes with an IoU above
-        `nms_iou` the better stays.
+        `nms_iou` the better stays. backend: what runs the network.
 
         Raises WeightsError for a file that is not YOLO-World.
         """
         self.categories = embeddings.categories
         self.image_side, self.confidence, self.nms_iou = image_side, confidence, nms_iou
+        self._max_boxes = max_boxes
         self._settings: dict[str, str | int | float | bool] = {
             "imgsz": image_side,
             "conf": confidence,
@@ -60,17 +64,24 @@ class YoloWorldDetector:
         self._model = load_yolo_world(weights)
         with as_weights_error(weights, "is not a YOLO-World checkpoint"):
             set_categories(self._model.model, embeddings)
+        self._compiled: CompiledYoloWorld | None = None
+        if choose_backend(backend, torch_device(device)) == "openvino":
+            self._compiled = CompiledYoloWorld(self._model.model, image_side)
 
     def detect(self, image: Image) -> Detections:
         """Boxes with labels and scores, best first."""
-        bgr = np.ascontiguousarray(image[:, :, ::-1])
         with as_weights_error(self._weights, "cannot be run"), same_threads():
-            boxes = self._model.predict(bgr, **self._settings)[0].boxes
-        return Detections(
-            as_boxes(boxes.xyxy.cpu().numpy()),
-            boxes.cls.cpu().numpy().astype(np.int64),
-            scores=boxes.conf.cpu().numpy().astype(np.float32),
-        )
+            if self._compiled:
+                rows = self._compiled.boxes(image, self.confidence, self.nms_iou, self._max_boxes)
+            else:
+                rows = self._rows(image)
+        return Detections(as_boxes(rows[:, :4]), rows[:, 5].astype(np.int64), scores=rows[:, 4])
+
+    def _rows(self, image: Image) -> NDArray[np.float32]:
+        """(N, 6): box, score and label of each detection, by ultralytics."""
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        boxes = self._model.predict(bgr, **self._settings)[0].boxes
+        return np.asarray(boxes.data.cpu().numpy(), np.float32)
 
     def heatmap(self, image: Image) -> None:
         """See `Detector`: there is none."""

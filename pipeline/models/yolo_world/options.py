@@ -7,7 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import JsonValue
+
+from pipeline.models.devices import has_bfloat16
 
 Settings = dict[str, str | int | float | bool | None]  # ultralytics' own
 
@@ -17,8 +20,9 @@ class TrainingOptions:
     """How YOLO-World is trained.
 
     image_side: of the network's input, in pixels. freeze: layers, from the input, that do not
-    learn. patience: epochs without a gain after which training stops. amp: bf16 on a GPU.
-    merge_classes: train one category. mosaic: probability; close_mosaic: last epochs without.
+    learn. patience: epochs without a gain after which training stops. amp: bfloat16 where the
+    device is faster in it. merge_classes: train one category. mosaic: probability; close_mosaic:
+    last epochs without.
     degrees: largest rotation. translate, scale: largest change, as a share. flip_vertical,
     flip_horizontal: probabilities. augmentations: `name` and arguments of each transform in
     albumentations.
@@ -59,7 +63,7 @@ def ultralytics_settings(
     run: folder in which ultralytics makes its own folder `train`. data: the data set's YAML file.
     device: `cpu`, `cuda:0`, or the numbers of several GPUs.
     """
-    cuda = device != "cpu"
+    mixed = options.amp and (device != "cpu" or has_bfloat16(torch.device("cpu")))
     return {
         "model": str(weights),
         "data": str(data.resolve()),
@@ -78,7 +82,7 @@ def ultralytics_settings(
         "warmup_bias_lr": options.learning_rate,
         "freeze": options.freeze or None,
         "patience": options.patience,
-        "amp": "bf16" if options.amp and cuda else False,
+        "amp": "bf16" if mixed else False,
         "workers": options.workers,
         "single_cls": options.merge_classes,
         "mosaic": options.mosaic,

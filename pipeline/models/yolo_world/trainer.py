@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.models import ultralytics_offline
 from pipeline.models.devices import same_threads
 from pipeline.models.text.embeddings import TextEmbeddings
+from pipeline.models.yolo_world import precision
 from pipeline.models.yolo_world.detector import embeddings_file, set_categories
 from pipeline.models.yolo_world.options import TrainingOptions, ultralytics_settings
 from pipeline.models.yolo_world.training_state import (
@@ -66,6 +67,7 @@ _draw = partial(plot_images, threaded=False)
 stock_training.plot_images = stock_validation.plot_images = _draw  # type: ignore[attr-defined]
 # `_finish` strips the checkpoints, after everything else
 stock_engine.strip_optimizer = _keep  # type: ignore[attr-defined]
+stock_engine.autocast = precision.autocast  # type: ignore[attr-defined]
 
 
 class DefectTrainer(stock.WorldTrainer):
@@ -128,6 +130,14 @@ class DefectTrainer(stock.WorldTrainer):
             save_state(Path(self.save_dir).parent, self)
         return saved
 
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, whose images have their channels last on a CPU: its convolutions are faster
+        then."""
+        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        if self.device.type == "cpu":
+            prepared["img"] = prepared["img"].contiguous(memory_format=torch.channels_last)
+        return prepared
+
     def generate_text_embeddings(
         self, texts: list[str], batch: int, cache_dir: Path
     ) -> dict[str, torch.Tensor]:
@@ -167,6 +177,9 @@ class _Bar:
     def on_train_start(self, trainer: Any) -> None:
         if trainer.device.type == "cpu":  # ultralytics leaves a core idle: 1.8x slower on two
             torch.set_num_threads(working_threads())
+            trainer.model.to(memory_format=torch.channels_last)
+            loss = trainer.model.init_criterion()
+            trainer.model.criterion = precision.SinglePrecisionLoss(loss)
         batches = len(trainer.train_loader)
         if int(os.environ.get("RANK", "0")) > 0:
             set_quiet(True)  # one bar for all GPUs

@@ -169,3 +169,11 @@ def test_a_delta_to_other_weights_or_a_damaged_one_is_refused(
     (tmp_path / CARD).write_text("{}")
     with pytest.raises(DataError, match="kind: is missing"):
         load_sam(str(tmp_path))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 11])
+def test_any_number_of_steps_is_a_training(
+    sam: SamModel, examples: list[list[TrainingExample]], tmp_path: Path, steps: int
+) -> None:
+    """A tenth of ten steps is one, by whose end less one torch divides."""
+    assert len(trainer(sam, tmp_path).fit(examples, steps, 1, 1e-4, 0.0, 0)) == steps

@@ -14,7 +14,7 @@ from pipeline.models.segmentation.crops import CropSampler
 from pipeline.models.segmentation.cross_fit import fold_of_groups
 from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.photos import LabelledPhoto, ScaledPhotos
-from pipeline.models.segmentation.trainer import TrainingOptions, segmentation_loss, train
+from pipeline.models.segmentation.trainer import TrainingOptions, train
 
 
 def sampler(folder: Path) -> CropSampler:
@@ -28,30 +28,6 @@ def trained(
     torch.manual_seed(0)
     network = SegmentationNetwork(NetworkOptions("mobilenet_v2", 2))
     return train(network, crops, options, CPU, "train"), network.state_dict()
-
-
-def test_a_loss_without_a_defect_is_finite_and_one_of_right_logits_is_small() -> None:
-    """Right: margin 20 on each pixel. Wrong: -20, 20 of cross entropy and 1 of Dice."""
-    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    right = torch.stack([torch.full((1, 4, 4), 20.0), torch.zeros(1, 4, 4)], dim=1)
-    assert segmentation_loss(right, labels) == pytest.approx(0, abs=1e-3)
-    labels += 1
-    assert segmentation_loss(right.flip(1), labels) == pytest.approx(0, abs=1e-3)
-    assert segmentation_loss(right, labels) == pytest.approx(20 + 1 - 1 / 17, abs=1e-2)
-
-
-def test_categories_count_on_defects_alone() -> None:
-    """Of two categories as likely as each other, the term is 0.5 x log 2."""
-    labels = torch.tensor([[[1, 0]]])
-    logits = torch.zeros(1, 3, 1, 2)
-    logits[0, :, 0, 0] = torch.tensor([-20.0, 10.0, 10.0])
-    logits[0, :, 0, 1] = torch.tensor([20.0, -20.0, -20.0])
-    even = float(segmentation_loss(logits, labels))
-    assert even == pytest.approx(0.5 * math.log(2), abs=1e-3)
-    logits[0, 1, 0, 1], logits[0, 2, 0, 1] = -30.0, -20.0  # on background: nothing changes
-    assert float(segmentation_loss(logits, labels)) == pytest.approx(even, abs=1e-3)
-    logits[0, 1, 0, 0] = 20.0
-    assert float(segmentation_loss(logits, labels)) == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import FinetuneConfig
+from pipeline.models.yolo_world import options as yolo_options
 from pipeline.models.yolo_world.options import (
     Settings,
     TrainingOptions,
@@ -41,12 +42,21 @@ def test_mosaics_end_at_the_latest_after_half_of_the_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "given", "amp"),
-    [("cpu", "cpu", False), ("cuda:0", "0", "bf16"), ("0,1", "0,1", "bf16")],
+    ("device", "fast", "given", "amp"),
+    [
+        ("cpu", False, "cpu", False),
+        ("cpu", True, "cpu", "bf16"),
+        ("cuda:0", False, "0", "bf16"),
+        ("0,1", False, "0,1", "bf16"),
+    ],
 )
-def test_mixed_precision_is_for_gpus_alone(device: str, given: str, amp: bool | str) -> None:
+def test_mixed_precision_is_for_gpus_and_for_processors_with_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, device: str, fast: bool, given: str, amp: bool | str
+) -> None:
+    monkeypatch.setattr(yolo_options, "has_bfloat16", lambda device: fast)
     written = settings(FinetuneConfig(), device)
     assert (written["device"], written["amp"]) == (given, amp)
+    assert settings(FinetuneConfig(amp=False), device)["amp"] is False
 
 
 def test_no_frozen_layer_is_none_and_not_zero() -> None:
