@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from round_trips import dataset_of
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
+from pipeline.formats.coco_stream import coco_writer
 from pipeline.formats.parquet import shard_parquet, write_parquet
 from pipeline.formats.shards import merge_shards, shard_coco
 from pipeline.geometry import masks as mask_geometry
@@ -165,6 +167,33 @@ def test_validate_names_faults_of_shards_and_fixes_none(tmp_path: Path) -> None:
     assert (found.faults, found.fixed, len(found.left)) == (plain.faults, 0, plain.faults)
     assert found.faults > 0
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_memory_for_dividing_and_merging_hardly_grows_with_the_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and places of images and objects are kept, and nothing else; a set in memory takes 2 kB
+    an image."""
+    monkeypatch.setattr("pipeline.formats.json_window._WINDOW", 1 << 13)  # far less than the file
+
+    def peak(images: int) -> int:
+        folder = tmp_path / str(images)
+        folder.mkdir()
+        with coco_writer(folder / "set.json", CATEGORIES) as writer:
+            for number in range(1, images + 1):
+                image = f'{{"file_name": "{number}.png", "height": 8, "id": {number}, "width": 9}}'
+                writer.add_image(image)
+                row = f'"bbox": [1, 1, 2, 2], "category_id": 1, "image_id": {number}'
+                writer.add_rows([f"{{{row}}}"])
+        tracemalloc.start()
+        merge_shards(shard_coco(folder / "set.json", 4), folder / "merged.json")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    large, small = peak(6_000), peak(3_000)
+    assert large - small < 3_000 * 400
 
 
 @pytest.mark.parametrize("change", ["missing", "changed"])
