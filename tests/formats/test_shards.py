@@ -28,6 +28,7 @@ from pipeline.review.export import is_stale
 from pipeline.review.source import labels_of, session_of
 from pipeline.review.store import ReviewStore
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.stats import stats
 from pipeline.stages.validate import validate
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -133,6 +134,7 @@ def test_every_command_that_reads_coco_reads_the_index(tmp_path: Path) -> None:
     _, index = sharded(tmp_path, set_of(7), 3)
     assert evaluate(index, index).matched == 6
     assert validate([index]).faults == 0
+    assert stats(index).images == 7
     target = tmp_path / "export" / "annotations" / "instances.index.json"
     target.parent.mkdir(parents=True)
     shutil.copy(index, target)
