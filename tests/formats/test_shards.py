@@ -24,6 +24,7 @@ from pipeline.formats.coco_stream import coco_writer
 from pipeline.formats.parquet import shard_parquet, write_parquet
 from pipeline.formats.shards import merge_shards, shard_coco
 from pipeline.geometry import masks as mask_geometry
+from pipeline.io.read import sha256_of
 from pipeline.review.export import is_stale
 from pipeline.review.source import labels_of, session_of
 from pipeline.review.store import ReviewStore
@@ -233,6 +234,17 @@ def test_an_index_of_other_content_is_one_line(
     _, index = sharded(tmp_path, set_of(2), 1)
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(DataError, match=message):
+        read_coco(index)
+
+
+def test_a_shard_without_a_list_is_named(tmp_path: Path) -> None:
+    _, index = sharded(tmp_path, set_of(4), 2)
+    path = tmp_path / "set-00001-of-00002.json"
+    path.write_text('{"images": [], "categories": []}')
+    content = json.loads(index.read_text())
+    content["shards"][1]["files"] = {path.name: sha256_of(path)}
+    index.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"00002\.json: has no list annotations, and"):
         read_coco(index)
 
 
