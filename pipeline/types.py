@@ -31,7 +31,7 @@ PROBABILITY = "probability"  # the quality column of labels that a detector foun
 FINDERS = ("segmenter", "detector", "anomaly", "person")  # who finds objects
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Detections:
     """The objects of one image, one row each.
 

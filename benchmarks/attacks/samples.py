@@ -125,6 +125,13 @@ def written(form: str, scores: bool = False) -> Callable[[Path], None]:
     return build
 
 
+def _sharded(root: Path) -> None:
+    from pipeline.formats.shards import shard_coco
+
+    write_coco_set(root)
+    shard_coco(root / COCO, 2)
+
+
 def _with_split(root: Path) -> None:
     """A product with the split.json that convert-masks writes, and good images."""
     written("mvtec")(root / "product")
@@ -236,6 +243,12 @@ LABEL_KINDS: Mapping[str, Kind] = {
         ("test/**/*.png", "ground_truth/**/*.png"),
         [imported("mvtec")] * 3 + [_converted(), call("stats {in} --keep-going")],
         15,
+    ),
+    "shards": Kind(
+        _sharded,
+        _JSON,
+        [imported("coco"), _exported, call("validate {in}/annotations/instances.index.json")],
+        20,
     ),
     "split": Kind(
         _with_split, ("split.json",), [_converted("/product --split-file {in}/split.json")], 10

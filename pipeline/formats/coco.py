@@ -79,7 +79,7 @@ def _rows_in_order(dataset: Dataset, folder: Path, loss: float | None = None) ->
             prompt_ids.extend(own)
             spool.add(row_texts(record, objects, loss))
         order = np.argsort(np.asarray(prompt_ids, np.int64), kind="stable")
-        yield from map(spool.text, order.tolist())
+        yield from map(spool.text, order)
 
 
 def result_text(row: str) -> str:

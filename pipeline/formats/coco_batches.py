@@ -207,7 +207,8 @@ def _drawn(
             texts = [row["segmentation"]["counts"].encode() for row in rows]
             if not cover(texts, height * width):
                 return None
-            rles = (Rle(size=[height, width], counts=text) for text in texts)
+            side = [height, width]  # one for all: of a million masks it is a tenth of the memory
+            rles = (Rle(size=side, counts=text) for text in texts)
             masks += zip(rows, rles, strict=True)
         for size, rows in polygons.items():
             outlines = _Outlines.of([row["segmentation"] for row in rows], size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pipeline.types import FINDERS, Detections
 
 _STANDARD = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "score"}
 _IGNORED = _STANDARD | {"annotation_id"}  # never written: it would repeat `id`
+_NO_COLUMNS: Mapping[str, Any] = {}  # one for all: a set may have millions of images
 _FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -49,8 +50,9 @@ def read_columns(rows: Sequence[CocoRow]) -> ObjectColumns:
         prompt_boxes=_popped_boxes(columns, "prompt_box"),
         finders=_finders(rows),
         quality={name: column.astype(np.float32) for name, column in columns.items()
-                 if _is_quality(column)},
-        attributes={name: column for name, column in columns.items() if not _is_quality(column)},
+                 if _is_quality(column)} or _NO_COLUMNS,
+        attributes={name: column for name, column in columns.items()
+                    if not _is_quality(column)} or _NO_COLUMNS,
     )  # fmt: skip
 
 

@@ -49,12 +49,12 @@ def images_meant(path: Path) -> Path | None:
 
 
 def _file_in(folder: Path) -> Path:
-    """The COCO file of a folder: our own, or the only JSON file there or in `annotations`, or the
-    only one of instances. Raises DataError for several."""
+    """The COCO file of a folder: our own, an index, tables, or the only JSON file there or in
+    `annotations`, or the only one of instances. Raises DataError for several."""
     usual = folder / "annotations" / "instances.json"
-    index = index_of(usual)
-    if index.is_file() and not usual.exists():
-        return index
+    others = index_of(usual), folder / f"images{PARQUET}"
+    if not usual.exists() and (own := next(filter(Path.is_file, others), None)):
+        return own
     files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
     files = sorted(path for path in files if path.name != RUN_FILE)
     files = [path for path in files if is_index(path)] or files

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Self
 
+import numpy as np
 from pydantic import JsonValue
 
 from pipeline.formats.text_stream import text_file
@@ -66,7 +67,7 @@ class RowSpool:
             self._file.write(data)
             self._ends.append(self._ends[-1] + len(data))
 
-    def text(self, number: int) -> str:
+    def text(self, number: int | np.int64) -> str:
         """The text that was added as this one, counted from 0."""
         start, end = self._ends[number], self._ends[number + 1]
         self._file.seek(start)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError, DataError, Faults
 from pipeline.formats.coco import images_beside, read_coco
+from pipeline.formats.coco_schema import PARQUET
 from pipeline.formats.image_files import NamedFolders, refuse_missized
 from pipeline.formats.layouts import read_products
 from pipeline.formats.mvtec import category_of
@@ -59,8 +60,9 @@ def read_datasets(
 
 
 def _listing(source: Path) -> Path | None:
-    """The COCO file of a source: itself, or the one in it. None for a product folder."""
-    if source.suffix.lower() == ".json":
+    """The COCO file of a source, or its index: itself, or the one in it. None for a product
+    folder."""
+    if source.suffix.lower() in {".json", PARQUET}:
         return source
     inside = source / _IN_FOLDER
     return next((path for path in (inside, index_of(inside)) if path.is_file()), None)

@@ -43,7 +43,7 @@ def shard_parquet(root: Path, count: int) -> None:
     shards = []
     for part in parts(path, raw, count):
         rows = ({"id": number, **json.loads(text)}
-                for number, text in zip(part.ids, part.rows, strict=True))  # fmt: skip
+                for number, text in zip(map(int, part.ids), part.rows, strict=True))  # fmt: skip
         shards.append(part.shard(*write_tables(root, part.images, rows, categories, part.mark)))
     write_index(root / _INDEX, category_names(raw), shards)
     for name in (IMAGES, f"annotations{PARQUET}"):

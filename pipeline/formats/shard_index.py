@@ -6,7 +6,6 @@ It has the names, counts and sha256 of all files. Read as a source, it is the wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -81,19 +80,25 @@ class ShardedRows:
             for name, sha256 in shard.files.items():
                 _check(path, name, sha256)
         self._paths = [path.with_name(next(iter(each.files))) for each in self._index.shards]
+        self._shards: dict[Path, Rows] = {}
 
     def has(self, name: str) -> bool:
-        """Whether every shard has a list of this name."""
-        return all(shard.has(name) for shard in self._shards)
+        """Whether the first shard has a list of this name."""
+        return self._shard(self._paths[0]).has(name)
 
     def rows(self, name: str = "") -> Iterator[JsonValue]:
         """The entries of a list. Categories are those of the first shard. Raises DataError."""
-        for shard in self._shards[:1] if name == "categories" else self._shards:
-            yield from shard.rows(name)
+        for path in self._paths[:1] if name == "categories" else self._paths:
+            if not self._shard(path).has(name):
+                reason = f"has no list {name}, and the first shard has one"
+                raise DataError(path, reason, "export the set again")
+            yield from self._shard(path).rows(name)
 
-    @cached_property
-    def _shards(self) -> list[Rows]:
-        return [self._opened(path) for path in self._paths]
+    def _shard(self, path: Path) -> Rows:
+        """A shard, which is opened where it is needed: that reads all its text once."""
+        if path not in self._shards:
+            self._shards[path] = self._opened(path)
+        return self._shards[path]
 
 
 def _check(index: Path, name: str, sha256: str) -> None:

@@ -32,13 +32,13 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 @dataclass(frozen=True)
 class Part:
     """What one shard holds. mark: of the names of its files. count: of its images. images: their
-    entries. ids: of its annotations, ascending. rows: the annotations as JSON texts without
+    entries. ids: (N,) of its annotations, ascending. rows: the annotations as JSON texts without
     `id`."""
 
     mark: str
     count: int
     images: Iterator[JsonRow]
-    ids: list[int]
+    ids: NDArray[np.int64]
     rows: Iterator[str]
 
     def shard(self, *files: Path) -> Shard:
@@ -58,7 +58,7 @@ def shard_coco(path: Path, count: int) -> Path:
         with coco_writer(target, categories) as writer:
             for image in part.images:
                 writer.add_image(_ENCODER.encode(image))
-            writer.add_rows(part.rows, part.ids)
+            writer.add_rows(part.rows, map(int, part.ids))
         shards.append(part.shard(target))
     write_index(index_of(path), categories, shards)
     path.unlink()
@@ -70,16 +70,16 @@ def shard_folder(root: Path, count: int) -> None:
     shard_coco(root / "annotations" / "instances.json", count)
 
 
-def merge_shards(index: Path, path: Path) -> None:
-    """Write the shards of an index as one COCO file, with the bytes that it had before it was
-    sharded. Raises DataError for a missing or changed shard."""
-    raw = open_coco(index)
+def merge_shards(source: Path, path: Path) -> None:
+    """Write the shards of an index, or tables, as one COCO file: with the bytes that it had before
+    it was divided. Raises DataError for a missing or changed shard."""
+    raw = open_coco(source)
     with RowSpool(path.parent) as spool, coco_writer(path, category_names(raw)) as writer:
         for image in raw.rows("images"):
             writer.add_image(_ENCODER.encode(image))
-        ids, _ = _spooled(index, raw, spool)
+        ids, _ = _spooled(source, raw, spool)
         order = np.argsort(ids, kind="stable")
-        writer.add_rows(map(spool.text, order.tolist()), ids[order].tolist())
+        writer.add_rows(map(spool.text, order), map(int, ids[order]))
 
 
 def parts(path: Path, raw: Rows, count: int) -> Iterator[Part]:
@@ -99,7 +99,7 @@ def parts(path: Path, raw: Rows, count: int) -> Iterator[Part]:
             length = bounds[shard + 1] - bounds[shard]
             yield Part(
                 f"-{shard:05d}-of-{count:05d}", length, islice(images, length),
-                ids[own].tolist(), map(spool.text, own.tolist()),
+                ids[own], map(spool.text, own),
             )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import images_beside, read_coco
-from pipeline.formats.coco_schema import open_coco
+from pipeline.formats.coco_schema import PARQUET, open_coco
 from pipeline.formats.source import SourceLog
 from pipeline.io.read import RUN_FILE
 from pipeline.io.run_record import read_run_file
@@ -19,7 +19,7 @@ from pipeline.types import Dataset
 _IN_FOLDERS = (
     "instances.json", "annotations/instances.json", "labels/instances.json",
     "masks_from_detector/instances.json", "data/annotations/instances.json",
-    "annotations/instances.index.json",
+    "annotations/instances.index.json", "instances.index.json", "annotations.parquet",
 )  # fmt: skip
 _MISSED, _ANOMALY = "missed_probability", "anomaly_score"  # keys of an image
 
@@ -74,7 +74,8 @@ def image_root(source: Source, saved: Path, given: Path | None = None) -> Path:
 def labels_of(path: Path) -> Path:
     """The COCO file of a path. Raises DataError."""
     if path.suffix == SUFFIX:
-        return path.with_suffix(".json")
+        listing, tables = path.with_suffix(".json"), path.with_suffix(PARQUET)
+        return tables if tables.is_file() and not listing.is_file() else listing
     if not path.is_dir():
         if not path.exists():
             raise DataError(path, "no such file or folder", "give a COCO file, or a run's folder")

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import Faults
 from pipeline.formats.coco import read_coco
+from pipeline.formats.coco_schema import PARQUET
 from pipeline.formats.layouts import read_products, recognise
 from pipeline.formats.layouts.jpeg_masks import threshold_notes
 from pipeline.formats.mvtec import with_instances
@@ -100,7 +101,7 @@ def stats(
     `read_products`. Raises DataError for a file that cannot be read.
     """
     faults = Faults(keep_going)
-    if source.suffix.lower() == ".json":
+    if source.suffix.lower() in {".json", PARQUET}:
         dataset, name = read_coco(source), "COCO"
     else:
         layout = recognise(source)

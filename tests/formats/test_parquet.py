@@ -20,7 +20,9 @@ from pipeline.formats.coco import read_coco, write_coco
 from pipeline.formats.parquet import write_parquet
 from pipeline.formats.registry import FORMATS
 from pipeline.geometry.boxes import as_boxes
+from pipeline.review.source import labels_of, session_of
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.stats import stats
 from pipeline.stages.validate import validate
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -142,6 +144,11 @@ def test_every_command_that_reads_coco_reads_the_tables(tmp_path: Path) -> None:
     path = tables(tmp_path / "out", dataset)
     assert evaluate(path, path).matched == 1
     assert validate([path]).faults == 0
+    assert stats(path).images == 2
+    read = FORMATS["coco"].read(path.parent, None)
+    assert coco_bytes(tmp_path / "back", read) == coco_bytes(tmp_path / "coco", dataset)
+    objects = path.with_name("annotations.parquet")
+    assert labels_of(path.parent) == labels_of(session_of(objects)) == objects
 
 
 def test_validate_fixes_no_table(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from round_trips import dataset_of
 
 from pipeline.errors import DataError
 from pipeline.formats.coco import read_coco, write_coco
+from pipeline.formats.coco_stream import coco_writer
 from pipeline.formats.parquet import shard_parquet, write_parquet
 from pipeline.formats.shards import merge_shards, shard_coco
 from pipeline.geometry import masks as mask_geometry
+from pipeline.io.read import sha256_of
 from pipeline.review.export import is_stale
 from pipeline.review.source import labels_of, session_of
 from pipeline.review.store import ReviewStore
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.stats import stats
 from pipeline.stages.validate import validate
 from pipeline.types import Dataset, Detections, ImageRecord
 
@@ -131,6 +135,7 @@ def test_every_command_that_reads_coco_reads_the_index(tmp_path: Path) -> None:
     _, index = sharded(tmp_path, set_of(7), 3)
     assert evaluate(index, index).matched == 6
     assert validate([index]).faults == 0
+    assert stats(index).images == 7
     target = tmp_path / "export" / "annotations" / "instances.index.json"
     target.parent.mkdir(parents=True)
     shutil.copy(index, target)
@@ -165,6 +170,33 @@ def test_validate_names_faults_of_shards_and_fixes_none(tmp_path: Path) -> None:
     assert (found.faults, found.fixed, len(found.left)) == (plain.faults, 0, plain.faults)
     assert found.faults > 0
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_memory_for_dividing_and_merging_hardly_grows_with_the_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and places of images and objects are kept, and nothing else; a set in memory takes 2 kB
+    an image."""
+    monkeypatch.setattr("pipeline.formats.json_window._WINDOW", 1 << 13)  # far less than the file
+
+    def peak(images: int) -> int:
+        folder = tmp_path / str(images)
+        folder.mkdir()
+        with coco_writer(folder / "set.json", CATEGORIES) as writer:
+            for number in range(1, images + 1):
+                image = f'{{"file_name": "{number}.png", "height": 8, "id": {number}, "width": 9}}'
+                writer.add_image(image)
+                row = f'"bbox": [1, 1, 2, 2], "category_id": 1, "image_id": {number}'
+                writer.add_rows([f"{{{row}}}"])
+        tracemalloc.start()
+        merge_shards(shard_coco(folder / "set.json", 4), folder / "merged.json")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    large, small = peak(6_000), peak(3_000)
+    assert large - small < 3_000 * 400
 
 
 @pytest.mark.parametrize("change", ["missing", "changed"])
@@ -202,6 +234,17 @@ def test_an_index_of_other_content_is_one_line(
     _, index = sharded(tmp_path, set_of(2), 1)
     index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
     with pytest.raises(DataError, match=message):
+        read_coco(index)
+
+
+def test_a_shard_without_a_list_is_named(tmp_path: Path) -> None:
+    _, index = sharded(tmp_path, set_of(4), 2)
+    path = tmp_path / "set-00001-of-00002.json"
+    path.write_text('{"images": [], "categories": []}')
+    content = json.loads(index.read_text())
+    content["shards"][1]["files"] = {path.name: sha256_of(path)}
+    index.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"00002\.json: has no list annotations, and"):
         read_coco(index)
 
 

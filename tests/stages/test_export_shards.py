@@ -69,6 +69,8 @@ def test_the_commands_write_shards_and_read_their_index(
         index = next(out.rglob("*.index.json"))
         assert call_pipeline("validate", index).code == 0
         assert call_pipeline("import", index, "--from", form, "-o", back).code == 0
+        ended = call_pipeline("convert-masks", index, "-o", tmp_path / f"{form} converted")
+        assert ended.code == 0
         for source in (back, index):
             again = tmp_path / f"{form} {source.name}"
             ended = call_pipeline("export", source, "--to", "coco", "-o", again, "--json")
