@@ -42,14 +42,14 @@ def defect_dice(
     defect: torch.Tensor, target: torch.Tensor, nearest: NDArray[np.int64]
 ) -> torch.Tensor:
     """Mean over the defects, weighted by the roots of their areas, of one minus the soft Dice among
-    the pixels nearest to each. defect, target: (N, H, W) in [0, 1]. nearest: of `nearest_defect`,
-    with at least one defect."""
+    the pixels nearest to each. defect: (N, H, W) in [0, 1]. target: (N, H, W), 0 or 1. nearest: of
+    `nearest_defect`, with at least one defect."""
     own = torch.from_numpy(nearest).to(defect.device).flatten()
-    count = int(nearest.max()) + 1
-    shared, both, area = (
-        torch.zeros(count, device=defect.device).index_add(0, own, pixels.flatten())[1:]
-        for pixels in (defect * target, defect + target, target)
-    )
+    inside = target.flatten() > 0
+    none = torch.zeros(int(nearest.max()) + 1, device=defect.device)
+    shared = none.index_add(0, own[inside], defect.flatten()[inside])[1:]
+    area = none.index_add(0, own[inside], target.flatten()[inside])[1:]
+    both = none.index_add(0, own, defect.flatten())[1:] + area
     weight = area.sqrt()
     return (_dice(shared, both) * weight).sum() / weight.sum()
 
