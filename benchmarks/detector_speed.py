@@ -70,19 +70,19 @@ def train(way: str, data: Path, side: int, freeze: int, batches: int) -> None:
             finetune_yolo(data, Path(scratch) / "run", config, device="cpu")
         except EnoughError:
             steps = np.diff(times[WARM_UP:])
-            print(f"{statistics.median(steps):.4f} {config.batch} {torch.get_num_threads()}")
+            print(f"{statistics.median(steps):.4f} {config.batch}")
 
 
-def trained(way: str, args: argparse.Namespace) -> tuple[float, int]:
-    """Images a second of one training in its own process, and its threads."""
+def trained(way: str, args: argparse.Namespace) -> float:
+    """Images a second of one training in its own process."""
     command = [sys.executable, __file__, args.data, "--way", way]
     for name in ("side", "freeze", "batches"):
         command += [f"--{name}", str(getattr(args, name))]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode or not result.stdout.strip():
         sys.exit(f"{way}: {result.stderr[-800:]}")
-    seconds, images, threads = result.stdout.split()[-3:]
-    return float(images) / float(seconds), int(threads)
+    seconds, images = result.stdout.split()[-2:]
+    return float(images) / float(seconds)
 
 
 def detections(data: Path, side: int) -> dict[str, float]:
@@ -121,21 +121,18 @@ def main() -> None:
         train(args.way, Path(args.data), args.side, args.freeze, args.batches)
         return
     rates: dict[str, list[float]] = {OURS: [], PEER: []}
-    threads = {}
     for _ in range(args.repeats):
         for way, measured in rates.items():
-            rate, threads[way] = trained(way, args)
-            measured.append(rate)
+            measured.append(trained(way, args))
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, images of {args.side} pixels\n")
-    print("| | way | threads | images a second | times |\n|---|---|---|---|---|")
+    print("| | way | images a second | times |\n|---|---|---|---|")
     found = detections(Path(args.data), args.side)
     for what, table in (
         ("learns", {way: statistics.median(each) for way, each in rates.items()}),
         ("finds", found),
     ):
         for way, rate in table.items():
-            own = str(threads[way]) if what == "learns" else ""
-            print(f"| {what} | {way} | {own} | {rate:.1f} | {rate / table[PEER]:.1f} |")
+            print(f"| {what} | {way} | {rate:.1f} | {rate / table[PEER]:.1f} |")
 
 
 if __name__ == "__main__":

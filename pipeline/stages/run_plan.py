@@ -1,7 +1,7 @@
 """What a run does in a given time: how long each training is, by what it costs on this machine.
 
 Every training keeps its share: with half of the time each takes half of its steps. The costs are
-measured by benchmarks/step_costs.py, in the time of one training step of the segmenter, and that
+measured by benchmarks/step_costs.py, in the time of one training step of a whole network, and that
 time is measured when a run begins.
 """
 
@@ -39,24 +39,25 @@ class Counts:
 
 @dataclass(frozen=True)
 class Costs:
-    """In training steps of the segmenter, by benchmarks/step_costs.py.
+    """In steps of `step_seconds`, by benchmarks/step_costs.py (two cores of an Intel Xeon with AMX,
+    2026-11-28).
 
-    detector, sam, segmenter, rest: of each, whatever is trained; rest: the other parts of a run.
+    detector, sam, rest: of each, whatever is trained; rest: the other parts of a run.
     detector_photo: a photo of 288 pixels in one epoch. sam_step: a step. sam_mask: a mask, whatever
-    the steps. decoder_step: a step without the encoder. segmenter_photo: what a photo's map takes.
-    label_photo: what its labels take.
+    the steps. decoder_step, step: of a network of the segmenter, without its encoder and with it.
+    segmenter_photo: what a photo's map takes. label_photo: what its labels take.
     """
 
-    detector: float = 90.0
-    detector_photo: float = 0.35
-    sam: float = 60.0
-    sam_step: float = 0.6
-    sam_mask: float = 0.9
-    segmenter: float = 30.0
-    decoder_step: float = 0.55
-    segmenter_photo: float = 1.0
-    label_photo: float = 2.5
-    rest: float = 170.0
+    detector: float = 39.0
+    detector_photo: float = 0.19
+    sam: float = 70.0
+    sam_step: float = 0.53
+    sam_mask: float = 0.97
+    decoder_step: float = 0.68
+    step: float = 0.75
+    segmenter_photo: float = 0.88
+    label_photo: float = 1.2
+    rest: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def choose(
     config: RunConfig, counts: Counts, seconds: float, unit: float, costs: Costs | None = None
 ) -> Plan:
     """The longest plan within some seconds, or the shortest of all where even that takes longer.
-    unit: seconds of a training step of the segmenter."""
+    unit: of `step_seconds`."""
     costs = costs or Costs()
     least, most = _FACTORS
     budget = seconds * (1 - _RESERVE)
@@ -173,9 +174,9 @@ def _at(config: RunConfig, counts: Counts, factor: float, unit: float, costs: Co
         )
     if segmenter:
         batch = segmenter.batch / _BATCH
-        each = batch * (plan.decoder_steps * costs.decoder_step + plan.steps)
+        each = batch * (plan.decoder_steps * costs.decoder_step + plan.steps * costs.step)
         networks = max(segmenter.folds, 1)
-        parts["segmenter"] = costs.segmenter + networks * each + photos * costs.segmenter_photo
+        parts["segmenter"] = networks * each + photos * costs.segmenter_photo
         parts["labels"] = photos * costs.label_photo
     return Plan(
         plan.factor, plan.epochs, plan.sam_steps, plan.decoder_steps, plan.steps,
