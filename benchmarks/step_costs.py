@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -45,58 +46,75 @@ def seconds(work: Callable[[Path], object]) -> float:
         return time.perf_counter() - start
 
 
+class Costs:
+    """What each part of a run costs, in steps of `step_seconds`."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.data = run, run / "data"
+        self.config = build(RunConfig, read_yaml(CONFIG))
+        self.counts = count(self.data, keep_going=False)
+        self.unit = step_seconds(torch.device("cpu"))
+
+    def detector(self, epochs: int) -> float:
+        """Of a training of some epochs."""
+        own = self.config.finetune.model_copy(update={"epochs": epochs})
+        return seconds(lambda out: finetune_yolo(self.data, out, own, device="cpu")) / self.unit
+
+    def sam(self, steps: int, masks: int) -> float:
+        """Of a tuning of some steps on some masks, with nothing in the cache."""
+        own = self.config.finetune_sam.model_copy(
+            update={
+                "sam": self.config.segment.sam, "steps": steps, "masks": masks, "cache_gb": 0.0
+            }
+        )  # fmt: skip
+        return seconds(lambda out: finetune_sam(self.data, out, own, device="cpu")) / self.unit
+
+    def segmenter(self, decoder_steps: int, steps: int) -> float:
+        """Of a training of some steps without the encoder, and some with it."""
+        assert self.config.finetune_segmenter
+        own = self.config.finetune_segmenter.model_copy(
+            update={"decoder_steps": decoder_steps, "steps": steps}
+        )
+        work = partial(finetune_segmenter, self.data, config=own, device="cpu")
+        return seconds(work) / self.unit
+
+    def taken(self, names: tuple[str, ...]) -> float:
+        """Of steps of the run itself."""
+        return sum(read_run_file(self.run / name).seconds for name in names) / self.unit
+
+    def of_trainings(self) -> dict[str, float]:
+        """By the names of `Costs` in pipeline/stages/run_plan.py."""
+        masks, folds = self.counts.masks, self.config.finetune_sam.folds
+        one, three = self.detector(1), self.detector(3)
+        epoch = (three - one) / 2
+        few, half, more = self.sam(4, masks), self.sam(4, masks // 2), self.sam(44, masks)
+        step, mask = (more - few) / 40 / folds, (few - half) / (masks - masks // 2)
+        least, wider, longer = self.segmenter(1, 1), self.segmenter(41, 1), self.segmenter(1, 41)
+        networks = self.config.finetune_segmenter.folds if self.config.finetune_segmenter else 1
+        return {
+            "detector": one - epoch,
+            "detector_photo": epoch / self.counts.photos,
+            "sam": few - mask * masks - 4 * folds * step,
+            "sam_step": step,
+            "sam_mask": mask,
+            "decoder_step": (wider - least) / 40 / networks,
+            "step": (longer - least) / 40 / networks,
+            "segmenter_photo": least / (self.counts.photos + self.counts.held_out),
+        }
+
+
 def main() -> None:
     """Print the costs as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    run: Path = parser.parse_args().run
     set_quiet(True)
-    config = build(RunConfig, read_yaml(CONFIG))
-    data, counts = run / "data", count(run / "data", keep_going=False)
-    photos = counts.photos + counts.held_out
-    unit = step_seconds(torch.device("cpu"))
-
-    def detector(epochs: int) -> float:
-        own = config.finetune.model_copy(update={"epochs": epochs})
-        return seconds(lambda out: finetune_yolo(data, out, own, device="cpu")) / unit
-
-    def sam(steps: int, masks: int) -> float:
-        own = config.finetune_sam.model_copy(
-            update={"sam": config.segment.sam, "steps": steps, "masks": masks, "cache_gb": 0.0}
-        )
-        return seconds(lambda out: finetune_sam(data, out, own, device="cpu")) / unit
-
-    def segmenter(decoder_steps: int, steps: int) -> float:
-        assert config.finetune_segmenter
-        own = config.finetune_segmenter.model_copy(
-            update={"decoder_steps": decoder_steps, "steps": steps}
-        )
-        return seconds(lambda out: finetune_segmenter(data, out, own, device="cpu")) / unit
-
-    def taken(names: tuple[str, ...]) -> float:
-        return sum(read_run_file(run / name).seconds for name in names) / unit
-
-    one, three = detector(1), detector(3)
-    epoch = (three - one) / 2
-    few, half, more = sam(4, counts.masks), sam(4, counts.masks // 2), sam(44, counts.masks)
-    folds = config.finetune_sam.folds
-    step = (more - few) / 40 / folds
-    mask = (few - half) / (counts.masks - counts.masks // 2)
-    least, wider, longer = segmenter(1, 1), segmenter(41, 1), segmenter(1, 41)
-    networks = config.finetune_segmenter.folds if config.finetune_segmenter else 1
+    costs = Costs(parser.parse_args().run)
     rows = {
-        "detector": one - epoch,
-        "detector_photo": epoch / counts.photos,
-        "sam": few - mask * counts.masks - 4 * folds * step,
-        "sam_step": step,
-        "sam_mask": mask,
-        "decoder_step": (wider - least) / 40 / networks,
-        "step": (longer - least) / 40 / networks,
-        "segmenter_photo": least / photos,
-        "label_photo": taken(LABELS) / photos,
-        "rest": taken(REST),
+        **costs.of_trainings(),
+        "label_photo": costs.taken(LABELS) / (costs.counts.photos + costs.counts.held_out),
+        "rest": costs.taken(REST),
     }
-    print(f"A step takes {unit:.3f} s; {counts}\n\n| part | steps |\n|---|---|")
+    print(f"A step takes {costs.unit:.3f} s; {costs.counts}\n\n| part | steps |\n|---|---|")
     for name, cost in rows.items():
         print(f"| {name} | {cost:.2f} |")
 
