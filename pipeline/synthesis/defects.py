@@ -10,7 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.synthesis.zipper import COIL, PITCH, Points, Stroke, Tooth, Zipper, draw, draw_cloth
+from pipeline.synthesis.zipper import (
+    COIL,
+    PITCH,
+    Points,
+    Stroke,
+    Tooth,
+    Zipper,
+    draw_cloth,
+    draw_tones,
+    photo,
+)
 
 Defect = Callable[[Zipper, np.random.Generator, float], Zipper]
 _MIN_CHANGE = 7  # grey levels by which a pixel must differ to be part of the mask
@@ -175,9 +185,8 @@ def photograph(
     without camera noise; small gaps are closed, holes are filled, and specks are left out.
     """
     cloth = draw_cloth(zipper, side)
-    before, after = (
-        draw(one, side, noise=False, cloth=cloth).astype(np.int16) for one in (zipper, defective)
-    )
+    good, bad = (draw_tones(one, side, cloth) for one in (zipper, defective))
+    before, after = (photo(zipper, tones, noise=False).astype(np.int16) for tones in (good, bad))
     changed = (np.abs(after - before).max(axis=2) >= _MIN_CHANGE).astype(np.uint8)
     reach = max(3, round(side * 0.020)) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
@@ -188,7 +197,7 @@ def photograph(
     mask = np.zeros_like(closed)
     smallest = 6e-5 * side * side
     cv2.drawContours(mask, [o for o in outlines if cv2.contourArea(o) >= smallest], -1, 1, -1)
-    return draw(defective, side, cloth=cloth), mask.astype(bool)
+    return photo(defective, bad), mask.astype(bool)
 
 
 def _each(

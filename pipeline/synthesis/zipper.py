@@ -7,6 +7,7 @@ properties of a zipper are in `Zipper`; `draw` adds only the noise of the camera
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -63,6 +64,7 @@ class Zipper:
 _WORK_SIDE = 1024
 PITCH = 0.034
 COIL = 0.060
+_COIL_REACH = 0.16  # beyond it the coil and its shadow change no tone
 
 
 def new_zipper(generator: np.random.Generator) -> Zipper:
@@ -100,25 +102,37 @@ def new_tooth(side: int, y: float, generator: np.random.Generator) -> Tooth:
     return Tooth(side, line, radius, generator.uniform(0.85, 1.0))
 
 
-def draw(
-    zipper: Zipper, side: int, noise: bool = True, cloth: Plane | None = None
-) -> NDArray[np.uint8]:
-    """The photo, (side, side, 3) uint8 RGB.
-
-    noise: add the noise of the camera. cloth: the result of `draw_cloth` for the same zipper, or
-    for one that differs only in its defects; it saves half of the time.
-    """
-    canvas = _Canvas(zipper, max(side, _WORK_SIDE))
-    tone = canvas.cloth() if cloth is None else cloth
-    tone = canvas.on_table(canvas.overlay(canvas.coil(tone)))
-    if len(tone) != side:
-        tone = np.asarray(cv2.resize(tone, (side, side), interpolation=cv2.INTER_AREA), np.float32)
-    return _photograph(tone, np.random.default_rng(zipper.seed), noise)
+def draw(zipper: Zipper, side: int) -> NDArray[np.uint8]:
+    """The photo, (side, side, 3) uint8 RGB, with the noise of the camera."""
+    return photo(zipper, draw_tones(zipper, side, draw_cloth(zipper, side)))
 
 
 def draw_cloth(zipper: Zipper, side: int) -> Plane:
     """The tones (H, W) of the cloth alone. Drawing it takes half of the time of `draw`."""
     return _Canvas(zipper, max(side, _WORK_SIDE)).cloth()
+
+
+def draw_tones(zipper: Zipper, side: int, cloth: Plane) -> Plane:
+    """What the camera sees, (side, side) in [0, 1]. cloth: the result of `draw_cloth` for the same
+    zipper, or for one that differs only in its defects."""
+    canvas = _Canvas(zipper, max(side, _WORK_SIDE))
+    tones = canvas.on_table(canvas.overlay(canvas.coil(cloth)))
+    if len(tones) == side:
+        return tones
+    return np.asarray(cv2.resize(tones, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def photo(zipper: Zipper, tones: Plane, noise: bool = True) -> NDArray[np.uint8]:
+    """The photo of tones (H, W), (H, W, 3) uint8 RGB. noise: add that of the camera."""
+    generator = np.random.default_rng(zipper.seed)
+    sharpness = max(0.45, tones.shape[0] / 1800)
+    tones = np.asarray(cv2.GaussianBlur(tones, (0, 0), sharpness), dtype=np.float32)
+    gain = 1 + 0.04 * _smooth_noise(generator, tones.shape[0], 3)
+    grey = np.clip(tones, 0, 1) * 255 * np.where(tones < 0.9, gain, 1)
+    colour = np.stack([grey, grey * 0.997, grey * 1.004], axis=2)
+    if noise:
+        colour += generator.normal(0, 1.2, colour.shape) * (tones < 0.97)[..., None]
+    return np.clip(np.round(colour), 0, 255).astype(np.uint8)
 
 
 class _Canvas:
@@ -151,13 +165,23 @@ class _Canvas:
         return np.asarray(tone * (1 - 0.14 * seam), dtype=np.float32)
 
     def coil(self, tone: Plane) -> Plane:
+        """The coil is drawn in the columns that it and its shadow can reach."""
+        reached = np.flatnonzero((np.abs(self.u) < _COIL_REACH).any(axis=0))
+        columns = slice(int(reached[0]), int(reached[-1]) + 1)
+        tone = tone.copy()
+        height, gloss = np.zeros((2, self.side, self.side), np.float32)
+        for turn in self.zipper.teeth:
+            self._tube(height, gloss, turn.line, turn.radius, turn.gloss)
+        tone[:, columns] = self._lit_coil(
+            tone[:, columns], height[:, columns], gloss[:, columns], columns
+        )
+        return tone
+
+    def _lit_coil(self, tone: Plane, height: Plane, gloss: Plane, columns: slice) -> Plane:
         zipper, side = self.zipper, self.side
-        rim = np.abs(self.u)
+        rim = np.abs(self.u[:, columns])
         bed = np.clip((COIL + 0.004 - rim) / 0.008, 0, 1)
         tone = tone * (1 - 0.42 * bed)
-        height, gloss = np.zeros((2, side, side), np.float32)
-        for turn in zipper.teeth:
-            self._tube(height, gloss, turn.line, turn.radius, turn.gloss)
         shadow = cv2.GaussianBlur((height > 0).astype(np.float32), (0, 0), side * 0.004)
         tone = tone * (1 - 0.45 * shadow * (height <= 0))
         slope = _slope(height * 90, zipper.light)
@@ -166,7 +190,7 @@ class _Canvas:
         cover = np.clip(height * 2, 0, 1)
         tone = tone * (1 - cover) + body * cover
         cord = np.exp(-(((rim - 0.020) / 0.0075) ** 4)) * (0.62 - 0.20 * cover)
-        weft = 0.225 + 0.03 * np.sin((self.y + 0.4 * rim) * 2 * np.pi / 0.0085)
+        weft = 0.225 + 0.03 * np.sin((self.y[:, columns] + 0.4 * rim) * 2 * np.pi / 0.0085)
         return np.asarray(tone * (1 - cord) + weft * cord, dtype=np.float32)
 
     def overlay(self, tone: Plane) -> Plane:
@@ -174,7 +198,7 @@ class _Canvas:
             blot = self._filled(outline)
             soft = cv2.GaussianBlur(blot, (0, 0), self.side * 0.0025)
             tone = np.asarray(tone * (1 - depth * soft), dtype=np.float32)
-        height, level = self._fibres()
+        height, level = self._fibres
         cover = np.clip(height * 2, 0, 1)
         laid = tone * (1 - cover) + level * (0.75 + 0.25 * height) * cover
         tone = np.asarray(laid, dtype=np.float32)
@@ -198,10 +222,11 @@ class _Canvas:
             cover = cover * (1 - cv2.GaussianBlur(self._filled(outline), (0, 0), 1.0))
         edge = 1 - 0.25 * np.exp(-(inside.clip(0) / 0.004))
         table = 0.995
-        fibres, _ = self._fibres()  # some reach beyond the cloth
+        fibres, _ = self._fibres  # some reach beyond the cloth
         cover = np.maximum(cover, np.clip(fibres * 2, 0, 1))
         return np.asarray(tone * edge * cover + table * (1 - cover), dtype=np.float32)
 
+    @cached_property
     def _fibres(self) -> tuple[Plane, Plane]:
         height, level = np.zeros((2, self.side, self.side), np.float32)
         for stroke in self.zipper.strokes:
@@ -280,14 +305,3 @@ def _smooth_noise(generator: np.random.Generator, side: int, cells: int) -> Plan
 
 def _grain(generator: np.random.Generator, side: int) -> Plane:
     return generator.standard_normal((side, side), dtype=np.float32)
-
-
-def _photograph(tone: Plane, generator: np.random.Generator, noise: bool) -> NDArray[np.uint8]:
-    sharpness = max(0.45, tone.shape[0] / 1800)
-    tone = np.asarray(cv2.GaussianBlur(tone, (0, 0), sharpness), dtype=np.float32)
-    gain = 1 + 0.04 * _smooth_noise(generator, tone.shape[0], 3)
-    grey = np.clip(tone, 0, 1) * 255 * np.where(tone < 0.9, gain, 1)
-    colour = np.stack([grey, grey * 0.997, grey * 1.004], axis=2)
-    if noise:
-        colour += generator.normal(0, 1.2, colour.shape) * (tone < 0.97)[..., None]
-    return np.clip(np.round(colour), 0, 255).astype(np.uint8)

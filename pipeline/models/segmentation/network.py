@@ -7,6 +7,7 @@ then learned from at once, and a few masks suffice (docs/explanation/segmenter.m
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.models.features.backbones import MEAN, STD, load_backbone
 from pipeline.models.weights.store import Weights
@@ -46,7 +48,8 @@ class SegmentationNetwork(nn.Module):
         """weights: of the encoder; None for random ones."""
         super().__init__()
         self.options = options
-        self.frozen = 0  # stages that do not learn
+        self.frozen = 0  # stages that do not learn, see `freeze`
+        self._folded: list[nn.Module] = []
         widths = _WIDTHS[options.encoder]
         self.stages = nn.ModuleList(encoder_stages(options.encoder, weights))
         self.standardise = nn.ModuleList([nn.BatchNorm2d(w, affine=False) for w in widths])
@@ -60,11 +63,11 @@ class SegmentationNetwork(nn.Module):
         """See the class."""
         layer = (pixels - self.get_buffer("mean")) / self.get_buffer("spread")
         layers = []
-        learning = torch.is_grad_enabled()
-        for number, stage in enumerate(self.stages):
-            with torch.set_grad_enabled(learning and number >= self.frozen):
-                layer = stage(layer)
-            layers.append(layer)
+        with torch.no_grad():
+            for stage in self._folded:
+                layers.append(layer := stage(layer))
+        for stage in self.stages[len(layers) :]:
+            layers.append(layer := stage(layer))
         tops = [
             lateral(standardise(layer.float()))
             for lateral, standardise, layer in zip(
@@ -76,9 +79,18 @@ class SegmentationNetwork(nn.Module):
             merged = merge(top + _twice(merged))
         return _twice(self.head(merged).float())
 
+    def freeze(self, stages: int) -> None:
+        """Let only what follows the encoder's first stages learn. In training these are copies
+        whose batch norms are folded into their convolutions, which take half of the time. `eval`
+        and `state_dict` know nothing of the copies."""
+        self.frozen = stages
+        self._folded = [_folded(stage) for stage in self.stages[:stages]]
+
     def train(self, mode: bool = True) -> SegmentationNetwork:
         """The encoder's batch statistics stay those of ImageNet: batches are too small."""
         super().train(mode)
+        if not mode:
+            self._folded = []
         for module in self.stages.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
@@ -112,6 +124,18 @@ def encoder_stages(name: Encoder, weights: Weights | None) -> list[nn.Sequential
     stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.relu)
     first = nn.Sequential(backbone.maxpool, backbone.layer1)
     return [stem, first, *(nn.Sequential(getattr(backbone, f"layer{n}")) for n in (2, 3, 4))]
+
+
+def _folded(stage: nn.Module) -> nn.Module:
+    """A copy of a stage in which each convolution does the work of the batch norm after it, whose
+    statistics stay. A list of its own in the network keeps it out of the state."""
+    copied = deepcopy(stage).eval().requires_grad_(requires_grad=False)
+    for module in copied.modules():
+        for (name, first), (after, second) in pairwise(list(module.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, second))
+                setattr(module, after, nn.Identity())
+    return copied
 
 
 def _twice(layer: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,7 @@ def _train_phase(
     title: str,
 ) -> list[float]:
     """The losses of a phase. before: steps of the earlier ones."""
-    network.frozen = phase.frozen
+    network.freeze(phase.frozen)
     network.train()
     optimizer, schedule = _optimizer(network, phase)
     generator = torch.Generator().manual_seed(options.seed)

@@ -47,7 +47,7 @@ def test_each_stage_halves_the_sides(encoder: Encoder) -> None:
 @pytest.mark.parametrize("frozen", [0, 2, STAGES])
 def test_frozen_stages_get_no_gradient_and_all_others_do(frozen: int) -> None:
     own = network()
-    own.frozen = frozen
+    own.freeze(frozen)
     own.train()
     own(pixels()).square().mean().backward()
     for number, stage in enumerate(own.stages):
@@ -57,6 +57,29 @@ def test_frozen_stages_get_no_gradient_and_all_others_do(frozen: int) -> None:
     assert len(own.encoder_parameters()) == sum(
         len(list(stage.parameters())) for stage in own.stages[frozen:]
     )
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "resnet18", "resnet50"])
+def test_frozen_stages_give_the_same_layers_and_change_no_state(encoder: Encoder) -> None:
+    own = network(encoder=encoder).train()
+    for module in own.stages.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics that a fold could get wrong
+            nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    keys = set(own.state_dict())
+    expected = own(pixels())
+    own.freeze(STAGES)
+    assert torch.allclose(own(pixels()), expected, atol=1e-3)
+    assert set(own.state_dict()) == keys
+
+
+def test_what_a_stage_learns_after_its_freezing_is_used_in_evaluation() -> None:
+    own = network()
+    own.freeze(STAGES)
+    before = own.eval()(pixels())
+    with torch.no_grad():
+        next(own.stages[0].parameters()).mul_(2)
+    assert not torch.equal(own.eval()(pixels()), before)
 
 
 def test_each_parameter_is_of_the_encoder_or_of_the_decoder() -> None:
