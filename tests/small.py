@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -82,23 +81,16 @@ def low_resolution_sam() -> Iterator[None]:
 @contextmanager
 def narrow_yolo_world(folder: Path) -> Iterator[None]:
     """In here, the weights `yolov8s-world` are a file in `folder`: the same layers with random
-    weights, an eighth as wide. A training draws no plots and counts no operations: ultralytics
-    takes longer for them than for the training. `test_end_to_end` has the published weights and
-    the plots."""
-    from pipeline.models.yolo_world import options, trainer
-
-    registry, settings = store.registry, options.ultralytics_settings
+    weights, an eighth as wide. A training counts no operations: ultralytics takes longer for
+    that than for the training. `test_end_to_end` has the published weights."""
+    registry = store.registry
     entry = registry()["yolov8s-world"]
     _write_narrow_yolo_world(folder / entry.file)
     narrow = replace(entry, sha256=sha256_of(folder / entry.file), sources=())
 
-    def without_plots(*arguments: Any) -> dict[str, Any]:
-        return {**settings(*arguments), "plots": False}
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELINE_WEIGHTS", str(folder))
         patch.setattr(store, "registry", lambda: {**registry(), entry.name: narrow})
-        patch.setattr(trainer, "ultralytics_settings", without_plots)
         patch.setattr("ultralytics.utils.torch_utils.get_flops", lambda *_: 0.0)
         yield
 

@@ -49,36 +49,40 @@ class RegionChoice:
 
     def __init__(self, categories: Sequence[str], min_area: int) -> None:
         self._categories = categories
-        self._tried: dict[tuple[RegionOptions, float], list[ImageLabels]] = {
-            (RegionOptions(threshold, gap, min_area, best_outline), confidence): []
+        self._tried: dict[RegionOptions, dict[float, list[ImageLabels]]] = {
+            RegionOptions(threshold, gap, min_area, best_outline): {
+                confidence: []
+                for confidence in _CONFIDENCES
+                if confidence == 0 or confidence > threshold or best_outline
+            }
             for best_outline in (False, True)
             for threshold, gap in product(_THRESHOLDS, _BRIDGES)
-            for confidence in _CONFIDENCES
-            if confidence == 0 or confidence > threshold or best_outline
         }
 
     def add(self, found: DefectMap, truth: Detections, group: str) -> None:
         """Compare the regions of a map with an image's true objects."""
-        for options in dict.fromkeys(options for options, _ in self._tried):
+        for options, by_confidence in self._tried.items():
             labels = as_detections(found, regions(found, options))
             last, compared = None, None
-            for (own, confidence), images in self._tried.items():
-                if own != options:
-                    continue
-                kept = labels.select(_scores(labels) >= confidence)
-                if compared is None or len(kept) != last:
-                    last = len(kept)
-                    compared = compare_labels(truth, kept, self._categories, group)
+            for confidence, images in by_confidence.items():
+                kept = _scores(labels) >= confidence
+                if compared is None or int(kept.sum()) != last:
+                    last = int(kept.sum())
+                    compared = compare_labels(truth, labels.select(kept), self._categories, group)
                 images.append(compared)
 
     def best(self) -> ComparedLabels:
         """The choice with the highest label IoU among those with at most 0.1 false labels an image;
         where none has, the one with the fewest. Raises ValueError without an image."""
-        fewest = min(false_labels(images) for images in self._tried.values())
+        tried = {
+            (options, confidence): images
+            for options, by_confidence in self._tried.items()
+            for confidence, images in by_confidence.items()
+        }
+        fewest = min(false_labels(images) for images in tried.values())
+        most = max(MOST_FALSE_LABELS, fewest)
         allowed = {
-            choice: images
-            for choice, images in self._tried.items()
-            if false_labels(images) <= max(MOST_FALSE_LABELS, fewest)
+            choice: images for choice, images in tried.items() if false_labels(images) <= most
         }
         choice = max(allowed, key=lambda choice: label_iou(allowed[choice]) or 0.0)
         return ComparedLabels(*choice, tuple(allowed[choice]))

@@ -98,5 +98,5 @@ def ultralytics_settings(
         "seed": options.seed,
         "device": device.removeprefix("cuda:"),
         "verbose": False,
-        "plots": True,
+        "plots": False,
     }
