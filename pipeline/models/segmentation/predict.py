@@ -1,4 +1,5 @@
-"""The defect map of an image of any size: by tiles, with flips, as the mean of several networks.
+"""The defect map of an image of any size: by tiles, in mirrored views, as the mean of several
+networks.
 
 Each tile overlaps its neighbours, and only its middle is used: what a network says at the border of
 its input is worth less. Memory beyond the image is two bytes a pixel and one tile.
@@ -16,24 +17,24 @@ from numpy.typing import NDArray
 from pipeline.models.segmentation.defect_map import FULL, DefectMap
 from pipeline.models.segmentation.inference import Inference
 from pipeline.models.segmentation.network import STRIDE
-from pipeline.models.segmentation.photos import scaled_size
+from pipeline.models.segmentation.photos import scaled
 from pipeline.types import Image
 
 _WHOLE = 1536  # pixels of a side, up to which an image is one tile
 _TILE, _MARGIN = 1024, 64  # pixels of a tile, and of its border that is not used
 _VALUES = 1 << 26  # probabilities of a tile at most: many categories have smaller tiles
 _LEAST = 256  # pixels of the smallest tile
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,))
+_VIEWS: tuple[tuple[int, ...], ...] = ((), (3,), (2,))  # axes that are mirrored
 Span = tuple[int, int]
 
 
 def predict_map(
     networks: Sequence[Inference], image: Image, scale: float, categories: int
 ) -> DefectMap:
-    """The mean of the networks' probabilities, at the image's own size.
+    """The mean of the networks' probabilities, at the image's own size. The views are dealt to the
+    networks, as many to each; together they have every view.
 
-    image: (H, W, 3) uint8 RGB. scale: by which it is
-    shrunk for the networks.
+    image: (H, W, 3) uint8 RGB. scale: by which it is resized for the networks.
     """
     height, width = image.shape[:2]
     kind = np.uint8 if categories <= FULL + 1 else np.uint16
@@ -71,19 +72,20 @@ def spans(length: int, scale: float, most: int = _WHOLE) -> Iterator[tuple[Span,
 def _tile(networks: Sequence[Inference], image: Image, scale: float) -> NDArray[np.float32]:
     """(1 + C, H, W) probabilities of a tile (H, W, 3)."""
     height, width = image.shape[:2]
-    small_height, small_width = scaled_size((height, width), scale)
-    small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
+    small = scaled(image, scale)
+    small_height, small_width = small.shape[:2]
     down, right = -small_height % STRIDE, -small_width % STRIDE
     padded = cv2.copyMakeBorder(small, 0, down, 0, right, cv2.BORDER_REFLECT_101)
     pixels = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None].float()
     total: torch.Tensor | None = None
-    for network in networks:
-        for axes in _FLIPS:
-            shares = network(pixels.flip(axes) if axes else pixels).softmax(dim=1)
-            shares = shares.flip(axes) if axes else shares
-            total = shares if total is None else total + shares
+    passes = -(-len(_VIEWS) // len(networks)) * len(networks)  # as many by each network
+    for number in range(passes):
+        network, axes = networks[number % len(networks)], _VIEWS[number % len(_VIEWS)]
+        shares = network(pixels.flip(axes) if axes else pixels).softmax(dim=1)
+        shares = shares.flip(axes) if axes else shares
+        total = shares if total is None else total + shares
     assert total is not None  # there is a network
-    mean = (total / (len(networks) * len(_FLIPS)))[0, :, :small_height, :small_width].cpu().numpy()
+    mean = (total / passes)[0, :, :small_height, :small_width].cpu().numpy()
     if (small_height, small_width) == (height, width):
         return np.asarray(mean, np.float32)
     planes = [cv2.resize(plane, (width, height)) for plane in mean]

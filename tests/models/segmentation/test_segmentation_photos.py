@@ -50,24 +50,34 @@ def test_the_width_of_a_bar_is_its_shorter_side(shape: tuple[int, int], width: i
 @pytest.mark.parametrize(
     ("side", "width", "scale"),
     [
-        (1024, 17, 8 / 17),  # defects keep 8 pixels
-        (1024, 5, 1.0),  # they have less: nothing is shrunk
+        (1024, 201, 100 / 201),  # defects get 100 pixels
+        (1024, 51, 1.0),  # they have less: a photo of this side is not enlarged
+        (800, 51, 1024 / 800),  # a smaller one is, to that side
+        (512, 81, 100 / 81),  # as far as 100 pixels ask for
+        (512, 5, 1.5),  # and by half at most
         (1024, 801, 256 / 1024),  # over half of the image: its side keeps 256 pixels
-        (200, 101, 1.0),  # it has less
+        (200, 151, 1.0),  # it has less
     ],
 )
-def test_photos_are_shrunk_until_a_defect_has_eight_pixels(
+def test_photos_are_resized_until_a_wide_defect_has_a_hundred_pixels(
     side: int, width: int, scale: float
 ) -> None:
     photo = listed((side, side), (0, 10, 10, 10 + width, 10 + width))
     assert choose_scale([photo]) == pytest.approx(scale)
 
 
+@pytest.mark.parametrize(("thin", "scale"), [(17, 8 / 17), (11, 8 / 11), (5, 1.0)])
+def test_thin_defects_among_wide_ones_keep_eight_pixels(thin: int, scale: float) -> None:
+    """Half of the defects are 601 wide: 100 / 601 is less than all three."""
+    photos = [listed((1024, 1024), (0, 10, 10, 10 + side, 10 + side)) for side in (thin, 601)]
+    assert choose_scale(photos * 5) == pytest.approx(scale)
+
+
 def test_one_thin_defect_of_many_does_not_choose_the_scale_alone() -> None:
-    """Of 21 defects one has 1 pixel: the tenth of the widths, place 2 of 0 to 20, is 17."""
-    wide = [listed((1024, 1024), (0, 10, 10, 27, 27)) for _ in range(20)]
+    """Of 21 defects one has 1 pixel: the tenth of the widths, place 2 of 0 to 20, is 401."""
+    wide = [listed((1024, 1024), (0, 10, 10, 411, 411)) for _ in range(20)]
     thin = listed((1024, 1024), (0, 10, 10, 11, 11))
-    assert choose_scale([*wide, thin]) == pytest.approx(8 / 17)
+    assert choose_scale([*wide, thin]) == pytest.approx(256 / 1024)
 
 
 def test_of_objects_that_overlap_the_smaller_is_on_top() -> None:
