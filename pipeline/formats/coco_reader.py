@@ -35,10 +35,9 @@ def read_annotations(
     objects = {}
     with paused_collection():
         packed, converted = _packed(path, rows, listing, log)
-        for place, own in packed.by_image(record.id for record in listing.records):
+        for place, read in packed.by_image(record.id for record in listing.records):
             record = listing.records[place]
-            if not exact:
-                own = regions(own, record.size, log, converted[record.id])
+            own = read if exact else regions(read, record.size, log, converted[record.id])
             try:
                 objects[record.id] = detections(own, listing.label_of, record.size, log, exact)
             except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,8 +30,9 @@ class PackedRows:
     def add(self, image: int, row: CocoRow) -> None:
         """Add an annotation whose segmentation is an RLE or nothing. image: id of its record."""
         self._images.append(image)
-        self._masks.append(cast(Rle | None, row.pop(_MASK, None)))
-        self._texts.append(marshal.dumps(row))
+        values = cast(dict[str, Any], row)
+        self._masks.append(values.pop(_MASK, None))
+        self._texts.append(marshal.dumps(values))
 
     def by_image(self, images: Iterable[int]) -> Iterator[tuple[int, list[CocoRow]]]:
         """The place of each image that has annotations in `images`, with these in the order in
@@ -46,8 +47,8 @@ class PackedRows:
                 yield place, [self._unpacked(row) for row in order[start:end]]
 
     def _unpacked(self, number: np.int64) -> CocoRow:
-        row = cast(CocoRow, marshal.loads(self._texts[number]))
+        values = marshal.loads(self._texts[number])
         if (mask := self._masks[number]) is not None:
-            row[_MASK] = mask
+            values[_MASK] = mask
         self._texts[number], self._masks[number] = b"", None
-        return row
+        return cast(CocoRow, values)
