@@ -167,7 +167,8 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.absolute()
     os.environ["PIPELINE_CACHE"] = str(work / "cache")
-    model, sets = learned(work), {}
+    model = learned(work)
+    sets: dict[int, Sequence[Tenth]] = {}
     print("| images | finished | images a second | peak memory, MB |\n|---|---|---|---|")
     for count in given.images:
         sets[count] = measured(work, model, count)
