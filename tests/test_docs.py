@@ -98,6 +98,14 @@ def test_pages_use_the_words_of_the_field(page: Path) -> None:
         assert re.findall(rf"\b(?:{RETIRED})\b", prose(page.read_text("utf-8"))) == []
 
 
+@every_page
+def test_tests_that_pages_name_exist(page: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", page.read_text("utf-8")))
+    if named:
+        sources = (path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+        assert named <= {name for text in sources for name in re.findall(r"def (test_\w+)", text)}
+
+
 def test_docstrings_use_the_words_of_the_field() -> None:
     """Without code, and without the names of arguments, such as `kinds:`."""
     found = []

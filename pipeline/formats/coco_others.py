@@ -3,6 +3,7 @@ mean, or named with their fault."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -19,9 +20,15 @@ from pipeline.formats.coco_forms import (
     note_forms,
     usual_form,
 )
-from pipeline.formats.coco_listing import Listing
+from pipeline.formats.coco_listing import Listing, Size
 from pipeline.formats.coco_masks import refuse_far, segmentation_rle
-from pipeline.formats.coco_schema import CocoRow, checked_row, place_of, refuse_other_annotations
+from pipeline.formats.coco_schema import (
+    CocoRow,
+    Key,
+    checked_row,
+    place_of,
+    refuse_other_annotations,
+)
 from pipeline.formats.image_objects import CLIPPED, ROUNDED
 from pipeline.formats.source import SourceLog
 from pipeline.geometry.masks import encode_patches
@@ -29,15 +36,16 @@ from pipeline.geometry.shapes import box_of_ring, draw_convex, rectangle_ring
 from pipeline.io.read import shown_value
 
 MASK = "mask"  # what a turned box is converted to
-_Size = tuple[int, int]
 
 
 class OtherRows:
     """Reads annotations one by one."""
 
-    def __init__(self, path: Path, listing: Listing, log: SourceLog) -> None:
-        self._path, self._listing, self._log = path, listing, log
-        self._sizes = {record.id: record.size for record in listing.records}
+    def __init__(
+        self, path: Path, listing: Listing, sizes: Mapping[Key, Size | None], log: SourceLog
+    ) -> None:
+        """sizes: as `Listing.sizes` gives them."""
+        self._path, self._listing, self._sizes, self._log = path, listing, sizes, log
 
     def read(self, entry: JsonValue, number: int) -> tuple[CocoRow | None, str]:
         """An annotation whose segmentation is its RLE, and what it was converted to: "" for
@@ -62,15 +70,15 @@ class OtherRows:
             self._log.note("boxes with an angle of their own, which COCO has not, are read as if "
                            "they were not turned", where)  # fmt: skip
         self._find_keys(row, where)
-        image = self._listing.image_of[row["image_id"]]
-        if image is None:
+        size = self._sizes[row["image_id"]]
+        if size is None:
             self._log.leave_out("annotation", "its image is faulty", where)
             return None, ""
         if is_line(cast(dict[str, JsonValue], row)):
             self._log.leave_out("line", "it has no area", f"{self._path.name} {where}")
             return None, ""
         try:
-            to = _draw(row, self._sizes[image])
+            to = _draw(row, size)
         except ValueError as error:
             remedy = "correct it; pipeline validate names all such faults"
             raise DataError(self._path, f"{where}: {error}", remedy) from error
@@ -91,7 +99,7 @@ class OtherRows:
         row["image_id"], row["category_id"] = image, category
 
 
-def _draw(row: CocoRow, size: _Size) -> str:
+def _draw(row: CocoRow, size: Size) -> str:
     """Replace the segmentation of a row by its RLE. Returns what the row was converted to. Raises
     ValueError."""
     segmentation = row.get("segmentation")
@@ -104,7 +112,7 @@ def _draw(row: CocoRow, size: _Size) -> str:
     return CLIPPED if isinstance(segmentation, list) and _is_outside(segmentation, size) else ""
 
 
-def _draw_turned(row: CocoRow, degrees: float, size: _Size) -> str:
+def _draw_turned(row: CocoRow, degrees: float, size: Size) -> str:
     """As `_draw`, for a box that is turned about its centre, as CVAT writes it."""
     x, y, width, height = row["bbox"] or (0, 0, 0, 0)
     ring = rectangle_ring((x, y), (width, height), degrees, (x + width / 2, y + height / 2))
@@ -118,7 +126,7 @@ def _draw_turned(row: CocoRow, degrees: float, size: _Size) -> str:
     return MASK
 
 
-def _is_outside(rings: list[list[float]], size: _Size) -> bool:
+def _is_outside(rings: list[list[float]], size: Size) -> bool:
     """Whether a polygon has a point outside the image."""
     points = np.array([value for ring in rings for value in ring]).reshape(-1, 2)
     return bool(np.maximum(-points, points - (size[1], size[0])).max(initial=0) > ROUNDED)

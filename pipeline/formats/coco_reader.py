@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -13,11 +13,12 @@ from pydantic import JsonValue
 from pipeline.errors import DataError
 from pipeline.formats.coco_batches import PlainRows, batches
 from pipeline.formats.coco_columns import read_columns
-from pipeline.formats.coco_listing import Listing
+from pipeline.formats.coco_listing import Listing, Size
 from pipeline.formats.coco_others import OtherRows
 from pipeline.formats.coco_regions import regions
 from pipeline.formats.coco_schema import CocoRow, Key
 from pipeline.formats.image_objects import CLIPPED
+from pipeline.formats.packed_rows import PackedRows
 from pipeline.formats.source import SourceLog
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, xywh_to_xyxy
@@ -31,23 +32,28 @@ def read_annotations(
 ) -> Dataset:
     """The annotations of a file on the images of a listing. exact: as in `coco.read_coco`. Raises
     DataError."""
-    by_image: dict[int, list[CocoRow]] = defaultdict(list)
     objects = {}
     with paused_collection():
-        reader = _Annotations(path, listing, log)
-        for image, row in reader.with_masks(rows):
-            by_image[image].append(row)
-        for record in listing.records:
-            if record.id in by_image:
-                own = by_image.pop(record.id)
-                if not exact:
-                    own = regions(own, record.size, log, reader.converted[record.id])
-                try:
-                    objects[record.id] = detections(own, listing.label_of, record.size, log, exact)
-                except ValueError as error:
-                    reason = f"image {record.id}: {error}"
-                    raise DataError(path, reason, "correct its annotations") from error
+        packed, converted = _packed(path, rows, listing, log)
+        for place, read in packed.by_image(record.id for record in listing.records):
+            record = listing.records[place]
+            own = read if exact else regions(read, record.size, log, converted[record.id])
+            try:
+                objects[record.id] = detections(own, listing.label_of, record.size, log, exact)
+            except ValueError as error:
+                reason = f"image {record.id}: {error}"
+                raise DataError(path, reason, "correct its annotations") from error
     return Dataset(listing.categories, listing.records, objects)
+
+
+def _packed(
+    path: Path, rows: Iterable[JsonValue], listing: Listing, log: SourceLog
+) -> tuple[PackedRows, Counter[int]]:
+    """The annotations that are kept, and by record those that were counted as another shape."""
+    packed, reader = PackedRows(), _Annotations(path, listing, log)
+    for image, row in reader.with_masks(rows):
+        packed.add(image, row)
+    return packed, reader.converted
 
 
 def detections(
@@ -96,19 +102,16 @@ class _Annotations:
     """
 
     def __init__(self, path: Path, listing: Listing, log: SourceLog) -> None:
-        self._listing, self._log = listing, log
-        self._sizes = {record.id: record.size for record in listing.records}
-        self._others = OtherRows(path, listing, log)
+        self._listing, self._log, self._sizes = listing, log, listing.sizes()
+        self._others = OtherRows(path, listing, self._sizes, log)
         self.converted = Counter[int]()
 
     def with_masks(self, rows: Iterable[JsonValue]) -> Iterator[tuple[int, CocoRow]]:
         """The annotations that are kept, with the id of their record; each segmentation becomes its
         RLE, at once: text is longer."""
         image_of = self._listing.image_of
-        sizes = {
-            key: None if image is None else self._sizes[image] for key, image in image_of.items()
-        }
-        plain = PlainRows(cast(Mapping[object, tuple[int, int]], sizes), self._listing.label_of)
+        sizes = cast(Mapping[object, Size | None], self._sizes)
+        plain = PlainRows(sizes, self._listing.label_of)
         number = 0
         for batch in batches(rows):
             for row, drawn in zip(batch, plain.draw(batch), strict=True):

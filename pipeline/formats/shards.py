@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco_rows import JsonRow
 from pipeline.formats.coco_schema import coco_rows, open_coco
 from pipeline.formats.coco_stream import RowSpool, coco_writer
@@ -49,7 +49,8 @@ class Part:
 
 def shard_coco(path: Path, count: int) -> Path:
     """Replace a COCO file that `write_coco` wrote by `count` shards and their index, for
-    `a.json` `a-00000-of-00004.json` and `a.index.json`. Returns the index. Raises DataError."""
+    `a.json` `a-00000-of-00004.json` and `a.index.json`. Returns the index. Raises DataError, and
+    ConfigError for a count below 1."""
     raw = open_coco(path)
     categories = category_names(raw)
     shards: list[Shard] = []
@@ -85,7 +86,9 @@ def merge_shards(source: Path, path: Path) -> None:
 def parts(path: Path, raw: Rows, count: int) -> Iterator[Part]:
     """The parts of `count` shards, in order; each is to be read before the next. path: of the
     lists. Raises DataError for ids that are no whole numbers, and for an image that is not
-    listed."""
+    listed; ConfigError for a count below 1."""
+    if count < 1:
+        raise ConfigError(f"shards: {count} is below 1; give the number of files")
     places = _Places(path, (_whole(path, row, "id") for row in raw.rows("images")))
     bounds = [shard * len(places) // count for shard in range(count + 1)]
     images = (row for row in raw.rows("images") if isinstance(row, dict))

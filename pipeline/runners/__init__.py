@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from functools import partial
+from importlib.util import find_spec
 
 from pipeline.errors import ConfigError
 from pipeline.runners.base import (
@@ -44,11 +45,10 @@ def map_batches(
     Several processes get it once each, so it must be picklable; what is large in it is a
     `PerProcess`. Each computes with as many threads as this process would: with another number, the
     last digits of sums differ. workers: processes; 0 takes one for each core, and none for a few
-    items. batch: items that another process takes at once. Raises what `work` raises, and
-    ConfigError for the runner "ray" where Ray is not installed.
+    items. batch: items that another process takes at once. Raises what `work` raises, and as
+    `check_runner` does.
     """
-    if workers < 0:
-        raise ConfigError(f"workers: {workers} is below 0; give 0 for one on each core")
+    check_runner(runner, workers)
     if not items:
         return
     if runner == "ray":
@@ -66,4 +66,15 @@ def map_batches(
     yield from map_over_processes(work, items, count, batch)
 
 
-__all__ = ["PerProcess", "Runner", "map_batches", "map_items"]
+def check_runner(runner: Runner, workers: int) -> None:
+    """Raise ConfigError for workers below 0, and for the runner "ray" where Ray is not installed.
+    Commands call it first: before `map_batches`, they may learn for hours."""
+    if workers < 0:
+        raise ConfigError(f"workers: {workers} is below 0; give 0 for one on each core")
+    if runner == "ray" and find_spec("ray") is None:
+        raise ConfigError(
+            '--runner ray: Ray is not installed; pip install -e ".[ray]", or use --runner local'
+        )
+
+
+__all__ = ["PerProcess", "Runner", "check_runner", "map_batches", "map_items"]

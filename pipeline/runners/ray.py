@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +26,12 @@ from pipeline.runners.base import (
     as_start,
     in_order,
 )
+from pipeline.runtime.progress import say
 from pipeline.runtime.threads import available_cpus
 
 _TRIES = 4  # of a batch, or of starts one after the other
+_ANSWER_S = 10.0  # in which a cluster that runs answers
+_LONG_S = 60.0  # without a worker, until a line says so
 _ON_A_BUSY_MACHINE = {
     "worker_niceness": 0,  # by default 15 below all other work, which then gets nearly all CPUs
     "agent_register_timeout_ms": 600_000,  # by default half a minute: the cluster would end
@@ -43,14 +47,11 @@ def map_over_ray(
     cluster's GPUs, where it has any.
 
     Every machine must see the same files under the same paths, as on a shared disk. Raises
-    PipelineError where a batch, or the start of an actor, fails several times.
+    PipelineError where a batch, or the start of an actor, fails several times, and ConfigError
+    where RAY_ADDRESS names no cluster.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            '--runner ray: Ray is not installed; pip install -e ".[ray]", or use --runner local'
-        ) from error
+    import ray
+
     with _cluster(ray, workers):
         cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(cluster.get("GPU", 0))
@@ -79,8 +80,8 @@ def _cluster(ray: ModuleType, workers: int) -> Iterator[None]:
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+    if address := os.environ.get("RAY_ADDRESS"):
+        _join(ray, address, quiet)
     else:
         ray.init(
             address="local",  # not another program's cluster, which Ray would join
@@ -94,6 +95,22 @@ def _cluster(ray: ModuleType, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(ray: ModuleType, address: str, quiet: dict[str, Any]) -> None:
+    """Join the cluster of RAY_ADDRESS. Raises ConfigError where none answers: Ray would try for
+    minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "://" not in address:
+            socket.create_connection((host, int(port)), _ANSWER_S).close()
+        ray.init(**quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ConfigError(
+            f"RAY_ADDRESS {address}: no cluster of Ray answers ({reason}); start it, or unset "
+            "RAY_ADDRESS for one on this machine"
+        ) from error
 
 
 @dataclass
@@ -128,7 +145,7 @@ class _Actors:
     def receive(self) -> tuple[int, bytes]:
         while True:
             self._hand_out()
-            (ready,), _ = self._ray.wait([*self._working, *self._starting], num_returns=1)
+            ready = self._next_ready()
             if ready in self._starting:
                 self._started(ready)
                 continue
@@ -140,6 +157,16 @@ class _Actors:
                 continue
             self._held[actor] -= 1
             return batch.number, results
+
+    def _next_ready(self) -> Any:
+        """What is ready first; says so where no worker has a place for long."""
+        waits = [*self._working, *self._starting]
+        ready, _ = self._ray.wait(waits, num_returns=1, timeout=_LONG_S)
+        if not ready and not self._held:
+            say("--runner ray: no worker has started yet; it waits for a machine with a free CPU")
+        while not ready:
+            ready, _ = self._ray.wait(waits, num_returns=1)
+        return ready[0]
 
     def kill(self) -> None:
         """End the actors, whatever they do."""

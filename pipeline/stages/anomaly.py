@@ -27,7 +27,7 @@ from pipeline.io.write import write_json
 from pipeline.metrics.anomaly import AnomalyScores
 from pipeline.reports.anomaly import CategoryScores, PatchCounts, TestedImages, ThresholdCounts
 from pipeline.results import StageResult, from_json
-from pipeline.runners import PerProcess, Runner, map_batches
+from pipeline.runners import PerProcess, Runner, check_runner, map_batches
 from pipeline.runtime.progress import say, track
 from pipeline.splits import assign_splits
 from pipeline.trust.good_images import GoodImagesFit, cross_validated_thresholds, fitted_model
@@ -92,6 +92,7 @@ def anomaly(
     """
     from pipeline.models.devices import seed_all, torch_device
 
+    check_runner(runner, workers)
     faults = Faults(keep_going)
     record = RunRecord("anomaly", config.model_dump(mode="json"), [data, config.split_file])
     dataset = read_product(data, faults, config.group_by, config.good_limit, config.split_file,

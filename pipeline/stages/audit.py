@@ -42,7 +42,7 @@ from pipeline.models.weights.store import Weights
 from pipeline.reports.audit import PAGE, TABLE, write_page, write_review, write_table
 from pipeline.reports.grouping import GroupCounts, Grouping, LeakCounts, grouped, report_leaks
 from pipeline.results import StageResult
-from pipeline.runners import Runner
+from pipeline.runners import Runner, check_runner
 from pipeline.runtime.progress import say
 from pipeline.splits import folds
 from pipeline.types import Dataset
@@ -98,6 +98,7 @@ def audit(
     most suspicious images for COCO, CVAT, Label Studio and LabelMe. Raises DataError for a set
     without labels, or whose images all show one object.
     """
+    check_runner(runner, workers)
     faults = Faults(keep_going)
     dataset = _labelled(source, images, config, faults)
     reads = [source, images, group_file(config.group_by)]

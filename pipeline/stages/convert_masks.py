@@ -35,7 +35,7 @@ from pipeline.reports.grouping import (
     report_leaks,
 )
 from pipeline.results import StageResult
-from pipeline.runners import Runner, map_items
+from pipeline.runners import Runner, check_runner, map_items
 from pipeline.runtime.progress import track
 from pipeline.splits import assign_splits, read_split
 from pipeline.stages.convert_image import Plan, convert_image
@@ -110,6 +110,7 @@ def convert_masks(
     allow_outside: images may be outside these folders, or lead out of them by a link. Raises
     DataError for a faulty image or file, ConfigError for settings that do not fit the data.
     """
+    check_runner(runner, workers)
     reads = [*products, images, masks, config.split_file, group_file(config.group_by)]
     record = RunRecord("convert-masks", config.model_dump(mode="json"), reads)
     faults = Faults(keep_going)

@@ -34,7 +34,7 @@ from pipeline.reports.labelled_images import (
     write_labels,
 )
 from pipeline.results import StageResult
-from pipeline.runners import PerProcess, Runner
+from pipeline.runners import PerProcess, Runner, check_runner
 from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.segment import SegmentResult, segment
 from pipeline.types import Dataset, Detections
@@ -95,6 +95,7 @@ def label(
     """
     from pipeline.models.artifact import model_kind
 
+    check_runner(runner, workers)
     kind = model_kind(model)
     if kind in ("labeller", "segmenter"):
         labels = _labelled(

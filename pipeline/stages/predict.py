@@ -21,7 +21,7 @@ from pipeline.io.images import images_below
 from pipeline.io.run_record import RunRecord
 from pipeline.io.write import write_json
 from pipeline.results import StageResult
-from pipeline.runners import PerProcess, Runner, map_batches
+from pipeline.runners import PerProcess, Runner, check_runner, map_batches
 from pipeline.runtime.progress import track
 from pipeline.stages.predict_image import (
     PredictedImage,
@@ -74,7 +74,7 @@ def predict(
     each with its own models; the bytes are the same.
     Raises DataError for no image and for files that cannot be read, ConfigError, WeightsError.
     """
-
+    check_runner(runner, workers)
     faults = Faults(keep_going)
     record = RunRecord("predict", config.model_dump(mode="json"), [*images, model])
     files = _listed(images, config.allow_outside)

@@ -35,7 +35,7 @@ from pipeline.reports.labelled_images import (
     write_labels,
 )
 from pipeline.results import StageResult
-from pipeline.runners import PerProcess, Runner
+from pipeline.runners import PerProcess, Runner, check_runner
 from pipeline.trust.labels import (
     TrustedLabels,
     load_labels,
@@ -150,6 +150,7 @@ def segment(
     are the same. A stopped call goes on when it is repeated. Raises ConfigError for the trust of
     another pair and for a wish without one, DataError for missing images or boxes, WeightsError.
     """
+    check_runner(runner, workers)
     faults = Faults(keep_going)
     refuse_without_trust(config, detector, trust)
     prompts = listed_images(images, boxes, config.split, config.allow_outside, faults)

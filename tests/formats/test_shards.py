@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from review_sessions import draw_labels, session
 from round_trips import dataset_of
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.formats.coco import read_coco, write_coco
 from pipeline.formats.coco_stream import coco_writer
 from pipeline.formats.parquet import shard_parquet, write_parquet
@@ -197,6 +197,13 @@ def test_memory_for_dividing_and_merging_hardly_grows_with_the_set(
 
     large, small = peak(6_000), peak(3_000)
     assert large - small < 3_000 * 400
+
+
+def test_a_file_is_not_divided_into_no_shard(tmp_path: Path) -> None:
+    write_coco(tmp_path / "set.json", set_of(3))
+    with pytest.raises(ConfigError, match="shards: 0 is below 1; give the number of files"):
+        shard_coco(tmp_path / "set.json", 0)
+    assert [each.name for each in tmp_path.iterdir()] == ["set.json"]
 
 
 @pytest.mark.parametrize("change", ["missing", "changed"])

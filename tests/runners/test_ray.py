@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from child_processes import output_of
 from discs import QUICK, bytes_of, discs, untrained_segmenter
 from small import draw_product
 
@@ -19,22 +16,6 @@ from pipeline.stages.convert_masks import convert_masks
 from pipeline.stages.segment import segment
 
 pytestmark = pytest.mark.slow
-_TOO_LONG = 900.0  # seconds; alone on a machine it takes about 40
-
-
-def output_of(script: str, *arguments: object) -> str:
-    """What a Python script prints. Raises AssertionError with its traceback."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, errors = process.communicate(timeout=_TOO_LONG)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, errors
-    return output
 
 
 SCRIPT = """

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.errors import DataError, PipelineError
 from pipeline.io.write import write_text, writing_below
-from pipeline.runners import PerProcess, Runner, map_batches, map_items
+from pipeline.runners import PerProcess, map_batches, map_items
 from pipeline.runners.base import in_order
 from pipeline.runtime.progress import set_quiet
 
@@ -160,18 +160,6 @@ def test_only_a_few_results_are_made_ahead_of_their_reader() -> None:
     results = map_items(note, range(1000), "local", 1)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     assert seen == [0, 1, 2]
-
-
-def test_without_ray_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install -e \"\.\[ray\]\""):
-        list(map_items(abs, range(3), "ray"))
-
-
-@pytest.mark.parametrize("runner", ["local", "ray"])
-def test_fewer_than_no_workers_are_refused(runner: Runner) -> None:
-    with pytest.raises(ConfigError, match="workers: -1 is below 0"):
-        list(map_items(double, range(3), runner, -1))
 
 
 @pytest.mark.slow

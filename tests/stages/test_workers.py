@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from child_processes import children_called
 from discs import OPTIONS, QUICK, bytes_of, discs, finished_images, untrained_segmenter
 from small import draw_product
 
@@ -104,13 +105,6 @@ def test_a_call_that_is_stopped_leaves_no_process_and_goes_on(
         assert (tmp_path / "out" / name).stat().st_mtime_ns == time_ns
 
 
-def workers_of(process: int) -> list[int]:
-    """The processes that `spawn` has started for another."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, line in lines.items() if b"spawn_main" in line]
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists children")
 def test_a_worker_that_is_killed_is_one_line_and_what_was_done_is_kept(tmp_path: Path) -> None:
     prompts = discs(tmp_path, 40)
@@ -118,7 +112,7 @@ def test_a_worker_that_is_killed_is_one_line_and_what_was_done_is_kept(tmp_path:
     process = segment_by_two(tmp_path, prompts, tmp_path / "out")
     while process.poll() is None and not finished_images(log):
         time.sleep(0.001)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    os.kill(children_called(b"spawn_main", process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith("pipeline: a process was killed")

@@ -54,8 +54,8 @@ _WITHOUT_MEANING = {"overwrite", "opened", "no_browser"}  # for what a call is
 
 @dataclass
 class _Copies:
-    """The places of a call. written: those that change in place, with the keys that were
-    fetched."""
+    """The places of a call. call: its hash. reads: what it reads alone. written: by path, those
+    that change in place, with the keys that were fetched. outputs: what it writes as a whole."""
 
     command: str
     call: str
@@ -85,7 +85,7 @@ def on_copies(
     """
     if not has_addresses():
         return work()
-    copies = _sorted_places(command, values)
+    copies = _copies_of(command, values)
     overwrite = bool(values.get("overwrite"))
     for place in (*copies.outputs, *(place for place, _ in copies.written.values())):
         if place.store.is_web:
@@ -132,7 +132,7 @@ def fetch_file(path: Path) -> None:
         fetch(place, find_marker(place))
 
 
-def _sorted_places(command: str, values: Mapping[str, Any]) -> _Copies:
+def _copies_of(command: str, values: Mapping[str, Any]) -> _Copies:
     copies = _Copies(command, _hash_of_call(command, values))
     has_output = values.get("output") is not None
     in_place = _WRITTEN_IN_PLACE.get(command, set())

@@ -70,8 +70,6 @@ def fetch(place: Place, marker: Marker | None = None, keeps: bool = False) -> se
             with Bar(f"fetch {place}", len(wanted)) as bar:
                 for _ in at_once(partial(_fetch_file, store, index), wanted):
                     bar.update()
-        if not entries and not keeps:  # an empty folder of a web server
-            place.path.mkdir(parents=True, exist_ok=True)
     return set(entries)
 
 
@@ -87,11 +85,15 @@ def listed(place: Place, may_be_absent: bool = False) -> dict[str, Entry]:
     except FileNotFoundError as error:
         if may_be_absent and "/" in place.key and _has_bucket(place):
             return {}
+        what = "bucket" if may_be_absent else "file or folder"
         remedy = "check the address, and that your credentials may list it"
-        raise DataError(str(place), "no such file or folder", remedy) from error
+        raise DataError(str(place), f"no such {what}", remedy) from error
     if store.is_web:
-        complete = partial(_completed, store)
-        below = list(at_once(complete, below))
+        if not below:
+            reason = "is a page that names no file below it"
+            remedy = "give a folder that the server lists, or a file"
+            raise DataError(str(place), reason, remedy)
+        below = list(at_once(partial(_completed, store), below))
     entries = {e.key: e for e in below if e.key.rpartition("/")[2] != MARKER}
     for key in entries:
         name = key.removeprefix(f"{place.key}/")
@@ -101,7 +103,7 @@ def listed(place: Place, may_be_absent: bool = False) -> dict[str, Entry]:
     return dict(sorted(entries.items()))
 
 
-def note(index: Index, entry: Entry, path: Path, sha256: str = "") -> None:
+def note_copy(index: Index, entry: Entry, path: Path, sha256: str = "") -> None:
     """Note that a local file is a copy of what the store holds."""
     state = path.stat()
     index.add(Copy(entry.key, entry.version, state.st_size, state.st_mtime_ns, sha256))

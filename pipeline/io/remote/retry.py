@@ -50,6 +50,8 @@ def retried(call: Callable[[], Result], shown: str, doing: str = "read") -> Resu
         try:
             return call()
         except (PipelineError, FileNotFoundError) as error:
+            # a web file that is not there has a 404 behind it; another cause, such as a lost
+            # connection, passes
             if isinstance(error, PipelineError) or not error.__cause__ or _status(error) == 404:
                 raise
             last: Exception = error

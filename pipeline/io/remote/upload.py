@@ -17,18 +17,13 @@ from pipeline.io.read import sha256_of
 from pipeline.io.remote.addresses import Place
 from pipeline.io.remote.index import Copy, Index, open_index
 from pipeline.io.remote.marker import MARKER, Head, Marker, UploadedFile, find_marker, write_marker
-from pipeline.io.remote.mirror import listed, locked, md5_of, note
+from pipeline.io.remote.mirror import listed, locked, md5_of, note_copy
 from pipeline.io.remote.retry import at_once, retried
 from pipeline.io.remote.stores import Entry, Store
 from pipeline.runtime import signals
 from pipeline.runtime.progress import Bar
 
-_WORK = (
-    ".unfinished",
-    ".part",
-    ".lock",
-    ".old",
-)  # of hidden names: a command's own, beside outputs
+_WORK = (".unfinished", ".part", ".lock", ".old")  # ends of a command's own hidden names
 
 
 @dataclass(frozen=True)
@@ -194,4 +189,4 @@ def _send_file(store: Store, index: Index, file: _Local) -> None:
         entry = retried(lambda: store.upload(file.path, file.key), shown, "written")
     except FileNotFoundError as error:
         raise DataError(shown, "cannot be written (no such bucket)", "create it") from error
-    note(index, entry, file.path, file.sha256)
+    note_copy(index, entry, file.path, file.sha256)

@@ -26,6 +26,17 @@ def test_an_empty_bucket_has_no_such_folder(bucket: Bucket, call_pipeline: CallP
     )
 
 
+def test_an_output_in_a_bucket_that_is_not_there_is_refused_before_the_work(
+    bucket: Bucket, product: Path, call_pipeline: CallPipeline
+) -> None:
+    ended = call_pipeline("convert-masks", product, "-o", "s3://other/out", *ONE)
+    assert ended.code == 2
+    assert ended.stderr == (
+        "pipeline: s3://other/out: no such bucket; check the address, and that your credentials "
+        "may list it\n"
+    )
+
+
 def test_stats_of_a_bucket_are_those_of_the_folder(
     bucket: Bucket, product: Path, call_pipeline: CallPipeline
 ) -> None:

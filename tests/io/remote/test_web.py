@@ -72,6 +72,18 @@ def test_a_file_of_labels_and_a_photo_are_read(site: str, tmp_path: Path) -> Non
     assert pipeline.read_image(f"{site}/my%20widget/train/good/000.png").shape == (48, 64, 3)
 
 
+def test_a_page_that_lists_no_file_is_one_line(
+    site: str, tmp_path: Path, call_pipeline: CallPipeline
+) -> None:
+    (tmp_path / "site" / "my widget" / "index.html").write_text("<p>our photos</p>")
+    ended = call_pipeline("stats", f"{site}/my%20widget/")
+    assert (ended.code, ended.stderr) == (
+        2,
+        f"pipeline: {site}/my widget: is a page that names no file below it; give a folder that "
+        "the server lists, or a file\n",
+    )
+
+
 def test_an_output_is_refused(site: str, tmp_path: Path, call_pipeline: CallPipeline) -> None:
     product = tmp_path / "site" / "my widget"
     ended = call_pipeline("convert-masks", product, "-o", f"{site}/out")
