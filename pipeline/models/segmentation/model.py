@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import JsonValue, TypeAdapter
 from pipeline.errors import DataError, WeightsError
 from pipeline.io.read import checked, read_json
 from pipeline.models.artifact import CARD, TENSORS, save_artifact
-from pipeline.models.backends import Backend
+from pipeline.models.backends import Backend, choose_backend
 from pipeline.models.cards import SegmenterCard
 from pipeline.models.segmentation.defect_map import (
     DefectMap,
@@ -27,7 +28,8 @@ from pipeline.models.segmentation.defect_map import (
     as_detections,
     regions,
 )
-from pipeline.models.segmentation.inference import Inference, inference
+from pipeline.models.segmentation.inference import inference
+from pipeline.models.segmentation.map_cache import MapCache
 from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.predict import predict_map
 from pipeline.models.tensors import as_weights_error, read_tensors
@@ -66,6 +68,8 @@ class DefectSegmenter:
         self.scale, self.region_options, self.confidence = scale, region_options, confidence
         self.max_regions = max_regions
         self._networks = [inference(member.network, device, backend) for member in members]
+        about = f"{scale} {device.type} {choose_backend(backend, device)}"
+        self._kept = MapCache([member.network for member in self.members], about)
         self._last: tuple[Image, DefectMap] | None = None
 
     def defect_map(self, image: Image, group: str | None = None) -> DefectMap:
@@ -73,7 +77,10 @@ class DefectSegmenter:
         then it is of the network that did not."""
         if group is None and self._last is not None and self._last[0] is image:
             return self._last[1]
-        found = predict_map(self._of(group), image, self.scale, len(self.categories))
+        own, categories = self._of(group), len(self.categories)
+        networks = [self._networks[number] for number in own]
+        predict = partial(predict_map, networks, image, self.scale, categories)
+        found = self._kept.get(image, own, categories, predict)
         if group is None:
             self._last = image, found
         return found
@@ -111,11 +118,11 @@ class DefectSegmenter:
         }
         save_artifact(folder, state, {**own, **card})
 
-    def _of(self, group: str | None) -> list[Inference]:
-        """The networks that did not learn from a group; all of them for one that none knows."""
+    def _of(self, group: str | None) -> list[int]:
+        """The numbers of the networks that did not learn from a group; of all for one that none
+        knows."""
         known = any(group in member.unseen for member in self.members)
-        pairs = zip(self.members, self._networks, strict=True)
-        return [net for member, net in pairs if not known or group in member.unseen]
+        return [n for n, one in enumerate(self.members) if not known or group in one.unseen]
 
 
 def load_defect_segmenter(
