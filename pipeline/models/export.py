@@ -208,8 +208,8 @@ def _segmenter_graph(model: DefectSegmenter) -> tuple[nn.Module, int, Signature]
         f" a pixel is of a defect where 1 - background is {options.threshold:g} or more; parts with"
         f" at most {options.bridge_gap} pixels between them are one region; regions below"
         f" {options.min_area} pixels, or with a lower mean than the confidence, are left out",
-        pixels=f"RGB in [0, 255], a square part of the image resized by {model.scale:g}, area"
-        " averaged, and mirrored where it is smaller",
+        pixels=f"RGB in [0, 255], a square part of the image resized by {model.scale:g}"
+        f" ({'area averaged' if model.scale < 1 else 'linear'}), and mirrored where it is smaller",
         categories=model.categories,
         confidence=model.confidence,
     )

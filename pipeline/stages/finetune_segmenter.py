@@ -40,7 +40,7 @@ _MORE_STEPS = (1, 50, 200)  # of networks that were trained before
 class FinetuneSegmenterResult(StageResult):
     """What was trained on how much, and what it finds.
 
-    scale: by which images are shrunk. losses: mean over the last tenth of each network's training.
+    scale: by which images are resized. losses: mean over the last tenth of each network's training.
     threshold, bridge_gap, min_area, best_outline, confidence: what counts as one label; see
     `RegionOptions`.
     out_of_fold: on the training photos, each by the network that did not learn from it; None

@@ -28,7 +28,7 @@ _GOOD = -1  # the label of a photo without a defect
 class CrossFitOptions:
     """folds: networks, each without one fold of the photos; 0 for one network that learns from
     all. decoder_steps, steps: of each network, see `TrainingOptions`. scale: by which photos are
-    shrunk."""
+    resized."""
 
     network: NetworkOptions
     folds: int
