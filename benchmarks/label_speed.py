@@ -4,9 +4,10 @@ confidence and side. Every image goes through each way before the next image.
 
 python benchmarks/label_speed.py RUN IMAGES [--count 12] [--threads 2]
 
-RUN: a folder of `pipeline run`. IMAGES: a folder of photos. Loading is not counted: the first image
-is not timed. `auto_annotate` writes its text files, and ours makes RLE. Each way has a process of
-its own. CPU seconds are of all its threads; beside other work, trust these and the ratios alone.
+RUN: a folder of `pipeline run`. IMAGES: a folder of photos, one more than are counted. Loading is
+not counted: the first image is not timed. `auto_annotate` writes its text files, and ours makes
+RLE. Each way has a process and an empty cache of its own. CPU seconds are of all its threads;
+beside other work, trust these and the ratios alone.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ def answer(name: str, run: Path, scratch: Path, threads: int, pipe: Connection) 
     torch.set_num_threads(threads)
     own = scratch / str(os.getpid())
     own.mkdir()
+    os.environ["PIPELINE_CACHE"] = str(own / "cache")  # no mask of another way or call
     way = WAYS[name](run, own)
     torch.set_num_threads(threads)
     vars(torch).update(set_num_threads=lambda _: None)  # ultralytics lowers it by one
@@ -138,18 +140,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    paths = list_images(options.images)[: options.count]
+    paths = list_images(options.images)[: 1 + options.count]
     context = multiprocessing.get_context("spawn")
     rows: dict[str, list[tuple[float, float, int]]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["PIPELINE_CACHE"] = str(Path(scratch) / "cache")  # no mask of an earlier call
         pipes = {}
         for name in WAYS:
             pipes[name], theirs = context.Pipe()
             arguments = (name, options.run, Path(scratch), options.threads, theirs)
             context.Process(target=answer, args=arguments, daemon=True).start()
             theirs.close()  # so that the end of the process ends the wait for it
-        for turn, path in enumerate([paths[0], *paths]):
+        for turn, path in enumerate(paths):
             for name, pipe in pipes.items():
                 pipe.send(path)
                 row = pipe.recv()
@@ -157,15 +158,16 @@ def main() -> None:
                     rows[name].append(row)
         for pipe in pipes.values():
             pipe.send(None)
-    print(f"{len(paths)} photos, {options.threads} threads\n")
+    count = len(paths) - 1
+    print(f"{count} photos, {options.threads} threads\n")
     print("| way | images a second | times | images a CPU second | times | objects |")
     print("|---|---|---|---|---|---|")
     peer = np.array(rows[PEER]).sum(axis=0)
     for name, measured in rows.items():
         wall, cpu, objects = np.array(measured).sum(axis=0)
         print(
-            f"| {name} | {len(paths) / wall:.2f} | {peer[0] / wall:.1f} "
-            f"| {len(paths) / cpu:.2f} | {peer[1] / cpu:.1f} | {objects:.0f} |"
+            f"| {name} | {count / wall:.2f} | {peer[0] / wall:.1f} "
+            f"| {count / cpu:.2f} | {peer[1] / cpu:.1f} | {objects:.0f} |"
         )
 
 

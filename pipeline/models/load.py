@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.interfaces import Classifier, Detector
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, TENSORS, model_kind, read_artifact
+from pipeline.models.backends import Backend
 from pipeline.models.cards import ClassifierCard, RetrievalCard
 from pipeline.models.classifier.network import classifier_from_artifact
 from pipeline.models.classifier.rac import load_retrieval
@@ -47,13 +48,18 @@ def load_model(folder: Path, device: str = "auto") -> TrainedModel:
 
 
 def load_detector(
-    folder: Path, device: str = "auto", confidence: float | None = None, max_boxes: int = 300
+    folder: Path,
+    device: str = "auto",
+    confidence: float | None = None,
+    max_boxes: int = 300,
+    backend: Backend = "auto",
+    cache_gb: float = 20.0,
 ) -> Detector:
     """The detector of a folder of finetune-yolo or finetune-segmenter, or an anomaly model as one.
 
-    confidence: detections of a lower score are left out; None takes the model's own. Raises
-    ConfigError for a folder that holds neither, DataError for a card that cannot be read,
-    WeightsError for files that were changed.
+    confidence: detections of a lower score are left out; None takes the model's own. backend,
+    cache_gb: of a segmenter, see `DefectSegmenter`. Raises ConfigError for a folder that holds
+    neither, DataError for a card that cannot be read, WeightsError for files that were changed.
     """
     kind = model_kind(folder)
     if kind == "yolo-world":
@@ -61,7 +67,8 @@ def load_detector(
     if kind in _ANOMALY_MODELS:
         return load_anomaly_detector(folder, torch_device(device), confidence or 0.0)
     if kind == "segmenter":
-        return load_defect_segmenter(folder, torch_device(device), confidence, max_boxes)
+        on = torch_device(device)
+        return load_defect_segmenter(folder, on, confidence, max_boxes, backend, cache_gb)
     reason = f", its {CARD} is of kind {kind}" if kind else ""
     remedy = "give a folder of finetune-yolo, finetune-segmenter or anomaly"
     raise ConfigError(f"{folder}: holds no detector{reason}; {remedy}")

@@ -15,6 +15,7 @@ from pipeline.io.read import shown_value
 from pipeline.metrics.operating_points import Wish, operating_point
 from pipeline.models.anomaly.detector import AnomalyDetector, load_anomaly_detector
 from pipeline.models.artifact import CARD, model_kind
+from pipeline.models.backends import Backend
 from pipeline.models.sam.model import load_segmenter
 from pipeline.models.segmentation.model import DefectSegmenter, load_defect_segmenter
 from pipeline.models.yolo_world.detector import load_finetuned
@@ -117,12 +118,17 @@ def load_labeller(
     device: torch.device,
     wish: Wish | None = None,
     confidence: float | None = None,
+    backend: Backend = "auto",
+    cache_gb: float = 20.0,
 ) -> Labeller:
     """The labeller of a folder of combine, with its models, or a segmenter alone. wish: what the
-    labels should reach. confidence: in place of the chosen one. Raises ConfigError for a wish where
-    nothing is calibrated, DataError, WeightsError."""
+    labels should reach. confidence: in place of the chosen one. backend: what runs the segmenter
+    and SAM. cache_gb: largest size of the cache on disk; 0 turns it off. Raises ConfigError for
+    a wish where nothing is calibrated, DataError, WeightsError."""
     if model_kind(folder) == SEGMENTER:
-        alone = load_defect_segmenter(folder, device, confidence)
+        alone = load_defect_segmenter(
+            folder, device, confidence, backend=backend, cache_gb=cache_gb
+        )
         return Labeller(
             knowledge(None, alone.categories, None, alone.confidence), Finders(alone), wish
         )
@@ -130,12 +136,16 @@ def load_labeller(
     if confidence is not None:
         known = replace(known, confidence=confidence)
     own = None if known.outcomes else known.confidence
-    segmenter = load_defect_segmenter(folder / SEGMENTER, device, own)
+    segmenter = load_defect_segmenter(
+        folder / SEGMENTER, device, own, backend=backend, cache_gb=cache_gb
+    )
     if known.categories != segmenter.categories:
         raise WeightsError(f"{folder / CARD}: names other categories than its segmenter")
     sam = detector = anomaly = None
     if "sam" in known.finders:
-        sam = load_segmenter(known.sam or str(folder / "sam"), {}, device).segmenter
+        sam = load_segmenter(
+            known.sam or str(folder / "sam"), {}, device, backend, cache_gb
+        ).segmenter
     if "detector" in known.finders:
         path = folder / "detector"
         detector = load_finetuned(path, MIN_CONFIDENCE, str(device), MAX_BOXES)

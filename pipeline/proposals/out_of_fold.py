@@ -105,7 +105,7 @@ def load_out_of_fold(
 ) -> OutOfFoldFinders:
     """The finders of these folders, which learned from `data`. Raises ConfigError for a segmenter,
     a SAM or a detector without folds, DataError, WeightsError."""
-    model = load_defect_segmenter(segmenter, device, backend=sam.backend)
+    model = load_defect_segmenter(segmenter, device, backend=sam.backend, cache_gb=sam.cache_gb)
     if not any(member.unseen for member in model.members):
         raise ConfigError(
             f"{segmenter}: has one network that learned from all photos; train it again with "

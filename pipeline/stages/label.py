@@ -136,7 +136,7 @@ def _labelled(
     dataset = listed_images(images, truth, config.split, config.allow_outside, faults)
     record = RunRecord("label", config.model_dump(mode="json"), [images, truth, model])
     wish = wish_of(config.recall, config.false_alarms, config.costs)
-    models = PerProcess(partial(_load, model, device, wish, config.confidence))
+    models = PerProcess(partial(_load, model, device, wish, config))
     labeller = models.get()
     dataset = replace(dataset, categories=labeller.categories, objects={})
     with record.resumable_folder(output, overwrite) as folder:
@@ -166,12 +166,14 @@ def _labelled(
     return result
 
 
-def _load(model: Path, device: str, wish: Wish | None, confidence: float | None) -> Labeller:
+def _load(model: Path, device: str, wish: Wish | None, config: SegmentConfig) -> Labeller:
     """The labeller of one process, on its own device."""
     from pipeline.models.devices import torch_device
     from pipeline.proposals.labeller import load_labeller
 
-    return load_labeller(model, torch_device(device), wish, confidence)
+    return load_labeller(
+        model, torch_device(device), wish, config.confidence, config.backend, config.cache_gb
+    )
 
 
 def _evaluated(

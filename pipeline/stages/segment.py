@@ -197,9 +197,10 @@ def _load_detector(
     from pipeline.models.load import load_detector
     from pipeline.trust.cross_detection import MAX_BOXES, MIN_CONFIDENCE
 
+    confidence, most = config.confidence, config.max_boxes
     if labels:
-        return load_detector(folder, device, MIN_CONFIDENCE, max(MAX_BOXES, config.max_boxes))
-    return load_detector(folder, device, config.confidence, config.max_boxes)
+        confidence, most = MIN_CONFIDENCE, max(MAX_BOXES, most)
+    return load_detector(folder, device, confidence, most, config.backend, config.cache_gb)
 
 
 def _load_segmenter(config: SegmentConfig, device: str) -> CalibratedSegmenter:

@@ -13,7 +13,6 @@ from pipeline.models.segmentation.defect_map import FULL, DefectMap
 from pipeline.models.segmentation.network import SegmentationNetwork
 from pipeline.types import Image
 
-_CACHE_GB = 20.0
 _MOST_PIXELS = 1 << 22  # of an image whose map is kept: larger ones would displace too many others
 _FAST = 1  # zlib's level; most of a map is 0
 
@@ -21,9 +20,12 @@ _FAST = 1  # zlib's level; most of a map is 0
 class MapCache:
     """The maps of trained networks, whose weights do not change any more."""
 
-    def __init__(self, networks: Sequence[SegmentationNetwork], about: str) -> None:
-        """about: all that maps depend on but the networks and the image."""
-        self._cache = disk_cache(_CACHE_GB)
+    def __init__(
+        self, networks: Sequence[SegmentationNetwork], about: str, cache_gb: float
+    ) -> None:
+        """about: all that maps depend on but the networks and the image. cache_gb: largest size of
+        the cache on disk; 0 keeps nothing."""
+        self._cache = disk_cache(cache_gb)
         self._networks, self._about = list(networks), f"{__version__} {about}"
         self._keys: dict[int, str] = {}
 
@@ -33,7 +35,7 @@ class MapCache:
         """The map of an image (H, W, 3) by some of the networks, `own`; from `predict` where it is
         not kept."""
         height, width = image.shape[:2]
-        if height * width > _MOST_PIXELS:
+        if self._cache.limit <= 0 or height * width > _MOST_PIXELS:
             return predict()
         keys = (self._key(number) for number in own)
         pixels = np.ascontiguousarray(image)

@@ -60,16 +60,18 @@ class DefectSegmenter:
         device: torch.device,
         max_regions: int | None = None,
         backend: Backend = "auto",
+        cache_gb: float = 20.0,
     ) -> None:
         """scale: by which images are resized. confidence: regions of a lower mean probability are
         left out. max_regions: of an image, the likeliest; None keeps all. backend: what runs the
-        networks. Raises ConfigError for one that the device has not."""
+        networks. cache_gb: largest size of the cache on disk; 0 keeps no map. Raises ConfigError
+        for a backend that the device has not."""
         self.members, self.categories = tuple(members), tuple(categories)
         self.scale, self.region_options, self.confidence = scale, region_options, confidence
         self.max_regions = max_regions
         self._networks = [inference(member.network, device, backend) for member in members]
         about = f"{scale} {device.type} {choose_backend(backend, device)}"
-        self._kept = MapCache([member.network for member in self.members], about)
+        self._kept = MapCache([member.network for member in self.members], about, cache_gb)
         self._last: tuple[Image, DefectMap] | None = None
 
     def defect_map(self, image: Image, group: str | None = None) -> DefectMap:
@@ -131,9 +133,10 @@ def load_defect_segmenter(
     confidence: float | None = None,
     max_regions: int | None = None,
     backend: Backend = "auto",
+    cache_gb: float = 20.0,
 ) -> DefectSegmenter:
     """The model of a folder of finetune-segmenter. confidence: None takes the model's own.
-    max_regions, backend: see `DefectSegmenter`. Raises DataError for another folder,
+    max_regions, backend, cache_gb: see `DefectSegmenter`. Raises DataError for another folder,
     WeightsError for a file that was changed."""
     path = folder / CARD
     if not path.is_file():
@@ -166,6 +169,7 @@ def load_defect_segmenter(
         device,
         max_regions,
         backend,
+        cache_gb,
     )
 
 

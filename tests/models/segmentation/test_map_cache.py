@@ -53,8 +53,8 @@ class Predictor:
 @pytest.mark.parametrize("categories", [1, 2, 300])
 def test_the_map_of_a_photo_is_predicted_once(categories: int) -> None:
     predict = Predictor(categories=categories)
-    first = MapCache(networks(), "scale 1").get(image(), (0, 1), categories, predict)
-    again = MapCache(networks(), "scale 1").get(image(), (0, 1), categories, predict)
+    first = MapCache(networks(), "scale 1", 20.0).get(image(), (0, 1), categories, predict)
+    again = MapCache(networks(), "scale 1", 20.0).get(image(), (0, 1), categories, predict)
     assert predict.calls == 1
     assert np.array_equal(first.defect, again.defect)
     assert np.array_equal(first.category, again.category)
@@ -64,11 +64,11 @@ def test_the_map_of_a_photo_is_predicted_once(categories: int) -> None:
 
 def test_another_photo_network_or_scale_has_a_map_of_its_own() -> None:
     predict = Predictor()
-    MapCache(networks(), "scale 1").get(image(), (0, 1), 2, predict)
-    MapCache(networks(), "scale 1").get(image(1), (0, 1), 2, predict)
-    MapCache(networks(), "scale 1").get(image(), (0,), 2, predict)
-    MapCache(networks(), "scale 2").get(image(), (0, 1), 2, predict)
-    MapCache(networks(seed=1), "scale 1").get(image(), (0, 1), 2, predict)
+    MapCache(networks(), "scale 1", 20.0).get(image(), (0, 1), 2, predict)
+    MapCache(networks(), "scale 1", 20.0).get(image(1), (0, 1), 2, predict)
+    MapCache(networks(), "scale 1", 20.0).get(image(), (0,), 2, predict)
+    MapCache(networks(), "scale 2", 20.0).get(image(), (0, 1), 2, predict)
+    MapCache(networks(seed=1), "scale 1", 20.0).get(image(), (0, 1), 2, predict)
     assert predict.calls == 5
 
 
@@ -82,7 +82,7 @@ def test_an_entry_that_is_no_map_of_the_photo_is_predicted_again(
 ) -> None:
     monkeypatch.setattr(cache, "get", lambda _: zlib.compress(planes))
     predict = Predictor()
-    assert MapCache(networks(), "").get(image(), (0,), 2, predict).size == (5, 7)
+    assert MapCache(networks(), "", 20.0).get(image(), (0,), 2, predict).size == (5, 7)
     assert predict.calls == 1
 
 
@@ -91,13 +91,24 @@ def test_an_entry_that_is_not_packed_is_predicted_again(
 ) -> None:
     monkeypatch.setattr(cache, "get", lambda _: b"not packed")
     predict = Predictor()
-    MapCache(networks(), "").get(image(), (0,), 2, predict)
+    MapCache(networks(), "", 20.0).get(image(), (0,), 2, predict)
     assert predict.calls == 1
+
+
+def test_a_cache_of_no_size_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        map_cache, "disk_cache", lambda gigabytes: DiskCache(tmp_path, int(gigabytes))
+    )
+    predict = Predictor()
+    for _ in range(2):
+        MapCache(networks(), "", 0).get(image(), (0,), 2, predict)
+    assert predict.calls == 2
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_map_of_a_large_photo_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_cache, "_MOST_PIXELS", 34)
     predict = Predictor()
     for _ in range(2):
-        MapCache(networks(), "").get(image(), (0,), 2, predict)
+        MapCache(networks(), "", 20.0).get(image(), (0,), 2, predict)
     assert predict.calls == 2
