@@ -17,9 +17,9 @@ from pipeline.synthesis.zipper import (
     Stroke,
     Tooth,
     Zipper,
+    camera_image,
     draw_cloth,
     draw_tones,
-    photo,
 )
 
 Defect = Callable[[Zipper, np.random.Generator, float], Zipper]
@@ -186,7 +186,9 @@ def photograph(
     """
     cloth = draw_cloth(zipper, side)
     good, bad = (draw_tones(one, side, cloth) for one in (zipper, defective))
-    before, after = (photo(zipper, tones, noise=False).astype(np.int16) for tones in (good, bad))
+    before, after = (
+        camera_image(zipper, tones, noise=False).astype(np.int16) for tones in (good, bad)
+    )
     changed = (np.abs(after - before).max(axis=2) >= _MIN_CHANGE).astype(np.uint8)
     reach = max(3, round(side * 0.020)) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
@@ -197,7 +199,7 @@ def photograph(
     mask = np.zeros_like(closed)
     smallest = 6e-5 * side * side
     cv2.drawContours(mask, [o for o in outlines if cv2.contourArea(o) >= smallest], -1, 1, -1)
-    return photo(defective, bad), mask.astype(bool)
+    return camera_image(defective, bad), mask.astype(bool)
 
 
 def _each(

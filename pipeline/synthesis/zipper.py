@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+from pipeline.synthesis.textures import Plane, bricks, grain, slope, smooth_noise
+
 Points = NDArray[np.float64]
 
 
@@ -104,7 +105,7 @@ def new_tooth(side: int, y: float, generator: np.random.Generator) -> Tooth:
 
 def draw(zipper: Zipper, side: int) -> NDArray[np.uint8]:
     """The photo, (side, side, 3) uint8 RGB, with the noise of the camera."""
-    return photo(zipper, draw_tones(zipper, side, draw_cloth(zipper, side)))
+    return camera_image(zipper, draw_tones(zipper, side, draw_cloth(zipper, side)))
 
 
 def draw_cloth(zipper: Zipper, side: int) -> Plane:
@@ -122,12 +123,12 @@ def draw_tones(zipper: Zipper, side: int, cloth: Plane) -> Plane:
     return np.asarray(cv2.resize(tones, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def photo(zipper: Zipper, tones: Plane, noise: bool = True) -> NDArray[np.uint8]:
-    """The photo of tones (H, W), (H, W, 3) uint8 RGB. noise: add that of the camera."""
+def camera_image(zipper: Zipper, tones: Plane, noise: bool = True) -> NDArray[np.uint8]:
+    """What the camera makes of tones (H, W): (H, W, 3) uint8 RGB. noise: add its noise."""
     generator = np.random.default_rng(zipper.seed)
     sharpness = max(0.45, tones.shape[0] / 1800)
     tones = np.asarray(cv2.GaussianBlur(tones, (0, 0), sharpness), dtype=np.float32)
-    gain = 1 + 0.04 * _smooth_noise(generator, tones.shape[0], 3)
+    gain = 1 + 0.04 * smooth_noise(generator, tones.shape[0], 3)
     grey = np.clip(tones, 0, 1) * 255 * np.where(tones < 0.9, gain, 1)
     colour = np.stack([grey, grey * 0.997, grey * 1.004], axis=2)
     if noise:
@@ -149,18 +150,18 @@ class _Canvas:
         zipper, side = self.zipper, self.side
         generator = np.random.default_rng(zipper.seed + 1)
         near = np.exp(-(((np.abs(self.u) - COIL) / 0.05).clip(0) ** 2))
-        bend_u = _smooth_noise(generator, side, 9) * 0.006
-        bend_y = _smooth_noise(generator, side, 9) * 0.006
+        bend_u = smooth_noise(generator, side, 9) * 0.006
+        bend_y = smooth_noise(generator, side, 9) * 0.006
         u, y = (self.u + bend_u)[::2, ::2], (self.y + bend_y)[::2, ::2]
-        wide = _bricks(u, y, 0.017, 0.020, generator)
-        fine = _bricks(u, y, 0.0125, 0.0135, generator)
+        wide = bricks(u, y, 0.017, 0.020, generator)
+        fine = bricks(u, y, 0.0125, 0.0135, generator)
         knit = wide * (1 - near[::2, ::2]) + fine * near[::2, ::2]
         knit = cv2.resize(knit, (side, side), interpolation=cv2.INTER_CUBIC)
         height = cv2.GaussianBlur(knit, (0, 0), side / 1000)
-        yarn = cv2.GaussianBlur(_grain(generator, side), (0, 0), side / 800)
-        tone = zipper.cloth_tone * (1 + 0.05 * _smooth_noise(generator, side, 3))
+        yarn = cv2.GaussianBlur(grain(generator, side), (0, 0), side / 800)
+        tone = zipper.cloth_tone * (1 + 0.05 * smooth_noise(generator, side, 3))
         tone = tone * (0.58 + 0.50 * height) * (1 + 0.20 * yarn)
-        tone = tone * (1 + 0.40 * _slope(height * 8, zipper.light))
+        tone = tone * (1 + 0.40 * slope(height * 8, zipper.light))
         seam = np.exp(-(((np.abs(self.u) - 0.33) / 0.0022) ** 2))
         return np.asarray(tone * (1 - 0.14 * seam), dtype=np.float32)
 
@@ -184,9 +185,9 @@ class _Canvas:
         tone = tone * (1 - 0.42 * bed)
         shadow = cv2.GaussianBlur((height > 0).astype(np.float32), (0, 0), side * 0.004)
         tone = tone * (1 - 0.45 * shadow * (height <= 0))
-        slope = _slope(height * 90, zipper.light)
+        lean = slope(height * 90, zipper.light)
         shine = height**8 * (0.05 + 0.17 * np.clip((rim - 0.042) / 0.012, 0, 1))
-        body = (0.14 + 0.13 * height + shine) * gloss * (1 + 0.35 * np.clip(slope, -1, 1))
+        body = (0.14 + 0.13 * height + shine) * gloss * (1 + 0.35 * np.clip(lean, -1, 1))
         cover = np.clip(height * 2, 0, 1)
         tone = tone * (1 - cover) + body * cover
         cord = np.exp(-(((rim - 0.020) / 0.0075) ** 4)) * (0.62 - 0.20 * cover)
@@ -260,48 +261,3 @@ class _Canvas:
         above = tube > height[rows, columns]
         height[rows, columns][above] = tube[above]
         level[rows, columns][above] = tone
-
-
-def _bricks(u: Plane, y: Plane, wide: float, tall: float, generator: np.random.Generator) -> Plane:
-    """Knitted cloth: cells around random points, from 0 at their edge to 1 inside. Half of the
-    cells lie on their side.
-
-    Worley's cellular noise (SIGGRAPH 1996) with a box-shaped distance.
-    """
-    rows, columns = int(1.4 / tall) + 4, int(2.4 / wide) + 4
-    jitter = generator.uniform(-0.22, 0.22, (2, rows, columns)).astype(np.float32)
-    lying = generator.uniform(size=(rows, columns)) < 0.5
-    stretch_u = np.where(lying, 0.66, 1.36).astype(np.float32)
-    stretch_y = np.where(lying, 1.36, 0.66).astype(np.float32)
-    cell_u, cell_y = (u + 1.0) / wide + 2, (y + 0.2) / tall + 2
-    base_u, base_y = np.floor(cell_u).astype(np.int32), np.floor(cell_y).astype(np.int32)
-    first = np.full_like(u, 9.0)
-    second = np.full_like(u, 9.0)
-    for down in (-1, 0, 1):
-        for across in (-1, 0, 1):
-            row = (base_y + down).clip(0, rows - 1)
-            column = (base_u + across).clip(0, columns - 1)
-            flat = row * columns + column
-            gap_u = np.abs(cell_u - (column + 0.5 + jitter[0].take(flat))) * stretch_u.take(flat)
-            gap_y = np.abs(cell_y - (row + 0.5 + jitter[1].take(flat))) * stretch_y.take(flat)
-            away = np.maximum(gap_u, gap_y)
-            second = np.minimum(second, np.maximum(first, away))
-            first = np.minimum(first, away)
-    return np.asarray(np.sqrt(np.clip((second - first) / 0.45, 0, 1)), dtype=np.float32)
-
-
-def _slope(height: Plane, light: tuple[float, float]) -> Plane:
-    """The slope of the surface towards the light, about [-1, 1]."""
-    across = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
-    lean = light[0] * across + light[1] * down
-    return np.asarray(lean / np.sqrt(1 + across**2 + down**2), dtype=np.float32)
-
-
-def _smooth_noise(generator: np.random.Generator, side: int, cells: int) -> Plane:
-    coarse = generator.uniform(-1, 1, (cells, cells)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))
-
-
-def _grain(generator: np.random.Generator, side: int) -> Plane:
-    return generator.standard_normal((side, side), dtype=np.float32)
