@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ from pipeline.stages.audit import audit
 from pipeline.stages.segment import segment
 
 pytestmark = pytest.mark.slow
+ONLY_LINUX = pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="only Linux lists children"
+)
 FEW_PATCHES = AnomalyConfig(image_side=96, folds=2, coreset_ratio=0.2)
 
 
@@ -39,6 +43,19 @@ def segment_by_two(folder: Path, prompts: Path, output: Path) -> subprocess.Pope
         "segment", "--boxes", prompts, "--images", folder / "images", "-o", output,
         "--workers", "2", *OPTIONS,
     )  # fmt: skip
+
+
+def stop_one_of_two(process: subprocess.Popen[str], log: Path) -> int:
+    """Wait until a call with two workers has kept an image, while one of the two stands still:
+    however slow the tests are, the call has work left. Returns the process that stands still."""
+    while len(workers := children_called(b"spawn_main", process.pid)) < 2:
+        assert process.poll() is None
+        time.sleep(0.001)
+    os.kill(workers[1], signal.SIGSTOP)  # the first batch is the other's
+    while not finished_images(log):
+        assert process.poll() is None
+        time.sleep(0.001)
+    return workers[1]
 
 
 def is_alive(group: int) -> bool:
@@ -77,6 +94,7 @@ def test_a_bad_image_ends_the_work_and_what_was_done_before_it_is_kept(tmp_path:
     assert finished_images(tmp_path / ".out.unfinished" / LOG) == 6
 
 
+@ONLY_LINUX
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_call_that_is_stopped_leaves_no_process_and_goes_on(
     tmp_path: Path, number: signal.Signals
@@ -85,9 +103,11 @@ def test_a_call_that_is_stopped_leaves_no_process_and_goes_on(
     segment(tmp_path / "images", tmp_path / "whole", QUICK, device="cpu", boxes=prompts)
     log = tmp_path / ".out.unfinished" / LOG
     process = segment_by_two(tmp_path, prompts, tmp_path / "out")
-    while process.poll() is None and not finished_images(log):
-        time.sleep(0.001)
+    worker = stop_one_of_two(process, log)
     process.send_signal(number)
+    process.wait(timeout=60)
+    with suppress(ProcessLookupError):  # a call that is interrupted ends its workers
+        os.kill(worker, signal.SIGCONT)
     process.communicate(timeout=60)  # its workers hold its stdout open
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     while is_alive(process.pid):
@@ -105,14 +125,12 @@ def test_a_call_that_is_stopped_leaves_no_process_and_goes_on(
         assert (tmp_path / "out" / name).stat().st_mtime_ns == time_ns
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists children")
+@ONLY_LINUX
 def test_a_worker_that_is_killed_is_one_line_and_what_was_done_is_kept(tmp_path: Path) -> None:
     prompts = discs(tmp_path, 40)
     log = tmp_path / ".out.unfinished" / LOG
     process = segment_by_two(tmp_path, prompts, tmp_path / "out")
-    while process.poll() is None and not finished_images(log):
-        time.sleep(0.001)
-    os.kill(children_called(b"spawn_main", process.pid)[0], signal.SIGKILL)
+    os.kill(stop_one_of_two(process, log), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith("pipeline: a process was killed")
