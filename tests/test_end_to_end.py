@@ -18,6 +18,7 @@ from pipeline.synthesis.defects import DEFECTS
 pytestmark = pytest.mark.slow
 
 SMALL = [
+    "trainings_at_once=1",  # in this process, which has small crops
     "synthesize.per_defect=2",
     "synthesize.good_train=3",
     "synthesize.good_test=1",

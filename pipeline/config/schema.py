@@ -56,6 +56,11 @@ class RunConfig(ImagesConfig):
         description="Minutes that the run may take on this machine: every training takes its share "
         "of them, and the epochs and steps below say how they are shared.",
     )
+    trainings_at_once: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Trainings that run side by side, each with its share of the threads; by "
+        "default two on a CPU, and one on a GPU.",
+    )
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="What is drawn.")
     convert: ConvertConfig = Field(ConvertConfig(), description="How masks are converted.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="How the detector learns.")

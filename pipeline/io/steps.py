@@ -28,12 +28,26 @@ class Step:
 
 def run_step(step: Step, log: WorkLog[str]) -> dict[str, JsonValue]:
     """Run a step, or skip it; returns its result's JSON."""
-    key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
-    if log.get(step.name) == key and step.folder.is_dir():
-        say(f"[{step.name}] nothing changed: skipped")
-        return _saved_summary(step.folder)
+    due = due_step(step, log)
+    if isinstance(due, dict):
+        return due
     say(f"[{step.name}]")
-    result = step.work()
+    return finished_step(step, due, step.work(), log)
+
+
+def due_step(step: Step, log: WorkLog[str]) -> str | dict[str, JsonValue]:
+    """The key under which a step is to be done; the JSON of its result where it is skipped."""
+    key = f"{config_key(step.name, step.config)} {fingerprint(step.inputs)}"
+    if log.get(step.name) != key or not step.folder.is_dir():
+        return key
+    say(f"[{step.name}] nothing changed: skipped")
+    return _saved_summary(step.folder)
+
+
+def finished_step(
+    step: Step, key: str, result: StageResult, log: WorkLog[str]
+) -> dict[str, JsonValue]:
+    """Note that a step is done; returns its result's JSON. key: of `due_step`."""
     log.add(step.name, key)
     return result.to_json()
 

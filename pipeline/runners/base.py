@@ -117,7 +117,7 @@ class BatchWorker:
                 self._loaded = self._load()
             return pickle.dumps(list(self._loaded(pickle.loads(items))))
         except Exception as error:
-            return _error_bytes(error)
+            return error_bytes(error)
 
     def _load(self) -> BatchWork[Any, Any]:
         """The work. To load it may import torch, which reads the number of its threads then."""
@@ -146,9 +146,9 @@ def _opened(results: bytes) -> Sequence[Any]:
     return opened
 
 
-def _error_bytes(error: Exception) -> bytes:
-    """The error, with its place in the program where that is of use; another error that names it,
-    where it cannot be sent."""
+def error_bytes(error: Exception) -> bytes:
+    """The error, pickled, with its place in the program where that is of use; another error that
+    names it, where it cannot be sent."""
     if not isinstance(error, PipelineError):
         error.add_note(traceback.format_exc())
     try:

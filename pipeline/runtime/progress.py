@@ -1,6 +1,7 @@
 """The progress of long work on stderr: a bar on a terminal, else a plain line now and then.
 
-With `--quiet` there is none. No message shares a line with a bar.
+With `--quiet` there is none. No message shares a line with a bar. A process that works beside
+another gives its bars and messages to that one, which shows them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Never, Self, TypeVar
 
 from pipeline.errors import with_addresses
 from pipeline.runtime import signals
@@ -22,11 +25,63 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 _PAUSE = 30.0  # seconds between two plain lines, and before the first
+_PAUSE_OF_EVENTS = 0.2  # seconds between two movements of a bar that another process shows
 
 _quiet = False
 _open: list[Bar] = []  # from the outermost to the innermost
 _lock = threading.RLock()  # of stderr: tqdm draws under it too
 _last_line = float("-inf")  # when the last plain line of any bar was printed
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Event:
+    """What another process shows: a message, or what happened to a bar. number: of the bar. text:
+    the message, the title of a new bar, or the note of one that moved. count: where a bar is.
+    finished: whether a bar that ended stays on screen."""
+
+    kind: Literal["message", "begin", "move", "end"]
+    number: int = 0
+    text: str = ""
+    count: int = 0
+    total: int | None = None
+    finished: bool = True
+
+
+_send: Callable[[Event], None] | None = None  # to the process that shows
+
+
+def show_elsewhere(send: Callable[[Event], None]) -> None:
+    """From now on, give all bars and messages of this process to `send`."""
+    global _send
+    _send = send
+
+
+class Shown:
+    """The bars and messages of another process, each with a name before it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bars: dict[int, Bar] = {}
+
+    def show(self, event: Event) -> None:
+        """Show what the other process has sent."""
+        if event.kind == "message":
+            write_line(f"{self._name}: {event.text}")
+        elif event.kind == "begin":
+            title = f"{self._name}: {event.text}"
+            self._bars[event.number] = Bar(title, event.total, event.count)
+        elif event.kind == "move":
+            self._bars[event.number].note(event.text)
+            self._bars[event.number].move(event.count)
+        else:
+            self._bars.pop(event.number).close(event.finished)
+
+    def close(self) -> None:
+        """Remove the bars of a process that was stopped."""
+        for bar in reversed(self._bars.values()):
+            bar.close(finished=False)
+        self._bars.clear()
 
 
 def set_quiet(quiet: bool) -> None:
@@ -62,6 +117,9 @@ def write_line(text: str) -> None:
 
     A stderr that is gone (a closed terminal) is not an error.
     """
+    if _send:
+        _send(Event("message", text=text))
+        return
     with _lock, suppress(OSError, ValueError):
         for bar in _open:
             bar.hide()
@@ -101,8 +159,12 @@ class Bar:
         self._title, self._total, self._clock = title, total, clock
         self._initial = self._count = initial
         self._began, self._note = clock(), ""
-        self._tqdm = self._draw() if not _quiet and is_terminal() else None
+        self._number, self._sent = next(_numbers), self._began
+        self._send = None if _quiet else _send
+        self._tqdm = self._draw() if not _quiet and not _send and is_terminal() else None
         _open.append(self)
+        if self._send:
+            self._send(Event("begin", self._number, title, initial, total))
 
     def __enter__(self) -> Self:
         return self
@@ -121,8 +183,14 @@ class Bar:
         self._count += n
         if self._tqdm is not None:
             self._tqdm.update(n)
+        elif self._send:
+            self._send_now_and_then(self._send)
         elif not _quiet:
             self._write_now_and_then()
+
+    def move(self, count: int) -> None:
+        """So many are done in all."""
+        self.update(count - self._count)
 
     def note(self, text: str) -> None:
         """What to show beside the count, from the next update on."""
@@ -135,6 +203,9 @@ class Bar:
         if self not in _open:
             return
         _open.remove(self)
+        if self._send:
+            self._send(Event("move", self._number, self._note, self._count))
+            self._send(Event("end", self._number, finished=finished))
         if self._tqdm is not None:
             self._tqdm.leave = None if finished else False  # None: stays if it is the outermost
             with suppress(OSError, ValueError):
@@ -162,6 +233,12 @@ class Bar:
             leave=None,
             file=sys.stderr,
         )
+
+    def _send_now_and_then(self, send: Callable[[Event], None]) -> None:
+        now = self._clock()
+        if now - self._sent >= _PAUSE_OF_EVENTS:
+            self._sent = now
+            send(Event("move", self._number, self._note, self._count))
 
     def _write_now_and_then(self) -> None:
         global _last_line

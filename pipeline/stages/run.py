@@ -17,7 +17,7 @@ from pipeline.config.schema import RunConfig, SegmentConfig
 from pipeline.config.values import Config
 from pipeline.errors import DataError
 from pipeline.io.locks import folder_lock
-from pipeline.io.steps import Step, run_step
+from pipeline.io.steps import Step
 from pipeline.io.work_log import WorkLog
 from pipeline.io.write import make_folder
 from pipeline.results import StageResult
@@ -30,6 +30,7 @@ from pipeline.stages.finetune_sam import finetune_sam
 from pipeline.stages.finetune_yolo import finetune_yolo
 from pipeline.stages.report import ReportResult, report
 from pipeline.stages.run_baselines import anomaly_steps, classifier_step
+from pipeline.stages.run_group import run_group, trainings_at_once
 from pipeline.stages.run_labeller import label_steps, segmenter_step
 from pipeline.stages.run_plan import planned
 from pipeline.stages.segment import segment
@@ -62,61 +63,77 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
         make_folder(root)
         own = root / ("data" if config.masks else "zipper")  # converted from folders, or drawn
         products = list(config.products) or [own]
+        at_once = trainings_at_once(config)
         with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
-            steps = {
-                step.name: run_step(step, log) for step in _steps(config, root, products, overwrite)
-            }
+            steps: dict[str, dict[str, JsonValue]] = {}
+            for group in _groups(config, root, products, overwrite):
+                steps |= run_group(group, log, at_once)
         return RunResult(output=root, steps=steps, report=report(root))
 
 
-def _steps(
+def _groups(
     config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool
-) -> Iterator[Step]:
+) -> Iterator[Sequence[Step]]:
     """Every step, in order, each when those before it are done: what comes later depends on what
-    they find. Each names all that its outcome depends on."""
+    they find. The steps of a group do not need each other. Each step names all that its outcome
+    depends on."""
     models = []
-    for step in _work_steps(config, root, products, overwrite):
-        yield step
-        models += [step.folder] if step.folder.parent == root else []
+    for group in _work_groups(config, root, products, overwrite):
+        yield group
+        models += [step.folder for step in group if step.folder.parent == root]
     compare_models = partial(
         compare, root, root / "comparison", device=config.device, keep_going=config.keep_going
     )
-    yield Step("compare", root / "comparison", {}, models, compare_models)
+    yield [Step("compare", root / "comparison", {}, models, compare_models)]
 
 
-def _work_steps(
+def _work_groups(
     config: RunConfig, root: Path, products: Sequence[Path], overwrite: bool
-) -> Iterator[Step]:
+) -> Iterator[Sequence[Step]]:
     data, detector = root / "data", root / "detector"
     start = perf_counter()
-    yield from _data(config, root, products)
+    for step in _data(config, root, products):
+        yield [step]
     if config.minutes is not None:
         config = planned(config, config.minutes, perf_counter() - start)
-    yield _detector(config, root, overwrite)
+    yield _trainings(config, root, products[0], overwrite)
     segment_config = config.segment
     if config.tune_sam:
-        yield _sam(config, root, overwrite)
         segment_config = config.segment.model_copy(update={"sam": str(root / "sam")})
     sam = [root / "sam"] if config.tune_sam else []
     trust = None
     if _has_folds(config, root):
         trust = root / "trust"
-        yield _calibration(config, segment_config.sam, root, overwrite)
+        yield [_calibration(config, segment_config.sam, root, overwrite)]
     split = "test" if config.convert.test > 0 or config.convert.split_file else "val"
     truth = data / "annotations" / f"instances_{split}.json"
     for name, prompts_from in (("truth", None), ("detector", detector)):
         known = trust if prompts_from else None
         sources = [truth, *(path for path in (prompts_from, known) if path), *sam]
-        yield _masks(
-            config, segment_config, root, name, sources, truth, prompts_from, known, overwrite
-        )
-        yield _evaluation(config, root, name, truth, known)
-    if config.classify:
-        yield classifier_step(config, config.classify, root, products[0], overwrite)
-    yield from anomaly_steps(config, root, products[0], overwrite)
+        yield [
+            _masks(
+                config, segment_config, root, name, sources, truth, prompts_from, known, overwrite
+            )
+        ]
+        yield [_evaluation(config, root, name, truth, known)]
     if config.finetune_segmenter:
-        yield segmenter_step(config, config.finetune_segmenter, root, overwrite)
-        yield from label_steps(config, segment_config, root, truth, overwrite)
+        for step in label_steps(config, segment_config, root, truth, overwrite):
+            yield [step]
+
+
+def _trainings(config: RunConfig, root: Path, product: Path, overwrite: bool) -> list[Step]:
+    """All that learns from the converted data, the longest first: what begins last is short, so
+    that no core waits for long."""
+    steps = []
+    if config.finetune_segmenter:
+        steps.append(segmenter_step(config, config.finetune_segmenter, root, overwrite))
+    if config.tune_sam:
+        steps.append(_sam(config, root, overwrite))
+    steps.append(_detector(config, root, overwrite))
+    steps += anomaly_steps(config, root, product, overwrite)
+    if config.classify:
+        steps.append(classifier_step(config, config.classify, root, product, overwrite))
+    return steps
 
 
 def _data(config: RunConfig, root: Path, products: Sequence[Path]) -> list[Step]:

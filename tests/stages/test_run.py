@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[str]) -
         return Counted(images=3)
 
     step = Step("step", folder, {}, [inputs], work)
-    monkeypatch.setattr(stage, "_steps", lambda *_: [step])
+    monkeypatch.setattr(stage, "_groups", lambda *_: [[step]])
     report = ReportResult(report=tmp_path / "report.html", size_kb=0)
     monkeypatch.setattr(stage, "report", lambda root: report)
     return lambda: stage.run(RunConfig(output=tmp_path / "run")).steps
@@ -122,7 +123,8 @@ def test_found_masks_are_calibrated_where_detector_and_sam_have_folds(
     monkeypatch.setattr(stage, "segment", noted)
     config = RunConfig.model_validate({"finetune": {"folds": 2}, "segment": {"recall": 0.9}})
     names = []
-    for step in stage._work_steps(config, tmp_path, [tmp_path / "p"], False):
+    groups = stage._work_groups(config, tmp_path, [tmp_path / "p"], False)
+    for step in chain.from_iterable(groups):
         names.append(step.name)
         if step.name.startswith("segment"):
             step.work()
@@ -153,7 +155,8 @@ def test_unfinished_work_of_other_settings_goes_only_on_request(
 
         monkeypatch.setattr(module, name, noted)
     config = RunConfig(output=tmp_path / "run", tune_sam=True)
-    for step in stage._steps(config, tmp_path / "run", [tmp_path / "p"], overwrite):
+    groups = stage._groups(config, tmp_path / "run", [tmp_path / "p"], overwrite)
+    for step in chain.from_iterable(groups):
         if step.name.startswith(("finetune", "segment", "classify", "anomaly")):
             step.work()
     assert given == dict.fromkeys(verbs, overwrite)

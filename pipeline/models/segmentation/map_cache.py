@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline import __version__
 from pipeline.io.disk_cache import disk_cache, key_of
 from pipeline.models.segmentation.defect_map import FULL, DefectMap
 from pipeline.models.segmentation.network import SegmentationNetwork
 from pipeline.types import Image
+from pipeline.version import __version__
 
 _MOST_PIXELS = 1 << 22  # of an image whose map is kept: larger ones would displace too many others
 _FAST = 1  # zlib's level; most of a map is 0
