@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.boxes import as_boxes, iou
 from pipeline.geometry.masks import Rle, encode_patches, to_patch
+from pipeline.geometry.patches import Patch
 from pipeline.interfaces import PromptedSegmenter
 from pipeline.models.sam.calibration import Table
 from pipeline.models.segmentation.defect_map import (
@@ -26,12 +26,13 @@ from pipeline.models.segmentation.defect_map import (
     regions,
 )
 from pipeline.proposals.choices import Finder
+from pipeline.proposals.figures import as_logit, outline_figures
 from pipeline.types import Boxes, Detections, Image
 
-_LIMITS = (0.002, 0.998)  # beyond which the logit of a share says no more
 _COVERED = 0.1  # IoU of boxes from which a detection is the region's
 _MOST = 100  # candidates of an image; the likeliest stay
 _PREFIXES: dict[Finder, str] = {"sam": "sam_", "detector": "detector_", "anomaly": "anomaly"}
+_NO_PIXELS = Patch(0, 0, np.zeros((0, 0), bool))
 SAM_AGREES = "sam_agrees"  # the figure that says how much SAM's mask and the region's share
 
 
@@ -93,22 +94,29 @@ def candidates(
         boxes = as_boxes(np.concatenate([boxes, alone]))
         masks += [None] * len(alone)
     refined, table = _refined(image, boxes, sam, found)
+    level = options.level
     rows = []
     for row, (mask, sam_mask) in enumerate(zip(masks, refined, strict=True)):
         drawn = mask or sam_mask
         if drawn is None:
             continue
-        part = parts[row] if mask else measure_region(found, to_patch(drawn))
+        own = parts[row] if mask else None
+        part = own or measure_region(found, to_patch(drawn))
         figures = {
             **_figures(part, row, evidence, boxes[row]),
             **{name: float(column[row]) for name, column in table.items()},
         }
+        outlines = {"map_": part.patch}
         if sam is not None:
             agrees = mask_geometry.paired_iou(mask, sam_mask) if mask and sam_mask else 0.0
             figures[SAM_AGREES] = agrees
+            outlines["sam_"] = to_patch(sam_mask) if sam_mask else _NO_PIXELS
+        for prefix, patch in outlines.items():
+            about = outline_figures(found, patch, own.patch if own else None, level)
+            figures |= {prefix + name: value for name, value in about.items()}
         shares = _with_detector(part.shares, evidence.detections, boxes[row])
         rows.append(Candidate(mask, sam_mask, shares, figures))
-    return rows
+    return _with_others(rows)
 
 
 def table_of(rows: Sequence[Candidate]) -> Table:
@@ -127,7 +135,18 @@ def without(rows: Sequence[Candidate], finder: Finder) -> list[Candidate]:
         if finder == "anomaly" or row.region_mask is not None:
             sam_mask = None if finder == "sam" else row.sam_mask
             left.append(replace(row, figures=figures, sam_mask=sam_mask))
-    return left
+    return _with_others(left)
+
+
+def _with_others(rows: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates of an image with the figures that follow from how many there are: a defect in
+    several parts is many."""
+    areas = [float(np.exp(row.figures["area"])) for row in rows]
+    count, every = float(np.log(max(len(rows), 1))), max(sum(areas), 1.0)
+    return [
+        replace(row, figures={**row.figures, "count": count, "share_of_area": area / every})
+        for row, area in zip(rows, areas, strict=True)
+    ]
 
 
 def _figures(
@@ -214,8 +233,3 @@ def _compactness(part: Region) -> float:
     """The share of its box that a region fills."""
     height, width = part.patch.pixels.shape
     return float(part.patch.area / max(height * width, 1))
-
-
-def as_logit(share: float) -> float:
-    """The logit of a share, within limits."""
-    return float(logit(np.clip(share, *_LIMITS)))

@@ -18,8 +18,9 @@ from scipy.special import expit, log_softmax, softmax
 from pipeline.geometry import masks as mask_geometry
 from pipeline.geometry.masks import Rle
 from pipeline.models.sam.calibration import Table
-from pipeline.proposals.candidates import Candidate, as_logit
+from pipeline.proposals.candidates import Candidate
 from pipeline.proposals.choices import NamingGain
+from pipeline.proposals.figures import as_logit
 from pipeline.types import Detections
 
 NAMED = "named"  # the figure that says how sure the name is

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from pipeline.models.sam.calibration import Calibration, Table, unfitted
 
-_PENALTIES = (0.3, 1.0, 3.0)
+_PENALTIES = (1.0, 3.0, 10.0)
 _STEPS = 30
 
 

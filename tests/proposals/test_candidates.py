@@ -111,3 +111,13 @@ def test_without_a_finder_its_figures_masks_and_proposals_are_gone() -> None:
     assert len(without(rows, "detector")) == 1
     assert len(without(rows, "anomaly")) == 2
     assert "anomaly" not in without(rows, "anomaly")[0].figures
+
+
+def test_how_many_candidates_there_are_is_counted_again_without_a_finder() -> None:
+    """A region of 16 pixels, and a mask of SAM of 25."""
+    evidence = Evidence(found((2, 2, 6, 6, 0.9)), boxes((20, 4, 25, 9, 0.4, 0)))
+    rows = candidates(IMAGE, evidence, OPTIONS, BoxSam())
+    assert [row.figures["count"] for row in rows] == [pytest.approx(np.log(2))] * 2
+    assert [row.figures["share_of_area"] for row in rows] == pytest.approx([16 / 41, 25 / 41])
+    (alone,) = without(rows, "detector")
+    assert (alone.figures["count"], alone.figures["share_of_area"]) == (0.0, 1.0)

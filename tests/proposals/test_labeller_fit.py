@@ -23,7 +23,9 @@ def block(x0: float, y0: float, x1: float, y1: float) -> Rle:
 def candidate(
     mask: Rle | None, sam: Rle | None = None, share: float = 0.9, **figures: float
 ) -> Candidate:
-    return Candidate(mask, sam, np.array([share, 1 - share]), {"map_mean": 0.0, **figures})
+    return Candidate(
+        mask, sam, np.array([share, 1 - share]), {"map_mean": 0.0, "area": 0.0, **figures}
+    )
 
 
 def photo(number: int, *rows: Candidate, defects: tuple[Rle, ...]) -> LabelledImage:

@@ -113,15 +113,15 @@ def test_a_naming_is_read_as_it_was_written_and_not_for_other_categories() -> No
 def test_whether_a_name_is_right_is_learned_from_the_namings_own_word() -> None:
     """Its fit takes two of all figures, and no category: it answers alike for each."""
     plain: dict[str, np.ndarray] = {
-        name: np.arange(6, dtype=np.float32) for name in ("map_mean", "area")
+        name: np.arange(12, dtype=np.float32) for name in ("map_mean", "area")
     }
-    names = ["a", "b"] * 3
+    names = ["a", "b"] * 6
     assert name_evidence(plain, names) == (plain, names)
-    table = {**plain, NAMED: np.array([0, 1, 0, 1, 0, 1], np.float32)}
+    table = {**plain, NAMED: np.array([0, 1] * 6, np.float32)}
     own, nobody = name_evidence(table, names)
-    fit = fit_probability(own, [0, 1, 0, 1, 0, 1], nobody)
+    fit = fit_probability(own, [0, 1] * 6, nobody)
     assert (fit.names, fit.categories) == (("map_mean", NAMED), ())
     right = fit.expected_iou(table, names)
     assert right[0] < 0.4
     assert right[1] > 0.6
-    assert (fit.expected_iou(table, ["b"] * 6) == right).all()
+    assert (fit.expected_iou(table, ["b"] * 12) == right).all()

@@ -51,6 +51,11 @@ class RegionOptions:
     min_area: int = 4
     best_outline: bool = False
 
+    @property
+    def level(self) -> int:
+        """The value of a map from which a pixel is part of a region."""
+        return max(round(self.threshold * FULL), 1)
+
 
 @dataclass(frozen=True)
 class Region:
@@ -72,7 +77,7 @@ class Region:
 
 def regions(found: DefectMap, options: RegionOptions) -> list[Region]:
     """The regions of a map, from top to bottom. Time and memory follow the regions' size."""
-    level = max(round(options.threshold * FULL), 1)
+    level = options.level
     patches = components(np.asarray(found.defect >= level), options.bridge_gap)
     kept = [patch for patch in patches if patch.area >= options.min_area]
     if options.best_outline:
