@@ -63,11 +63,10 @@ def run(config: RunConfig, *, overwrite: bool = False) -> RunResult:
         make_folder(root)
         own = root / ("data" if config.masks else "zipper")  # converted from folders, or drawn
         products = list(config.products) or [own]
-        at_once = trainings_at_once(config)
         with WorkLog(root / _STEPS, "steps", TypeAdapter(str)) as log:
             steps: dict[str, dict[str, JsonValue]] = {}
             for group in _groups(config, root, products, overwrite):
-                steps |= run_group(group, log, at_once)
+                steps |= run_group(group, log, trainings_at_once(config))
         return RunResult(output=root, steps=steps, report=report(root))
 
 
@@ -95,7 +94,8 @@ def _work_groups(
     for step in _data(config, root, products):
         yield [step]
     if config.minutes is not None:
-        config = planned(config, config.minutes, perf_counter() - start)
+        elapsed = perf_counter() - start
+        config = planned(config, config.minutes, elapsed, trainings_at_once(config))
     yield _trainings(config, root, products[0], overwrite)
     segment_config = config.segment
     if config.tune_sam:

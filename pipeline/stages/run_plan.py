@@ -7,7 +7,7 @@ time is measured when a run begins.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
@@ -45,7 +45,8 @@ class Costs:
     detector, sam, rest: of each, whatever is trained; rest: the other parts of a run.
     detector_photo: a photo of 288 pixels in one epoch. sam_step: a step. sam_mask: a mask, whatever
     the steps. decoder_step, step: of a network of the segmenter, without its encoder and with it.
-    segmenter_photo: what a photo's map takes. label_photo: what its labels take.
+    segmenter_photo: what a photo's map takes. label_photo: what its labels take. side_by_side: how
+    many times sooner two trainings end side by side, by benchmarks/side_by_side.py.
     """
 
     detector: float = 39.0
@@ -58,6 +59,7 @@ class Costs:
     segmenter_photo: float = 0.88
     label_photo: float = 1.2
     rest: float = 100.0
+    side_by_side: float = 1.3
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ class Plan:
         )
 
 
-def planned(config: RunConfig, minutes: float, elapsed: float) -> RunConfig:
+def planned(config: RunConfig, minutes: float, elapsed: float, at_once: int) -> RunConfig:
     """The configuration of a run whose photos are converted, for what is left of `minutes`.
 
-    elapsed: seconds that went by. Says what is planned. A run that goes on keeps its plan, which
-    lies in `plan.json`.
+    elapsed: seconds that went by. at_once: trainings that run side by side. Says what is planned. A
+    run that goes on keeps its plan, which lies in `plan.json`.
     """
     counts = count(config.output / "data", keep_going=config.keep_going)
     key: JsonValue = {
@@ -106,7 +108,7 @@ def planned(config: RunConfig, minutes: float, elapsed: float) -> RunConfig:
         from pipeline.models.segmentation.step_time import step_seconds
 
         unit = step_seconds(torch_device(config.device))
-        plan = choose(config, counts, 60 * minutes - elapsed, unit)
+        plan = choose(config, counts, 60 * minutes - elapsed, unit, at_once=at_once)
         write_json(path, {"for": key, "plan": {**asdict(plan)}})
     _say(plan, config, minutes)
     return plan.apply(config)
@@ -126,11 +128,18 @@ def count(data: Path, *, keep_going: bool) -> Counts:
 
 
 def choose(
-    config: RunConfig, counts: Counts, seconds: float, unit: float, costs: Costs | None = None
+    config: RunConfig,
+    counts: Counts,
+    seconds: float,
+    unit: float,
+    costs: Costs | None = None,
+    at_once: int = 1,
 ) -> Plan:
     """The longest plan within some seconds, or the shortest of all where even that takes longer.
-    unit: of `step_seconds`."""
+    unit: of `step_seconds`. at_once: trainings that run side by side."""
     costs = costs or Costs()
+    if at_once == 1:
+        costs = replace(costs, side_by_side=1.0)
     least, most = _FACTORS
     budget = seconds * (1 - _RESERVE)
     for _ in range(_HALVINGS):
@@ -178,6 +187,8 @@ def _at(config: RunConfig, counts: Counts, factor: float, unit: float, costs: Co
         networks = max(segmenter.folds, 1)
         parts["segmenter"] = networks * each + photos * costs.segmenter_photo
         parts["labels"] = photos * costs.label_photo
+    for name in {"detector", "SAM", "segmenter"} & parts.keys():
+        parts[name] /= costs.side_by_side
     return Plan(
         plan.factor, plan.epochs, plan.sam_steps, plan.decoder_steps, plan.steps,
         {name: round(cost * unit, 1) for name, cost in parts.items()},

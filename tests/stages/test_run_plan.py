@@ -26,7 +26,7 @@ CONFIG = RunConfig(
 COUNTS = Counts(photos=20, masks=10, held_out=5)
 COSTS = Costs(
     detector=10, detector_photo=1, sam=20, sam_step=1, sam_mask=2, decoder_step=0.5, step=1,
-    segmenter_photo=1, label_photo=2, rest=40,
+    segmenter_photo=1, label_photo=2, rest=40, side_by_side=2,
 )  # fmt: skip
 FIXED = 40 + 10 + (20 + 10 * 2) + 25 + 25 * 2  # whatever the steps: 165
 TRAINED = 10 * 20 + 2 * 100 + 2 * (200 * 0.5 + 100)  # at the steps of the configuration: 800
@@ -40,6 +40,16 @@ def test_each_training_takes_the_same_share_of_its_steps() -> None:
     assert plan.seconds == {
         "the rest": 4.0, "detector": 11.0, "SAM": 14.0, "segmenter": 22.5, "labels": 5.0
     }  # fmt: skip
+
+
+def test_trainings_side_by_side_take_their_share_of_the_time() -> None:
+    """They end twice as soon; what follows them takes as long as before."""
+    plan = choose(CONFIG, COUNTS, 1e6, 0.1, COSTS, at_once=2)
+    alone = choose(CONFIG, COUNTS, 1e6, 0.1, COSTS)
+    shares = {name: plan.seconds[name] / alone.seconds[name] for name in plan.seconds}
+    assert shares == pytest.approx(
+        {"the rest": 1, "detector": 0.5, "SAM": 0.5, "segmenter": 0.5, "labels": 1}, rel=1e-3
+    )
 
 
 @given(st.floats(1, 10_000), st.floats(0.01, 5))
@@ -82,19 +92,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[str]) ->
 
 def test_a_run_that_goes_on_keeps_its_plan(root: Path, notices: list[str]) -> None:
     config = CONFIG.model_copy(update={"output": root})
-    first = planned(config, 4, elapsed=20)
+    first = planned(config, 4, elapsed=20, at_once=1)
     assert notices[0].startswith("[plan] 4 minutes: detector ")
-    assert planned(config, 4, elapsed=90) == first
-    assert planned(config, 5, elapsed=20) != first
+    assert planned(config, 4, elapsed=90, at_once=1) == first
+    assert planned(config, 5, elapsed=20, at_once=1) != first
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"for": 1, "plan": {}}'])
 def test_a_damaged_plan_is_made_again(root: Path, text: str) -> None:
     (root / PLAN).write_text(text)
-    planned(CONFIG.model_copy(update={"output": root}), 4, elapsed=0)
+    planned(CONFIG.model_copy(update={"output": root}), 4, elapsed=0, at_once=1)
     assert json.loads((root / PLAN).read_text())["for"]["minutes"] == 4
 
 
 def test_too_few_minutes_are_told(root: Path, notices: list[str]) -> None:
-    planned(CONFIG.model_copy(update={"output": root}), 0.1, elapsed=0)
+    planned(CONFIG.model_copy(update={"output": root}), 0.1, elapsed=0, at_once=1)
     assert "this is the least that a run does" in notices[-1]
