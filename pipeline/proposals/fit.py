@@ -33,6 +33,7 @@ from pipeline.types import Detections, Rle
 
 MIN_PHOTOS, MIN_CANDIDATES = 10, 20  # for a fit
 _GAIN = 0.005  # IoU that a finder, or SAM's masks, must add to be used
+_COST = 0.1  # label IoU that one false label an image is worth
 _LEAST_MASKS = 5  # of a category, to choose for it alone
 _LIMITS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
@@ -237,7 +238,9 @@ def _choose_confidence(
     refinement: Refinement,
     probabilities: NDArray[np.float32],
 ) -> tuple[float, LabelQuality]:
-    """The limit with the highest label IoU among those with at most 0.1 false labels an image."""
+    """The limit with the highest label IoU, less what false labels cost, among those with at most
+    0.1 of them an image. Of several that are as good, the middle one is the furthest from the false
+    candidates below and the defects above."""
     tried = []
     for limit in _LIMITS:
         compared: list[ImageLabels] = []
@@ -247,7 +250,9 @@ def _choose_confidence(
         tried.append((limit, label_quality(compared)))
     fewest = max(MOST_FALSE_LABELS, min(quality.false_labels for _, quality in tried))
     allowed = [one for one in tried if one[1].false_labels <= fewest]
-    return max(allowed, key=lambda one: (one[1].label_iou or 0.0, -one[0]))
+    worth = [(one[1].label_iou or 0.0) - _COST * one[1].false_labels for one in allowed]
+    best = [one for one, own in zip(allowed, worth, strict=True) if own > max(worth) - 1e-9]
+    return best[len(best) // 2]
 
 
 def _by_image(

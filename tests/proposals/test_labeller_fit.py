@@ -65,6 +65,7 @@ def test_probabilities_tell_defects_from_false_candidates() -> None:
     assert np.abs(fit.tested_iou - fit.true_iou).max() < 0.2
     assert fit.quality.false_labels == 0
     assert fit.quality.found == 15
+    assert 0.4 < fit.confidence < 0.6  # every limit between both is as good: the middle one
     assert fit.outcomes[0].found_at[0] > 0.7 > fit.outcomes[0].false_at[0]
 
 
