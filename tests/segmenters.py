@@ -15,6 +15,7 @@ from pipeline.geometry.masks import encode
 from pipeline.io.images import write_png
 from pipeline.models.segmentation import crops
 from pipeline.models.segmentation.defect_map import RegionOptions
+from pipeline.models.segmentation.inference import Inference
 from pipeline.models.segmentation.model import DefectSegmenter, Member
 from pipeline.models.segmentation.network import NetworkOptions, SegmentationNetwork
 from pipeline.models.segmentation.photos import LabelledPhoto
@@ -73,6 +74,11 @@ class BrightPixels(nn.Module):
         logits = pixels.new_full((len(pixels), 1 + self.categories, *pixels.shape[2:]), -30.0)
         logits[:, 0], logits[:, 1 + self.bright] = -shade, shade
         return logits
+
+
+def on_views(network: nn.Module) -> Inference:
+    """A network as it is, on each view."""
+    return lambda views: [network(pixels) for pixels in views]
 
 
 def random_segmenter(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,14 +17,15 @@ from pipeline.models.openvino_graphs import EntryStore, Graph
 from pipeline.models.openvino_offline import load_openvino
 from pipeline.models.segmentation.network import STRIDE, SegmentationNetwork
 
-Inference = Callable[[torch.Tensor], torch.Tensor]  # see `SegmentationNetwork.forward`
+Inference = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 _CACHE_GB = 20.0
 _SAMPLE = 2 * STRIDE  # pixels of a side; the graph takes any
 
 
 def inference(network: SegmentationNetwork, device: torch.device, backend: Backend) -> Inference:
-    """The network in evaluation: pixels on the CPU to logits, in bfloat16 where the device has it.
-    Raises ConfigError for a backend that the device has not."""
+    """The network in evaluation: pixels of several views, on the CPU, to the logits of each, as
+    `SegmentationNetwork.forward`; in bfloat16 where the device has it. Raises ConfigError for a
+    backend that the device has not."""
     network.eval()
     if choose_backend(backend, device) == "openvino":
         return CompiledNetwork(network)
@@ -41,8 +41,11 @@ class TorchNetwork:
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """See `Inference`."""
+    def __call__(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See `inference`."""
+        return [self._logits(pixels) for pixels in views]
+
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         moved = pixels.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             logits: torch.Tensor = self._network(moved)
@@ -56,10 +59,10 @@ class CompiledNetwork:
     def __init__(self, network: SegmentationNetwork) -> None:
         self._network = network
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """See `Inference`."""
-        output = self._graph.compiled(pixels.contiguous().numpy())
-        return torch.from_numpy(np.array(output[0], np.float32))
+    def __call__(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See `inference`."""
+        outputs = self._graph.outputs([pixels.contiguous().numpy() for pixels in views])
+        return [torch.from_numpy(output) for output in outputs]
 
     @cached_property
     def _graph(self) -> Graph:
@@ -67,7 +70,7 @@ class CompiledNetwork:
         about = f"segmentation {self._network.options} {load_openvino().__version__}"
         weights = (value.contiguous().numpy().data for _, value in sorted(state.items()))
         store = EntryStore(disk_cache(_CACHE_GB), key_of(about, *weights))
-        return Graph(store, self._traced, openvino_precision())
+        return Graph(store, self._traced, openvino_precision(), side_by_side=True)
 
     def _traced(self, openvino: Any) -> Any:
         """The graph, for any sides."""

@@ -77,14 +77,14 @@ def _tile(networks: Sequence[Inference], image: Image, scale: float) -> NDArray[
     down, right = -small_height % STRIDE, -small_width % STRIDE
     padded = cv2.copyMakeBorder(small, 0, down, 0, right, cv2.BORDER_REFLECT_101)
     pixels = torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None].float()
-    total: torch.Tensor | None = None
     passes = -(-len(_VIEWS) // len(networks)) * len(networks)  # as many by each network
-    for number in range(passes):
-        network, axes = networks[number % len(networks)], _VIEWS[number % len(_VIEWS)]
-        shares = network(pixels.flip(axes) if axes else pixels).softmax(dim=1)
-        shares = shares.flip(axes) if axes else shares
-        total = shares if total is None else total + shares
-    assert total is not None  # there is a network
+    total = torch.zeros(())
+    for own, network in enumerate(networks):
+        dealt = [_VIEWS[row % len(_VIEWS)] for row in range(own, passes, len(networks))]
+        logits = network([pixels.flip(axes) if axes else pixels for axes in dealt])
+        for axes, each in zip(dealt, logits, strict=True):
+            shares = each.softmax(dim=1)
+            total = total + (shares.flip(axes) if axes else shares)
     mean = (total / passes)[0, :, :small_height, :small_width].cpu().numpy()
     if (small_height, small_width) == (height, width):
         return np.asarray(mean, np.float32)

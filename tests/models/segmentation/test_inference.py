@@ -27,13 +27,15 @@ def test_openvino_says_what_torch_says_at_every_size_and_stores_its_graph(
     monkeypatch.setattr(inference, "openvino_precision", lambda: "f32")
     own = network()
     compiled = CompiledNetwork(own)
-    for height, width in ((32, 64), (96, 32)):
-        pixels = torch.rand(1, 3, height, width) * 255
-        with torch.inference_mode():
-            expected = own(pixels)
-        torch.testing.assert_close(compiled(pixels), expected, atol=1e-3, rtol=1e-3)
+    views = [torch.rand(1, 3, *size) * 255 for size in ((32, 64), (96, 32), (64, 64))]
+    with torch.inference_mode():
+        expected = [own(pixels) for pixels in views]
+    torch.testing.assert_close(compiled(views), expected, atol=1e-3, rtol=1e-3)
+    alone = [compiled([pixels])[0] for pixels in views]
+    assert all(map(torch.equal, alone, compiled(views)))
+    assert compiled([]) == []
     monkeypatch.setattr(CompiledNetwork, "_traced", None)  # a second trace would fail
-    again = CompiledNetwork(network())(pixels)
+    again = CompiledNetwork(network())(views)
     torch.testing.assert_close(again, expected, atol=1e-3, rtol=1e-3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from segmenters import BrightPixels
+from segmenters import BrightPixels, on_views
 from torch import nn
 
 from pipeline.models.segmentation import predict
@@ -38,14 +38,14 @@ def test_each_pixel_is_used_once_and_inside_of_its_tile(length: int, scale: floa
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 53), (31, 200), (128, 64)])
 def test_a_map_has_the_size_of_its_image(size: tuple[int, int]) -> None:
-    found = predict_map([BrightPixels()], image_with_block(*size), 1.0, 2)
+    found = predict_map([on_views(BrightPixels())], image_with_block(*size), 1.0, 2)
     assert found.defect.shape == found.category.shape == found.size == size
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 2.0])
 def test_a_block_is_found_in_its_place_at_every_scale(scale: float) -> None:
     image = image_with_block(83, 121)
-    found = predict_map([BrightPixels(bright=1)], image, scale, 2)
+    found = predict_map([on_views(BrightPixels(bright=1))], image, scale, 2)
     truth, own = image[:, :, 0] > 128, found.defect >= 128
     assert (truth & own).sum() / (truth | own).sum() > 0.9
     assert (found.category[own & truth] == 1).all()
@@ -59,7 +59,7 @@ def test_networks_speak_as_their_mean() -> None:
             return super().forward(255 - pixels)
 
     image = np.full((32, 32, 3), 250, np.uint8)
-    found = predict_map([BrightPixels(), DarkPixels()], image, 1.0, 2)
+    found = predict_map([on_views(BrightPixels()), on_views(DarkPixels())], image, 1.0, 2)
     assert abs(found.defect.astype(int) - 127).max() <= 1
 
 
@@ -70,10 +70,10 @@ def test_tiles_say_what_one_pass_says(monkeypatch: pytest.MonkeyPatch) -> None:
     first.weight.data /= 50  # of pixels in [0, 255]
     network = nn.Sequential(first, nn.Tanh(), nn.Conv2d(8, 3, 1)).eval()
     image = np.random.default_rng(0).integers(0, 255, (250, 331, 3)).astype(np.uint8)
-    whole = predict_map([network], image, 1.0, 2)
+    whole = predict_map([on_views(network)], image, 1.0, 2)
     for name, value in {"_WHOLE": 96, "_TILE": 96, "_MARGIN": 8}.items():
         monkeypatch.setattr(predict, name, value)
-    tiled = predict_map([network], image, 1.0, 2)
+    tiled = predict_map([on_views(network)], image, 1.0, 2)
     assert np.ptp(whole.defect) > 50
     middle = slice(8, -8), slice(8, -8)
     apart = np.abs(whole.defect.astype(int) - tiled.defect)[middle]
@@ -94,7 +94,7 @@ def test_more_than_256_categories_have_smaller_tiles_and_wider_numbers(
     monkeypatch.setattr(predict, "_VALUES", 301 * 64 * 64)
     monkeypatch.setattr(predict, "_LEAST", 32)
     monkeypatch.setattr(predict, "_MARGIN", 8)
-    found = predict_map([Watched(300, 299)], image_with_block(40, 100), 1.0, 300)
+    found = predict_map([on_views(Watched(300, 299))], image_with_block(40, 100), 1.0, 300)
     assert max(sides) == 64
     assert found.category.dtype == np.uint16
     assert set(found.category[found.defect > 128].tolist()) == {299}
