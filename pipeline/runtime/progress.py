@@ -65,10 +65,23 @@ def write_line(text: str) -> None:
     with _lock, suppress(OSError, ValueError):
         for bar in _open:
             bar.hide()
-        if sys.stderr is not None:  # print would take stdout for it
-            print(with_addresses(text), file=sys.stderr, flush=True)
+        _print(with_addresses(text))
         for bar in _open:
             bar.show()
+
+
+def _print_on_stderr(line: str) -> None:
+    if sys.stderr is not None:  # print would take stdout for it
+        print(line, file=sys.stderr, flush=True)
+
+
+_print: Callable[[str], None] = _print_on_stderr
+
+
+def send_lines(send: Callable[[str], None]) -> None:
+    """Give each line to `send` from now on, in a process whose stderr nobody reads."""
+    global _print
+    _print = send
 
 
 def clear_bars() -> None:
