@@ -212,18 +212,19 @@ class _Training:
 def _cause(error: Exception) -> Exception:
     """The error of the work among those of Ray Train, or the line for a process that is lost."""
     failures = list(getattr(error, "worker_failures", {}).values())
-    raised = [
-        own for one in failures if isinstance(own := getattr(one, "_base_exc", None), Exception)
-    ]
-    for own in raised:
-        if isinstance(own, PipelineError):
-            return own
-    if failures and len(raised) == len(failures):
-        for own in raised:
-            if not any(word in str(own) for word in _OF_PEERS):
-                own.add_note(str(error))
-                return own
+    raised = [own for own in failures if not _is_loss(own)]
+    if raised:
+        own: Exception = min(raised, key=lambda own: not isinstance(own, PipelineError))
+        if not isinstance(own, PipelineError):
+            own.add_note(str(error))  # its place in the program
+        return own
     if failures:
         return PipelineError(_LOST)
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return PipelineError(f"--runner ray: Ray ended the training ({reason}); see the logs of Ray")
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether Ray lost a process, or a process lost another one with which it learned."""
+    of_ray = type(error).__module__.startswith("ray.")
+    return of_ray or any(word in str(error) for word in _OF_PEERS)

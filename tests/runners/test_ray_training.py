@@ -125,5 +125,5 @@ def test_the_commands_train_in_two_processes(root: Path, found: dict[str, Any]) 
     assert found["command ray"] == pytest.approx(found["command local"], abs=0.05)
     ray, local = (load_file(root / f"sam {how}" / "delta.safetensors") for how in ("ray", "local"))
     assert ray.keys() == local.keys()
-    for key, value in local.items():
-        assert float((ray[key] - value).abs().max()) < 1e-3, key
+    apart = sum(float((ray[key] - value).abs().sum()) for key, value in local.items())
+    assert apart < 0.05 * sum(float(value.abs().sum()) for value in local.values())

@@ -62,24 +62,20 @@ def test_without_ray_there_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class FailedError(Exception):
-    """As Ray Train's errors: what each process raised, or that it is gone."""
+    """As Ray Train's error: what each process raised, or that it is gone."""
 
-    def __init__(self, *raised: Exception | None) -> None:
+    def __init__(self, *raised: Exception) -> None:
         super().__init__("Training failed due to worker errors:\nof several lines")
-        self.worker_failures = {
-            n: RaisedError(one) if one else GoneError() for n, one in enumerate(raised)
-        }
-
-
-class RaisedError(Exception):
-    def __init__(self, error: Exception) -> None:
-        self._base_exc = error
+        self.worker_failures = dict(enumerate(raised))
 
 
 class GoneError(Exception):
-    """A process that ended."""
+    """A process that ended: an error of Ray's own."""
+
+    __module__ = "ray.train.v2"
 
 
+GONE = GoneError("a worker's health check failed")
 PEER = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
 FAULT, BUG = PipelineError("photo.png: is no image"), ZeroDivisionError("division by zero")
 
@@ -92,10 +88,11 @@ FAULT, BUG = PipelineError("photo.png: is no image"), ZeroDivisionError("divisio
             "--runner ray: Ray ended the training (Training failed due to worker err",
         ),
         (OSError("no room\nat all"), "--runner ray: Ray ended the training (no room); see"),
-        (FailedError(None), "--runner ray: a worker was lost while it learned"),
-        (FailedError(PEER, None), "--runner ray: a worker was lost while it learned"),
+        (FailedError(GONE), "--runner ray: a worker was lost while it learned"),
+        (FailedError(PEER, GONE), "--runner ray: a worker was lost while it learned"),
         (FailedError(PEER), "--runner ray: a worker was lost while it learned"),
         (FailedError(PEER, FAULT), "photo.png: is no image"),
+        (FailedError(GONE, BUG, FAULT), "photo.png: is no image"),
         (FailedError(PEER, BUG), "division by zero"),
     ],
 )
