@@ -43,7 +43,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
 MakeProduct = Callable[..., Path]
 
 _LONGEST = (  # files, the longest first: one that begins last would leave the other core idle
-    "test_end_to_end.py", "test_ray_faults.py", "test_workers.py", "test_on_a_gpu.py",
+    "test_end_to_end.py", "test_ray_faults.py", "test_ray_training.py", "test_workers.py",
+    "test_on_a_gpu.py",
     "test_finetune_yolo.py", "test_signals.py", "test_mutations.py", "test_page.py",
     "test_finetune_segmenter.py", "test_audit.py",
     "test_finetune_sam.py", "test_rotated_photos.py", "test_run_of_folders.py", "test_ray.py",
