@@ -43,10 +43,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
 MakeProduct = Callable[..., Path]
 
 _LONGEST = (  # files, the longest first: one that begins last would leave the other core idle
-    "test_end_to_end.py", "test_ray_faults.py", "test_workers.py", "test_on_a_gpu.py",
+    "test_end_to_end.py", "test_ray_faults.py", "test_ray_training.py", "test_workers.py",
+    "test_on_a_gpu.py",
     "test_finetune_yolo.py", "test_signals.py", "test_mutations.py", "test_page.py",
     "test_finetune_segmenter.py", "test_audit.py",
     "test_finetune_sam.py", "test_rotated_photos.py", "test_run_of_folders.py", "test_ray.py",
+    "test_run_group.py",
     "test_sam.py", "test_yolo_world.py", "test_cli.py", "test_models_in_buckets.py",
     "test_killed.py", "test_bucket_faults.py", "test_sam2.py", "test_anomaly_models.py",
     "test_combine.py", "test_classify.py", "test_trainer.py", "test_calibrate.py", "test_study.py",
@@ -129,3 +131,14 @@ def call_pipeline(
         return Ended(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread, as in processes that have one each."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -10,6 +10,7 @@ import click
 from pipeline.cli.options import (
     DEVICE,
     KEEP,
+    LEARNERS,
     OUTPUT,
     OVERWRITE,
     RUNNER,
@@ -63,10 +64,10 @@ def finetune_yolo(
 
 
 @configured("FinetuneSamConfig", "finetune-sam")
-@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(DATA, OUTPUT, DEVICE, RUNNER, LEARNERS, KEEP, OVERWRITE)
 def finetune_sam(
-    config: FinetuneSamConfig, data: Path, output: Path, device: str, keep_going: bool,
-    overwrite: bool,
+    config: FinetuneSamConfig, data: Path, output: Path, device: str, runner: Runner,
+    workers: int, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Tune SAM on a few masks.
 
@@ -75,15 +76,15 @@ def finetune_sam(
 
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
-        overwrite=overwrite,
+        overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 
 @configured("FinetuneSegmenterConfig", "finetune-segmenter")
-@options(DATA, OUTPUT, DEVICE, KEEP, OVERWRITE)
+@options(DATA, OUTPUT, DEVICE, RUNNER, LEARNERS, KEEP, OVERWRITE)
 def finetune_segmenter(
-    config: FinetuneSegmenterConfig, data: Path, output: Path, device: str, keep_going: bool,
-    overwrite: bool,
+    config: FinetuneSegmenterConfig, data: Path, output: Path, device: str, runner: Runner,
+    workers: int, keep_going: bool, overwrite: bool,
 ) -> Any:  # fmt: skip
     """Train a network that finds defects pixel by pixel.
 
@@ -93,7 +94,7 @@ def finetune_segmenter(
 
     return stage(
         data=data, output=output, config=config, device=device, keep_going=keep_going,
-        overwrite=overwrite,
+        overwrite=overwrite, runner=runner, workers=workers,
     )  # fmt: skip
 
 

@@ -39,6 +39,10 @@ WORKERS = click.option(
     "--workers", type=int, default=1,
     help="Processes, each with models of its own; 0 is one for each core [1].",
 )  # fmt: skip
+LEARNERS = click.option(
+    "--workers", type=int, default=1,
+    help="Processes that learn together, each from its share of a batch, with --runner ray [1].",
+)  # fmt: skip
 _CONFIG = click.option(
     "--config", "config_file", type=FILE, help="YAML file with this command's settings."
 )

@@ -20,6 +20,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 from pipeline.errors import DataError
 from pipeline.io.read import open_regular
 from pipeline.io.write import whole_file
+from pipeline.models.processes import of_first, rank
 from pipeline.runtime.progress import say
 
 _SECONDS = 20.0  # between two writes
@@ -45,7 +46,7 @@ class _State(TypedDict):
 
 class TrainingCheckpoint:
     """The checkpoint file of one training. The caller deletes it when the result is written.
-    Without a path nothing is written."""
+    Without a path nothing is written. Of several processes, the first one reads and writes it."""
 
     def __init__(self, path: Path | None, generator: torch.Generator, **parts: Stateful) -> None:
         """parts: everything that a step changes, except `generator` and torch's global random
@@ -57,23 +58,23 @@ class TrainingCheckpoint:
     def restore(self) -> tuple[int, list[list[float]]]:
         """Set the parts to their saved state. Returns the number of finished steps and their
         history: 0 and [] if there is no file or it is damaged."""
-        if self._path is None or not self._path.is_file():
+        state = of_first(self._read)
+        if state is None:
             return 0, []
         before = copy.deepcopy(self._state())
         try:
-            state = read_checkpoint(self._path)
             done, history = _PROGRESS.validate_python((state["done"], state["history"]))
             self._set(cast(_State, state))
         except Exception:  # torch raises many types for a damaged file
             self._set(before)
-            say(f"{self._path}: is damaged; the training begins from the start")
+            self._say_damaged()
             return 0, []
         return done, history
 
     def save(self, done: int, of: int, history: Sequence[Sequence[float]] = ()) -> None:
         """Save the state after step `done` of `of`: after the last step, and if the last save was
         20 seconds ago or more. history: a row of figures for each step or epoch."""
-        if self._path is None:
+        if self._path is None or rank():
             return
         if done >= of or time.monotonic() - self._written >= _SECONDS:
             rows = [list(row) for row in history]
@@ -84,6 +85,19 @@ class TrainingCheckpoint:
                     say(f"{self._path}: the checkpoint cannot be written ({error.reason})")
                 self._refused = True
             self._written = time.monotonic()
+
+    def _read(self) -> Mapping[str, Any] | None:
+        """What the file holds; None if there is no file or it is damaged."""
+        if self._path is None or not self._path.is_file():
+            return None
+        try:
+            return read_checkpoint(self._path)
+        except Exception:  # torch raises many types for a damaged file
+            self._say_damaged()
+            return None
+
+    def _say_damaged(self) -> None:
+        say(f"{self._path}: is damaged; the training begins from the start")
 
     def _state(self) -> _State:
         return {

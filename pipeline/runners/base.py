@@ -102,12 +102,8 @@ class BatchWorker:
 
     def __init__(self, start: bytes) -> None:
         """start: of `as_start`."""
-        environment, place, roots, quiet, self._work = pickle.loads(start)
-        os.environ.update(environment)
-        with suppress(OSError):  # another machine may not have it, nor need it
-            os.chdir(place)
-        adopt_roots(roots)
-        set_quiet(quiet)
+        around, self._work = pickle.loads(start)
+        adopt(around)
         self._loaded: BatchWork[Any, Any] | None = None
 
     def __call__(self, items: bytes) -> bytes:
@@ -130,12 +126,26 @@ class BatchWorker:
 
 
 def as_start(work: BatchWork[Any, Any]) -> bytes:
-    """What a `BatchWorker` starts from: it has this program's variables, and as many threads as
-    this process, works in the same folder, writes where this process may, and is as quiet."""
+    """What a `BatchWorker` starts from: the work, and the surroundings of this process."""
+    return pickle.dumps((surroundings(), pickle.dumps(work)))
+
+
+def surroundings() -> bytes:
+    """What another process adopts: it has this program's variables, and as many threads as this
+    process, works in the same folder, writes where this process may, and is as quiet."""
     own = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
     environment = {**own, **worker_environment()}
-    start = (environment, Path.cwd(), open_roots(), is_quiet(), pickle.dumps(work))
-    return pickle.dumps(start)
+    return pickle.dumps((environment, Path.cwd(), open_roots(), is_quiet()))
+
+
+def adopt(around: bytes) -> None:
+    """Make the surroundings of another process those of this one."""
+    environment, place, roots, quiet = pickle.loads(around)
+    os.environ.update(environment)
+    with suppress(OSError):  # another machine may not have it, nor need it
+        os.chdir(place)
+    adopt_roots(roots)
+    set_quiet(quiet)
 
 
 def _opened(results: bytes) -> Sequence[Any]:

@@ -52,7 +52,7 @@ def map_over_ray(
     """
     import ray
 
-    with _cluster(ray, workers):
+    with open_cluster(ray, workers):
         cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(cluster.get("GPU", 0))
         count = workers or gpus or max(1, int(cluster.get("CPU", 1)))
@@ -73,9 +73,10 @@ def _share(gpus: int, count: int) -> float:
 
 
 @contextmanager
-def _cluster(ray: ModuleType, workers: int) -> Iterator[None]:
+def open_cluster(ray: ModuleType, workers: int) -> Iterator[None]:
     """The cluster that this process uses already; else the one of RAY_ADDRESS, or one that starts
-    on this machine and ends with the block."""
+    on this machine and ends with the block. workers: CPUs of that one; 0 for all of this
+    machine. Raises ConfigError where RAY_ADDRESS names no cluster."""
     if ray.is_initialized():
         yield
         return

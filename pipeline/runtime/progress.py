@@ -58,19 +58,18 @@ def show_elsewhere(send: Callable[[Event], None]) -> None:
 
 
 class Shown:
-    """The bars and messages of another process, each with a name before it."""
+    """The bars and messages of another process, each with a name before it where it has one."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str = "") -> None:
+        self._before = f"{name}: " if name else ""
         self._bars: dict[int, Bar] = {}
 
     def show(self, event: Event) -> None:
         """Show what the other process has sent."""
         if event.kind == "message":
-            write_line(f"{self._name}: {event.text}")
+            write_line(self._before + event.text)
         elif event.kind == "begin":
-            title = f"{self._name}: {event.text}"
-            self._bars[event.number] = Bar(title, event.total, event.count)
+            self._bars[event.number] = Bar(self._before + event.text, event.total, event.count)
         elif event.kind == "move":
             self._bars[event.number].note(event.text)
             self._bars[event.number].move(event.count)

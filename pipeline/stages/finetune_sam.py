@@ -45,6 +45,8 @@ from pipeline.reports.sam import (
     unseen_score,
 )
 from pipeline.results import StageResult, from_json
+from pipeline.runners import Runner
+from pipeline.runners.training import check_training, training_cluster
 from pipeline.runtime.progress import say
 from pipeline.types import EXPECTED_IOU
 from pipeline.visualization.plots import reliability
@@ -87,18 +89,18 @@ def finetune_sam(
     output: Path,
     config: FinetuneSamConfig = _DEFAULT,
     *,
-    device: str = "auto",
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> FinetuneSamResult:
+    device: str = "auto", keep_going: bool = False, overwrite: bool = False,
+    runner: Runner = "local", workers: int = 1,
+) -> FinetuneSamResult:  # fmt: skip
     """Tune on the masks of train and val in a folder of convert-masks; test on those of test.
 
     It starts from a published SAM, or from one that was tuned before. Where that learned from some
     of the same photos, its folds go on. Writes the card, the delta, figures and plots. keep_going:
-    leave out unreadable images and faulty objects. The same call goes on after a stop. Raises
-    ConfigError for a SAM whose image encoder was tuned, DataError for a folder without masks,
-    WeightsError.
+    leave out unreadable images and faulty objects. runner, workers: processes that learn together
+    (`check_training`). The same call goes on after a stop. Raises ConfigError for a SAM whose image
+    encoder was tuned, DataError for a folder without masks, WeightsError.
     """
+    check_training(runner, workers, config.batch)
     faults = Faults(keep_going)
     train, test = (_instances(data, splits, faults) for splits in (("train", "val"), ("test",)))
     train = subsample(train, config.masks, config.seed)
@@ -107,13 +109,14 @@ def finetune_sam(
     reads = [data / "annotations", data / "images", folder_of(config.sam)]
     record = RunRecord("finetune-sam", config.model_dump(mode="json"), reads)
     known = _known_folds(config.sam, train)
-    tuner = _tuner(config, train, device, known)
+    runtime = Runtime(torch_device(device), config.backend, config.cache_gb, runner, workers)
+    tuner = _tuner(config, train, runtime, known)
     base, start = tuner.published.base, tuner.start
     record.used_weights(base.name, base.sha256)
     if start.delta_sha256:
         record.used_weights("start", start.delta_sha256)
     seed_all(config.seed)
-    with record.resumable_folder(output, overwrite) as folder:
+    with record.resumable_folder(output, overwrite) as folder, training_cluster(runner, workers):
         if summary := record.finished(folder):
             return from_json(FinetuneSamResult, summary, folder)
         tuned, selection = fit_sam(
@@ -148,7 +151,7 @@ def _known_folds(sam: str, train: Sequence[Instance]) -> list[FoldSam]:
 
 
 def _tuner(
-    config: FinetuneSamConfig, train: Sequence[Instance], device: str, known: Sequence[FoldSam]
+    config: FinetuneSamConfig, train: Sequence[Instance], runtime: Runtime, known: Sequence[FoldSam]
 ) -> SamTuner:
     """The SAM to start from, and how it is tuned and views objects."""
     if config.sam in SAM2_NAMES:
@@ -176,7 +179,6 @@ def _tuner(
         views = replace(views, side=side_for(start.base.name, widths))
     names = {field.name for field in fields(TuningOptions)}
     options = TuningOptions(**config.model_dump(include=names))
-    runtime = Runtime(torch_device(device), config.backend, config.cache_gb)
     return SamTuner(start, views, options, runtime, known)
 
 

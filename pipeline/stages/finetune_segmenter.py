@@ -20,6 +20,8 @@ from pipeline.io.manifest import WORK
 from pipeline.io.run_record import RunRecord
 from pipeline.metrics.label_quality import LabelQuality, compare_labels, label_quality
 from pipeline.results import StageResult
+from pipeline.runners import Runner
+from pipeline.runners.training import check_training
 from pipeline.runtime.progress import say, track
 from pipeline.types import Dataset, Detections
 
@@ -73,17 +75,18 @@ def finetune_segmenter(
     output: Path,
     config: FinetuneSegmenterConfig = _DEFAULT,
     *,
-    device: str = "auto",
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> FinetuneSegmenterResult:
+    device: str = "auto", keep_going: bool = False, overwrite: bool = False,
+    runner: Runner = "local", workers: int = 1,
+) -> FinetuneSegmenterResult:  # fmt: skip
     """Train on the masks of train and val in a folder of convert-masks; test on those of test.
 
     Good photos are learned from too. Writes model.safetensors and card.json. config.start: the
     networks of a folder learn on; what was held out from one stays so. keep_going: leave out
-    unreadable images and faulty objects. The same call goes on after a stop. Raises DataError for a
-    folder without masks and for a start of other categories, WeightsError.
+    unreadable images and faulty objects. runner, workers: processes that learn together
+    (`check_training`). The same call goes on after a stop. Raises DataError for a folder without
+    masks and for a start of other categories, WeightsError.
     """
+    check_training(runner, workers, config.batch)
     if config.folds == 1:
         raise ConfigError("--folds 1: at least 2 are needed, or 0 for one network")
     faults = Faults(keep_going)
@@ -105,6 +108,7 @@ def finetune_segmenter(
         if finished := record.finished(folder, FinetuneSegmenterResult):
             return finished
         options = _options(config, photos, masks, len(categories), start)
+        options = replace(options, runner=runner, workers=workers)
         model, result = _fitted(folder, photos, categories, weights, options, device, start)
         model.save(folder, {"steps": options.steps, "masks": masks})
         result = replace(

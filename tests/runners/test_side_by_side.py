@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +46,10 @@ def test_one_process_does_one_work_after_the_other_in_new_processes() -> None:
 
 
 def test_an_error_is_raised_as_it_was_and_the_other_work_is_stopped(tmp_path: Path) -> None:
-    works = {"slow": SLEEP, "bad": partial(read_image, tmp_path / "none.png")}
+    works: dict[str, Callable[[], object]] = {
+        "slow": SLEEP,
+        "bad": partial(read_image, tmp_path / "none.png"),
+    }
     with pytest.raises(DataError, match=r"none\.png"):
         list(side_by_side(works, 2))
 
@@ -64,6 +68,7 @@ def test_a_process_that_is_killed_is_one_line_with_the_name_of_its_work() -> Non
 
 PARENT = """
 import time
+from collections.abc import Callable
 from functools import partial
 from pipeline.runners.side_by_side import side_by_side
 for name, result in side_by_side({"quick": partial(print, "x"), "slow": partial(time.sleep, 600),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from discs import bytes_of
 from pydantic import TypeAdapter
 from small import draw_product
@@ -33,14 +31,6 @@ def trainings(product: Path, root: Path, side: int = 64) -> list[Step]:
         Step("anomaly", root / "anomaly", {"side": side}, [product], fit),
         Step("classify", root / "classifier", {}, [product], train),
     ]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache as once
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,7 @@ from pipeline.models.sam.trainer import Delta, add_delta, learns_encoder
 from pipeline.models.sam.views import ViewOptions
 from pipeline.models.tensors import as_weights_error, read_tensors
 from pipeline.models.weights.store import Weights, WeightsStore
+from pipeline.runners import PerProcess
 from pipeline.types import Image, Masks
 
 CARD, DELTA, PRIOR = "card.json", "delta.safetensors", "patch_prior.safetensors"
@@ -186,7 +186,7 @@ def load_sam(name: str, store: WeightsStore | None = None) -> SamModel:
 
 def _published(base: Weights) -> SamModel:
     refuse_other_weights(base)
-    return SamModel(base, once(partial(load_network, base)))
+    return SamModel(base, PerProcess(partial(load_network, base)).get)
 
 
 def load_segmenter(
@@ -251,12 +251,11 @@ def read_sam(folder: Path, store: WeightsStore) -> SamModel:
 
 def network_with(base: Weights, path: Path, delta: Delta) -> Callable[[], Any]:
     """Loads the base's network, at the first call, with the delta of a file added."""
+    return PerProcess(partial(_load_with, base, path, delta)).get
 
-    @once
-    def load() -> Any:
-        network = load_network(base)
-        with as_weights_error(path):
-            add_delta(network, delta)
-        return network
 
-    return load
+def _load_with(base: Weights, path: Path, delta: Delta) -> Any:
+    network = load_network(base)
+    with as_weights_error(path):
+        add_delta(network, delta)
+    return network

@@ -28,6 +28,7 @@ from pipeline.geometry.crops import (
     square_crop,
     to_crop,
 )
+from pipeline.models.processes import joined, mean, share
 from pipeline.models.sam.encoders import ImageEncoder, normalised
 from pipeline.models.sam.lora import add_lora, lora_state_dict
 from pipeline.models.sam.network import MASK_STRIDE, Prompts, decode
@@ -133,7 +134,8 @@ class SamTrainer:
         """Train on objects, each with its examples; returns the loss of every step.
 
         Each step draws `batch` objects, each once before any comes again, and one crop of each.
-        Boxes are moved by a normal error of `jitter` of their sides.
+        Boxes are moved by a normal error of `jitter` of their sides. In several processes, each
+        draws the same and computes its share.
         """
         torch.manual_seed(seed)
         generator = np.random.default_rng(seed)
@@ -145,12 +147,14 @@ class SamTrainer:
             optimizer, learning_rate, total_steps=steps, pct_start=warm_up
         )
         order = _endless(len(examples), generator)
+        learning = [module for module in (self.network, self.encoder_network) if module is not None]
+        loss_of, (own, items) = joined(self._loss, *learning), share(min(batch, len(examples)))
         losses = []
         for _ in track(range(steps), title):
             objects = [examples[next(order)] for _ in range(min(batch, len(examples)))]
             batch_examples = [crops[int(generator.integers(len(crops)))] for crops in objects]
             boxes = np.stack([_jittered(e.box, jitter, generator) for e in batch_examples])
-            loss = self._loss(batch_examples, as_boxes(boxes))
+            loss = mean(loss_of(batch_examples[own], as_boxes(boxes[own])), items)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([*self._learning, *self._lora], 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from pipeline.models.sam.trainer import (
     training_examples,
 )
 from pipeline.models.sam.views import ViewOptions
+from pipeline.runners import Runner
+from pipeline.runners.training import train_on
 
 _MAX_EXAMPLES = 1200  # crops in memory, of 0.8 MB each at 512 px
 _MIN_CROPS = 4
@@ -54,11 +57,14 @@ class TuningOptions:
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device, backend and cache of a SAM. cache_gb: largest size of the cache on disk."""
+    """The device, backend and cache of a SAM. cache_gb: largest size of the cache on disk. runner,
+    workers: where it learns, see `train_on`."""
 
     device: torch.device
     backend: Backend = "auto"
     cache_gb: float = 20.0
+    runner: Runner = "local"
+    workers: int = 1
 
     def segmenter(self, model: SamModel, views: ViewOptions | None = None) -> SamSegmenter:
         """A segmenter of a model, with its own views unless others are given."""
@@ -106,7 +112,7 @@ class SamTuner:
         """Crops of every object, each encoded and kept in the cache unless the encoder learns."""
         options = self.options
         count = max(_MIN_CROPS, min(options.crops_per_object, _MAX_EXAMPLES // len(instances)))
-        encoder = self._encoder()
+        encoder = self._encoder(self.runtime.device)
         generator = np.random.default_rng(options.seed)
         examples: list[list[TrainingExample]] = [[] for _ in instances]
         for image, rows in by_image(instances, f"encode {count} crops of each object"):
@@ -121,18 +127,25 @@ class SamTuner:
 
     def fit(self, examples: Sequence[Sequence[TrainingExample]], title: str) -> Delta:
         """Train on objects, each with its examples; returns the difference to the published SAM."""
+        runtime = self.runtime
+        work = partial(self._fit, examples, title)
+        return train_on(work, runtime.device, runtime.runner, runtime.workers)
+
+    def _fit(
+        self, examples: Sequence[Sequence[TrainingExample]], title: str, device: torch.device
+    ) -> Delta:
         options, published = self.options, self.published
         encoder_learns = options.tune == "encoder"
         state = published.network.state_dict()
         trainer = SamTrainer(
             self.start.network,
-            self._encoder(),
+            self._encoder(device),
             options.tune,
             build_encoder(published.base.name, self.side, state) if encoder_learns else None,
             options.rank,
             options.multimask,
             options.rounds,
-            self.runtime.device,
+            device,
         )
         steps = options.steps or max(_MIN_STEPS, 2 * len(examples))
         trainer.fit(
@@ -159,8 +172,7 @@ class SamTuner:
             encoder_tuned=learns_encoder(delta),
         )
 
-    def _encoder(self) -> ImageEncoder:
+    def _encoder(self, device: torch.device) -> ImageEncoder:
         """The published SAM's image encoder, for crops."""
-        runtime = self.runtime
-        cache = disk_cache(runtime.cache_gb)
-        return self.published.encoder(self.side, runtime.device, runtime.backend, cache)
+        cache = disk_cache(self.runtime.cache_gb)
+        return self.published.encoder(self.side, device, self.runtime.backend, cache)

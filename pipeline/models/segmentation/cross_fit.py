@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from pipeline.models.segmentation.network import NetworkOptions, SegmentationNet
 from pipeline.models.segmentation.photos import LabelledPhoto, ScaledPhotos
 from pipeline.models.segmentation.trainer import TrainingOptions, train
 from pipeline.models.weights.store import Weights
+from pipeline.runners import Runner
+from pipeline.runners.training import train_on
 
 _GOOD = -1  # the label of a photo without a defect
 
@@ -28,7 +31,7 @@ _GOOD = -1  # the label of a photo without a defect
 class CrossFitOptions:
     """folds: networks, each without one fold of the photos; 0 for one network that learns from
     all. decoder_steps, steps: of each network, see `TrainingOptions`. scale: by which photos are
-    resized."""
+    resized. runner, workers: where they learn, see `train_on`."""
 
     network: NetworkOptions
     folds: int
@@ -37,6 +40,8 @@ class CrossFitOptions:
     batch: int
     scale: float
     seed: int = 0
+    runner: Runner = "local"
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,21 @@ def cross_fit(
 ) -> CrossFit:
     """Train the networks. fold_of: by group; empty for one network that learns from all photos.
     work: folder of checkpoints, from which a stopped call goes on. start: by fold, the networks to
-    go on from. Raises DataError for a photo that cannot be read."""
+    go on from. Raises DataError for a photo that cannot be read, and as `train_on`."""
+    learn = partial(_cross_fit, photos, fold_of, weights, options, work, start)
+    return train_on(learn, device, options.runner, options.workers)
+
+
+def _cross_fit(
+    photos: Sequence[LabelledPhoto],
+    fold_of: dict[str, int],
+    weights: Weights | None,
+    options: CrossFitOptions,
+    work: Path | None,
+    start: Sequence[Member],
+    device: torch.device,
+) -> CrossFit:
+    """See `cross_fit`: what each process does."""
     scaled = ScaledPhotos(photos, options.scale)
     members, losses = [], []
     count = len(start) or 1 + max(fold_of.values(), default=0)

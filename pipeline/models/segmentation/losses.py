@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from pipeline.models.processes import mean, total
+
 _CATEGORY = 0.5  # weight of the loss of the categories
 _EACH_DEFECT = 0.5  # share of the Dice that is a mean over the defects
 
@@ -22,19 +24,23 @@ _EACH_DEFECT = 0.5  # share of the Dice that is a mean over the defects
 def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Of logits (N, 1 + C, H, W) and labels (N, H, W) in 0..C: binary cross entropy and soft Dice
     of defect against background (Milletari et al. 2016), and the cross entropy of the categories on
-    defects alone, whose few pixels would otherwise weigh nothing."""
+    defects alone, whose few pixels would otherwise weigh nothing. In several processes, each of
+    which has crops of its own, it is the loss of all crops together."""
     is_defect = labels > 0
     target = is_defect.float()
     margin = torch.logsumexp(logits[:, 1:], dim=1) - logits[:, 0]
     defect = margin.sigmoid()
-    dice = _dice((defect * target).sum(), (defect + target).sum())
-    if bool(is_defect.any()):
+    dice = _dice(total((defect * target).sum()), total((defect + target).sum()))
+    any_defect = bool(total(is_defect.sum()) > 0)
+    if any_defect:
         each = defect_dice(defect, target, nearest_defect(is_defect.cpu().numpy()))
         dice = (1 - _EACH_DEFECT) * dice + _EACH_DEFECT * each
-    loss = functional.binary_cross_entropy_with_logits(margin, target) + dice
-    if logits.shape[1] > 2 and bool(is_defect.any()):
-        own = logits.permute(0, 2, 3, 1)[is_defect][:, 1:]
-        loss = loss + _CATEGORY * functional.cross_entropy(own, labels[is_defect] - 1)
+    entropy = functional.binary_cross_entropy_with_logits(margin, target)
+    loss = mean(entropy, len(labels)) + dice
+    if logits.shape[1] > 2 and any_defect:
+        own, category = logits.permute(0, 2, 3, 1)[is_defect][:, 1:], labels[is_defect] - 1
+        entropy = functional.cross_entropy(own, category) if len(own) else own.sum()
+        loss = loss + _CATEGORY * mean(entropy, len(own))
     return loss
 
 
@@ -43,7 +49,7 @@ def defect_dice(
 ) -> torch.Tensor:
     """Mean over the defects, weighted by the roots of their areas, of one minus the soft Dice among
     the pixels nearest to each. defect: (N, H, W) in [0, 1]. target: (N, H, W), 0 or 1. nearest: of
-    `nearest_defect`, with at least one defect."""
+    `nearest_defect`, with at least one defect over all processes."""
     own = torch.from_numpy(nearest).to(defect.device).flatten()
     inside = target.flatten() > 0
     none = torch.zeros(int(nearest.max()) + 1, device=defect.device)
@@ -51,7 +57,7 @@ def defect_dice(
     area = none.index_add(0, own[inside], target.flatten()[inside])[1:]
     both = none.index_add(0, own, defect.flatten())[1:] + area
     weight = area.sqrt()
-    return (_dice(shared, both) * weight).sum() / weight.sum()
+    return total((_dice(shared, both) * weight).sum()) / total(weight.sum())
 
 
 def nearest_defect(is_defect: NDArray[np.bool_]) -> NDArray[np.int64]:

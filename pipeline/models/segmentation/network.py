@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.models.features.backbones import MEAN, STD, load_backbone
+from pipeline.models.processes import BatchNorm
 from pipeline.models.weights.store import Weights
 
 Encoder = Literal["mobilenet_v2", "resnet18", "resnet50"]
@@ -52,7 +53,7 @@ class SegmentationNetwork(nn.Module):
         self._folded: list[nn.Module] = []
         widths = _WIDTHS[options.encoder]
         self.stages = nn.ModuleList(encoder_stages(options.encoder, weights))
-        self.standardise = nn.ModuleList([nn.BatchNorm2d(w, affine=False) for w in widths])
+        self.standardise = nn.ModuleList([BatchNorm(w, affine=False) for w in widths])
         self.lateral = nn.ModuleList([nn.Conv2d(w, _WIDTH, 1) for w in widths])
         self.merge = nn.ModuleList([_merge() for _ in widths])
         self.head = nn.Conv2d(_WIDTH, 1 + options.categories, 1)
@@ -146,6 +147,6 @@ def _twice(layer: torch.Tensor) -> torch.Tensor:
 def _merge() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1, bias=False),
-        nn.BatchNorm2d(_WIDTH),
+        BatchNorm(_WIDTH),
         nn.ReLU(inplace=True),
     )

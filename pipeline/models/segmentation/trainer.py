@@ -13,6 +13,7 @@ import torch
 
 from pipeline.models.checkpoint import TrainingCheckpoint
 from pipeline.models.devices import has_bfloat16
+from pipeline.models.processes import joined, share
 from pipeline.models.segmentation.crops import CropSampler
 from pipeline.models.segmentation.losses import segmentation_loss
 from pipeline.models.segmentation.network import STAGES, SegmentationNetwork
@@ -64,8 +65,9 @@ def train(
     title: str,
 ) -> list[float]:
     """Train a network in place; returns the loss of each step. A training that goes on from its
-    checkpoint ends with the same weights on a CPU. Raises DataError for a photo that cannot be
-    read."""
+    checkpoint ends with the same weights on a CPU. In several processes, each draws all crops of a
+    step and computes its share; the batch has one for each at least. Raises DataError for a photo
+    that cannot be read."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     losses: list[float] = []
     for number, phase in enumerate(options.phases()):
@@ -95,10 +97,12 @@ def _train_phase(
     )
     done, history = checkpoint.restore()
     losses = [row[0] for row in history]
+    logits_of, (own, _) = joined(network, network), share(options.batch)
     for step in track(range(done, phase.steps), title):
-        pixels, labels = (each.to(device) for each in crops.batch(before + step, options.batch))
+        batch = crops.batch(before + step, options.batch)
+        pixels, labels = (each[own].to(device) for each in batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            logits = network(pixels)
+            logits = logits_of(pixels)
         loss = segmentation_loss(logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()
