@@ -29,7 +29,7 @@ _GONE = object()  # in place of an outcome
 _APART: dict[str, Any] = (
     {"creationflags": 0x200} if sys.platform == "win32" else {"process_group": 0}
 )
-_GOING = 10.0  # seconds that a process has to end by itself, when it is asked to
+_GOING = 10.0  # seconds that a process has to end by itself
 _SCRIPT = "import sys; sys.path[:] = {}; from pipeline.runners.one_work import serve; serve()"
 
 
@@ -65,6 +65,8 @@ def side_by_side(
             running.remove(process)
             yield Done(process.name, process.result(event))
     finally:
+        for process in running:
+            process.ask_to_end()
         for process in running:
             process.stop()
 
@@ -108,9 +110,12 @@ class _Process:
             raise outcome
         return outcome
 
-    def stop(self) -> None:
-        """End the work, which keeps what a later call goes on from."""
+    def ask_to_end(self) -> None:
+        """Let the work end, which keeps what a later call goes on from."""
         self._process.terminate()
+
+    def stop(self) -> None:
+        """Wait for the work to end, and end it where that takes too long."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GOING)
         self._process.kill()
