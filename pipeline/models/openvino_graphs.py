@@ -142,9 +142,9 @@ class Graph:
         side_by_side: bool = False,
     ) -> None:
         """trace: makes the graph, given the package openvino. precision: its name in OpenVINO.
-        side_by_side: two inputs at once, each with half of the threads. A small network gains
-        little from a second thread, so that several inputs take about half of the time; one alone
-        takes longer (benchmarks/graph_speed.py)."""
+        side_by_side: two inputs at once, each with half of the threads. The threads of one input
+        wait for each other at every layer: beside other work, two inputs at once take half of the
+        time; on an idle machine they take the same (benchmarks/graph_speed.py)."""
         self._store, self._trace, self._precision = store, trace, precision
         self._at_once = min(2 if side_by_side else 1, torch.get_num_threads())
         self._lock = threading.Lock()

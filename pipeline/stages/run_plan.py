@@ -59,7 +59,7 @@ class Costs:
     segmenter_photo: float = 0.88
     label_photo: float = 1.2
     rest: float = 100.0
-    side_by_side: float = 1.3
+    side_by_side: float = 1.5
 
 
 @dataclass(frozen=True)
