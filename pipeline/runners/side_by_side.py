@@ -1,8 +1,8 @@
 """Different pieces of work side by side, each in a process of its own.
 
 Small networks gain little from a second thread: two trainings with one thread each are 1.6 times as
-fast as one after the other with two (benchmarks/side_by_side.py). A process is new for each piece of work,
-so no training sees what another has left in libraries.
+fast as one after the other with two (benchmarks/side_by_side.py). A process is new for each piece
+of work, so no training sees what another has left in libraries.
 """
 
 from __future__ import annotations
