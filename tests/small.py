@@ -34,6 +34,11 @@ class Ended:
     stdout: str
     stderr: str
 
+    def is_refused(self, reason: str) -> bool:
+        """Whether it is one line that begins with a reason, with exit code 2."""
+        line = self.stderr.startswith(f"pipeline: {reason}") and self.stderr.count("\n") == 1
+        return line and self.code == 2
+
 
 CallPipeline = Callable[..., Ended]  # the fixture `call_pipeline`
 

@@ -14,9 +14,14 @@ def test_no_settings_give_the_defaults() -> None:
     assert build(FinetuneConfig) == FinetuneConfig()
 
 
-def test_later_layers_win_and_none_says_nothing() -> None:
-    config = build(FinetuneConfig, {"epochs": 5, "batch": 2}, {"epochs": None, "batch": 4})
+def test_later_layers_win() -> None:
+    config = build(FinetuneConfig, {"epochs": 5, "batch": 2}, {"batch": 4})
     assert (config.epochs, config.batch) == (5, 4)
+
+
+@pytest.mark.parametrize("settings", [{"classify": None}, parse_settings(["classify=null"])])
+def test_null_leaves_out_what_may_be_left_out(settings: Settings) -> None:
+    assert build(RunConfig, {"classify": {"epochs": 3}}, settings).classify is None
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,7 @@ def test_later_layers_win_and_none_says_nothing() -> None:
             {"finetune": {"epochs": 0}},
             "finetune.epochs: input should be greater than or equal to 1",
         ),
+        ({"finetune": {"epochs": None}}, "finetune.epochs: input should be a valid integer"),
         ({"convert": {"val": "much"}}, "convert.val: input should be a valid number"),
     ],
 )

@@ -18,7 +18,8 @@ C = TypeVar("C", bound=Config)
 
 
 def build(kind: type[C], *layers: Settings) -> C:
-    """One configuration from layers of values, later ones winning. None means "not given".
+    """One configuration from layers of values, later ones winning. None is a value, as in
+    `classify: null`, which leaves the classifier out.
 
     Raises ConfigError that names the key and what is wrong with it.
     """
@@ -80,7 +81,7 @@ def _merge(low: Settings, high: Settings) -> Settings:
         below = merged.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             merged[key] = _merge(below, value)
-        elif value is not None:
+        else:
             merged[key] = value
     return merged
 

@@ -104,7 +104,7 @@ class _Process:
         if outcome is _GONE:
             raise PipelineError(
                 f"{self.name}: its process was killed, perhaps because memory ran out; call again "
-                "with --set trainings_at_once=1"
+                "with --trainings-at-once 1"
             )
         if isinstance(outcome, BaseException):
             raise outcome

@@ -62,7 +62,7 @@ def test_a_fault_of_the_program_keeps_its_place() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
 def test_a_process_that_is_killed_is_one_line_with_the_name_of_its_work() -> None:
-    with pytest.raises(PipelineError, match=r"^train: its process was killed, .*at_once=1$"):
+    with pytest.raises(PipelineError, match=r"^train: its process was killed, .*at-once 1$"):
         list(side_by_side({"train": partial(signal.raise_signal, signal.SIGKILL)}, 2))
 
 
